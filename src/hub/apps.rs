@@ -1,0 +1,267 @@
+//! What apps do: connect, talk, ask, decide, leave.
+
+use log::{debug, info};
+
+use super::session::{Session, Words};
+use super::{Client, Closing, Effects, Hub, Notification, Now, delivery, only, permission_request};
+use crate::protocol::{
+    ClientRequest, ConnId, DEFAULT_USER, DeliveryState, ErrorCode, HostInfo, NewMessage, Refusal,
+    Role, ServerMessage, SessionId, Speaker,
+};
+
+impl Hub {
+    /// A client has connected, to the session of its URL. It gets what waits for a
+    /// verdict.
+    pub fn connect(&mut self, now: Now, client: ConnId, home: SessionId, fx: &mut impl Effects) {
+        let newcomer = Client {
+            home: home.clone(),
+            sessions: Vec::with_capacity(1),
+            user: None,
+        };
+        self.clients.insert(client, newcomer);
+        if let Err(refusal) = self.join(now, client, &home) {
+            self.clients.remove(&client);
+            self.refuse(client, &refusal, fx);
+            fx.close(client, Closing::TryAgainLater);
+            return;
+        }
+        for request in self.permissions.iter() {
+            fx.send(only(client), &permission_request(&home, request));
+        }
+    }
+
+    /// A client has gone. It leaves all of its sessions.
+    pub fn disconnect(&mut self, now: Now, client: ConnId) {
+        let Some(gone) = self.clients.remove(&client) else {
+            return;
+        };
+        for id in gone.sessions {
+            if let Some(session) = self.sessions.get_mut(&id) {
+                session.leave(client, now);
+                self.reschedule(&id);
+            }
+        }
+    }
+
+    /// A client has said something to Claude.
+    pub fn message(
+        &mut self,
+        now: Now,
+        client: ConnId,
+        message: NewMessage,
+        fx: &mut impl Effects,
+    ) {
+        let Some(sender) = self.clients.get_mut(&client) else {
+            return debug!("{client} was turned away; its message is dropped");
+        };
+        let home = || sender.home.clone();
+        let id = message.session.unwrap_or_else(home);
+        if !sender.sessions.contains(&id)
+            && let Err(refusal) = self.join(now, client, &id)
+        {
+            let key = message.id.map(|key| key.to_string());
+            return self.refuse(client, &Refusal { id: key, ..refusal }, fx);
+        }
+        let message_id = self.next_id();
+        let session = self.sessions.get_mut(&id).expect("it was joined");
+
+        if let Some(key) = &message.id {
+            if let Some(known) = session.receipts.get_mut(key) {
+                known.client = client;
+                self.counts.resent += 1;
+                if let Some(state) = known.state {
+                    fx.send(only(client), &delivery(&id, key, known.message_id, state));
+                }
+                return;
+            }
+            session.receipts.start(key.clone(), message_id, client);
+            let number = self.notified + 1;
+            self.on_their_way
+                .push_back((number, id.clone(), key.clone()));
+        }
+        if message.user.is_some()
+            && let Some(sender) = self.clients.get_mut(&client)
+        {
+            sender.user.clone_from(&message.user);
+        }
+
+        self.counts.messages += 1;
+        self.notified += 1;
+        let words = Words {
+            user: Some(message.user.unwrap_or_else(|| DEFAULT_USER.into())),
+            content: message.content,
+            ts: message.ts.unwrap_or_else(|| now.timestamp()),
+        };
+        session.say(Speaker::User, message_id, words, &self.limits);
+        let entry = session.last().expect("it was just said");
+        let user = entry.user.as_deref().unwrap_or(DEFAULT_USER);
+        fx.notify(&Notification::Message {
+            number: self.notified,
+            receipt: message.id.is_some(),
+            content: &entry.content,
+            chat_id: &id,
+            user,
+            ts: &entry.ts,
+            message_id,
+        });
+        if session.members.len() > 1 {
+            let said = ServerMessage::UserMessage {
+                session_id: &id,
+                message_id,
+                seq: entry.seq,
+                content: &entry.content,
+                user,
+                ts: &entry.ts,
+            };
+            let everyone = session.members.iter().copied();
+            fx.send(everyone.filter(|member| *member != client), &said);
+        }
+    }
+
+    /// A client asks for something that Claude has no part in.
+    pub fn request(&mut self, client: ConnId, request: ClientRequest, fx: &mut impl Effects) {
+        let Some(asker) = self.clients.get(&client) else {
+            return;
+        };
+        match request {
+            ClientRequest::Ping => fx.send(only(client), &ServerMessage::Pong),
+            ClientRequest::Hello => {
+                let welcome = ServerMessage::Welcome {
+                    server: env!("CARGO_PKG_NAME"),
+                    version: env!("CARGO_PKG_VERSION"),
+                    session_id: &asker.home,
+                    role: Role::Operator,
+                    seq: self.sessions.get(&asker.home).map_or(0, Session::seq),
+                    host: self.host_info(),
+                };
+                fx.send(only(client), &welcome);
+            }
+            ClientRequest::FetchHistory {
+                session,
+                limit,
+                since,
+            } => {
+                let id = session.unwrap_or_else(|| asker.home.clone());
+                self.history(client, &id, limit, since, fx);
+            }
+            ClientRequest::PermissionResponse {
+                request_id,
+                allowed,
+            } => self.verdict(client, &request_id, allowed, fx),
+        }
+    }
+
+    /// Tells a client that its frame was not taken, and why.
+    pub fn refuse(&mut self, client: ConnId, refusal: &Refusal, fx: &mut impl Effects) {
+        self.counts.refused += 1;
+        let error = ServerMessage::Error {
+            session_id: &refusal.session_id,
+            message: &refusal.message,
+            code: refusal.code,
+        };
+        fx.send(only(client), &error);
+        if let Some(id) = &refusal.id {
+            let home = self.clients.get(&client).map(|client| client.home.as_str());
+            let named = Some(refusal.session_id.as_str()).filter(|named| !named.is_empty());
+            let rejected = ServerMessage::Delivery {
+                session_id: named.or(home).unwrap_or_default(),
+                id,
+                message_id: None,
+                state: DeliveryState::Rejected,
+                code: Some(refusal.code),
+            };
+            fx.send(only(client), &rejected);
+        }
+    }
+
+    fn history(
+        &mut self,
+        client: ConnId,
+        id: &SessionId,
+        limit: usize,
+        since: Option<u64>,
+        fx: &mut impl Effects,
+    ) {
+        let Some(session) = self.sessions.get_mut(id) else {
+            let nothing = ServerMessage::History {
+                session_id: id.as_str(),
+                messages: Vec::new(),
+            };
+            return fx.send(only(client), &nothing);
+        };
+        let messages = session.history(limit, since);
+        let newest = messages.last().map_or(0, |item| item.seq);
+        let history = ServerMessage::History {
+            session_id: id.as_str(),
+            messages,
+        };
+        fx.send(only(client), &history);
+        session.seen_up_to(newest);
+        self.reschedule(id);
+    }
+
+    fn verdict(&mut self, client: ConnId, request_id: &str, allowed: bool, fx: &mut impl Effects) {
+        let user = self
+            .clients
+            .get(&client)
+            .and_then(|client| client.user.clone());
+        let by = user.as_deref().unwrap_or(DEFAULT_USER);
+        let Some(request) = self.permissions.close(request_id) else {
+            let why = format!(
+                "permission request \"{request_id}\" is not open: it was answered, has expired or never was"
+            );
+            let refusal = Refusal::new(ErrorCode::UnknownRequest, why);
+            return self.refuse(client, &refusal, fx);
+        };
+        self.counts.verdicts += 1;
+        let word = if allowed { "allowed" } else { "denied" };
+        info!(
+            "{by} at {client} {word} {} ({request_id})",
+            request.tool_name
+        );
+        fx.notify(&Notification::Verdict {
+            request_id,
+            allowed,
+        });
+        self.resolved(&request, allowed, by, fx);
+    }
+
+    /// Takes a client into a session, which is created if need be.
+    fn join(&mut self, now: Now, client: ConnId, id: &SessionId) -> Result<(), Refusal> {
+        if !self.sessions.contains_key(id) {
+            let max = self.limits.max_sessions;
+            if self.sessions.len() >= max {
+                return Err(Refusal {
+                    session_id: id.to_string(),
+                    ..Refusal::new(
+                        ErrorCode::Busy,
+                        format!(
+                            "the server already has {max} sessions, its limit; use one of them or try again later"
+                        ),
+                    )
+                });
+            }
+            self.sessions.insert(id.clone(), Session::new(now));
+        }
+        if let (Some(session), Some(newcomer)) =
+            (self.sessions.get_mut(id), self.clients.get_mut(&client))
+        {
+            session.join(client);
+            newcomer.sessions.push(id.clone());
+        }
+        self.reschedule(id);
+        Ok(())
+    }
+
+    fn host_info(&self) -> HostInfo<'_> {
+        let (name, version) = self
+            .host
+            .as_ref()
+            .map_or(("", ""), |(name, version)| (name, version));
+        HostInfo {
+            name,
+            version,
+            ready: self.host_ready,
+        }
+    }
+}

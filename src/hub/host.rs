@@ -1,0 +1,141 @@
+//! What Claude Code does: introduce itself, take messages, reply, ask for
+//! permission, and end.
+
+use std::collections::HashMap;
+
+use super::session::{Session, Words};
+use super::{
+    Closing, EXPIRED, Effects, Hub, Now, PermissionRequest, Reach, UnknownSession, delivery, only,
+    permission_request,
+};
+use crate::protocol::{Activity, DeliveryState, ServerMessage, SessionId, Speaker};
+
+impl Hub {
+    /// Claude Code has introduced itself.
+    pub fn introduce_host(&mut self, name: String, version: String) {
+        self.host = Some((name, version));
+    }
+
+    /// Claude Code takes messages from now on.
+    pub fn host_is_ready(&mut self) {
+        self.host_ready = true;
+    }
+
+    /// Claude Code has every message up to this number.
+    pub fn handed_over(&mut self, number: u64, fx: &mut impl Effects) {
+        while let Some((_, id, key)) = self.on_their_way.pop_front_if(|next| next.0 <= number) {
+            let session = self.sessions.get_mut(&id);
+            if let Some(receipt) = session.and_then(|session| session.receipts.accept(&key)) {
+                let accepted = delivery(&id, &key, receipt.message_id, DeliveryState::Accepted);
+                fx.send(only(receipt.client), &accepted);
+            }
+        }
+    }
+
+    /// Claude replies to a session.
+    ///
+    /// # Errors
+    /// If there is no such session.
+    pub fn reply(
+        &mut self,
+        now: Now,
+        chat_id: &str,
+        text: String,
+        fx: &mut impl Effects,
+    ) -> Result<Reach, UnknownSession> {
+        let message_id = self.next_id();
+        let Some((id, session)) = known(&mut self.sessions, chat_id) else {
+            return Err(self.unknown());
+        };
+        let words = Words {
+            user: None,
+            content: text,
+            ts: now.timestamp(),
+        };
+        session.say(Speaker::Assistant, message_id, words, &self.limits);
+        let entry = session.last().expect("it was just said");
+        let reply = ServerMessage::Reply {
+            session_id: &id,
+            message_id,
+            seq: entry.seq,
+            content: &entry.content,
+            ts: &entry.ts,
+        };
+        fx.send(session.members.iter().copied(), &reply);
+        for (key, receipt) in session.receipts.answer() {
+            let answered = delivery(&id, &key, receipt.message_id, DeliveryState::Answered);
+            fx.send(only(receipt.client), &answered);
+        }
+        let reach = if session.members.is_empty() {
+            session.keep_unseen(now);
+            Reach::NobodyThere
+        } else {
+            Reach::Sent
+        };
+        self.counts.replies += 1;
+        self.reschedule(&id);
+        Ok(reach)
+    }
+
+    /// Claude says what it is doing.
+    ///
+    /// # Errors
+    /// If there is no such session.
+    pub fn status(
+        &mut self,
+        chat_id: &str,
+        status: Activity,
+        detail: Option<&str>,
+        fx: &mut impl Effects,
+    ) -> Result<Reach, UnknownSession> {
+        let Some((id, session)) = known(&mut self.sessions, chat_id) else {
+            return Err(self.unknown());
+        };
+        let message = ServerMessage::Status {
+            session_id: &id,
+            status,
+            detail,
+        };
+        fx.send(session.members.iter().copied(), &message);
+        Ok(if session.members.is_empty() {
+            Reach::NobodyThere
+        } else {
+            Reach::Sent
+        })
+    }
+
+    /// Claude Code asks whether a tool may run. Everyone is asked, also those who
+    /// connect later.
+    pub fn ask_permission(&mut self, now: Now, request: PermissionRequest, fx: &mut impl Effects) {
+        let expires = now.at + self.limits.permission_ttl;
+        let max = self.limits.max_permissions;
+        if let Some(crowded_out) = self.permissions.open(request.clone(), expires, max) {
+            self.resolved(&crowded_out, false, EXPIRED, fx);
+        }
+        self.to_everyone(fx, |home| permission_request(home, &request));
+    }
+
+    /// The server ends: every connection is closed.
+    pub fn shut_down(&mut self, fx: &mut impl Effects) {
+        for client in self.clients.keys() {
+            fx.close(*client, Closing::GoingAway);
+        }
+    }
+
+    fn unknown(&self) -> UnknownSession {
+        let mut names: Vec<SessionId> = self.sessions.keys().cloned().collect();
+        names.sort_unstable();
+        UnknownSession(names)
+    }
+}
+
+/// The session of that name, if there is one.
+fn known<'s>(
+    sessions: &'s mut HashMap<SessionId, Session>,
+    chat_id: &str,
+) -> Option<(SessionId, &'s mut Session)> {
+    let (id, _) = sessions.get_key_value(chat_id)?;
+    let id = id.clone();
+    let session = sessions.get_mut(&id)?;
+    Some((id, session))
+}

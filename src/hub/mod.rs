@@ -1,0 +1,341 @@
+//! The hub: who is in which session, what was said, and what happens next.
+//!
+//! A plain state machine. It knows apps as [`ConnId`]s and Claude Code as
+//! something that takes [`Notification`]s. Time comes in as an argument, effects
+//! go out through [`Effects`]; it opens no socket, starts no thread and reads no
+//! clock, so that every rule here can be tested in microseconds.
+
+mod apps;
+mod history;
+mod host;
+mod permissions;
+mod receipts;
+mod session;
+
+use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use log::debug;
+use uuid::Uuid;
+
+pub use permissions::PermissionRequest;
+use permissions::Permissions;
+use session::Session;
+
+use crate::protocol::{ConnId, DeliveryState, HistoryItem, MessageId, ServerMessage, SessionId};
+
+/// Who has the last word on a request that nobody answered.
+const EXPIRED: &str = "expired";
+
+/// The moment at which something happens.
+#[derive(Clone, Copy, Debug)]
+pub struct Now {
+    /// For lifetimes: never jumps.
+    pub at: Instant,
+    /// For timestamps: what people's clocks show.
+    pub wall: SystemTime,
+}
+
+impl Now {
+    fn timestamp(self) -> String {
+        humantime::format_rfc3339_millis(self.wall).to_string()
+    }
+}
+
+/// How much the hub keeps, and for how long.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// How long a session stays after its last client has left.
+    pub session_ttl: Duration,
+    /// How long it stays while an answer nobody has received waits in it.
+    pub unseen_ttl: Duration,
+    /// How long a permission request waits for a verdict.
+    pub permission_ttl: Duration,
+    /// The most permission requests that wait at once.
+    pub max_permissions: usize,
+    /// The most sessions at once.
+    pub max_sessions: usize,
+    /// The most messages of history a session keeps.
+    pub history_messages: usize,
+    /// The most bytes of history a session keeps.
+    pub history_bytes: usize,
+}
+
+/// What the hub does to the world.
+pub trait Effects {
+    /// Sends a message to some clients. It is encoded once, however many they are.
+    fn send(&mut self, to: impl Iterator<Item = ConnId>, message: &ServerMessage<'_>);
+    /// Closes a client's connection, after what was sent to it.
+    fn close(&mut self, client: ConnId, reason: Closing);
+    /// Tells Claude Code something.
+    fn notify(&mut self, notification: &Notification<'_>);
+}
+
+/// Why the hub closes a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Closing {
+    /// The server ends.
+    GoingAway,
+    /// A limit is reached.
+    TryAgainLater,
+}
+
+/// What Claude Code is told.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Notification<'a> {
+    /// Someone at an app has said something.
+    Message {
+        /// Counts these notifications, from 1, for [`Hub::handed_over`].
+        number: u64,
+        /// Whether someone waits for it to be handed over.
+        receipt: bool,
+        /// The text.
+        content: &'a str,
+        /// The session.
+        chat_id: &'a SessionId,
+        /// Who said it.
+        user: &'a str,
+        /// When.
+        ts: &'a str,
+        /// The server's id of it.
+        message_id: MessageId,
+    },
+    /// A permission request is answered.
+    Verdict {
+        /// Which one.
+        request_id: &'a str,
+        /// Whether the tool may run.
+        allowed: bool,
+    },
+}
+
+/// What became of a reply or a status.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reach {
+    /// It went to someone.
+    Sent,
+    /// Nobody is in the session at the moment.
+    NobodyThere,
+}
+
+/// There is no such session. Holds the names of those there are, sorted.
+#[derive(Debug, PartialEq, Eq)]
+pub struct UnknownSession(pub Vec<SessionId>);
+
+/// Figures for `/healthz` and `/metrics`.
+#[derive(Clone, Debug, Default)]
+pub struct Summary {
+    /// Sessions there are.
+    pub sessions: usize,
+    /// Clients connected.
+    pub clients: usize,
+    /// Permission requests waiting.
+    pub permissions: usize,
+    /// What has happened since the start.
+    pub counts: Counts,
+    /// Whether Claude Code takes messages.
+    pub host_ready: bool,
+    /// Its name and version, if it has introduced itself.
+    pub host: Option<(String, String)>,
+}
+
+/// What has happened since the start.
+#[derive(Clone, Debug, Default)]
+pub struct Counts {
+    /// Messages taken from clients.
+    pub messages: u64,
+    /// Messages sent again, and not taken twice.
+    pub resent: u64,
+    /// Replies of Claude's.
+    pub replies: u64,
+    /// Verdicts given by clients.
+    pub verdicts: u64,
+    /// Client frames refused.
+    pub refused: u64,
+}
+
+/// All session state.
+pub struct Hub {
+    limits: Limits,
+    sessions: HashMap<SessionId, Session>,
+    clients: HashMap<ConnId, Client>,
+    permissions: Permissions,
+    /// The empty sessions by the moment they expire.
+    expiries: BTreeSet<(Instant, SessionId)>,
+    /// Messages with an id that Claude Code doesn't have yet, by their number.
+    on_their_way: VecDeque<(u64, SessionId, Arc<str>)>,
+    /// How many messages were given to Claude Code's side.
+    notified: u64,
+    /// Half of every message id; see [`Hub::next_id`].
+    id_prefix: u64,
+    ids: u64,
+    host: Option<(String, String)>,
+    host_ready: bool,
+    counts: Counts,
+}
+
+/// One connection.
+struct Client {
+    /// The session of its URL.
+    home: SessionId,
+    /// Every session it takes part in, its home first.
+    sessions: Vec<SessionId>,
+    /// What it called itself last.
+    user: Option<Arc<str>>,
+}
+
+impl Hub {
+    /// An empty hub. `id_prefix` should be random: it makes message ids unique
+    /// across restarts.
+    pub fn new(limits: Limits, id_prefix: u64) -> Self {
+        Self {
+            limits,
+            sessions: HashMap::new(),
+            clients: HashMap::new(),
+            permissions: Permissions::default(),
+            expiries: BTreeSet::new(),
+            on_their_way: VecDeque::new(),
+            notified: 0,
+            id_prefix,
+            ids: 0,
+            host: None,
+            host_ready: false,
+            counts: Counts::default(),
+        }
+    }
+
+    // ---- Time ----
+
+    /// When [`Hub::tick`] wants to be called next.
+    pub fn next_expiry(&self) -> Option<Instant> {
+        let session = self.expiries.first().map(|(at, _)| *at);
+        let permission = self.permissions.next_expiry();
+        session.into_iter().chain(permission).min()
+    }
+
+    /// Forgets what has expired.
+    pub fn tick(&mut self, now: Now, fx: &mut impl Effects) {
+        while let Some(request) = self.permissions.expire(now.at) {
+            self.resolved(&request, false, EXPIRED, fx);
+        }
+        while self.expiries.first().is_some_and(|(at, _)| *at <= now.at)
+            && let Some((_, id)) = self.expiries.pop_first()
+        {
+            debug!("session \"{id}\" has expired");
+            self.sessions.remove(&id);
+        }
+    }
+
+    /// Brings the note of a session's expiry up to date.
+    fn reschedule(&mut self, id: &SessionId) {
+        let Some(session) = self.sessions.get_mut(id) else {
+            return;
+        };
+        let expires = session.expires(&self.limits);
+        if session.scheduled == expires {
+            return;
+        }
+        if let Some(at) = session.scheduled {
+            self.expiries.remove(&(at, id.clone()));
+        }
+        if let Some(at) = expires {
+            self.expiries.insert((at, id.clone()));
+        }
+        session.scheduled = expires;
+    }
+
+    // ---- Looking in ----
+
+    /// Figures for `/healthz` and `/metrics`.
+    pub fn summary(&self) -> Summary {
+        Summary {
+            sessions: self.sessions.len(),
+            clients: self.clients.len(),
+            permissions: self.permissions.iter().len(),
+            counts: self.counts.clone(),
+            host_ready: self.host_ready,
+            host: self.host.clone(),
+        }
+    }
+
+    /// The last `limit` messages of a session, oldest first; none if there is no
+    /// such session.
+    pub fn messages(&self, chat_id: &str, limit: usize) -> Vec<HistoryItem<'_>> {
+        let session = self.sessions.get(chat_id);
+        session.map_or_else(Vec::new, |session| session.history(limit, None))
+    }
+
+    // ---- What both sides share ----
+
+    /// Closes a permission request everywhere.
+    fn resolved(
+        &self,
+        request: &PermissionRequest,
+        allowed: bool,
+        by: &str,
+        fx: &mut impl Effects,
+    ) {
+        self.to_everyone(fx, |home| ServerMessage::PermissionResolved {
+            session_id: home,
+            request_id: &request.request_id,
+            allowed,
+            by,
+        });
+    }
+
+    /// Sends every client one message, made for the session of its URL.
+    fn to_everyone<'a>(
+        &'a self,
+        fx: &mut impl Effects,
+        message: impl Fn(&'a SessionId) -> ServerMessage<'a>,
+    ) {
+        for (id, session) in &self.sessions {
+            let at_home = |member: &ConnId| self.clients[member].home == *id;
+            let mut members = session.members.iter().copied().filter(at_home).peekable();
+            if members.peek().is_some() {
+                fx.send(members, &message(id));
+            }
+        }
+    }
+
+    /// A version 8 UUID (RFC 9562) of the random prefix and a counter: unique like
+    /// a random one, without asking the system for randomness for each message.
+    fn next_id(&mut self) -> MessageId {
+        self.ids += 1;
+        let bytes = (u128::from(self.id_prefix) << 64) | u128::from(self.ids);
+        MessageId(Uuid::new_v8(bytes.to_be_bytes()))
+    }
+}
+
+fn only(client: ConnId) -> std::iter::Once<ConnId> {
+    std::iter::once(client)
+}
+
+fn permission_request<'a>(
+    home: &'a SessionId,
+    request: &'a PermissionRequest,
+) -> ServerMessage<'a> {
+    ServerMessage::PermissionRequest {
+        session_id: home,
+        request_id: &request.request_id,
+        tool_name: &request.tool_name,
+        description: &request.description,
+        input_preview: &request.input_preview,
+    }
+}
+
+fn delivery<'a>(
+    session_id: &'a SessionId,
+    id: &'a str,
+    message_id: MessageId,
+    state: DeliveryState,
+) -> ServerMessage<'a> {
+    ServerMessage::Delivery {
+        session_id: session_id.as_str(),
+        id,
+        message_id: Some(message_id),
+        state,
+        code: None,
+    }
+}

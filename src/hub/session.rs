@@ -1,0 +1,109 @@
+//! One chat session: who is in it, what was said, and until when it is kept.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::history::{Entry, History};
+use super::receipts::Receipts;
+use super::{Limits, Now};
+use crate::protocol::{ConnId, HistoryItem, MessageId, Speaker};
+
+/// A session's state.
+#[derive(Debug, Default)]
+pub struct Session {
+    /// The clients in it.
+    pub members: Vec<ConnId>,
+    /// What became of messages with an id.
+    pub receipts: Receipts,
+    history: History,
+    /// The last message's number; 0 before the first.
+    seq: u64,
+    /// When the last client left; `None` while someone is here.
+    empty_since: Option<Instant>,
+    /// The newest answer that nobody has received, and when it came.
+    unseen: Option<(u64, Instant)>,
+    /// The expiry the hub has noted for it.
+    pub scheduled: Option<Instant>,
+}
+
+impl Session {
+    /// An empty session, created at `now`.
+    pub fn new(now: Now) -> Self {
+        Self {
+            empty_since: Some(now.at),
+            ..Self::default()
+        }
+    }
+
+    /// The last message's number; 0 before the first.
+    pub fn seq(&self) -> u64 {
+        self.seq
+    }
+
+    /// A client that isn't in yet comes in.
+    pub fn join(&mut self, client: ConnId) {
+        self.members.push(client);
+        self.empty_since = None;
+    }
+
+    /// A client leaves.
+    pub fn leave(&mut self, client: ConnId, now: Now) {
+        self.members.retain(|member| *member != client);
+        if self.members.is_empty() {
+            self.empty_since = Some(now.at);
+        }
+    }
+
+    /// Something was said; it is [`Session::last`] now.
+    pub fn say(&mut self, role: Speaker, message_id: MessageId, words: Words, limits: &Limits) {
+        self.seq += 1;
+        let entry = Entry {
+            seq: self.seq,
+            message_id,
+            role,
+            user: words.user,
+            content: words.content,
+            ts: words.ts,
+        };
+        self.history
+            .push(entry, limits.history_messages, limits.history_bytes);
+    }
+
+    /// What was said last.
+    pub fn last(&self) -> Option<&Entry> {
+        self.history.last()
+    }
+
+    /// The last answer found nobody here.
+    pub fn keep_unseen(&mut self, now: Now) {
+        self.unseen = Some((self.seq, now.at));
+    }
+
+    /// The history up to `seq` has gone to a client.
+    pub fn seen_up_to(&mut self, seq: u64) {
+        self.unseen = self.unseen.filter(|(unseen, _)| *unseen > seq);
+    }
+
+    /// The last `limit` messages; with `since`, the first `limit` after that seq.
+    pub fn history(&self, limit: usize, since: Option<u64>) -> Vec<HistoryItem<'_>> {
+        self.history.items(limit, since)
+    }
+
+    /// When the session is to be forgotten; never while someone is in it.
+    pub fn expires(&self, limits: &Limits) -> Option<Instant> {
+        let left = self.empty_since? + limits.session_ttl;
+        let unseen = self.unseen.map(|(_, since)| since + limits.unseen_ttl);
+        Some(unseen.map_or(left, |unseen| unseen.max(left)))
+    }
+}
+
+/// What was said, by whom and when.
+#[derive(Debug)]
+pub struct Words {
+    /// The user's name; none for Claude.
+    pub user: Option<Arc<str>>,
+    /// The text.
+    pub content: String,
+    /// When.
+    pub ts: String,
+}

@@ -1,0 +1,274 @@
+//! Reading a JSON object field by field, so that a wrong one can be named.
+//!
+//! Both wires need it: what apps send, and the arguments of Claude's tool calls.
+//! Strings without escapes are borrowed, unknown fields are skipped, of two equal
+//! fields the last counts (as in JavaScript), and `null` counts as left out, as
+//! programs that fill in every field send it.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::{Deserialize, de};
+
+/// Why a text is no object to read fields from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NotAnObject {
+    /// It isn't JSON.
+    Syntax,
+    /// It is JSON, but a number, an array, …
+    OtherKind,
+}
+
+/// Reads the fields of these names, in this order.
+///
+/// # Errors
+/// [`NotAnObject`].
+pub fn object<'a, const N: usize>(
+    text: &'a str,
+    names: [&'static str; N],
+) -> Result<[Field<'a>; N], NotAnObject> {
+    let mut json = serde_json::Deserializer::from_str(text);
+    let fields = json.deserialize_map(Object(names));
+    let fields = fields.and_then(|fields| json.end().map(|()| fields));
+    fields.map_err(|error| {
+        if error.is_data() {
+            NotAnObject::OtherKind
+        } else {
+            NotAnObject::Syntax
+        }
+    })
+}
+
+/// A field of an object, whatever its value turned out to be.
+#[derive(Debug)]
+pub struct Field<'a> {
+    name: &'static str,
+    value: Value<'a>,
+}
+
+/// What kind of value a field holds, with the values that anyone asks for.
+#[derive(Debug)]
+pub enum Value<'a> {
+    /// Left out, or `null`.
+    Absent,
+    /// `true` or `false`.
+    Flag(bool),
+    /// A number.
+    Number(f64),
+    /// A string.
+    Text(Cow<'a, str>),
+    /// An array.
+    Array,
+    /// An object.
+    Object,
+}
+
+impl Field<'_> {
+    /// The value, if there is one.
+    ///
+    /// # Errors
+    /// A sentence that names the field, if its value is of another kind.
+    pub fn optional<'f, T: Kind<'f>>(&'f self) -> Result<Option<T>, String> {
+        match (&self.value, T::read(&self.value)) {
+            (Value::Absent, _) => Ok(None),
+            (_, Some(value)) => Ok(Some(value)),
+            (other, None) => Err(format!(
+                "\"{}\" must be {}, not {}",
+                self.name,
+                T::NAME,
+                other.kind()
+            )),
+        }
+    }
+
+    /// The value, which must be there.
+    ///
+    /// # Errors
+    /// A sentence that names the field, if it is missing or of another kind.
+    pub fn required<'f, T: Kind<'f>>(&'f self) -> Result<T, String> {
+        self.optional()?
+            .ok_or_else(|| format!("\"{}\" is missing; it must be {}", self.name, T::NAME))
+    }
+
+    /// A text that must be there and not be empty.
+    ///
+    /// # Errors
+    /// A sentence that names the field.
+    pub fn required_text(&self) -> Result<&str, String> {
+        let text: &str = self.required()?;
+        if text.is_empty() {
+            return Err(format!("\"{}\" must not be empty", self.name));
+        }
+        Ok(text)
+    }
+
+    /// A short text that fits into a line; an empty one counts as left out.
+    ///
+    /// # Errors
+    /// A sentence that names the field, if it is longer than `max` characters or
+    /// holds control characters.
+    pub fn optional_name(&self, max: usize) -> Result<Option<&str>, String> {
+        let name = self.optional::<&str>()?.filter(|name| !name.is_empty());
+        if let Some(name) = name {
+            check_name(self.name, name, max)?;
+        }
+        Ok(name)
+    }
+}
+
+/// Checks a name that ends up as an attribute of a `<channel>` tag or in a log
+/// line: short, and with nothing in it that could break a line.
+///
+/// # Errors
+/// A sentence that names the field.
+pub fn check_name(field: &str, name: &str, max: usize) -> Result<(), String> {
+    let length = name.chars().count();
+    if length > max {
+        return Err(format!(
+            "\"{field}\" has {length} characters; the limit is {max}"
+        ));
+    }
+    if name.chars().any(char::is_control) {
+        return Err(format!("\"{field}\" must not contain control characters"));
+    }
+    Ok(())
+}
+
+/// A kind of value that can be asked for.
+pub trait Kind<'f>: Sized {
+    /// What it is called in an error message.
+    const NAME: &'static str;
+    /// The value, if it is of this kind.
+    fn read(value: &'f Value<'_>) -> Option<Self>;
+}
+
+impl<'f> Kind<'f> for &'f str {
+    const NAME: &'static str = "a string";
+    fn read(value: &'f Value<'_>) -> Option<Self> {
+        match value {
+            Value::Text(text) => Some(text),
+            _ => None,
+        }
+    }
+}
+
+impl Kind<'_> for bool {
+    const NAME: &'static str = "true or false";
+    fn read(value: &Value<'_>) -> Option<Self> {
+        match value {
+            Value::Flag(flag) => Some(*flag),
+            _ => None,
+        }
+    }
+}
+
+impl Kind<'_> for f64 {
+    const NAME: &'static str = "a number";
+    fn read(value: &Value<'_>) -> Option<Self> {
+        match value {
+            Value::Number(number) => Some(*number),
+            _ => None,
+        }
+    }
+}
+
+impl Value<'_> {
+    fn kind(&self) -> &'static str {
+        match self {
+            Self::Absent => "nothing",
+            Self::Flag(_) => bool::NAME,
+            Self::Number(_) => f64::NAME,
+            Self::Text(_) => <&str>::NAME,
+            Self::Array => "an array",
+            Self::Object => "an object",
+        }
+    }
+}
+
+/// Reads an object into the fields of these names.
+struct Object<const N: usize>([&'static str; N]);
+
+impl<'de, const N: usize> Visitor<'de> for Object<N> {
+    type Value = [Field<'de>; N];
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<Self::Value, M::Error> {
+        let mut fields = self.0.map(|name| Field {
+            name,
+            value: Value::Absent,
+        });
+        while let Some(place) = map.next_key_seed(Place(&self.0))? {
+            match place {
+                Some(place) => fields[place].value = map.next_value()?,
+                None => drop(map.next_value::<IgnoredAny>()?),
+            }
+        }
+        Ok(fields)
+    }
+}
+
+/// Reads a key, and finds its place among the names.
+struct Place<'n>(&'n [&'static str]);
+
+impl<'de> DeserializeSeed<'de> for Place<'_> {
+    type Value = Option<usize>;
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+        deserializer.deserialize_str(self)
+    }
+}
+
+impl Visitor<'_> for Place<'_> {
+    type Value = Option<usize>;
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a key")
+    }
+    fn visit_str<E: de::Error>(self, key: &str) -> Result<Self::Value, E> {
+        Ok(self.0.iter().position(|name| *name == key))
+    }
+}
+
+impl<'de> Deserialize<'de> for Value<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Any;
+        impl<'de> Visitor<'de> for Any {
+            type Value = Value<'de>;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("any JSON value")
+            }
+            fn visit_unit<E>(self) -> Result<Self::Value, E> {
+                Ok(Value::Absent)
+            }
+            fn visit_bool<E>(self, flag: bool) -> Result<Self::Value, E> {
+                Ok(Value::Flag(flag))
+            }
+            fn visit_u64<E>(self, number: u64) -> Result<Self::Value, E> {
+                Ok(Value::Number(number as f64))
+            }
+            fn visit_i64<E>(self, number: i64) -> Result<Self::Value, E> {
+                Ok(Value::Number(number as f64))
+            }
+            fn visit_f64<E>(self, number: f64) -> Result<Self::Value, E> {
+                Ok(Value::Number(number))
+            }
+            fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Self::Value, E> {
+                Ok(Value::Text(Cow::Borrowed(text)))
+            }
+            fn visit_str<E>(self, text: &str) -> Result<Self::Value, E> {
+                Ok(Value::Text(Cow::Owned(text.to_owned())))
+            }
+            fn visit_seq<S: SeqAccess<'de>>(self, mut seq: S) -> Result<Self::Value, S::Error> {
+                while seq.next_element::<IgnoredAny>()?.is_some() {}
+                Ok(Value::Array)
+            }
+            fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<Self::Value, M::Error> {
+                while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
+                Ok(Value::Object)
+            }
+        }
+        deserializer.deserialize_any(Any)
+    }
+}
