@@ -4,6 +4,7 @@
 //! It is a synchronous program: blocking threads do the I/O, one thread owns all
 //! session state, crossbeam channels connect them. There is no async runtime.
 
+pub mod host;
 pub mod hub;
 pub mod json;
 pub mod protocol;

@@ -1,0 +1,153 @@
+//! What is on its way to Claude Code: gathered by the hub's thread, written by
+//! `host-writer`.
+
+use std::io::{self, Write};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crossbeam_channel::{Receiver, Sender, bounded};
+use serde::Serialize;
+
+use super::rpc::{self, Id};
+use super::{Event, channel};
+use crate::hub::Notification;
+
+/// With this many bytes waiting for Claude Code, apps' messages stay in their sockets.
+const ROOM: usize = 64 * 1024;
+/// With this many, also Claude Code's own requests stay in its pipe: it asks for
+/// more than it reads.
+const CONGESTED: usize = 4 * 1024 * 1024;
+
+/// Lines for Claude Code that belong together: what one wake-up of the hub brought.
+#[derive(Debug, Default)]
+pub struct Chunk {
+    lines: Vec<u8>,
+    /// The number of the last app message among them, or of an earlier one.
+    last: u64,
+    /// Whether someone waits to hear that it was written.
+    receipt: bool,
+}
+
+/// The hub's end. It never blocks; whoever feeds it asks first whether there is room.
+#[derive(Debug)]
+pub struct Output {
+    pending: Chunk,
+    chunks: Sender<Chunk>,
+    started: Arc<AtomicU64>,
+}
+
+impl Output {
+    /// Adds an answer.
+    pub fn result(&mut self, id: &Id, result: &impl Serialize) {
+        rpc::write_result(&mut self.pending.lines, id, result);
+    }
+
+    /// Adds an error answer.
+    pub fn error(&mut self, id: Option<&Id>, error: &rpc::Error) {
+        rpc::write_error(&mut self.pending.lines, id, error);
+    }
+
+    /// Adds a notification.
+    pub fn notify(&mut self, notification: &Notification<'_>) {
+        channel::write(&mut self.pending.lines, notification);
+        if let Notification::Message {
+            number, receipt, ..
+        } = notification
+        {
+            self.pending.last = *number;
+            self.pending.receipt |= receipt;
+        }
+    }
+
+    /// Adds the answer to a permission request.
+    pub fn verdict(&mut self, request_id: &str, allowed: bool) {
+        channel::write_verdict(&mut self.pending.lines, request_id, allowed);
+    }
+
+    /// Whether another message of an app fits in.
+    pub fn has_room(&self) -> bool {
+        self.pending.lines.len() < ROOM
+    }
+
+    /// Whether Claude Code has asked for so much that it should read first.
+    pub fn is_congested(&self) -> bool {
+        self.pending.lines.len() >= CONGESTED
+    }
+
+    /// The last app message that the writer has begun to write. An answer to it can
+    /// come in before the writer has said that it was written.
+    pub fn started(&self) -> u64 {
+        self.started.load(Ordering::Acquire)
+    }
+
+    /// Whether something waits for the writer.
+    pub fn is_empty(&self) -> bool {
+        self.pending.lines.is_empty()
+    }
+
+    /// Hands over what is waiting, unless the writer is busy. Then the channel to it
+    /// is [`Output::writer`], for a `select!`.
+    pub fn flush(&mut self) {
+        if !self.is_empty() && !self.chunks.is_full() {
+            let chunk = self.take();
+            // It fails only if the writer has ended, and then so does everything.
+            let _ = self.chunks.try_send(chunk);
+        }
+    }
+
+    /// The channel to the writer.
+    pub fn writer(&self) -> &Sender<Chunk> {
+        &self.chunks
+    }
+
+    /// What is waiting, to be sent to the writer.
+    pub fn take(&mut self) -> Chunk {
+        let last = self.pending.last;
+        let next = Chunk {
+            last,
+            ..Chunk::default()
+        };
+        std::mem::replace(&mut self.pending, next)
+    }
+}
+
+/// The two ends of the way to Claude Code.
+pub fn open() -> (Output, Writer) {
+    let (chunks, receiver) = bounded(1);
+    let started = Arc::new(AtomicU64::new(0));
+    let output = Output {
+        pending: Chunk::default(),
+        chunks,
+        started: started.clone(),
+    };
+    let writer = Writer {
+        chunks: receiver,
+        started,
+    };
+    (output, writer)
+}
+
+/// The writer's end.
+#[derive(Debug)]
+pub struct Writer {
+    chunks: Receiver<Chunk>,
+    started: Arc<AtomicU64>,
+}
+
+impl Writer {
+    /// Writes chunks until the hub's end is gone, and reports what it must.
+    ///
+    /// # Errors
+    /// What writing fails with: Claude Code has closed its end.
+    pub fn run(self, mut out: impl Write, report: impl Fn(Event)) -> io::Result<()> {
+        for chunk in self.chunks {
+            self.started.store(chunk.last, Ordering::Release);
+            out.write_all(&chunk.lines)?;
+            out.flush()?;
+            if chunk.receipt {
+                report(Event::Written(chunk.last));
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,220 @@
+//! JSON-RPC 2.0: the envelope around everything that Claude Code and the server
+//! say to each other, one object a line.
+
+use std::borrow::Cow;
+
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::value::RawValue;
+
+/// The line is not JSON.
+pub const PARSE_ERROR: i32 = -32700;
+/// The line is JSON, but no request, notification or response.
+pub const INVALID_REQUEST: i32 = -32600;
+/// There is no such method.
+pub const METHOD_NOT_FOUND: i32 = -32601;
+/// The method is there, its parameters are wrong.
+pub const INVALID_PARAMS: i32 = -32602;
+
+/// A request's id, a string or a number, kept as it was written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Id(Box<str>);
+
+/// What one line turned out to be.
+#[derive(Debug, PartialEq)]
+pub enum Envelope<'a> {
+    /// It wants an answer.
+    Request {
+        /// What to answer with.
+        id: Id,
+        /// What is asked for.
+        method: Cow<'a, str>,
+        /// JSON, `{}` if left out.
+        params: &'a str,
+    },
+    /// It wants none.
+    Notification {
+        /// What happened.
+        method: Cow<'a, str>,
+        /// JSON, `{}` if left out.
+        params: &'a str,
+    },
+    /// An answer. The server asks Claude Code nothing, so it belongs to nothing.
+    Response,
+}
+
+/// An error answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Error {
+    /// One of the codes above.
+    pub code: i32,
+    /// One sentence for people.
+    pub message: String,
+}
+
+impl Error {
+    /// An error with this code and sentence.
+    pub fn new(code: i32, message: impl Into<String>) -> Self {
+        Self {
+            code,
+            message: message.into(),
+        }
+    }
+}
+
+/// A line that cannot be answered properly, with the id to use if it had one.
+pub type Malformed = (Option<Id>, Error);
+
+/// Reads one line.
+///
+/// # Errors
+/// [`PARSE_ERROR`] or [`INVALID_REQUEST`].
+pub fn parse(line: &[u8]) -> Result<Envelope<'_>, Malformed> {
+    let not_json = |why: String| (None, Error::new(PARSE_ERROR, format!("Parse error: {why}")));
+    let text = std::str::from_utf8(line).map_err(|error| not_json(error.to_string()))?;
+    let raw: Raw<'_> = match serde_json::from_str(text) {
+        Ok(raw) => raw,
+        Err(error) if error.is_data() => {
+            serde_json::from_str::<&RawValue>(text).map_err(|error| not_json(error.to_string()))?;
+            return Err(invalid(None, "a line must be one JSON-RPC object"));
+        }
+        Err(error) => return Err(not_json(error.to_string())),
+    };
+    if text.trim_start().starts_with('[') {
+        return Err(invalid(
+            None,
+            "batches are not supported; send one object a line",
+        ));
+    }
+    let id = match raw.id.map(RawValue::get) {
+        None => None,
+        Some(id) if id.starts_with(['"', '-']) || id.starts_with(|c: char| c.is_ascii_digit()) => {
+            Some(Id(id.into()))
+        }
+        Some(_) => return Err(invalid(None, "\"id\" must be a string or a number")),
+    };
+    if raw.jsonrpc.as_deref() != Some("2.0") {
+        return Err(invalid(id, "\"jsonrpc\" must be \"2.0\""));
+    }
+    let params = raw.params.map_or("{}", RawValue::get);
+    match (raw.method, id) {
+        (Some(method), Some(id)) => Ok(Envelope::Request { id, method, params }),
+        (Some(method), None) => Ok(Envelope::Notification { method, params }),
+        (None, Some(_)) if raw.result.is_some() || raw.error.is_some() => Ok(Envelope::Response),
+        (None, id) => Err(invalid(id, "\"method\" is missing")),
+    }
+}
+
+fn invalid(id: Option<Id>, why: &str) -> Malformed {
+    (
+        id,
+        Error::new(INVALID_REQUEST, format!("Invalid Request: {why}")),
+    )
+}
+
+#[derive(Deserialize)]
+struct Raw<'a> {
+    #[serde(borrow, default)]
+    jsonrpc: Option<Cow<'a, str>>,
+    #[serde(borrow, default, deserialize_with = "present")]
+    id: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    method: Option<Cow<'a, str>>,
+    #[serde(borrow, default)]
+    params: Option<&'a RawValue>,
+    #[serde(borrow, default, deserialize_with = "present")]
+    result: Option<&'a RawValue>,
+    #[serde(borrow, default, deserialize_with = "present")]
+    error: Option<&'a RawValue>,
+}
+
+/// Tells `null`, which is a value, from a field that is left out.
+fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<&'de RawValue>, D::Error> {
+    <&RawValue>::deserialize(deserializer).map(Some)
+}
+
+/// Writes the answer to a request as one line.
+pub fn write_result(line: &mut Vec<u8>, id: &Id, result: &impl Serialize) {
+    line.extend_from_slice(br#"{"jsonrpc":"2.0","id":"#);
+    line.extend_from_slice(id.0.as_bytes());
+    line.extend_from_slice(br#","result":"#);
+    write_json(line, result);
+    line.extend_from_slice(b"}\n");
+}
+
+/// Writes an error answer as one line; its id is `null` if the request had none.
+pub fn write_error(line: &mut Vec<u8>, id: Option<&Id>, error: &Error) {
+    line.extend_from_slice(br#"{"jsonrpc":"2.0","id":"#);
+    line.extend_from_slice(id.map_or("null", |id| &id.0).as_bytes());
+    line.extend_from_slice(format!(r#","error":{{"code":{},"message":"#, error.code).as_bytes());
+    write_json(line, &error.message);
+    line.extend_from_slice(b"}}\n");
+}
+
+/// Writes a notification as one line.
+pub fn write_notification(line: &mut Vec<u8>, method: &str, params: &impl Serialize) {
+    line.extend_from_slice(br#"{"jsonrpc":"2.0","method":"#);
+    write_json(line, &method);
+    line.extend_from_slice(br#","params":"#);
+    write_json(line, params);
+    line.extend_from_slice(b"}\n");
+}
+
+/// Writing to memory cannot fail, and every type written here has string keys, the
+/// only other thing that serde_json refuses.
+fn write_json(line: &mut Vec<u8>, value: &impl Serialize) {
+    serde_json::to_writer(line, value).expect("these types are always JSON");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Each line, and the error it earns: the code, and the id it is answered to.
+    #[rustfmt::skip]
+    #[test]
+    fn what_is_no_request_is_refused_with_the_right_code() {
+        let cases: &[(&[u8], i32, Option<&str>)] = &[
+            (b"hello", PARSE_ERROR, None),
+            (b"{\"jsonrpc\":\"2.0\",\"id\":1", PARSE_ERROR, None),
+            (b"{\"jsonrpc\":\"2.0\",\"method\":\"\xff\"}", PARSE_ERROR, None),
+            (b"[] x", PARSE_ERROR, None),
+            (b"7", INVALID_REQUEST, None),
+            (b"null", INVALID_REQUEST, None),
+            (b"[]", INVALID_REQUEST, None),
+            (br#"[{"jsonrpc":"2.0","id":1,"method":"ping"}]"#, INVALID_REQUEST, None),
+            (br#"["2.0",1,"ping",null,null,null]"#, INVALID_REQUEST, None),
+            (br#"{}"#, INVALID_REQUEST, None),
+            (br#"{"jsonrpc":"2.0","id":1}"#, INVALID_REQUEST, Some("1")),
+            (br#"{"jsonrpc":"1.0","id":"a","method":"ping"}"#, INVALID_REQUEST, Some("\"a\"")),
+            (br#"{"id":-1.5,"method":"ping"}"#, INVALID_REQUEST, Some("-1.5")),
+            (br#"{"jsonrpc":"2.0","id":null,"method":"ping"}"#, INVALID_REQUEST, None),
+            (br#"{"jsonrpc":"2.0","id":{},"method":"ping"}"#, INVALID_REQUEST, None),
+            (br#"{"jsonrpc":"2.0","id":1,"method":7}"#, INVALID_REQUEST, None),
+        ];
+        for (line, code, id) in cases {
+            let (for_id, error) = parse(line).expect_err("it is malformed");
+            let line = String::from_utf8_lossy(line);
+            assert_eq!((error.code, for_id.as_ref().map(|id| &*id.0)), (*code, *id), "{line}");
+        }
+    }
+
+    #[test]
+    fn ids_come_back_as_they_were() {
+        for id in ["0", "-7", "1e3", "12345678901234567890123", r#""a\u0000b""#] {
+            let line = format!(r#"{{"jsonrpc":"2.0","id":{id},"method":"ping"}}"#);
+            let Ok(Envelope::Request { id: kept, .. }) = parse(line.as_bytes()) else {
+                panic!("{line} is a request");
+            };
+            let mut answer = Vec::new();
+            write_result(&mut answer, &kept, &());
+            let expected = format!("{{\"jsonrpc\":\"2.0\",\"id\":{id},\"result\":null}}\n");
+            assert_eq!(String::from_utf8_lossy(&answer), expected);
+        }
+    }
+
+    #[test]
+    fn an_answer_to_nothing_is_let_pass() {
+        let line = br#"{"jsonrpc":"2.0","id":1,"result":null}"#;
+        assert_eq!(parse(line), Ok(Envelope::Response));
+    }
+}

@@ -1,0 +1,4 @@
+//! The tests.
+
+mod hub;
+mod story;
