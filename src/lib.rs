@@ -8,3 +8,4 @@ pub mod host;
 pub mod hub;
 pub mod json;
 pub mod protocol;
+pub mod socket;

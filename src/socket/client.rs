@@ -1,0 +1,248 @@
+//! A WebSocket: the thread that reads from one client, to the end.
+
+use std::io::{self, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use log::info;
+use tungstenite::error::ProtocolError;
+use tungstenite::protocol::{Role, WebSocket, WebSocketConfig};
+use tungstenite::{Error, Message};
+
+use super::connection::Place;
+use super::frame::{self, CloseCode};
+use super::outbox::Outbox;
+use super::{Event, Said, linger};
+use crate::protocol::{self, ClientMessage, ConnId, ErrorCode, Refusal, SessionId};
+
+/// What is read at once, in bytes. It is kept while the connection idles.
+const READ_BUFFER: usize = 4 * 1024;
+/// A message up to this many times the limit is still read, so that it can be
+/// answered and the connection kept; a longer one closes it.
+const TOLERATED: usize = 4;
+
+/// A connection whose handshake is done.
+#[derive(Debug)]
+pub struct Handshake<E> {
+    /// Its number.
+    pub conn: ConnId,
+    /// The socket.
+    pub stream: TcpStream,
+    /// Where it comes from.
+    pub peer: SocketAddr,
+    /// The session of its URL.
+    pub session: SessionId,
+    /// What the client has sent since.
+    pub rest: Vec<u8>,
+    /// Its place among the connections, and what they share.
+    pub door: Place<E>,
+}
+
+/// Serves a client to its end.
+pub fn serve<E: From<Event>>(handshake: Handshake<E>) {
+    let Handshake {
+        conn,
+        stream,
+        peer,
+        session,
+        rest,
+        door,
+    } = handshake;
+    let interval = stream.set_read_timeout(Some(door.options.ping_interval));
+    let max_backlog = door.options.max_backlog;
+    let Ok(outbox) = interval.and_then(|()| Outbox::new(conn, stream, max_backlog)) else {
+        return;
+    };
+    info!("{conn} from {peer} is in session \"{session}\"");
+    door.tell(Event::Connected {
+        conn,
+        session,
+        outbox: outbox.clone(),
+    });
+    let longest = door.options.max_message.saturating_mul(TOLERATED);
+    let config = WebSocketConfig::default()
+        .read_buffer_size(READ_BUFFER)
+        .max_message_size(Some(longest))
+        .max_frame_size(Some(longest));
+    let wire = Wire(outbox.clone());
+    let socket = WebSocket::from_partially_read(wire, rest, Role::Server, Some(config));
+    let mut client = Client {
+        conn,
+        door,
+        outbox: outbox.clone(),
+        sent: 0,
+    };
+    let why = client.read(socket);
+    info!("{conn} has gone: {why}");
+    if outbox.is_closed() {
+        linger(outbox.stream());
+    }
+    outbox.abort();
+}
+
+/// The reading half of a WebSocket. The hub hears of its end, however it ends.
+struct Client<E: From<Event>> {
+    conn: ConnId,
+    door: Place<E>,
+    outbox: Arc<Outbox>,
+    /// How many messages for Claude it has sent.
+    sent: u64,
+}
+
+impl<E: From<Event>> Drop for Client<E> {
+    fn drop(&mut self) {
+        self.door.tell(Event::Disconnected {
+            conn: self.conn,
+            after: self.sent,
+        });
+    }
+}
+
+impl<E: From<Event>> Client<E> {
+    /// Reads to the end, and says how it came.
+    fn read(&mut self, mut socket: WebSocket<Wire>) -> &'static str {
+        let mut silent = Duration::ZERO;
+        let mut pinged = Instant::now();
+        loop {
+            match socket.read() {
+                Ok(Message::Text(text)) => self.frame(&text),
+                Ok(Message::Binary(_)) => self.refuse(Refusal::new(
+                    ErrorCode::InvalidMessage,
+                    "binary frames are not understood; send JSON as text",
+                )),
+                Ok(Message::Close(_)) => {
+                    // Sends the close that tungstenite has prepared.
+                    let _ = socket.flush();
+                    return "it closed";
+                }
+                Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_)) => {}
+                Err(Error::Io(error)) if is_timeout(&error) => {
+                    silent += self.door.options.ping_interval;
+                    if self.outbox.is_closed() {
+                        return "it did not answer the close";
+                    }
+                    if silent >= self.door.options.ping_timeout {
+                        self.outbox.close(CloseCode::Away, "no sign of life");
+                        return "it gave no sign of life";
+                    }
+                    self.outbox.send(&[frame::ping()]);
+                    pinged = Instant::now();
+                    continue;
+                }
+                Err(error) => return self.end(&error),
+            }
+            silent = Duration::ZERO;
+            if pinged.elapsed() >= self.door.options.ping_interval {
+                self.outbox.send(&[frame::ping()]);
+                pinged = Instant::now();
+            }
+        }
+    }
+
+    /// Passes on what a text frame says. Kept out of `read`, where its variables would
+    /// cost every idle connection a page of stack.
+    #[inline(never)]
+    fn frame(&mut self, text: &str) {
+        let options = &self.door.options;
+        if text.len() > options.max_message {
+            return self.refuse(too_large(options.max_message));
+        }
+        match protocol::parse(text, options.max_name) {
+            Ok(ClientMessage::Message(message)) => {
+                self.sent += 1;
+                let conn = self.conn;
+                // If the hub is gone, so is the process in a moment.
+                let _ = self.door.said.send(Said { conn, message });
+            }
+            Ok(ClientMessage::Request(request)) => self.door.tell(Event::Asked {
+                conn: self.conn,
+                after: self.sent,
+                request,
+            }),
+            Err(refusal) => self.refuse(refusal),
+        }
+    }
+
+    fn refuse(&self, refusal: Refusal) {
+        self.door.tell(Event::Refused {
+            conn: self.conn,
+            after: self.sent,
+            refusal,
+        });
+    }
+
+    /// Closes the connection as RFC 6455 (section 7.4.1) wants it after this error.
+    #[inline(never)]
+    fn end(&self, error: &Error) -> &'static str {
+        match error {
+            Error::Capacity(_) => {
+                let refusal = too_large(self.door.options.max_message);
+                let message = protocol::ServerMessage::Error {
+                    session_id: "",
+                    message: &refusal.message,
+                    code: refusal.code,
+                };
+                self.outbox.send(&[frame::text(&message)]);
+                self.outbox.close(CloseCode::Size, &refusal.message);
+                "its message was far too large"
+            }
+            Error::Utf8(_) => {
+                self.outbox
+                    .close(CloseCode::Invalid, "the text is not UTF-8");
+                "its text was not UTF-8"
+            }
+            Error::Protocol(ProtocolError::ResetWithoutClosingHandshake) | Error::Io(_) => {
+                "the connection broke"
+            }
+            Error::Protocol(error) => {
+                self.outbox.close(CloseCode::Protocol, &error.to_string());
+                "it broke the WebSocket protocol"
+            }
+            _ => "it closed",
+        }
+    }
+}
+
+fn too_large(max: usize) -> Refusal {
+    Refusal::new(
+        ErrorCode::TooLarge,
+        format!(
+            "a message may have {max} bytes at most; send less, or raise CLAUDE_SOCKET_MAX_MESSAGE"
+        ),
+    )
+}
+
+fn is_timeout(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut
+    )
+}
+
+/// What tungstenite reads from and writes to. It writes pongs and closes by itself;
+/// they take the same way as everything else, or frames would interleave.
+struct Wire(Arc<Outbox>);
+
+impl Read for Wire {
+    fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
+        self.0.stream().read(bytes)
+    }
+}
+
+impl Write for Wire {
+    fn write(&mut self, frame: &[u8]) -> io::Result<usize> {
+        let bytes = Bytes::copy_from_slice(frame);
+        if frame::is_close(frame) {
+            self.0.send_last(bytes);
+        } else {
+            self.0.send(&[bytes]);
+        }
+        Ok(frame.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}

@@ -1,0 +1,225 @@
+//! A connection's beginning: the HTTP head, the gate, and then either a page or the
+//! handshake of a WebSocket, which goes on in [`client`].
+
+use std::io::Write;
+use std::net::{SocketAddr, TcpStream};
+use std::ops::Deref;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+use std::time::{Duration, SystemTime};
+
+use crossbeam_channel::{Sender, bounded};
+use http::header::UPGRADE;
+use http::{Method, Request, StatusCode};
+use log::{info, warn};
+use socket2::{SockRef, TcpKeepalive};
+use tungstenite::Error;
+use tungstenite::error::ProtocolError;
+use tungstenite::handshake::server::{create_response, write_response};
+
+use super::client::{self, Handshake};
+use super::http::{HeadError, Response, read_head};
+use super::{Event, Options, Said, gate, pages};
+use crate::protocol::{ConnId, DEFAULT_SESSION, SessionId};
+
+/// A connection thread's stack, in bytes. What isn't touched costs no memory.
+const STACK: usize = 128 * 1024;
+/// How soon the system asks a silent peer whether it is still there.
+const KEEPALIVE: Duration = Duration::from_secs(60);
+
+/// What all connections share.
+#[derive(Debug)]
+pub struct Door<E> {
+    /// How the apps' side is set up.
+    pub options: Options,
+    /// To the hub: everything but words for Claude.
+    pub events: Sender<E>,
+    /// To the hub: words for Claude.
+    pub said: Sender<Said>,
+    /// How many connections are open.
+    pub open: AtomicUsize,
+    /// When the server started.
+    pub started: SystemTime,
+}
+
+impl<E: From<Event>> Door<E> {
+    /// Tells the hub something. If the hub is gone, so is the process in a moment.
+    pub fn tell(&self, event: Event) {
+        let _ = self.events.send(event.into());
+    }
+}
+
+/// A place among the connections that are open, until it is dropped.
+#[derive(Debug)]
+pub struct Place<E>(Arc<Door<E>>);
+
+impl<E> Place<E> {
+    /// Takes a place. Also returns how many were taken before.
+    pub fn take(door: &Arc<Door<E>>) -> (Self, usize) {
+        let before = door.open.fetch_add(1, Ordering::Relaxed);
+        (Self(door.clone()), before)
+    }
+}
+
+impl<E> Drop for Place<E> {
+    fn drop(&mut self) {
+        self.0.open.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl<E> Deref for Place<E> {
+    type Target = Door<E>;
+    fn deref(&self) -> &Self::Target {
+        &self.0
+    }
+}
+
+/// A connection that was just accepted.
+#[derive(Debug)]
+pub struct Connection<E> {
+    /// Its number.
+    pub conn: ConnId,
+    /// The socket.
+    pub stream: TcpStream,
+    /// Where it comes from.
+    pub peer: SocketAddr,
+    /// There are too many connections already.
+    pub too_many: bool,
+    /// Its place among them, and what they share.
+    pub door: Place<E>,
+}
+
+impl<E: From<Event> + Send + 'static> Connection<E> {
+    /// Starts the connection's thread.
+    pub fn start(self) {
+        start_thread(self.conn, self.peer, move || self.run());
+    }
+
+    fn run(self) {
+        // Without them the connection works too, only less well.
+        let _ = self.stream.set_nodelay(true);
+        let keepalive = TcpKeepalive::new().with_time(KEEPALIVE);
+        let _ = SockRef::from(&self.stream).set_tcp_keepalive(&keepalive);
+
+        let (request, rest) = match read_head(&self.stream, self.door.options.handshake_timeout) {
+            Ok(head) => head,
+            Err(HeadError::Gone) => return,
+            Err(HeadError::Refused(status, why)) => {
+                return self.refuse(&Response::refusal(status, &why));
+            }
+        };
+        match self.upgrade(&request) {
+            Ok(Some((session, answer))) => {
+                let mut bytes = Vec::with_capacity(256);
+                // Whole, in one packet, and before the hub can send anything.
+                let written = write_response(&mut bytes, &answer)
+                    .is_ok_and(|()| (&self.stream).write_all(&bytes).is_ok());
+                if written {
+                    self.go_on(session, rest);
+                }
+            }
+            Ok(None) => self.page(&request),
+            Err(refusal) => self.refuse(&refusal),
+        }
+    }
+
+    fn refuse(&self, refusal: &Response) {
+        info!(
+            "{} from {} refused: {}",
+            self.conn, self.peer, refusal.status
+        );
+        refusal.send(&self.stream, false);
+    }
+
+    /// The session and the handshake's answer, if this is a WebSocket; `None` if it is
+    /// a plain request.
+    fn upgrade(
+        &self,
+        request: &Request<()>,
+    ) -> Result<Option<(SessionId, http::Response<()>)>, Response> {
+        let options = &self.door.options;
+        gate::check(self.peer.ip(), request.headers(), &options.allowed_origins)
+            .map_err(|why| Response::refusal(StatusCode::FORBIDDEN, &why))?;
+        if self.too_many {
+            let max = options.max_connections;
+            let why = format!("all {max} connections are in use; close some, or try again later");
+            let refusal = Response::refusal(StatusCode::SERVICE_UNAVAILABLE, &why);
+            return Err(refusal.with("Retry-After", "5"));
+        }
+        if !matches!(*request.method(), Method::GET | Method::HEAD) {
+            let why = "only GET is answered here; messages go over the WebSocket";
+            let refusal = Response::refusal(StatusCode::METHOD_NOT_ALLOWED, why);
+            return Err(refusal.with("Allow", "GET, HEAD"));
+        }
+        if !wants_websocket(request) {
+            return Ok(None);
+        }
+        let session = session_of(request, options.max_name)
+            .map_err(|why| Response::refusal(StatusCode::BAD_REQUEST, &why))?;
+        match create_response(request) {
+            Ok(handshake) => Ok(Some((session, handshake))),
+            Err(Error::Protocol(ProtocolError::MissingSecWebSocketVersionHeader)) => {
+                let why = "only WebSocket version 13 (RFC 6455) is spoken here";
+                let refusal = Response::refusal(StatusCode::UPGRADE_REQUIRED, why);
+                Err(refusal.with("Sec-WebSocket-Version", "13"))
+            }
+            Err(error) => {
+                let why = format!("the WebSocket handshake is wrong: {error}");
+                Err(Response::refusal(StatusCode::BAD_REQUEST, &why))
+            }
+        }
+    }
+
+    fn page(&self, request: &Request<()>) {
+        let (ask, summary) = bounded(1);
+        self.door.tell(Event::Inspect(ask));
+        // The hub is gone if it doesn't answer.
+        if let Ok(summary) = summary.recv() {
+            let page = pages::answer(request.uri().path(), self.door.started, &summary);
+            page.send(&self.stream, request.method() == Method::HEAD);
+        }
+    }
+
+    /// Goes on as a WebSocket, in a fresh thread: what the handshake has touched of
+    /// this one's stack and of its allocator's cache would stay with the connection
+    /// for good, a third of all the memory it takes.
+    fn go_on(self, session: SessionId, rest: Vec<u8>) {
+        let handshake = Handshake {
+            conn: self.conn,
+            stream: self.stream,
+            peer: self.peer,
+            session,
+            rest,
+            door: self.door,
+        };
+        start_thread(self.conn, self.peer, move || client::serve(handshake));
+    }
+}
+
+/// Starts a thread of a connection, or lets the connection go.
+fn start_thread(conn: ConnId, peer: SocketAddr, run: impl FnOnce() + Send + 'static) {
+    let thread = thread::Builder::new()
+        .name(conn.to_string())
+        .stack_size(STACK);
+    if let Err(error) = thread.spawn(run) {
+        warn!("{conn} from {peer} is cut: no thread for it ({error})");
+    }
+}
+
+fn wants_websocket(request: &Request<()>) -> bool {
+    let upgrade = request
+        .headers()
+        .get(UPGRADE)
+        .and_then(|value| value.to_str().ok());
+    upgrade.is_some_and(|protocol| protocol.trim().eq_ignore_ascii_case("websocket"))
+}
+
+/// The session that the URL's query names.
+fn session_of(request: &Request<()>, max: usize) -> Result<SessionId, String> {
+    let query = request.uri().query().unwrap_or_default();
+    let named = form_urlencoded::parse(query.as_bytes())
+        .find(|(key, value)| key == "session" && !value.is_empty())
+        .map(|(_, value)| value);
+    SessionId::parse("session", named.as_deref().unwrap_or(DEFAULT_SESSION), max)
+}

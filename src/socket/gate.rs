@@ -1,0 +1,225 @@
+//! Who may connect.
+//!
+//! Browsers let any website talk to servers on the same machine. What a website
+//! cannot do is choose its `Origin`, or (unless its name was rebound to a loopback
+//! address) the `Host` it is reached under. So both must be loopback names.
+
+use std::net::{IpAddr, Ipv6Addr};
+
+use http::header::{HOST, HeaderName, ORIGIN};
+use http::{HeaderMap, Uri};
+
+/// The origins that are let in beside loopback ones.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AllowedOrigins(Vec<String>);
+
+impl AllowedOrigins {
+    /// Origins as a browser writes them, `https://example.org:8443`.
+    pub fn new(origins: impl IntoIterator<Item = String>) -> Self {
+        Self(origins.into_iter().collect())
+    }
+}
+
+/// Whether a setting names an origin (RFC 6454) that can be told from others.
+///
+/// # Errors
+/// What would be right.
+pub fn parse_origin(text: &str) -> Result<String, String> {
+    let origin = text.trim().trim_end_matches('/').to_ascii_lowercase();
+    let host = origin.split_once("://").map(|(_, host)| host);
+    match host {
+        Some(host) if !host.is_empty() && !host.contains(['/', ' ', '*']) => Ok(origin),
+        _ => Err("give origins as https://example.org or http://10.0.0.7:8080, separated by commas; \"null\" and \"*\" cannot be trusted".into()),
+    }
+}
+
+/// Decides about one request.
+///
+/// # Errors
+/// One sentence that says why not, and what to do.
+pub fn check(peer: IpAddr, headers: &HeaderMap, allowed: &AllowedOrigins) -> Result<(), String> {
+    if !is_loopback(peer) {
+        return Err(format!(
+            "connections from {peer} are refused: without a token only this machine may connect"
+        ));
+    }
+    let host = single(headers, &HOST)?.unwrap_or_default();
+    if !is_loopback_authority(host) {
+        return Err(format!(
+            "the Host \"{host}\" is refused: connect to 127.0.0.1 or localhost, so that no other name can be made to lead here"
+        ));
+    }
+    match single(headers, &ORIGIN)? {
+        None => Ok(()),
+        Some(origin) if is_loopback_origin(origin) => Ok(()),
+        Some(origin) if allowed.0.iter().any(|listed| listed.eq_ignore_ascii_case(origin)) => Ok(()),
+        Some("null") => Err(
+            "pages without an origin (from a file, or sandboxed) are refused: open the page from http://127.0.0.1 or http://localhost".into(),
+        ),
+        Some(origin) => Err(format!(
+            "pages from {origin} are refused: to let them in, start the server with CLAUDE_SOCKET_ALLOWED_ORIGINS={origin}"
+        )),
+    }
+}
+
+/// A header that may be there once at most.
+fn single<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Result<Option<&'h str>, String> {
+    let mut values = headers.get_all(name).iter();
+    let value = values.next();
+    if values.next().is_some() {
+        return Err(format!(
+            "the request has more than one {name} header; send one"
+        ));
+    }
+    value
+        .map(|value| {
+            value
+                .to_str()
+                .map_err(|_| format!("the {name} header is not plain text"))
+        })
+        .transpose()
+}
+
+fn is_loopback(ip: IpAddr) -> bool {
+    ip.to_canonical().is_loopback()
+}
+
+/// A host, maybe with a port, that always means this machine.
+fn is_loopback_authority(authority: &str) -> bool {
+    let Ok(authority) = authority.parse::<http::uri::Authority>() else {
+        return false;
+    };
+    if authority.as_str().contains('@') {
+        return false;
+    }
+    let host = authority.host();
+    let bracketed = host
+        .strip_prefix('[')
+        .and_then(|host| host.strip_suffix(']'));
+    match bracketed {
+        Some(ip) => ip
+            .parse::<Ipv6Addr>()
+            .is_ok_and(|ip| is_loopback(ip.into())),
+        None => {
+            host.eq_ignore_ascii_case("localhost") || host.parse::<IpAddr>().is_ok_and(is_loopback)
+        }
+    }
+}
+
+fn is_loopback_origin(origin: &str) -> bool {
+    let Ok(uri) = origin.parse::<Uri>() else {
+        return false;
+    };
+    let known_scheme = matches!(uri.scheme_str(), Some("http" | "https"));
+    let authority = uri.authority().map(http::uri::Authority::as_str);
+    known_scheme && authority.is_some_and(is_loopback_authority)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn decide(peer: &str, headers: &[(HeaderName, &str)]) -> Result<(), String> {
+        let mut map = HeaderMap::new();
+        for (name, value) in headers {
+            map.append(name, value.parse().expect("a header value"));
+        }
+        let allowed = AllowedOrigins::new(["https://chat.example".into()]);
+        check(peer.parse().expect("an address"), &map, &allowed)
+    }
+
+    #[test]
+    fn only_this_machine_under_its_own_names_gets_in() {
+        let hosts = [
+            "127.0.0.1:3100",
+            "127.0.0.1",
+            "localhost:3100",
+            "LOCALHOST",
+            "127.8.9.10",
+            "[::1]:3100",
+            "[::1]",
+        ];
+        for host in hosts {
+            assert_eq!(decide("127.0.0.1", &[(HOST, host)]), Ok(()), "{host}");
+        }
+        let strangers = [
+            "",
+            "evil.example",
+            "localhost.evil.example",
+            "127.0.0.1.evil.example",
+            "10.0.0.7:3100",
+            "[::2]",
+            "evil.example@127.0.0.1",
+            "127.0.0.1@evil.example",
+            "0.0.0.0:3100",
+            "localhost:3100/x",
+            "::1",
+        ];
+        for host in strangers {
+            assert!(decide("127.0.0.1", &[(HOST, host)]).is_err(), "{host}");
+        }
+        assert!(decide("127.0.0.1", &[]).is_err(), "no Host at all");
+        assert!(decide("127.0.0.1", &[(HOST, "localhost"), (HOST, "localhost")]).is_err());
+        for peer in ["127.0.0.1", "127.1.2.3", "::1", "::ffff:127.0.0.1"] {
+            assert_eq!(decide(peer, &[(HOST, "localhost")]), Ok(()), "{peer}");
+        }
+        for peer in ["10.0.0.7", "192.168.1.2", "fe80::1", "::ffff:10.0.0.7"] {
+            assert!(decide(peer, &[(HOST, "localhost")]).is_err(), "{peer}");
+        }
+    }
+
+    #[test]
+    fn only_loopback_and_listed_origins_get_in() {
+        let origins = [
+            "http://localhost:5173",
+            "https://127.0.0.1",
+            "http://[::1]:8080",
+            "https://chat.example",
+            "HTTPS://CHAT.EXAMPLE",
+        ];
+        for origin in origins {
+            assert_eq!(
+                decide("::1", &[(HOST, "[::1]"), (ORIGIN, origin)]),
+                Ok(()),
+                "{origin}"
+            );
+        }
+        let strangers = [
+            "null",
+            "",
+            "https://evil.example",
+            "http://localhost.evil.example",
+            "http://chat.example",
+            "https://chat.example:444",
+            "https://chat.example.evil.example",
+            "file://",
+            "chrome-extension://localhost",
+            "http://evil.example@localhost",
+            "localhost",
+        ];
+        for origin in strangers {
+            assert!(
+                decide("::1", &[(HOST, "[::1]"), (ORIGIN, origin)]).is_err(),
+                "{origin}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_setting_can_only_list_real_origins() {
+        assert_eq!(
+            parse_origin(" https://Chat.Example/ "),
+            Ok("https://chat.example".into())
+        );
+        for wrong in [
+            "null",
+            "*",
+            "chat.example",
+            "https://",
+            "https://*.example",
+            "https://a/b",
+        ] {
+            assert!(parse_origin(wrong).is_err(), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,232 @@
+//! As much HTTP/1.1 as a WebSocket server needs: the head of a request, and short
+//! answers after which the connection closes.
+
+use std::fmt;
+use std::io::{self, Read, Write};
+use std::net::TcpStream;
+use std::time::{Duration, Instant};
+
+use http::{HeaderName, HeaderValue, Request, StatusCode};
+use serde_json::json;
+
+use super::linger;
+
+/// The longest head, in bytes.
+const MAX_HEAD: usize = 8 * 1024;
+/// How much of it is read at once, in bytes. Most heads come whole.
+const READ: usize = 1024;
+/// The most headers. A browser sends about twenty.
+const MAX_HEADERS: usize = 64;
+/// How long a client may take to accept an answer.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Why there is no request to answer.
+#[derive(Debug)]
+pub enum HeadError {
+    /// The client has gone, or never spoke.
+    Gone,
+    /// It is told why.
+    Refused(StatusCode, String),
+}
+
+impl HeadError {
+    fn malformed(why: impl fmt::Display) -> Self {
+        Self::Refused(
+            StatusCode::BAD_REQUEST,
+            format!("the request is not HTTP/1.1: {why}"),
+        )
+    }
+
+    fn too_large(what: &str) -> Self {
+        let status = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
+        Self::Refused(
+            status,
+            format!("the request's head has more than {what}; send less"),
+        )
+    }
+}
+
+/// Reads the head of a request. Returns it with what already came after it.
+///
+/// # Errors
+/// [`HeadError`], also when the head isn't complete within `timeout`.
+pub fn read_head(
+    stream: &TcpStream,
+    timeout: Duration,
+) -> Result<(Request<()>, Vec<u8>), HeadError> {
+    let deadline = Instant::now() + timeout;
+    let mut head = Vec::new();
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(too_slow(timeout));
+        }
+        let length = head.len();
+        head.resize(length + READ, 0);
+        let read = stream
+            .set_read_timeout(Some(left))
+            .and_then(|()| (&*stream).read(&mut head[length..]));
+        head.truncate(length + read.as_ref().copied().unwrap_or(0));
+        match read {
+            Ok(0) => return Err(HeadError::Gone),
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                return Err(too_slow(timeout));
+            }
+            Err(_) => return Err(HeadError::Gone),
+        }
+        if let Some((request, length)) = parse_head(&head)? {
+            head.drain(..length);
+            return Ok((request, head));
+        }
+        if head.len() > MAX_HEAD {
+            return Err(HeadError::too_large("8 KiB"));
+        }
+    }
+}
+
+fn too_slow(timeout: Duration) -> HeadError {
+    let timeout = humantime::format_duration(timeout);
+    let why = format!("the request was not complete within {timeout}; try again");
+    HeadError::Refused(StatusCode::REQUEST_TIMEOUT, why)
+}
+
+/// Understands a head, once it is complete, and says how long it is.
+///
+/// # Errors
+/// [`HeadError::Refused`].
+pub fn parse_head(bytes: &[u8]) -> Result<Option<(Request<()>, usize)>, HeadError> {
+    // On the heap: what a thread's stack has once touched stays with the connection.
+    let mut headers = vec![httparse::EMPTY_HEADER; MAX_HEADERS];
+    let mut parsed = httparse::Request::new(&mut headers);
+    let length = match parsed.parse(bytes) {
+        Ok(httparse::Status::Complete(length)) if length > MAX_HEAD => {
+            return Err(HeadError::too_large("8 KiB"));
+        }
+        Ok(httparse::Status::Complete(length)) => length,
+        Ok(httparse::Status::Partial) => return Ok(None),
+        Err(httparse::Error::TooManyHeaders) => return Err(HeadError::too_large("64 headers")),
+        Err(error) => return Err(HeadError::malformed(error)),
+    };
+    let version = match parsed.version {
+        Some(1) => http::Version::HTTP_11,
+        _ => http::Version::HTTP_10,
+    };
+    let mut request = Request::builder()
+        .method(parsed.method.unwrap_or_default())
+        .uri(parsed.path.unwrap_or_default())
+        .version(version);
+    for header in parsed.headers.iter() {
+        let name = HeaderName::from_bytes(header.name.as_bytes()).map_err(HeadError::malformed)?;
+        let value = HeaderValue::from_bytes(header.value).map_err(HeadError::malformed)?;
+        request = request.header(name, value);
+    }
+    let request = request.body(()).map_err(HeadError::malformed)?;
+    Ok(Some((request, length)))
+}
+
+/// An answer with a body, after which the connection closes.
+#[derive(Debug)]
+pub struct Response {
+    /// The status.
+    pub status: StatusCode,
+    /// The body's `Content-Type`.
+    pub content_type: &'static str,
+    /// One header more.
+    pub extra: Option<(&'static str, &'static str)>,
+    /// The body.
+    pub body: String,
+}
+
+impl Response {
+    /// A body of JSON.
+    pub fn json(body: &serde_json::Value) -> Self {
+        Self {
+            status: StatusCode::OK,
+            content_type: "application/json",
+            extra: None,
+            body: format!("{body}\n"),
+        }
+    }
+
+    /// A body of plain text.
+    pub fn text(content_type: &'static str, body: String) -> Self {
+        Self {
+            status: StatusCode::OK,
+            content_type,
+            extra: None,
+            body,
+        }
+    }
+
+    /// A refusal: one sentence that says what to do, as JSON.
+    pub fn refusal(status: StatusCode, sentence: &str) -> Self {
+        let body = json!({ "status": "error", "error": sentence });
+        Self {
+            status,
+            ..Self::json(&body)
+        }
+    }
+
+    /// Adds a header.
+    pub fn with(mut self, name: &'static str, value: &'static str) -> Self {
+        self.extra = Some((name, value));
+        self
+    }
+
+    /// Sends it and ends the connection. `HEAD` gets no body.
+    pub fn send(&self, stream: &TcpStream, is_head: bool) {
+        let extra = self
+            .extra
+            .map(|(name, value)| format!("{name}: {value}\r\n"));
+        let answer = format!(
+            "HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nContent-Length: {length}\r\n\
+             Cache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\n\
+             Connection: close\r\n{extra}\r\n{body}",
+            status = self.status,
+            kind = self.content_type,
+            length = self.body.len(),
+            extra = extra.unwrap_or_default(),
+            body = if is_head { "" } else { &self.body },
+        );
+        // A client that has gone misses the answer; there is nobody else to tell.
+        let sent = stream
+            .set_write_timeout(Some(WRITE_TIMEOUT))
+            .and_then(|()| (&*stream).write_all(answer.as_bytes()));
+        if sent.is_ok() {
+            linger(stream);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn heads_are_understood_or_refused() {
+        let many = format!("GET / HTTP/1.1\r\n{}\r\n", "A: b\r\n".repeat(65));
+        let long = format!("GET /{} HTTP/1.1\r\n\r\n", "x".repeat(MAX_HEAD));
+        let cases = [
+            ("GET / HTTP/1.1\r\nHost: x\r\n", None),
+            ("GET / HTTP/1.1\r\nHost: x\r\n\r\nrest", Some(200)),
+            ("POST /a?b=c HTTP/1.0\r\n\r\n", Some(200)),
+            ("GET /\u{e9} HTTP/1.1\r\nHost: \u{e9}\r\n\r\n", Some(200)),
+            ("hello\r\n\r\n", Some(400)),
+            ("GET / HTTP/2.0\r\n\r\n", Some(400)),
+            ("GET  / HTTP/1.1\r\n\r\n", Some(400)),
+            ("GET / HTTP/1.1\r\nA\0: b\r\n\r\n", Some(400)),
+            (&many, Some(431)),
+            (&long, Some(431)),
+        ];
+        for (head, expected) in cases {
+            let status = match parse_head(head.as_bytes()) {
+                Ok(parsed) => parsed.map(|_| 200),
+                Err(HeadError::Refused(status, _)) => Some(status.as_u16()),
+                Err(HeadError::Gone) => None,
+            };
+            assert_eq!(status, expected, "{}", &head[..head.len().min(60)]);
+        }
+    }
+}

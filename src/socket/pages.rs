@@ -1,0 +1,107 @@
+//! What plain HTTP requests get: JSON for people and scripts, Prometheus text for
+//! monitoring.
+
+use std::fmt::Write;
+use std::time::SystemTime;
+
+use serde_json::json;
+
+use super::http::Response;
+use crate::hub::Summary;
+
+/// The answer to a request for this path.
+pub fn answer(path: &str, started: SystemTime, summary: &Summary) -> Response {
+    match path {
+        "/metrics" => Response::text("text/plain; version=0.0.4; charset=utf-8", metrics(summary)),
+        _ => health(started, summary),
+    }
+}
+
+fn health(started: SystemTime, summary: &Summary) -> Response {
+    let host = summary.host.as_ref();
+    Response::json(&json!({
+        "status": "ok",
+        "server": env!("CARGO_PKG_NAME"),
+        "version": env!("CARGO_PKG_VERSION"),
+        "pid": std::process::id(),
+        "started": humantime::format_rfc3339_seconds(started).to_string(),
+        "sessions": summary.sessions,
+        "clients": summary.clients,
+        "permissions": summary.permissions,
+        "host": {
+            "name": host.map(|(name, _)| name),
+            "version": host.map(|(_, version)| version),
+            "ready": summary.host_ready,
+        },
+    }))
+}
+
+fn metrics(summary: &Summary) -> String {
+    let counts = &summary.counts;
+    let figures: [(&str, &str, &str, u64); 9] = [
+        (
+            "sessions",
+            "gauge",
+            "Chat sessions there are.",
+            summary.sessions as u64,
+        ),
+        (
+            "clients",
+            "gauge",
+            "Clients connected.",
+            summary.clients as u64,
+        ),
+        (
+            "permissions_pending",
+            "gauge",
+            "Permission requests waiting for a verdict.",
+            summary.permissions as u64,
+        ),
+        (
+            "host_ready",
+            "gauge",
+            "Whether Claude Code takes messages.",
+            u64::from(summary.host_ready),
+        ),
+        (
+            "messages_total",
+            "counter",
+            "Messages taken from clients.",
+            counts.messages,
+        ),
+        (
+            "messages_resent_total",
+            "counter",
+            "Messages sent again under a known id, and not taken twice.",
+            counts.resent,
+        ),
+        (
+            "replies_total",
+            "counter",
+            "Replies from Claude.",
+            counts.replies,
+        ),
+        (
+            "verdicts_total",
+            "counter",
+            "Verdicts given by clients.",
+            counts.verdicts,
+        ),
+        (
+            "refused_total",
+            "counter",
+            "Frames of clients that were refused.",
+            counts.refused,
+        ),
+    ];
+    let mut text = String::new();
+    for (name, kind, help, value) in figures {
+        let name = format!("claude_socket_{name}");
+        // Writing to a string cannot fail.
+        let _ = writeln!(
+            text,
+            "# HELP {name} {help}\n# TYPE {name} {kind}\n{name} {value}"
+        );
+    }
+    text
+}

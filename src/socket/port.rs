@@ -1,0 +1,169 @@
+//! Taking the port, and finding out who else has it.
+
+use std::io::{self, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::time::Duration;
+
+use serde::Deserialize;
+use socket2::{Domain, Protocol, Socket, Type};
+
+/// How many connections may wait to be accepted. The kernel caps it.
+const BACKLOG: i32 = 4096;
+/// How long the holder of the port may take to say who it is.
+const ASK_TIMEOUT: Duration = Duration::from_millis(300);
+
+/// Listens on an address.
+///
+/// # Errors
+/// The system's, above all that the port is taken.
+pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = Socket::new(
+        Domain::for_address(address),
+        Type::STREAM,
+        Some(Protocol::TCP),
+    )?;
+    // So that connections of an earlier server in TIME_WAIT don't block the port.
+    // Two servers can't listen on it at once all the same.
+    socket.set_reuse_address(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}
+
+/// Why the port can't be had and what to do, in one sentence. `holder` is who has it,
+/// if it is taken.
+pub fn explain(address: SocketAddr, error: &io::Error, holder: &str) -> String {
+    let port = address.port();
+    match error.kind() {
+        io::ErrorKind::AddrInUse => format!(
+            "port {port} is taken by {holder}, so no app can reach this session; end that program, and this server takes the port over at once, or give this one another port (CLAUDE_SOCKET_PORT)"
+        ),
+        io::ErrorKind::PermissionDenied => format!(
+            "port {port} may not be used by this user, so no app can reach this session; set CLAUDE_SOCKET_PORT to a port above 1023"
+        ),
+        io::ErrorKind::AddrNotAvailable => format!(
+            "this machine has no address {}, so no app can reach this session; set CLAUDE_SOCKET_HOST to one that it has, such as 127.0.0.1",
+            address.ip()
+        ),
+        _ => format!("cannot listen on {address} ({error}), so no app can reach this session"),
+    }
+}
+
+/// Who has the port, as far as can be found out.
+pub fn holder(address: SocketAddr) -> String {
+    if let Some(other) = ask(address) {
+        let since = other.started;
+        return format!(
+            "another claude-socket (process {}, since {since})",
+            other.pid
+        );
+    }
+    match process_listening_on(address.port()) {
+        Some((pid, name)) => format!("\"{name}\" (process {pid})"),
+        None => "another program".to_owned(),
+    }
+}
+
+/// What `/healthz` of another claude-socket says.
+#[derive(Deserialize)]
+struct Health {
+    server: String,
+    pid: u32,
+    started: String,
+}
+
+fn ask(address: SocketAddr) -> Option<Health> {
+    let mut stream = TcpStream::connect_timeout(&address, ASK_TIMEOUT).ok()?;
+    stream.set_read_timeout(Some(ASK_TIMEOUT)).ok()?;
+    stream.set_write_timeout(Some(ASK_TIMEOUT)).ok()?;
+    let request = format!("GET /healthz HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).ok()?;
+    let mut answer = [0; 4096];
+    let mut length = 0;
+    loop {
+        let read = stream.read(answer.get_mut(length..)?).ok()?;
+        length += read;
+        let text = std::str::from_utf8(&answer[..length]).ok()?;
+        let body = text.split_once("\r\n\r\n").map(|(_, body)| body);
+        let health = body.and_then(|body| serde_json::from_str::<Health>(body).ok());
+        if let Some(health) = health {
+            return (health.server == env!("CARGO_PKG_NAME")).then_some(health);
+        }
+        if read == 0 {
+            return None;
+        }
+    }
+}
+
+/// Looks through `/proc`: which socket listens on the port, and which process has it
+/// open. Only processes of the same user can be seen.
+#[cfg(target_os = "linux")]
+fn process_listening_on(port: u16) -> Option<(u32, String)> {
+    use std::fs;
+
+    let tables = ["/proc/net/tcp", "/proc/net/tcp6"];
+    let sockets: Vec<String> = tables
+        .iter()
+        .filter_map(|table| fs::read_to_string(table).ok())
+        .flat_map(|table| listening_inodes(&table, port))
+        .map(|inode| format!("socket:[{inode}]"))
+        .collect();
+    for process in fs::read_dir("/proc").ok()?.flatten() {
+        let Some(pid) = process
+            .file_name()
+            .to_str()
+            .and_then(|pid| pid.parse().ok())
+        else {
+            continue;
+        };
+        let Ok(files) = fs::read_dir(process.path().join("fd")) else {
+            continue;
+        };
+        let has_it = files
+            .flatten()
+            .filter_map(|file| fs::read_link(file.path()).ok())
+            .any(|target| {
+                sockets
+                    .iter()
+                    .any(|socket| target.as_os_str() == socket.as_str())
+            });
+        if has_it {
+            let name = fs::read_to_string(process.path().join("comm")).ok()?;
+            return Some((pid, name.trim_end().to_owned()));
+        }
+    }
+    None
+}
+
+#[cfg(not(target_os = "linux"))]
+fn process_listening_on(_port: u16) -> Option<(u32, String)> {
+    None
+}
+
+/// The inodes of the sockets in a table of the kernel's that listen on this port.
+#[cfg(target_os = "linux")]
+fn listening_inodes(table: &str, port: u16) -> Vec<String> {
+    const LISTEN: &str = "0A";
+    let inode = |line: &str| {
+        let mut fields = line.split_whitespace();
+        let (local, state) = (fields.nth(1)?, fields.nth(1)?);
+        let local_port = u16::from_str_radix(local.rsplit_once(':')?.1, 16).ok()?;
+        let inode = fields.nth(5)?;
+        (state == LISTEN && local_port == port).then(|| inode.to_owned())
+    };
+    table.lines().skip(1).filter_map(inode).collect()
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_process_that_holds_a_port_is_found() {
+        let address = SocketAddr::from(([127, 0, 0, 1], 0));
+        let listener = bind(address).expect("any port is free");
+        let port = listener.local_addr().expect("it is bound").port();
+        let (pid, _) = process_listening_on(port).expect("it is this process");
+        assert_eq!(pid, std::process::id());
+    }
+}
