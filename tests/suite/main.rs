@@ -1,4 +1,14 @@
-//! The tests.
+//! The tests. Everything but [`hub`] runs the real binary over real pipes and real
+//! sockets.
 
+mod app;
+mod frames;
+mod host;
+mod http;
 mod hub;
+mod life;
+mod load;
+mod server;
+mod settings;
+mod stories;
 mod story;

@@ -46,7 +46,6 @@ pub struct Story {
 
 impl Story {
     /// Whether time passes in it.
-    #[expect(dead_code, reason = "for stories told to more than the hub")]
     pub fn needs_a_clock(&self) -> bool {
         self.lines
             .iter()

@@ -1,0 +1,523 @@
+//! Starts the threads, and runs the hub's loop on the calling one.
+//!
+//! The loop sleeps until something happens, does it and whatever else is there
+//! already, then sends what that brought: one write for each client concerned, one
+//! chunk of lines for Claude Code. It never waits for anybody. While Claude Code does
+//! not read, apps' messages are left where they are; everything else goes on.
+
+use std::collections::HashMap;
+use std::io::{self, BufReader};
+use std::mem;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use bytes::Bytes;
+use crossbeam_channel::{Receiver, Sender, at, bounded, never, select};
+use log::{error, info};
+use uuid::Uuid;
+
+use crate::host::mcp::{self, Incoming, Request};
+use crate::host::output::{Chunk, Output};
+use crate::host::tools::{self, ToolCall, ToolResult};
+use crate::host::{self, channel, rpc};
+use crate::hub::{Closing, Effects, Hub, Limits, Notification, Now, PermissionRequest};
+use crate::lifetime::{self, Ending};
+use crate::protocol::{ConnId, ErrorCode, Refusal, ServerMessage};
+use crate::socket::frame::{self, CloseCode};
+use crate::socket::outbox::Outbox;
+use crate::socket::{self, Said, listener};
+
+/// How many events wait for the hub before their senders do.
+const EVENTS_WAITING: usize = 1024;
+/// How many apps' messages wait for the hub; beyond that they wait in the sockets.
+const MESSAGES_WAITING: usize = 256;
+/// How much one wake-up does before it sends.
+const BATCH: usize = 256;
+/// How long the last lines may take to get to Claude Code.
+const LAST_LINES: Duration = Duration::from_millis(250);
+/// How long clients may take to answer the close.
+const FAREWELL: Duration = Duration::from_millis(400);
+
+/// Why connections are closed at the end.
+const SESSION_ENDED: &str = "the Claude Code session has ended";
+
+/// How the bridge is set up.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// What the hub keeps.
+    pub limits: Limits,
+    /// The apps' side.
+    pub socket: socket::Options,
+    /// Whether permission requests for this server's own tools are allowed at once.
+    pub approve_own_tools: bool,
+    /// The server's name in a raw MCP config.
+    pub server_key: String,
+}
+
+/// Everything the hub's loop reacts to, by where it comes from.
+enum Input {
+    Event(Event),
+    Line(Incoming),
+    Said(Said),
+    Alarm,
+    Nothing,
+}
+
+/// What isn't held back while Claude Code doesn't read.
+#[derive(Debug)]
+enum Event {
+    Host(host::Event),
+    Socket(socket::Event),
+    Ending(Ending),
+}
+
+impl From<host::Event> for Event {
+    fn from(event: host::Event) -> Self {
+        Self::Host(event)
+    }
+}
+
+impl From<socket::Event> for Event {
+    fn from(event: socket::Event) -> Self {
+        Self::Socket(event)
+    }
+}
+
+impl From<Ending> for Event {
+    fn from(ending: Ending) -> Self {
+        Self::Ending(ending)
+    }
+}
+
+/// Serves Claude Code on stdin and stdout, and apps on the port, until Claude Code or
+/// the system wants it to end.
+///
+/// # Errors
+/// If the system has no thread left to start with.
+pub fn run(options: Options) -> io::Result<()> {
+    let (events_tx, events) = bounded(EVENTS_WAITING);
+    let (said_tx, said) = bounded(MESSAGES_WAITING);
+    lifetime::watch(events_tx.clone())?;
+    listener::start(options.socket.clone(), events_tx.clone(), said_tx)?;
+    let host = host::start(BufReader::new(io::stdin()), io::stdout(), events_tx)?;
+    let (id_prefix, _) = Uuid::new_v4().as_u64_pair();
+    let mut bridge = Bridge {
+        hub: Hub::new(options.limits.clone(), id_prefix),
+        wires: Wires {
+            output: host.output,
+            peers: HashMap::new(),
+            waiting: Vec::new(),
+        },
+        ready: false,
+        not_listening: None,
+        ending: None,
+        events,
+        lines: host.incoming,
+        said,
+        no_writer: bounded(0),
+        options,
+    };
+    let ending = bridge.serve();
+    info!("ending: {ending}");
+    bridge.shut_down(&host.written);
+    Ok(())
+}
+
+/// The hub with everything around it.
+struct Bridge {
+    options: Options,
+    hub: Hub,
+    wires: Wires,
+    /// Claude Code takes messages.
+    ready: bool,
+    /// Why no app can connect, if none can.
+    not_listening: Option<String>,
+    ending: Option<Ending>,
+    events: Receiver<Event>,
+    lines: Receiver<Incoming>,
+    said: Receiver<Said>,
+    /// Takes the writer's place in a `select!` while it has nothing to do.
+    no_writer: (Sender<Chunk>, Receiver<Chunk>),
+}
+
+impl Bridge {
+    /// The loop.
+    fn serve(&mut self) -> Ending {
+        loop {
+            let first = self.next();
+            self.handle(first);
+            for _ in 0..BATCH {
+                if self.ending.is_some() || !self.take_what_is_there() {
+                    break;
+                }
+            }
+            self.wires.flush();
+            if let Some(ending) = self.ending.take() {
+                return ending;
+            }
+        }
+    }
+
+    /// Sleeps until something can be done.
+    fn next(&mut self) -> Input {
+        let (nothing_said, no_lines) = (never(), never());
+        let said = if self.takes_messages() {
+            &self.said
+        } else {
+            &nothing_said
+        };
+        let lines = if self.takes_lines() {
+            &self.lines
+        } else {
+            &no_lines
+        };
+        let alarm = self.hub.next_expiry().map_or_else(never, at);
+        // After a flush something waits only if the writer is busy.
+        let output = &mut self.wires.output;
+        let writer = if output.is_empty() {
+            self.no_writer.0.clone()
+        } else {
+            output.writer().clone()
+        };
+        select! {
+            recv(self.events) -> event => event.map_or(Input::Nothing, Input::Event),
+            recv(lines) -> line => line.map_or(Input::Nothing, Input::Line),
+            recv(said) -> said => said.map_or(Input::Nothing, Input::Said),
+            recv(alarm) -> _ => Input::Alarm,
+            send(writer, output.take()) -> _ => Input::Nothing,
+        }
+    }
+
+    /// Does one thing of each kind that is there already. Whether there was any.
+    fn take_what_is_there(&mut self) -> bool {
+        let event = self.events.try_recv().map(Input::Event);
+        let line = self.takes_lines().then(|| self.lines.try_recv().ok());
+        let line = line.flatten().map(Input::Line);
+        let mut any = false;
+        for input in event.into_iter().chain(line) {
+            self.handle(input);
+            any = true;
+        }
+        if self.takes_messages()
+            && let Ok(said) = self.said.try_recv()
+        {
+            self.said(said);
+            any = true;
+        }
+        any
+    }
+
+    fn handle(&mut self, input: Input) {
+        match input {
+            Input::Event(event) => self.event(event),
+            Input::Line(line) => self.line(line),
+            Input::Said(said) => self.said(said),
+            Input::Alarm => self.hub.tick(now(), &mut self.wires),
+            Input::Nothing => {}
+        }
+    }
+
+    /// Whether Claude Code's next line can be taken: not if it doesn't read the answers.
+    fn takes_lines(&self) -> bool {
+        !self.wires.output.is_congested()
+    }
+
+    /// Whether apps' messages can go on to Claude Code.
+    fn takes_messages(&self) -> bool {
+        self.ready && self.wires.output.has_room()
+    }
+
+    fn event(&mut self, event: Event) {
+        match event {
+            Event::Host(host::Event::Written(number)) => {
+                self.hub.handed_over(number, &mut self.wires);
+            }
+            Event::Host(host::Event::Unwritable(error)) => {
+                self.ending = Some(Ending::Unwritable(error));
+            }
+            Event::Socket(event) => self.socket(event),
+            Event::Ending(ending) => self.ending = Some(ending),
+        }
+    }
+
+    fn socket(&mut self, event: socket::Event) {
+        match event {
+            socket::Event::Connected {
+                conn,
+                session,
+                outbox,
+            } => {
+                self.wires.peers.insert(conn, Peer::new(outbox));
+                self.hub.connect(now(), conn, session, &mut self.wires);
+            }
+            socket::Event::Asked {
+                conn,
+                after,
+                request,
+            } => {
+                self.catch_up(conn, after);
+                self.hub.request(conn, request, &mut self.wires);
+            }
+            socket::Event::Refused {
+                conn,
+                after,
+                refusal,
+            } => {
+                self.catch_up(conn, after);
+                self.hub.refuse(conn, &refusal, &mut self.wires);
+            }
+            socket::Event::Disconnected { conn, after } => {
+                let caught_up = self.catch_up(conn, after);
+                match self.wires.peers.get_mut(&conn) {
+                    // Its last words still wait for Claude Code; it leaves with them.
+                    Some(peer) if !caught_up => peer.leaves_after = Some(after),
+                    _ => self.forget(conn),
+                }
+            }
+            socket::Event::Inspect(asker) => {
+                // Whoever asked may have gone.
+                let _ = asker.try_send(self.hub.summary());
+            }
+            socket::Event::Listening(Ok(_)) => self.not_listening = None,
+            socket::Event::Listening(Err(why)) => self.not_listening = Some(why),
+        }
+    }
+
+    /// Takes waiting messages until those that this client sent before are taken, so
+    /// that its frames keep their order. Whether that worked: not while Claude Code
+    /// doesn't read.
+    fn catch_up(&mut self, conn: ConnId, after: u64) -> bool {
+        loop {
+            let taken = self.wires.peers.get(&conn).map_or(after, |peer| peer.taken);
+            if taken >= after {
+                return true;
+            }
+            if !self.takes_messages() {
+                self.wires.output.flush();
+            }
+            if !self.takes_messages() {
+                return false;
+            }
+            let Ok(said) = self.said.try_recv() else {
+                return false;
+            };
+            self.said(said);
+        }
+    }
+
+    fn said(&mut self, said: Said) {
+        let Said { conn, message } = said;
+        // That it has connected was told before, but through another channel.
+        while !self.wires.peers.contains_key(&conn)
+            && let Ok(event) = self.events.try_recv()
+        {
+            self.event(event);
+        }
+        self.hub.message(now(), conn, message, &mut self.wires);
+        if let Some(peer) = self.wires.peers.get_mut(&conn) {
+            peer.taken += 1;
+            if peer.leaves_after == Some(peer.taken) {
+                self.forget(conn);
+            }
+        }
+    }
+
+    fn forget(&mut self, conn: ConnId) {
+        self.wires.peers.remove(&conn);
+        self.hub.disconnect(now(), conn);
+    }
+
+    /// What Claude Code says.
+    fn line(&mut self, line: Incoming) {
+        // What it answers, it has; the writer may not have said so yet.
+        let started = self.wires.output.started();
+        self.hub.handed_over(started, &mut self.wires);
+        match line {
+            Incoming::Request(id, request) => self.request(&id, request),
+            Incoming::Initialized => {
+                info!("Claude Code is ready");
+                self.ready = true;
+                self.hub.host_is_ready();
+            }
+            Incoming::PermissionRequest(asked) => self.ask_permission(asked),
+            Incoming::Malformed(id, error) => self.wires.output.error(id.as_ref(), &error),
+            Incoming::End => self.ending = Some(Ending::InputEnded),
+        }
+    }
+
+    fn request(&mut self, id: &rpc::Id, request: Request) {
+        match request {
+            Request::Initialize {
+                revision,
+                name,
+                version,
+            } => {
+                info!("Claude Code is {name} {version}");
+                self.hub.introduce_host(name, version);
+                self.wires
+                    .output
+                    .result(id, &mcp::initialize_result(revision));
+            }
+            Request::Ping => self.wires.output.result(id, &serde_json::json!({})),
+            Request::ListTools => self.wires.output.result(id, &tools::list()),
+            Request::CallTool(call) => {
+                let result = self.call_tool(call);
+                self.wires.output.result(id, &result);
+            }
+        }
+    }
+
+    fn call_tool(&mut self, call: Result<ToolCall, String>) -> ToolResult {
+        match (call, &self.not_listening) {
+            (_, Some(why)) => ToolResult::error(why),
+            (Err(wrong), _) => ToolResult::error(wrong),
+            (Ok(call), _) => tools::run(call, now(), &mut self.hub, &mut self.wires),
+        }
+    }
+
+    fn ask_permission(&mut self, asked: PermissionRequest) {
+        let own = channel::is_own_tool(&asked.tool_name, &self.options.server_key);
+        if own && self.options.approve_own_tools {
+            return self.wires.output.verdict(&asked.request_id, true);
+        }
+        self.hub.ask_permission(now(), asked, &mut self.wires);
+    }
+
+    /// Says goodbye to everyone, and waits a moment for them to hear it.
+    fn shut_down(mut self, written: &Receiver<()>) {
+        let deadline = Instant::now() + FAREWELL;
+        self.turn_away_messages();
+        self.hub.shut_down(&mut self.wires);
+        self.wires.flush();
+        let Wires {
+            output, mut peers, ..
+        } = self.wires;
+        finish(output, written);
+        peers.retain(|_, peer| peer.leaves_after.is_none());
+        while !peers.is_empty() && Instant::now() < deadline {
+            select! {
+                recv(self.events) -> event => match event {
+                    Ok(Event::Socket(socket::Event::Disconnected { conn, .. })) => {
+                        peers.remove(&conn);
+                    }
+                    Ok(Event::Socket(socket::Event::Connected { outbox, .. })) => {
+                        outbox.close(CloseCode::Away, SESSION_ENDED);
+                    }
+                    _ => {}
+                },
+                // A client whose message waits would not read on to the close.
+                recv(self.said) -> _ => {}
+                recv(at(deadline)) -> _ => {}
+            }
+        }
+    }
+
+    /// Messages that Claude Code will not get any more.
+    fn turn_away_messages(&mut self) {
+        while let Ok(Said { conn, message }) = self.said.try_recv() {
+            let refusal = Refusal {
+                session_id: message
+                    .session
+                    .map_or_else(String::new, |id| id.to_string()),
+                id: message.id.map(|id| id.to_string()),
+                ..Refusal::new(
+                    ErrorCode::HostClosed,
+                    "Claude Code has ended; send the message again when it is back",
+                )
+            };
+            self.hub.refuse(conn, &refusal, &mut self.wires);
+        }
+    }
+}
+
+/// Gives Claude Code the last lines, if it reads them in time.
+fn finish(mut output: Output, written: &Receiver<()>) {
+    let deadline = Instant::now() + LAST_LINES;
+    if !output.is_empty() {
+        let last = output.take();
+        let _ = output.writer().send_deadline(last, deadline);
+    }
+    drop(output);
+    let _ = written.recv_deadline(deadline);
+}
+
+fn now() -> Now {
+    Now {
+        at: Instant::now(),
+        wall: SystemTime::now(),
+    }
+}
+
+/// Everything the hub has effects on.
+struct Wires {
+    output: Output,
+    peers: HashMap<ConnId, Peer>,
+    /// The clients that something waits for.
+    waiting: Vec<ConnId>,
+}
+
+/// What the bridge keeps of one connection.
+struct Peer {
+    outbox: Arc<Outbox>,
+    /// What this wake-up has brought for it.
+    frames: Vec<Bytes>,
+    /// How many of its messages were taken.
+    taken: u64,
+    /// It has gone, and is forgotten when this many were taken.
+    leaves_after: Option<u64>,
+}
+
+impl Peer {
+    fn new(outbox: Arc<Outbox>) -> Self {
+        Self {
+            outbox,
+            frames: Vec::new(),
+            taken: 0,
+            leaves_after: None,
+        }
+    }
+}
+
+impl Wires {
+    /// Sends what has gathered. Nothing here blocks.
+    fn flush(&mut self) {
+        self.output.flush();
+        for conn in self.waiting.drain(..) {
+            if let Some(peer) = self.peers.get_mut(&conn) {
+                peer.outbox.send(&mem::take(&mut peer.frames));
+            }
+        }
+    }
+}
+
+impl Effects for Wires {
+    fn send(&mut self, to: impl Iterator<Item = ConnId>, message: &ServerMessage<'_>) {
+        let mut encoded = None;
+        for conn in to {
+            let Some(peer) = self.peers.get_mut(&conn) else {
+                continue;
+            };
+            let frame = encoded.get_or_insert_with(|| frame::text(message));
+            if peer.frames.is_empty() {
+                self.waiting.push(conn);
+            }
+            peer.frames.push(frame.clone());
+        }
+    }
+
+    fn close(&mut self, client: ConnId, reason: Closing) {
+        let Some(peer) = self.peers.get_mut(&client) else {
+            return error!("{client} is to be closed, but is not connected");
+        };
+        let (code, reason) = match reason {
+            Closing::GoingAway => (CloseCode::Away, SESSION_ENDED),
+            Closing::TryAgainLater => (CloseCode::Again, "a limit of the server is reached"),
+        };
+        peer.outbox.send(&mem::take(&mut peer.frames));
+        peer.outbox.close(code, reason);
+    }
+
+    fn notify(&mut self, notification: &Notification<'_>) {
+        self.output.notify(notification);
+    }
+}

@@ -1,0 +1,20 @@
+//! Without a command: serve Claude Code on stdin and stdout, and apps on the port.
+
+use std::io::{self, IsTerminal};
+
+use crate::bridge;
+use crate::config::Settings;
+
+/// Serves until Claude Code or the system wants it to end.
+///
+/// # Errors
+/// If the system has no thread left to start with.
+pub fn run(settings: &Settings) -> io::Result<()> {
+    if io::stdin().is_terminal() {
+        eprintln!(
+            "claude-socket is started by Claude Code, which then speaks to it on stdin. \
+             To see it work without, run: claude-socket demo"
+        );
+    }
+    bridge::run(settings.bridge())
+}

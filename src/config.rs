@@ -1,0 +1,225 @@
+//! Every setting: its flag, its environment variable, its default, its check.
+//!
+//! What is written here is what `--help` shows.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use bytesize::ByteSize;
+use clap::{ArgAction, Args};
+use log::LevelFilter;
+
+use crate::hub::Limits;
+use crate::socket::gate::{self, AllowedOrigins};
+use crate::{bridge, socket};
+
+/// The settings of the server.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Settings")]
+pub struct Settings {
+    /// The port to listen on; 0 for any
+    #[arg(long, env = "CLAUDE_SOCKET_PORT", default_value = "3100", value_parser = port)]
+    pub port: u16,
+
+    /// The address to listen on
+    #[arg(long, env = "CLAUDE_SOCKET_HOST", default_value = "127.0.0.1", value_parser = host)]
+    pub host: IpAddr,
+
+    /// Web pages that may connect beside those of this machine, such as `https://example.org`, separated by commas
+    #[arg(long, env = "CLAUDE_SOCKET_ALLOWED_ORIGINS", value_name = "ORIGINS", value_delimiter = ',', value_parser = gate::parse_origin)]
+    pub allowed_origins: Vec<String>,
+
+    /// How long a session is kept after its last client has left
+    #[arg(long, env = "CLAUDE_SOCKET_SESSION_TTL", value_name = "DURATION", default_value = "5m", value_parser = duration)]
+    pub session_ttl: Duration,
+
+    /// How long it is kept while an answer that nobody has received waits in it
+    #[arg(long, env = "CLAUDE_SOCKET_UNSEEN_TTL", value_name = "DURATION", default_value = "24h", value_parser = duration)]
+    pub unseen_ttl: Duration,
+
+    /// How long a permission request waits for a verdict
+    #[arg(long, env = "CLAUDE_SOCKET_PERMISSION_TTL", value_name = "DURATION", default_value = "30m", value_parser = duration)]
+    pub permission_ttl: Duration,
+
+    /// The most permission requests that wait at once
+    #[arg(long, env = "CLAUDE_SOCKET_MAX_PERMISSIONS", value_name = "COUNT", default_value = "64", value_parser = count)]
+    pub max_permissions: usize,
+
+    /// The most connections at once
+    #[arg(long, env = "CLAUDE_SOCKET_MAX_CONNECTIONS", value_name = "COUNT", default_value = "16384", value_parser = count)]
+    pub max_connections: usize,
+
+    /// The most sessions at once
+    #[arg(long, env = "CLAUDE_SOCKET_MAX_SESSIONS", value_name = "COUNT", default_value = "10000", value_parser = count)]
+    pub max_sessions: usize,
+
+    /// The longest message of a client
+    #[arg(long, env = "CLAUDE_SOCKET_MAX_MESSAGE", value_name = "SIZE", default_value = "1MiB", value_parser = size)]
+    pub max_message: usize,
+
+    /// The longest session id and user name, in characters
+    #[arg(long, env = "CLAUDE_SOCKET_MAX_ID_LENGTH", value_name = "COUNT", default_value = "128", value_parser = count)]
+    pub max_id_length: usize,
+
+    /// The most messages of history a session keeps
+    #[arg(long, env = "CLAUDE_SOCKET_HISTORY_MESSAGES", value_name = "COUNT", default_value = "100", value_parser = count)]
+    pub history_messages: usize,
+
+    /// The most bytes of history a session keeps
+    #[arg(long, env = "CLAUDE_SOCKET_HISTORY_SIZE", value_name = "SIZE", default_value = "1MiB", value_parser = size)]
+    pub history_size: usize,
+
+    /// The most bytes that wait for one slow client before it is closed
+    #[arg(long, env = "CLAUDE_SOCKET_MAX_BACKLOG", value_name = "SIZE", default_value = "4MiB", value_parser = size)]
+    pub max_backlog: usize,
+
+    /// How long a client may take to send its request
+    #[arg(long, env = "CLAUDE_SOCKET_HANDSHAKE_TIMEOUT", value_name = "DURATION", default_value = "10s", value_parser = duration)]
+    pub handshake_timeout: Duration,
+
+    /// How often a client is pinged
+    #[arg(long, env = "CLAUDE_SOCKET_PING_INTERVAL", value_name = "DURATION", default_value = "30s", value_parser = duration)]
+    pub ping_interval: Duration,
+
+    /// After how long without a sign of life a client is dropped
+    #[arg(long, env = "CLAUDE_SOCKET_PING_TIMEOUT", value_name = "DURATION", default_value = "90s", value_parser = duration)]
+    pub ping_timeout: Duration,
+
+    /// Whether Claude may use reply, status and fetch_messages without a prompt
+    #[arg(long, env = "CLAUDE_SOCKET_APPROVE_OWN_TOOLS", value_name = "BOOL", default_value = "true", action = ArgAction::Set,
+        value_parser = yes_or_no)]
+    pub approve_own_tools: bool,
+
+    /// The server's key in a raw MCP config, if it isn't claude-socket
+    #[arg(
+        long,
+        env = "CLAUDE_SOCKET_SERVER_KEY",
+        value_name = "KEY",
+        default_value = "claude-socket"
+    )]
+    pub server_key: String,
+
+    /// How much is logged: off, error, warn, info, debug
+    #[arg(long, env = "CLAUDE_SOCKET_LOG_LEVEL", value_name = "LEVEL", default_value = "info", value_parser = level)]
+    pub log_level: LevelFilter,
+
+    /// A file that gets the log too
+    #[arg(long, env = "CLAUDE_SOCKET_LOG_FILE", value_name = "FILE")]
+    pub log_file: Option<PathBuf>,
+}
+
+impl Settings {
+    /// The same settings, as the bridge takes them.
+    pub fn bridge(&self) -> bridge::Options {
+        bridge::Options {
+            limits: Limits {
+                session_ttl: self.session_ttl,
+                unseen_ttl: self.unseen_ttl,
+                permission_ttl: self.permission_ttl,
+                max_permissions: self.max_permissions,
+                max_sessions: self.max_sessions,
+                history_messages: self.history_messages,
+                history_bytes: self.history_size,
+            },
+            socket: socket::Options {
+                host: self.host,
+                port: self.port,
+                allowed_origins: AllowedOrigins::new(self.allowed_origins.iter().cloned()),
+                max_connections: self.max_connections,
+                max_message: self.max_message,
+                max_name: self.max_id_length,
+                max_backlog: self.max_backlog,
+                handshake_timeout: self.handshake_timeout,
+                ping_interval: self.ping_interval,
+                ping_timeout: self.ping_timeout,
+            },
+            approve_own_tools: self.approve_own_tools,
+            server_key: self.server_key.clone(),
+        }
+    }
+}
+
+/// One line about a wrong command line: which setting, which value, what would be
+/// right. `None` if it is another kind of error, or no error at all.
+pub fn explain(error: &clap::Error) -> Option<String> {
+    use clap::error::{ContextKind, ContextValue, ErrorKind};
+
+    let text = |kind| match error.get(kind) {
+        Some(ContextValue::String(text)) => Some(text.as_str()),
+        _ => None,
+    };
+    if !matches!(
+        error.kind(),
+        ErrorKind::ValueValidation | ErrorKind::InvalidValue
+    ) {
+        return None;
+    }
+    let flag = text(ContextKind::InvalidArg)?.split(' ').next()?;
+    let value = text(ContextKind::InvalidValue)?;
+    let variable = flag
+        .trim_start_matches('-')
+        .replace('-', "_")
+        .to_uppercase();
+    let right = std::error::Error::source(error)
+        .map_or_else(|| "give it a value".to_owned(), ToString::to_string);
+    Some(format!(
+        "{flag} (CLAUDE_SOCKET_{variable}) cannot be \"{value}\": {right}"
+    ))
+}
+
+/// Reads a port.
+///
+/// # Errors
+/// What would be right.
+pub fn port(text: &str) -> Result<u16, String> {
+    text.parse()
+        .map_err(|_| "give a port from 0 to 65535".into())
+}
+
+fn host(text: &str) -> Result<IpAddr, String> {
+    if text.eq_ignore_ascii_case("localhost") {
+        return Ok(Ipv4Addr::LOCALHOST.into());
+    }
+    let bare = text.trim_start_matches('[').trim_end_matches(']');
+    bare.parse()
+        .map_err(|_| "give an IP address such as 127.0.0.1 or ::1, or localhost".into())
+}
+
+/// Reads a duration as people write it.
+///
+/// # Errors
+/// What would be right.
+pub fn duration(text: &str) -> Result<Duration, String> {
+    match humantime::parse_duration(text) {
+        Ok(duration) if !duration.is_zero() => Ok(duration),
+        _ => Err("give a duration such as 500ms, 30s, 5m or 24h".into()),
+    }
+}
+
+fn size(text: &str) -> Result<usize, String> {
+    let size: Option<ByteSize> = text.parse().ok();
+    size.and_then(|size| usize::try_from(size.as_u64()).ok())
+        .filter(|size| *size > 0)
+        .ok_or_else(|| "give a size such as 64KiB, 1MiB or 4MB".into())
+}
+
+fn count(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(count) if count > 0 => Ok(count),
+        _ => Err("give a whole number from 1 on".into()),
+    }
+}
+
+fn yes_or_no(text: &str) -> Result<bool, String> {
+    match text.to_ascii_lowercase().as_str() {
+        "true" | "yes" | "on" | "1" => Ok(true),
+        "false" | "no" | "off" | "0" => Ok(false),
+        _ => Err("give true or false".into()),
+    }
+}
+
+fn level(text: &str) -> Result<LevelFilter, String> {
+    text.parse()
+        .map_err(|_| "give off, error, warn, info, debug or trace".into())
+}

@@ -1,0 +1,142 @@
+//! What ends the process: a signal, Claude Code's death, the end of its pipe.
+//!
+//! The `signals` thread waits for all of them at once. It asks the hub's loop to end,
+//! and should that not work within a second, ends the process itself.
+
+use std::fmt;
+use std::io::{self, Read};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::process;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::Sender;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Pid, getppid};
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::low_level::pipe;
+
+/// How long an orderly end may take before there is a disorderly one.
+const GRACE: Duration = Duration::from_millis(850);
+/// How long after Claude Code has closed its end of stdin what it wrote before may
+/// take to be read.
+const LAST_WORDS: Duration = Duration::from_millis(400);
+/// How often the parent is looked for where the system cannot tell of its death.
+const LOOK: Duration = Duration::from_millis(500);
+
+/// Why the process ends.
+#[derive(Debug)]
+pub enum Ending {
+    /// Claude Code has closed stdin.
+    InputEnded,
+    /// Claude Code has closed stdout.
+    Unwritable(io::Error),
+    /// SIGINT or SIGTERM came.
+    Signal,
+    /// The process that started this one is gone.
+    ParentGone,
+}
+
+impl fmt::Display for Ending {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::InputEnded => f.write_str("stdin has ended"),
+            Self::Unwritable(error) => write!(f, "stdout cannot be written ({error})"),
+            Self::Signal => f.write_str("a signal came"),
+            Self::ParentGone => f.write_str("the process that started this one is gone"),
+        }
+    }
+}
+
+/// Starts the `signals` thread.
+///
+/// # Errors
+/// If signals can't be caught, or the system has no thread left.
+pub fn watch<E: From<Ending> + Send + 'static>(hub: Sender<E>) -> io::Result<()> {
+    let (signals, wake) = UnixStream::pair()?;
+    pipe::register(SIGINT, wake.try_clone()?)?;
+    pipe::register(SIGTERM, wake)?;
+    let parent = Parent::find();
+    thread::Builder::new()
+        .name("signals".into())
+        .spawn(move || {
+            let ending = wait(signals, &parent);
+            let deadline = Instant::now() + GRACE;
+            // The hub takes it at once, or is beyond help.
+            let _ = hub.send_deadline(ending.into(), deadline);
+            thread::sleep(deadline.saturating_duration_since(Instant::now()));
+            log::error!("the end takes too long; cutting it short");
+            process::exit(1);
+        })?;
+    Ok(())
+}
+
+/// Blocks until there is a reason to end.
+fn wait(mut signals: UnixStream, parent: &Parent) -> Ending {
+    let stdin = io::stdin();
+    loop {
+        // Of stdin only the end is of interest, and that is told unasked.
+        let mut files = vec![
+            PollFd::new(&signals, PollFlags::IN),
+            PollFd::new(&stdin, PollFlags::empty()),
+        ];
+        if let Some(process) = &parent.process {
+            files.push(PollFd::new(process, PollFlags::IN));
+        }
+        let timeout = parent.process.is_none().then(|| timespec(LOOK));
+        // It fails only when interrupted, and then everything is looked at again.
+        let _ = poll(&mut files, timeout.as_ref());
+        let signal = !files[0].revents().is_empty();
+        let hung_up = !files[1].revents().is_empty();
+        drop(files);
+        if signal {
+            // Only the wake-up counts; what was read doesn't.
+            let _ = signals.read(&mut [0; 16]);
+            return Ending::Signal;
+        }
+        if parent.is_gone() {
+            return Ending::ParentGone;
+        }
+        if hung_up {
+            // host-reader comes to the end by itself, unless the hub has stopped
+            // taking lines because Claude Code doesn't read its answers.
+            thread::sleep(LAST_WORDS);
+            return Ending::InputEnded;
+        }
+    }
+}
+
+/// The process that started this one: Claude Code.
+struct Parent {
+    pid: Option<Pid>,
+    /// Becomes readable when it dies, where the system has such a thing.
+    process: Option<OwnedFd>,
+}
+
+impl Parent {
+    fn find() -> Self {
+        let pid = getppid();
+        let process = pid.and_then(open);
+        Self { pid, process }
+    }
+
+    fn is_gone(&self) -> bool {
+        getppid() != self.pid
+    }
+}
+
+#[cfg(target_os = "linux")]
+fn open(pid: Pid) -> Option<OwnedFd> {
+    rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()).ok()
+}
+
+#[cfg(not(target_os = "linux"))]
+fn open(_pid: Pid) -> Option<OwnedFd> {
+    None
+}
+
+fn timespec(duration: Duration) -> Timespec {
+    // It fits: the durations here are far below a second.
+    Timespec::try_from(duration).unwrap_or_default()
+}

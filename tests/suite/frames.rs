@@ -1,0 +1,286 @@
+//! Frames as apps should not send them: what can be answered is answered, and only
+//! what RFC 6455 wants closed is closed.
+
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpStream};
+
+use serde_json::{Value, json};
+use tungstenite::Message;
+use tungstenite::protocol::CloseFrame;
+use tungstenite::protocol::frame::coding::CloseCode;
+
+use crate::app::App;
+use crate::server::Server;
+
+#[test]
+fn what_cannot_be_understood_is_answered_and_the_connection_kept() {
+    let server = Server::start(&["--max-message", "1000"]);
+    let mut app = App::connect(&server, "s1");
+    let long = "x".repeat(1_000);
+    let longest = "y".repeat(4_000);
+    let cases = [
+        (Message::text("{"), "invalid_json", "invalid JSON"),
+        (
+            Message::text("[]"),
+            "invalid_message",
+            "a message must be a JSON object",
+        ),
+        (
+            Message::text(r#"{"type":"dance"}"#),
+            "unknown_type",
+            "unknown message type: dance",
+        ),
+        (
+            Message::text(r#"{"type":"message"}"#),
+            "invalid_message",
+            "\"content\" is missing",
+        ),
+        (
+            Message::text(format!("{{\"type\":\"message\",\"content\":\"{long}\"}}")),
+            "too_large",
+            "1000 bytes",
+        ),
+        (Message::text(longest), "too_large", "1000 bytes"),
+        (
+            Message::binary(vec![0, 159, 146, 150]),
+            "invalid_message",
+            "binary",
+        ),
+        (
+            Message::text(r#"{"type":"permission_response","request_id":"abcde","allowed":true}"#),
+            "unknown_request",
+            "abcde",
+        ),
+    ];
+    for (frame, code, part) in cases {
+        app.socket.send(frame).expect("it reads");
+        let error = app.expect("error");
+        assert_eq!(error["code"], code, "{error}");
+        assert!(
+            error["message"]
+                .as_str()
+                .is_some_and(|text| text.contains(part)),
+            "{error}"
+        );
+    }
+    app.say("still here");
+    assert_eq!(server.heard()["content"], "still here");
+}
+
+#[test]
+fn fragments_with_pings_between_are_one_message() {
+    let server = Server::start(&[]);
+    let mut raw = Raw::connect(&server);
+    raw.frame(0x01, br#"{"type":"message","#);
+    raw.frame(0x89, b"are you there");
+    assert_eq!(raw.read(), (0x8a, b"are you there".to_vec()));
+    raw.frame(0x00, b"\"content\":");
+    raw.frame(0x80, br#""in parts"}"#);
+    assert_eq!(server.heard()["content"], "in parts");
+}
+
+/// Each offence against RFC 6455, and the code it is closed with.
+#[test]
+fn what_breaks_the_protocol_is_closed_with_its_code() {
+    let server = Server::start(&["--max-message", "1000"]);
+    let mut healthy = App::connect(&server, "s1");
+    let cases: &[(&str, &[u8], u16)] = &[
+        ("an unmasked frame", b"\x81\x02hi", 1002),
+        ("a reserved bit", b"\xc1\x80\0\0\0\0", 1002),
+        ("a reserved opcode", b"\x83\x80\0\0\0\0", 1002),
+        ("a reserved control opcode", b"\x8b\x80\0\0\0\0", 1002),
+        ("a fragmented ping", b"\x09\x80\0\0\0\0", 1002),
+        ("a ping that is too long", b"\x89\xfe\0\x7e\0\0\0\0", 1002),
+        ("a continuation of nothing", b"\x80\x80\0\0\0\0", 1002),
+        (
+            "a new message amid fragments",
+            b"\x01\x81\0\0\0\0a\x81\x81\0\0\0\0b",
+            1002,
+        ),
+        ("text that is not UTF-8", b"\x81\x82\0\0\0\0\xc3\x28", 1007),
+        (
+            "UTF-8 that breaks off between fragments",
+            b"\x01\x81\0\0\0\0\xc3\x80\x81\0\0\0\0(",
+            1007,
+        ),
+        (
+            "a gibibyte announced",
+            b"\x81\xff\0\0\0\0\x40\0\0\0\0\0\0\0",
+            1009,
+        ),
+        (
+            "2^63 bytes announced",
+            b"\x81\xff\x7f\xff\xff\xff\xff\xff\xff\xff\0\0\0\0",
+            1009,
+        ),
+        (
+            "a close code that may not be sent",
+            b"\x88\x82\0\0\0\0\x03\xed",
+            1002,
+        ),
+        (
+            "a close reason that is not UTF-8",
+            b"\x88\x84\0\0\0\0\x03\xe8\xc3\x28",
+            1007,
+        ),
+        ("half a close code", b"\x88\x81\0\0\0\0\x03", 1002),
+    ];
+    for (offence, bytes, code) in cases {
+        let mut raw = Raw::connect(&server);
+        let padding = vec![0; if *code == 1002 { 130 } else { 0 }];
+        raw.stream.write_all(bytes).expect(offence);
+        let _ = raw.stream.write_all(&padding);
+        let (opcode, payload) = loop {
+            let (opcode, payload) = raw.read();
+            // 1009 comes after an error that says the same for programs.
+            if opcode != 0x81 {
+                break (opcode, payload);
+            }
+            let error: Value = serde_json::from_slice(&payload).expect("it is JSON");
+            assert_eq!(error["code"], "too_large", "{offence}");
+        };
+        assert_eq!(opcode, 0x88, "{offence}");
+        assert_eq!(
+            u16::from_be_bytes([payload[0], payload[1]]),
+            *code,
+            "{offence}"
+        );
+        assert_eq!(raw.rest(), b"", "{offence}: nothing comes after the close");
+        healthy.say(offence);
+        assert_eq!(server.heard()["content"], *offence);
+    }
+    server.health_until(|health| health["clients"] == 1);
+}
+
+#[test]
+fn a_close_is_answered_with_the_same_code() {
+    let server = Server::start(&[]);
+    for (code, reason) in [(1000, "done"), (1001, ""), (4000, "mine")] {
+        let mut app = App::connect(&server, "s1");
+        let frame = CloseFrame {
+            code: CloseCode::from(code),
+            reason: reason.into(),
+        };
+        app.socket.close(Some(frame)).expect("it reads");
+        assert_eq!(app.close_code(), code);
+    }
+    // And without a code, without one.
+    let mut raw = Raw::connect(&server);
+    raw.frame(0x88, b"");
+    assert_eq!(raw.read(), (0x88, Vec::new()));
+    assert_eq!(raw.rest(), b"");
+    server.health_until(|health| health["clients"] == 0);
+}
+
+/// Fire and forget: connect, send, gone.
+#[test]
+fn the_last_words_of_a_client_that_leaves_are_not_lost() {
+    let server = Server::start(&[]);
+    for number in 0..50 {
+        let mut app = App::open(server.address, "/?session=s1");
+        app.say(&format!("message {number}"));
+        app.socket
+            .get_ref()
+            .shutdown(Shutdown::Both)
+            .expect("it is open");
+        drop(app);
+        assert_eq!(server.heard()["content"], format!("message {number}"));
+    }
+    server.health_until(|health| health["clients"] == 0);
+}
+
+#[test]
+fn session_ids_of_every_script_work_and_harmful_ones_do_not() {
+    let mut server = Server::start(&[]);
+    for (encoded, name) in [
+        ("caf%C3%A9", "café"),
+        ("%F0%9F%A4%96", "🤖"),
+        ("a+b%20c", "a b c"),
+        ("%22quoted%22%3C%26", "\"quoted\"<&"),
+        ("..%2F..%2Fetc", "../../etc"),
+        ("", "default"),
+    ] {
+        let mut app = App::open(server.address, &format!("/any/path?x=1&session={encoded}"));
+        app.say("hi");
+        assert_eq!(server.heard()["meta"]["chat_id"], name);
+        assert_eq!(
+            server.call("reply", &json!({ "chat_id": name, "text": "yo" })),
+            "sent"
+        );
+        assert_eq!(app.expect("reply")["session_id"], name);
+    }
+    let long = "x".repeat(129);
+    for encoded in ["a%0Ab", "%00", "%C2%85", &long] {
+        let head = upgrade(&server, &format!("/?session={encoded}"));
+        let answer = server.http(head.as_bytes());
+        assert!(answer.starts_with("HTTP/1.1 400 "), "{encoded}: {answer}");
+    }
+}
+
+/// The head of a WebSocket handshake.
+fn upgrade(server: &Server, path: &str) -> String {
+    format!(
+        "GET {path} HTTP/1.1\r\nHost: {}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
+        server.address
+    )
+}
+
+/// A client that puts its frames together by hand.
+struct Raw {
+    stream: TcpStream,
+}
+
+impl Raw {
+    fn connect(server: &Server) -> Self {
+        let mut stream = TcpStream::connect(server.address).expect("it listens");
+        stream
+            .set_read_timeout(Some(crate::server::PATIENCE))
+            .expect("a timeout");
+        stream
+            .write_all(upgrade(server, "/?session=raw").as_bytes())
+            .expect("it reads");
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            let mut byte = [0];
+            stream.read_exact(&mut byte).expect("it answers");
+            head.extend(byte);
+        }
+        let head = String::from_utf8(head).expect("it is text");
+        // The key and its answer are those of RFC 6455, section 1.3.
+        assert!(head.contains("s3pPLMBiTxaQ9kYGzzhZRbK+xOo="), "{head}");
+        Self { stream }
+    }
+
+    /// Sends a short frame, masked with zeros.
+    fn frame(&mut self, first: u8, payload: &[u8]) {
+        let length = u8::try_from(payload.len()).expect("it is short");
+        let mut frame = vec![first, 0x80 | length, 0, 0, 0, 0];
+        frame.extend(payload);
+        self.stream.write_all(&frame).expect("it reads");
+    }
+
+    /// The next frame: its first byte and its payload.
+    fn read(&mut self) -> (u8, Vec<u8>) {
+        let mut head = [0; 2];
+        self.stream.read_exact(&mut head).expect("a frame");
+        let length = match head[1] {
+            126 => {
+                let mut long = [0; 2];
+                self.stream.read_exact(&mut long).expect("a length");
+                usize::from(u16::from_be_bytes(long))
+            }
+            short => usize::from(short),
+        };
+        let mut payload = vec![0; length];
+        self.stream.read_exact(&mut payload).expect("a payload");
+        (head[0], payload)
+    }
+
+    /// What still comes until the connection ends.
+    fn rest(&mut self) -> Vec<u8> {
+        let mut rest = Vec::new();
+        let _ = self.stream.read_to_end(&mut rest);
+        rest
+    }
+}

@@ -1,0 +1,310 @@
+//! Claude Code's side: a whole recorded session, and everything a host can get wrong.
+
+use serde_json::{Value, json};
+
+use crate::app::App;
+use crate::server::{Server, text_of};
+
+/// A session that the real host had with a recording server, replayed line by line.
+#[test]
+fn a_recorded_session_is_answered_as_the_real_one_was() {
+    let mut server = Server::listening(&[]);
+    let mut apps: Vec<(String, App)> = Vec::new();
+    for line in include_str!("../fixtures/host-session.jsonl").lines() {
+        let line: Value = serde_json::from_str(line).expect("the fixture is JSON");
+        let message = &line["msg"];
+        if line["from"] == "host" {
+            server.send(message);
+            continue;
+        }
+        if message["method"] == "notifications/claude/channel" {
+            // The recording server made it up; here an app says it.
+            let params = &message["params"];
+            let session = params["meta"]["chat_id"]
+                .as_str()
+                .expect("an id")
+                .to_owned();
+            if !apps.iter().any(|(name, _)| *name == session) {
+                apps.push((session.clone(), App::connect(&server, &session)));
+            }
+            let (_, app) = apps
+                .iter_mut()
+                .find(|(name, _)| *name == session)
+                .expect("it is in");
+            app.send(&json!({
+                "type": "message",
+                "content": params["content"],
+                "user": params["meta"]["user"],
+                "ts": params["meta"]["ts"],
+            }));
+        }
+        let mut answer = server.line();
+        match message["method"].as_str() {
+            Some("notifications/claude/channel") => {
+                // The id is the server's own.
+                let id = answer["params"]["meta"]["message_id"].take();
+                assert!(id.is_string(), "{answer}");
+                answer["params"]["meta"]["message_id"] =
+                    message["params"]["meta"]["message_id"].clone();
+                assert_eq!(answer, *message);
+            }
+            Some(_) => assert_eq!(answer, *message),
+            None if message["id"] == 0 => {
+                let (result, expected) = (&answer["result"], &message["result"]);
+                assert_eq!(answer["id"], 0);
+                assert_eq!(result["protocolVersion"], expected["protocolVersion"]);
+                assert_eq!(result["capabilities"], expected["capabilities"]);
+                assert_eq!(result["serverInfo"]["name"], "claude-socket");
+                assert!(result["instructions"].is_string());
+            }
+            None if message["id"] == 1 => {
+                let reply = &answer["result"]["tools"][0];
+                let expected = &message["result"]["tools"][0];
+                assert_eq!(answer["id"], 1);
+                assert_eq!(reply["name"], expected["name"]);
+                assert_eq!(
+                    reply["inputSchema"]["required"],
+                    expected["inputSchema"]["required"]
+                );
+                assert_eq!(reply["annotations"], expected["annotations"]);
+                assert_eq!(reply["_meta"], expected["_meta"]);
+            }
+            None => assert_eq!(answer, *message),
+        }
+    }
+    // What the apps saw of it: s1 was there for all of it.
+    let (_, s1) = &mut apps[0];
+    let seen = s1.pong();
+    let replies: Vec<&str> = seen
+        .iter()
+        .filter_map(|said| said["content"].as_str())
+        .collect();
+    assert_eq!(replies, ["pong", "finished", "finished"]);
+    let asked: Vec<&str> = seen
+        .iter()
+        .filter_map(|said| said["request_id"].as_str())
+        .collect();
+    assert_eq!(
+        asked,
+        ["isobz", "wuojk", "ppmsx"],
+        "and none of the server's own tools"
+    );
+}
+
+#[test]
+fn every_tool_is_described_for_a_host_that_knows_nothing_else() {
+    let mut server = Server::start(&[]);
+    let tools = server.request("tools/list", &json!({}));
+    let tools = tools["tools"].as_array().expect("a list");
+    let names: Vec<_> = tools.iter().map(|tool| tool["name"].as_str()).collect();
+    assert_eq!(
+        names,
+        [Some("reply"), Some("status"), Some("fetch_messages")]
+    );
+    for tool in tools {
+        assert!(
+            tool["title"].is_string() && tool["description"].is_string(),
+            "{tool}"
+        );
+        assert_eq!(tool["_meta"]["anthropic/alwaysLoad"], true, "{tool}");
+        assert_eq!(tool["inputSchema"]["type"], "object", "{tool}");
+        for hint in [
+            "readOnlyHint",
+            "destructiveHint",
+            "idempotentHint",
+            "openWorldHint",
+        ] {
+            assert!(tool["annotations"][hint].is_boolean(), "{hint}: {tool}");
+        }
+        for argument in tool["inputSchema"]["required"].as_array().expect("a list") {
+            let name = argument.as_str().expect("a name");
+            assert!(
+                tool["inputSchema"]["properties"][name].is_object(),
+                "{name}: {tool}"
+            );
+        }
+    }
+}
+
+/// Each line, and the line it gets back; `null` for none.
+#[test]
+fn every_line_gets_the_right_answer_or_none() {
+    let mut server = Server::listening(&[]);
+    let error =
+        |id: Value, code: i32| json!({ "jsonrpc": "2.0", "id": id, "error": { "code": code } });
+    let long = format!("{{\"x\":\"{}\"}}", "y".repeat(64 << 20));
+    let cases = [
+        // Before the handshake, too.
+        (
+            r#"{"jsonrpc":"2.0","id":"server-discover-probe-1","method":"server/discover"}"#,
+            error(json!("server-discover-probe-1"), -32601),
+        ),
+        (
+            r#"{"jsonrpc":"2.0","id":-7,"method":"ping"}"#,
+            json!({ "jsonrpc": "2.0", "id": -7, "result": {} }),
+        ),
+        (
+            r#"{"jsonrpc":"2.0","id":"ü","method":"resources/list"}"#,
+            error(json!("ü"), -32601),
+        ),
+        ("this is no JSON", error(Value::Null, -32700)),
+        ("{\"jsonrpc\":\"2.0\",\"id\":1", error(Value::Null, -32700)),
+        (
+            r#"[{"jsonrpc":"2.0","id":1,"method":"ping"}]"#,
+            error(Value::Null, -32600),
+        ),
+        ("[]", error(Value::Null, -32600)),
+        ("7", error(Value::Null, -32600)),
+        (r#"{"jsonrpc":"2.0","id":5}"#, error(json!(5), -32600)),
+        (
+            r#"{"jsonrpc":"2.0","id":6,"method":"tools/call","params":{"name":"dance"}}"#,
+            error(json!(6), -32602),
+        ),
+        (
+            r#"{"jsonrpc":"2.0","id":6,"method":"tools/call","params":[]}"#,
+            error(json!(6), -32602),
+        ),
+        (&long, error(Value::Null, -32600)),
+        ("", Value::Null),
+        (
+            r#"{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":1}}"#,
+            Value::Null,
+        ),
+        (
+            r#"{"jsonrpc":"2.0","method":"notifications/whatever","params":{}}"#,
+            Value::Null,
+        ),
+        (
+            r#"{"jsonrpc":"2.0","method":"notifications/claude/channel/permission_request","params":{}}"#,
+            Value::Null,
+        ),
+        (r#"{"jsonrpc":"2.0","id":1,"result":{}}"#, Value::Null),
+    ];
+    for (line, expected) in &cases {
+        server.write(line.as_bytes());
+        server.write(b"\n");
+        let place = &line[..line.len().min(80)];
+        if !expected.is_null() {
+            crate::story::compare(&server.line(), expected, &mut Default::default(), place);
+        }
+        assert_eq!(
+            server.request("ping", &json!({})),
+            json!({}),
+            "after {place}"
+        );
+    }
+    #[cfg(target_os = "linux")]
+    assert!(
+        server.memory("VmHWM") < 32 << 10,
+        "the long line was held in memory"
+    );
+}
+
+#[test]
+fn every_protocol_revision_is_answered_with_one_the_server_speaks() {
+    let mut server = Server::listening(&[]);
+    let cases = [
+        (json!("2025-11-25"), "2025-11-25"),
+        (json!("2025-06-18"), "2025-06-18"),
+        (json!("2025-03-26"), "2025-03-26"),
+        (json!("2024-11-05"), "2024-11-05"),
+        (json!("2026-07-28"), "2025-11-25"),
+        (Value::Null, "2025-11-25"),
+    ];
+    for (asked, expected) in cases {
+        let result = server.request("initialize", &json!({ "protocolVersion": asked }));
+        assert_eq!(result["protocolVersion"], expected);
+    }
+}
+
+#[test]
+fn wrong_arguments_are_tool_errors_that_name_the_argument() {
+    let mut server = Server::start(&[]);
+    let cases = [
+        ("reply", json!({ "text": "x" }), "\"chat_id\" is missing"),
+        (
+            "reply",
+            json!({ "chat_id": "s1", "text": 7 }),
+            "\"text\" must be a string",
+        ),
+        ("reply", json!("x"), "\"arguments\" must be an object"),
+        (
+            "status",
+            json!({ "chat_id": "s1", "status": "asleep" }),
+            "thinking, tool_use, idle",
+        ),
+        (
+            "fetch_messages",
+            json!({ "session_id": "s1", "limit": "all" }),
+            "\"limit\" must be a number",
+        ),
+        (
+            "reply",
+            json!({ "chat_id": "s1", "text": "x" }),
+            "there is no session \"s1\"",
+        ),
+    ];
+    for (tool, arguments, expected) in cases {
+        let params = json!({ "name": tool, "arguments": arguments });
+        let result = server.request("tools/call", &params);
+        assert_eq!(result["isError"], true, "{arguments}");
+        assert!(text_of(&result).contains(expected), "{result}");
+    }
+}
+
+#[test]
+fn nothing_is_pushed_before_the_host_is_initialized() {
+    let mut server = Server::listening(&[]);
+    let mut app = App::connect(&server, "s1");
+    app.send(&json!({ "type": "message", "content": "early", "id": "a1" }));
+    assert_eq!(app.pong(), [] as [Value; 0], "it is not accepted yet");
+    let result = server.request("initialize", &json!({ "protocolVersion": "2025-11-25" }));
+    assert_eq!(result["protocolVersion"], "2025-11-25");
+    assert_eq!(server.request("ping", &json!({})), json!({}));
+    server.notify("notifications/initialized", &json!({}));
+    assert_eq!(server.heard()["content"], "early");
+    assert_eq!(app.expect("delivery")["state"], "accepted");
+}
+
+#[test]
+fn own_tools_are_allowed_at_once_and_shown_to_nobody() {
+    let ask = |server: &mut Server, tool: &str| {
+        let params = json!({
+            "request_id": "abcde", "tool_name": tool, "description": "d", "input_preview": "{}",
+        });
+        server.notify("notifications/claude/channel/permission_request", &params);
+    };
+    let allowed = json!({ "request_id": "abcde", "behavior": "allow" });
+    let verdict = "notifications/claude/channel/permission";
+
+    let mut server = Server::start(&[]);
+    let mut app = App::connect(&server, "s1");
+    let own = [
+        "mcp__plugin_claude-socket_claude-socket__reply",
+        "mcp__plugin_claude-socket_claude-socket__status",
+        "mcp__claude-socket__fetch_messages",
+    ];
+    for tool in own {
+        ask(&mut server, tool);
+        assert_eq!(server.notified(verdict), allowed, "{tool}");
+    }
+    assert_eq!(app.pong(), [] as [Value; 0]);
+    for tool in ["mcp__other__reply", "mcp__claude-socket__shell", "reply"] {
+        ask(&mut server, tool);
+        assert_eq!(app.next()["tool_name"], tool);
+        app.send(
+            &json!({ "type": "permission_response", "request_id": "abcde", "allowed": false }),
+        );
+        assert_eq!(app.expect("permission_resolved")["allowed"], false);
+        assert_eq!(server.notified(verdict)["behavior"], "deny");
+    }
+
+    let mut server = Server::start(&["--server-key", "bridge"]);
+    ask(&mut server, "mcp__bridge__reply");
+    assert_eq!(server.notified(verdict), allowed);
+
+    let mut server = Server::start(&["--approve-own-tools", "false"]);
+    let mut app = App::connect(&server, "s1");
+    ask(&mut server, own[0]);
+    assert_eq!(app.expect("permission_request")["tool_name"], own[0]);
+}

@@ -1,0 +1,213 @@
+//! Plain HTTP on the same port: the pages, the gate, and everything refused.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+
+use serde_json::{Value, json};
+
+use crate::app::App;
+use crate::server::{PATIENCE, Server, status_of};
+
+#[test]
+fn health_is_told_at_every_path() {
+    let mut server = Server::start(&[]);
+    let _ann = App::connect(&server, "s1");
+    let _bob = App::connect(&server, "s2");
+    for path in ["/", "/healthz", "/any/other?x=y"] {
+        let (status, body) = server.get(path);
+        let health: Value = serde_json::from_str(&body).expect("it is JSON");
+        assert_eq!(status, 200);
+        let expected = json!({
+            "status": "ok", "sessions": 2, "clients": 2, "permissions": 0,
+            "server": "claude-socket", "version": env!("CARGO_PKG_VERSION"), "pid": server.pid(),
+            "host": { "name": "claude-code", "version": "2.1.330", "ready": true },
+        });
+        crate::story::compare(&health, &expected, &mut Default::default(), path);
+    }
+    server.call("reply", &json!({ "chat_id": "s1", "text": "x" }));
+    let (status, metrics) = server.get("/metrics");
+    assert_eq!(status, 200);
+    for line in [
+        "claude_socket_sessions 2",
+        "claude_socket_clients 2",
+        "claude_socket_replies_total 1",
+    ] {
+        assert!(
+            metrics.lines().any(|other| other == line),
+            "{line} is missing in {metrics}"
+        );
+    }
+    let head =
+        server.http(format!("HEAD / HTTP/1.1\r\nHost: {}\r\n\r\n", server.address).as_bytes());
+    assert!(
+        head.starts_with("HTTP/1.1 200 OK\r\n") && head.ends_with("\r\n\r\n"),
+        "{head}"
+    );
+}
+
+/// Each request, the status it gets, and what the sentence in its body says.
+#[test]
+fn every_refusal_says_what_to_do() {
+    let flags = [
+        "--handshake-timeout",
+        "300ms",
+        "--allowed-origins",
+        "https://chat.example",
+    ];
+    let server = Server::start(&flags);
+    let host = format!("Host: {}\r\n", server.address);
+    let upgrade = format!("{host}Connection: Upgrade\r\nUpgrade: websocket\r\n");
+    let key = "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
+    let shake = format!("{upgrade}{key}Sec-WebSocket-Version: 13\r\n");
+    let get = |headers: &str| format!("GET / HTTP/1.1\r\n{headers}\r\n");
+    let many = "X: y\r\n".repeat(65);
+    let long = format!("X: {}\r\n", "y".repeat(8 * 1024));
+    let cases = [
+        (
+            get("Host: evil.example\r\n"),
+            403,
+            "connect to 127.0.0.1 or localhost",
+        ),
+        (get(""), 403, "connect to 127.0.0.1 or localhost"),
+        (
+            get(&format!("{host}{host}")),
+            403,
+            "more than one host header",
+        ),
+        (
+            get(&format!("{host}Origin: https://evil.example\r\n")),
+            403,
+            "CLAUDE_SOCKET_ALLOWED_ORIGINS=https://evil.example",
+        ),
+        (
+            get(&format!("{shake}Origin: https://evil.example\r\n")),
+            403,
+            "CLAUDE_SOCKET_ALLOWED_ORIGINS",
+        ),
+        (
+            get(&format!("{shake}Origin: null\r\n")),
+            403,
+            "http://localhost",
+        ),
+        (
+            get(&format!("{host}Origin: http://localhost:5173\r\n")),
+            200,
+            "",
+        ),
+        (
+            get(&format!("{host}Origin: https://chat.example\r\n")),
+            200,
+            "",
+        ),
+        (
+            format!("POST / HTTP/1.1\r\n{host}Content-Length: 2\r\n\r\nhi"),
+            405,
+            "over the WebSocket",
+        ),
+        (
+            get(&format!("{upgrade}{key}Sec-WebSocket-Version: 8\r\n")),
+            426,
+            "version 13",
+        ),
+        (
+            get(&format!("{upgrade}Sec-WebSocket-Version: 13\r\n")),
+            400,
+            "handshake",
+        ),
+        (
+            get(&format!(
+                "{upgrade}Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: x\r\n"
+            )),
+            400,
+            "handshake",
+        ),
+        (get(&format!("{host}{many}")), 431, "64 headers"),
+        (get(&format!("{host}{long}")), 431, "8 KiB"),
+        ("x".repeat(9 * 1024), 431, "8 KiB"),
+        ("hello\r\n\r\n".into(), 400, "not HTTP/1.1"),
+        ("\u{16}\u{3}\u{1}\u{2}\0\u{1}\0".into(), 400, "not HTTP/1.1"),
+        (
+            "GET / HTTP/1.1\r\nHost: ".into(),
+            408,
+            "not complete within 300ms",
+        ),
+    ];
+    for (request, status, part) in cases {
+        let answer = server.http(request.as_bytes());
+        let place = &request[..request.len().min(200)];
+        assert_eq!(status_of(&answer), status, "{place}: {answer}");
+        assert!(answer.contains(part), "{place}: {answer}");
+        if status != 200 {
+            let (_, body) = answer.split_once("\r\n\r\n").expect("a body");
+            let body: Value = serde_json::from_str(body).expect("it is JSON");
+            assert!(body["error"].is_string(), "{body}");
+        }
+    }
+}
+
+#[test]
+fn no_more_connections_than_the_limit() {
+    let server = Server::start(&["--max-connections", "2"]);
+    let ann = App::connect(&server, "s1");
+    let mut bob = App::connect(&server, "s1");
+    let (status, body) = server.get("/");
+    assert_eq!(status, 503);
+    assert!(body.contains("all 2 connections are in use"), "{body}");
+    drop(ann);
+    bob.say("still here");
+    assert_eq!(server.heard()["content"], "still here");
+    // Freed places can be had again.
+    let deadline = std::time::Instant::now() + PATIENCE;
+    while server.get("/").0 != 200 {
+        assert!(
+            std::time::Instant::now() < deadline,
+            "the place was never freed"
+        );
+    }
+}
+
+#[test]
+fn a_silent_client_is_pinged_and_then_dropped() {
+    let server = Server::start(&["--ping-interval", "100ms", "--ping-timeout", "300ms"]);
+    let mut answering = App::connect(&server, "s1");
+    let mut silent = TcpStream::connect(server.address).expect("it listens");
+    let head = format!(
+        "GET / HTTP/1.1\r\nHost: {}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
+        server.address
+    );
+    silent.write_all(head.as_bytes()).expect("it reads");
+    silent.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+    let dropped = std::thread::spawn(move || {
+        let mut all = Vec::new();
+        silent.read_to_end(&mut all).expect("it is closed");
+        all
+    });
+    // A client that only listens answers pings by itself, and stays.
+    while !dropped.is_finished() {
+        answering
+            .socket
+            .get_ref()
+            .set_read_timeout(Some(std::time::Duration::from_millis(50)))
+            .expect("a timeout");
+        let _ = answering.socket.read();
+    }
+    let all = dropped.join().expect("it has ended");
+    let end = all
+        .windows(4)
+        .position(|part| part == b"\r\n\r\n")
+        .expect("the handshake")
+        + 4;
+    let frames = &all[end..];
+    assert!(
+        frames.starts_with(b"\x89\x00\x89\x00\x88"),
+        "two pings and a close: {frames:?}"
+    );
+    server.health_until(|health| health["clients"] == 1);
+    answering
+        .socket
+        .get_ref()
+        .set_read_timeout(Some(PATIENCE))
+        .expect("a timeout");
+    assert_eq!(answering.pong(), [] as [Value; 0]);
+}

@@ -1,0 +1,221 @@
+//! Life and death: what ends the server, and the port it wants.
+
+use std::net::TcpListener;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::json;
+
+use crate::app::App;
+use crate::server::{Server, address_in, binary};
+
+/// How long the end may take.
+const A_SECOND: Duration = Duration::from_secs(1);
+
+/// What ends a server.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Cause {
+    StdinEnds,
+    Interrupt,
+    Terminate,
+    /// Its parent is killed, while its pipe is held open by somebody else.
+    ParentKilled,
+}
+
+const CAUSES: [Cause; 4] = [
+    Cause::StdinEnds,
+    Cause::Interrupt,
+    Cause::Terminate,
+    Cause::ParentKilled,
+];
+
+/// Starts a server under a shell that can be killed in its place.
+fn start_under_a_shell() -> Server {
+    let server = binary();
+    let script = "exec 3<&0; \"$0\" --port 0 --log-level info <&3 & wait";
+    let mut shell = Command::new("sh");
+    shell.arg("-c").arg(script).arg(server.get_program());
+    let mut server = Server::spawn(&mut shell);
+    server.address = address_in(&server.logged("listening on "));
+    server.shake_hands();
+    server
+}
+
+/// Ends the server, and returns how long it took until nothing of it was left.
+fn end(server: &mut Server, cause: Cause) -> Duration {
+    let pid = Pid::from_raw(i32::try_from(server.pid()).expect("a pid")).expect("a pid");
+    let start = Instant::now();
+    match cause {
+        Cause::StdinEnds => drop(server.stdin.take()),
+        Cause::Interrupt => kill_process(pid, Signal::INT).expect("it runs"),
+        Cause::Terminate => kill_process(pid, Signal::TERM).expect("it runs"),
+        Cause::ParentKilled => server.child.kill().expect("it runs"),
+    }
+    if cause != Cause::ParentKilled {
+        let (status, _) = server.ended();
+        assert!(status.success(), "{cause:?}: {status}");
+    }
+    // The log's pipe ends with the last process that has it.
+    while server.log.recv_timeout(crate::server::PATIENCE).is_ok() {}
+    start.elapsed()
+}
+
+#[test]
+fn everyone_is_told_and_the_process_is_gone_within_a_second() {
+    for cause in CAUSES {
+        let mut server = match cause {
+            Cause::ParentKilled => start_under_a_shell(),
+            _ => Server::start(&[]),
+        };
+        let mut apps: Vec<App> = (0..1_000).map(|_| App::connect(&server, "s1")).collect();
+        let readers =
+            std::thread::spawn(move || apps.iter_mut().map(App::close_code).collect::<Vec<_>>());
+        let took = end(&mut server, cause);
+        assert!(took < A_SECOND, "{cause:?} took {took:?}");
+        let codes = readers
+            .join()
+            .expect("every connection was closed properly");
+        assert_eq!(codes, [1001; 1_000], "{cause:?}");
+    }
+}
+
+/// The same with Claude Code not reading, and apps' messages stuck on the way to it.
+#[test]
+fn it_ends_as_quickly_when_nobody_reads_what_it_says() {
+    for cause in CAUSES {
+        let mut server = match cause {
+            Cause::ParentKilled => start_under_a_shell(),
+            _ => Server::start(&[]),
+        };
+        let mut apps: Vec<App> = (0..20).map(|_| App::connect(&server, "s1")).collect();
+        let long = "x".repeat(50_000);
+        for app in &mut apps {
+            for _ in 0..5 {
+                app.send(&json!({ "type": "message", "content": long }));
+            }
+        }
+        let took = end(&mut server, cause);
+        assert!(took < A_SECOND, "{cause:?} took {took:?}");
+        for app in &mut apps {
+            assert_eq!(app.close_code(), 1001, "{cause:?}");
+        }
+    }
+}
+
+/// A message that never got to Claude Code is given back.
+#[test]
+fn messages_that_wait_at_the_end_are_rejected() {
+    let mut server = Server::listening(&[]);
+    let mut app = App::connect(&server, "s1");
+    app.send(&json!({ "type": "message", "content": "too late", "id": "a1" }));
+    app.pong();
+    drop(server.stdin.take());
+    assert_eq!(app.expect("error")["code"], "host_closed");
+    let delivery = app.expect("delivery");
+    assert_eq!(
+        (&delivery["state"], &delivery["code"]),
+        (&json!("rejected"), &json!("host_closed"))
+    );
+    assert_eq!(app.close_code(), 1001);
+}
+
+/// Everything that was asked before the end of the input is still answered.
+#[test]
+fn the_last_requests_before_the_end_are_answered() {
+    let mut server = Server::start(&[]);
+    let mut app = App::connect(&server, "s1");
+    server.ask(
+        "tools/call",
+        &json!({ "name": "reply", "arguments": { "chat_id": "s1", "text": "bye" } }),
+    );
+    let ping = server.ask("ping", &json!({}));
+    drop(server.stdin.take());
+    assert_eq!(server.line()["result"]["content"][0]["text"], "sent");
+    assert_eq!(server.line()["id"], ping);
+    assert!(server.ended().0.success());
+    assert_eq!(app.expect("reply")["content"], "bye");
+    assert_eq!(app.close_code(), 1001);
+}
+
+#[test]
+fn it_ends_when_nobody_listens_to_it_any_more() {
+    let mut command = Command::new("sh");
+    // Its stdout goes to a process that ends at once.
+    let script = "\"$0\" --port 0 | true";
+    let mut server = Server::spawn(command.arg("-c").arg(script).arg(binary().get_program()));
+    server.logged("listening on ");
+    server.request_without_answer();
+    assert!(server.ended().0.success());
+}
+
+#[test]
+fn a_taken_port_is_explained_and_taken_over_when_it_is_free() {
+    let mut first = Server::start(&[]);
+    let port = first.address.port().to_string();
+    let mut second = Server::spawn(binary().args(["--port", &port]));
+    second.shake_hands();
+    second.logged("is taken by another claude-socket");
+    for (tool, arguments) in [
+        ("reply", json!({ "chat_id": "s1", "text": "x" })),
+        ("status", json!({ "chat_id": "s1", "status": "idle" })),
+        ("fetch_messages", json!({ "session_id": "s1" })),
+    ] {
+        let text = second.call(tool, &arguments);
+        for part in [
+            &port,
+            "another claude-socket",
+            &first.pid().to_string(),
+            "CLAUDE_SOCKET_PORT",
+        ] {
+            assert!(text.contains(part), "{part} is missing in: {text}");
+        }
+    }
+    let freed = Instant::now();
+    drop(first.stdin.take());
+    first.ended();
+    second.address = address_in(&second.logged("listening on "));
+    assert!(
+        freed.elapsed() < 2 * A_SECOND,
+        "it took {:?}",
+        freed.elapsed()
+    );
+    let mut app = App::connect(&second, "s1");
+    app.say("welcome back");
+    assert_eq!(second.heard()["content"], "welcome back");
+    assert_eq!(
+        second.call("reply", &json!({ "chat_id": "s1", "text": "thanks" })),
+        "sent"
+    );
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn another_program_on_the_port_is_named() {
+    let other = TcpListener::bind("127.0.0.1:0").expect("any port is free");
+    let port = other.local_addr().expect("it is bound").port().to_string();
+    let mut server = Server::spawn(binary().args(["--port", &port]));
+    server.shake_hands();
+    let line = server.logged("is taken by");
+    let this = format!("(process {})", std::process::id());
+    assert!(line.contains(&this), "{this} is missing in: {line}");
+    assert!(
+        server
+            .call("reply", &json!({ "chat_id": "s1", "text": "x" }))
+            .contains(&this)
+    );
+    drop(other);
+    server.logged("listening on ");
+}
+
+#[test]
+fn an_address_that_others_could_reach_is_refused_and_explained() {
+    let mut server = Server::spawn(binary().args(["--port", "0", "--host", "0.0.0.0"]));
+    server.shake_hands();
+    server.logged("needs a token; nothing listens");
+    let text = server.call("reply", &json!({ "chat_id": "s1", "text": "x" }));
+    assert!(
+        text.contains("0.0.0.0") && text.contains("127.0.0.1"),
+        "{text}"
+    );
+}

@@ -1,0 +1,193 @@
+//! Many clients, slow clients, and a Claude Code that doesn't read.
+
+use std::io::Write;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use crate::app::App;
+use crate::server::Server;
+
+#[test]
+fn a_thousand_clients_get_one_broadcast() {
+    let mut server = Server::start(&[]);
+    let mut apps: Vec<App> = (0..1_000).map(|_| App::connect(&server, "s1")).collect();
+    assert_eq!(server.health()["clients"], 1_000);
+    server.call("reply", &json!({ "chat_id": "s1", "text": "to all" }));
+    for app in &mut apps {
+        assert_eq!(app.expect("reply")["content"], "to all");
+    }
+    apps.clear();
+    server.health_until(|health| health["clients"] == 0);
+}
+
+/// 16 MiB of replies go by; who reads gets each, who doesn't is closed with 1013.
+#[test]
+fn a_client_that_never_reads_disturbs_nobody() {
+    let mut server = Server::start(&["--max-backlog", "1MiB"]);
+    let mut stuck = App::connect(&server, "s1");
+    let reader = App::connect(&server, "s1");
+    let reader = thread::spawn(move || {
+        let mut reader = reader;
+        (0..256)
+            .map(|_| reader.expect("reply")["seq"].as_u64())
+            .collect::<Vec<_>>()
+    });
+    let text = "x".repeat(64 * 1024);
+    for _ in 0..256 {
+        assert_eq!(
+            server.call("reply", &json!({ "chat_id": "s1", "text": text })),
+            "sent"
+        );
+    }
+    let seqs = reader.join().expect("it got everything");
+    assert_eq!(seqs, (1..=256).map(Some).collect::<Vec<_>>());
+    server.logged("it reads too slowly");
+    // It can read what was on its way, whole frames, and then why that was all.
+    assert_eq!(stuck.close_code(), 1013);
+    drop(stuck);
+    server.health_until(|health| health["clients"] == 0);
+}
+
+/// A client that was slow for a while catches up, and nothing is missing.
+#[test]
+fn a_slow_client_catches_up() {
+    let mut server = Server::start(&["--max-backlog", "64MiB"]);
+    let mut slow = App::connect(&server, "s1");
+    let text = "x".repeat(64 * 1024);
+    for _ in 0..256 {
+        assert_eq!(
+            server.call("reply", &json!({ "chat_id": "s1", "text": text })),
+            "sent"
+        );
+    }
+    for seq in 1..=256 {
+        assert_eq!(slow.expect("reply")["seq"], seq);
+    }
+    assert_eq!(
+        server.call("reply", &json!({ "chat_id": "s1", "text": "direct again" })),
+        "sent"
+    );
+    assert_eq!(slow.expect("reply")["content"], "direct again");
+}
+
+/// For five seconds Claude Code reads nothing, while 50 clients send 200 messages each.
+/// Everything else goes on, and then every message arrives, each client's in order.
+#[test]
+fn nothing_is_lost_while_claude_code_does_not_read() {
+    const CLIENTS: usize = 50;
+    const MESSAGES: usize = 200;
+    let mut server = Server::start(&[]);
+    let mut bystander = App::connect(&server, "bystander");
+    let stop_reading = Instant::now();
+    let senders: Vec<_> = (0..CLIENTS)
+        .map(|client| {
+            let mut app = App::connect(&server, &format!("s{client}"));
+            thread::spawn(move || {
+                for number in 0..MESSAGES {
+                    let content = format!("{number} {}", "x".repeat(200));
+                    app.send(&json!({
+                        "type": "message", "content": content, "id": number.to_string(),
+                    }));
+                }
+                app
+            })
+        })
+        .collect();
+    let mut served = 0;
+    while stop_reading.elapsed() < Duration::from_secs(5) {
+        bystander.send(&json!({ "type": "fetch_history" }));
+        assert_eq!(bystander.expect("history")["messages"], json!([]));
+        assert_eq!(server.health()["status"], "ok");
+        App::connect(&server, "visitor");
+        served += 1;
+    }
+    assert!(served > 10, "everything else came to a stop");
+    // One word of its own doesn't keep a client from being served either.
+    let mut next = [0; CLIENTS];
+    for _ in 0..CLIENTS * MESSAGES {
+        let heard = server.heard();
+        let client: usize = heard["meta"]["chat_id"].as_str().expect("an id")[1..]
+            .parse()
+            .expect("a number");
+        let content = heard["content"].as_str().expect("a text");
+        let number: usize = content
+            .split(' ')
+            .next()
+            .and_then(|n| n.parse().ok())
+            .expect("a number");
+        assert_eq!(number, next[client], "client {client}");
+        next[client] += 1;
+    }
+    assert_eq!(next, [MESSAGES; CLIENTS]);
+    for sender in senders {
+        let mut app = sender.join().expect("it could send everything");
+        for number in 0..MESSAGES {
+            let delivery = app.expect("delivery");
+            assert_eq!(delivery["id"], number.to_string());
+            assert_eq!(delivery["state"], "accepted");
+        }
+    }
+    assert_eq!(server.request("ping", &json!({})), json!({}));
+}
+
+/// A message is accepted when Claude Code has it, not before.
+#[test]
+fn what_still_waits_for_claude_code_is_not_accepted() {
+    let server = Server::start(&[]);
+    let mut app = App::connect(&server, "s1");
+    let long = "x".repeat(100_000);
+    for number in 0..5 {
+        app.send(&json!({ "type": "message", "content": long, "id": number.to_string() }));
+    }
+    // The pipe takes 64 KiB, so the first of them is stuck halfway.
+    let mut other = App::connect(&server, "s2");
+    assert_eq!(other.pong(), [] as [Value; 0]);
+    for _ in 0..5 {
+        assert_eq!(server.heard()["content"], long);
+    }
+    for number in 0..5 {
+        assert_eq!(app.expect("delivery")["id"], number.to_string());
+    }
+    // Order holds between a message and what its sender asks next.
+    for number in 0..100 {
+        app.say(&number.to_string());
+        app.send(&json!({ "type": "fetch_history", "limit": 1 }));
+        assert_eq!(
+            app.expect("history")["messages"][0]["content"],
+            number.to_string()
+        );
+        assert_eq!(server.heard()["content"], number.to_string());
+    }
+}
+
+#[test]
+fn ten_thousand_tool_calls_at_once_are_all_answered() {
+    let mut server = Server::start(&[]);
+    let app = App::connect(&server, "s1");
+    let mut stdin = server.stdin.take().expect("it is open");
+    let writer = thread::spawn(move || {
+        for id in 0..10_000 {
+            let arguments =
+                json!({ "chat_id": "s1", "status": "thinking", "detail": id.to_string() });
+            let params = json!({ "name": "status", "arguments": arguments });
+            let call =
+                json!({ "jsonrpc": "2.0", "id": id, "method": "tools/call", "params": params });
+            writeln!(stdin, "{call}").expect("it reads");
+        }
+        stdin
+    });
+    let reader = thread::spawn(move || {
+        let mut app = app;
+        for number in 0..10_000 {
+            assert_eq!(app.expect("status")["detail"], number.to_string());
+        }
+    });
+    // All are written before the first answer is read.
+    server.stdin = Some(writer.join().expect("it can write everything"));
+    for id in 0..10_000 {
+        assert_eq!(server.line()["id"], id);
+    }
+    reader.join().expect("the app gets everything");
+}

@@ -1,0 +1,97 @@
+//! The stories once more, told to the real binary.
+
+use std::collections::{HashMap, VecDeque};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::app::App;
+use crate::server::Server;
+use crate::story::{self, Stage, Story};
+
+struct RealStage {
+    server: Server,
+    apps: HashMap<String, (App, VecDeque<Value>)>,
+}
+
+impl RealStage {
+    fn app(&mut self, who: &str) -> &mut (App, VecDeque<Value>) {
+        self.apps.get_mut(who).expect("it has joined")
+    }
+}
+
+impl Stage for RealStage {
+    fn joins(&mut self, who: &str, session: &str) {
+        let mut app = App::open(self.server.address, &format!("/?session={session}"));
+        let before = app.pong().into();
+        self.apps.insert(who.to_owned(), (app, before));
+    }
+
+    fn leaves(&mut self, who: &str) {
+        self.apps.remove(who);
+        let left = self.apps.len();
+        self.server.health_until(|health| health["clients"] == left);
+    }
+
+    fn says(&mut self, who: &str, frame: &str) {
+        self.app(who).0.send_text(frame);
+    }
+
+    fn gets(&mut self, who: &str) -> Option<Value> {
+        let (app, mail) = self.app(who);
+        Some(mail.pop_front().unwrap_or_else(|| app.next()))
+    }
+
+    fn calls(&mut self, tool: &str, arguments: Value) -> String {
+        self.server.call(tool, &arguments)
+    }
+
+    fn asks(&mut self, request: Value) {
+        let method = "notifications/claude/channel/permission_request";
+        self.server.notify(method, &request);
+        // So that whatever follows finds it asked.
+        assert_eq!(self.server.request("ping", &json!({})), json!({}));
+    }
+
+    fn notified(&mut self) -> Option<Value> {
+        Some(self.server.line()["params"].take())
+    }
+
+    fn after(&mut self, _: Duration) {
+        unreachable!("these stories take no time");
+    }
+
+    fn leftovers(&mut self) -> Vec<String> {
+        let mut left = Vec::new();
+        for (who, (app, mail)) in &mut self.apps {
+            mail.extend(app.pong());
+            left.extend(mail.iter().map(|message| format!("{who} < {message}")));
+        }
+        let ping = self.server.ask("ping", &json!({}));
+        loop {
+            let line = self.server.line();
+            if line["id"] == ping {
+                return left;
+            }
+            left.push(format!("host < {line}"));
+        }
+    }
+}
+
+fn play_all(stories: &[Story]) {
+    for story in stories.iter().filter(|story| !story.needs_a_clock()) {
+        let server = Server::start(&[]);
+        let apps = HashMap::new();
+        story::play(story, &mut RealStage { server, apps });
+    }
+}
+
+#[test]
+fn stories_of_talking() {
+    play_all(&story::read(include_str!("../stories/talking.txt")));
+}
+
+#[test]
+fn stories_of_permission() {
+    play_all(&story::read(include_str!("../stories/permission.txt")));
+}
