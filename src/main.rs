@@ -2,20 +2,28 @@
 
 use std::process::ExitCode;
 
-use clap::Parser;
-use claude_socket::commands::serve;
+use clap::{Parser, Subcommand};
+use claude_socket::commands::{demo, serve};
 use claude_socket::config::{self, Settings};
 use claude_socket::logging;
 
 /// Talk to a running Claude Code session over WebSocket.
 ///
-/// This is the server that Claude Code starts as a channel: it
+/// Without a command this is the server that Claude Code starts as a channel: it
 /// speaks MCP on stdin and stdout, and listens for apps on a port.
 #[derive(Parser)]
-#[command(version)]
+#[command(version, args_conflicts_with_subcommands = true)]
 struct Arguments {
+    #[command(subcommand)]
+    command: Option<Command>,
     #[command(flatten)]
     settings: Settings,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Try it without a Claude account: a stand-in for Claude Code answers the apps
+    Demo(demo::Options),
 }
 
 fn main() -> ExitCode {
@@ -29,7 +37,10 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    let ended = serve(&arguments.settings);
+    let ended = match &arguments.command {
+        Some(Command::Demo(options)) => demo::run(options),
+        None => serve(&arguments.settings),
+    };
     match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

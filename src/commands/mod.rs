@@ -1,3 +1,4 @@
 //! What the binary can be asked to do.
 
+pub mod demo;
 pub mod serve;

@@ -2,6 +2,7 @@
 //! sockets.
 
 mod app;
+mod demo;
 mod frames;
 mod host;
 mod http;

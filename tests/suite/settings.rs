@@ -87,6 +87,7 @@ fn help_and_version_are_what_people_expect() {
         let help = String::from_utf8_lossy(&output.stdout).into_owned();
         assert!(output.status.success());
         for part in [
+            "demo",
             "--port",
             "CLAUDE_SOCKET_PORT",
             "3100",
@@ -102,6 +103,38 @@ fn help_and_version_are_what_people_expect() {
         String::from_utf8_lossy(&output.stderr).contains("--port"),
         "it suggests the right one"
     );
+}
+
+/// Every setting of `--help` is in the README's table, with its variable and default.
+#[test]
+fn the_readme_lists_every_setting() {
+    let help = binary().arg("--help").output().expect("it runs").stdout;
+    let help = String::from_utf8(help).expect("it is text");
+    let readme = include_str!("../../README.md");
+    let settings = help.split("Settings:").nth(1).expect("they have a heading");
+    let mut flag = "";
+    let mut rows = 0;
+    for line in settings.lines().map(str::trim) {
+        if let Some(name) = line.strip_prefix("--") {
+            flag = name.split(' ').next().unwrap_or_default();
+            let row = format!(
+                "| `--{flag}` | `CLAUDE_SOCKET_{}` |",
+                flag.replace('-', "_").to_uppercase()
+            );
+            assert!(readme.contains(&row), "the README has no row {row}");
+            rows += 1;
+        } else if let Some(default) = line.strip_prefix("[default: ") {
+            let default = format!("| `{}` |", default.trim_end_matches(']'));
+            let row = readme
+                .lines()
+                .find(|row| row.contains(&format!("| `--{flag}` |")));
+            assert!(
+                row.is_some_and(|row| row.contains(&default)),
+                "{flag}: {default}"
+            );
+        }
+    }
+    assert!(rows > 15, "{rows}");
 }
 
 /// Who was there is logged; what was said is not.

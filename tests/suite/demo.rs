@@ -1,0 +1,126 @@
+//! `claude-socket demo`, as a newcomer would try it.
+
+use std::io::{BufRead, BufReader};
+use std::process::{Child, Stdio};
+
+use serde_json::{Value, json};
+
+use crate::app::App;
+use crate::server::binary;
+
+struct Demo(Child);
+
+impl Drop for Demo {
+    fn drop(&mut self) {
+        // Its server ends with it.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Starts the demo, and connects to the address that it prints.
+fn start() -> (Demo, App) {
+    let mut demo = binary()
+        .args(["demo", "--port", "0", "--pace", "1ms"])
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("it starts");
+    let stdout = demo.stdout.take().expect("it is piped");
+    let demo = Demo(demo);
+    let line = BufReader::new(stdout)
+        .lines()
+        .map_while(Result::ok)
+        .find(|line| line.contains("ws://"))
+        .expect("it prints the address");
+    let address = crate::server::address_in(&line);
+    (demo, App::open(address, "/"))
+}
+
+/// Says something, and returns what comes back, up to `idle`.
+fn talk(app: &mut App, content: &str, verdict: bool) -> Vec<Value> {
+    app.say(content);
+    let mut heard = Vec::new();
+    loop {
+        let message = app.next();
+        if message["type"] == "permission_request" {
+            let answer = json!({
+                "type": "permission_response",
+                "request_id": message["request_id"],
+                "allowed": verdict,
+            });
+            app.send(&answer);
+        }
+        let idle = message["status"] == "idle";
+        heard.push(message);
+        if idle {
+            return heard;
+        }
+    }
+}
+
+fn reply(heard: &[Value]) -> &str {
+    let mut replies = heard.iter().filter(|message| message["type"] == "reply");
+    let reply = replies.next().and_then(|reply| reply["content"].as_str());
+    assert!(replies.next().is_none(), "one reply is enough: {heard:?}");
+    reply.unwrap_or_else(|| panic!("no reply: {heard:?}"))
+}
+
+#[test]
+fn hello_gets_a_status_and_a_reply() {
+    let (_demo, mut app) = start();
+    let heard = talk(&mut app, "hello", true);
+    let kinds: Vec<_> = heard
+        .iter()
+        .map(|message| (&message["type"], &message["status"]))
+        .collect();
+    let expected = [
+        (&json!("status"), &json!("thinking")),
+        (&json!("status"), &json!("tool_use")),
+        (&json!("reply"), &Value::Null),
+        (&json!("status"), &json!("idle")),
+    ];
+    assert_eq!(kinds, expected);
+    assert!(reply(&heard).starts_with("Hello, user!"), "{heard:?}");
+    for (said, part) in [
+        ("what can you do?", "run date"),
+        ("what did I say so far?", "user: hello"),
+        ("What time is it?", "(UTC)"),
+        ("Is this a question?", "> Is this a question?"),
+        ("just some words", "message 6 of this conversation"),
+        ("show me markdown", "```sh"),
+    ] {
+        let heard = talk(&mut app, said, true);
+        assert!(reply(&heard).contains(part), "{said}: {heard:?}");
+    }
+}
+
+#[test]
+fn it_obeys_the_verdict_on_a_command() {
+    let (_demo, mut app) = start();
+    let heard = talk(&mut app, "run uname -a", true);
+    let request = heard
+        .iter()
+        .find(|message| message["type"] == "permission_request");
+    let request = request.expect("it asks first");
+    assert_eq!(request["tool_name"], "Bash");
+    assert_eq!(request["input_preview"], r#"{"command":"uname -a"}"#);
+    assert!(reply(&heard).contains("`uname -a` says:"), "{heard:?}");
+
+    let heard = talk(&mut app, "please run uname -a", false);
+    assert_eq!(reply(&heard), "All right, I won't run `uname -a`.");
+
+    let heard = talk(&mut app, "run rm -rf /", true);
+    assert!(
+        reply(&heard).contains("Claude would run `rm -rf /` now"),
+        "{heard:?}"
+    );
+}
+
+#[test]
+fn the_server_ends_with_the_demo() {
+    let (demo, mut app) = start();
+    drop(demo);
+    assert_eq!(app.close_code(), 1001);
+}
