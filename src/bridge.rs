@@ -5,27 +5,25 @@
 //! chunk of lines for Claude Code. It never waits for anybody. While Claude Code does
 //! not read, apps' messages are left where they are; everything else goes on.
 
-use std::collections::HashMap;
-use std::io::{self, BufReader};
-use std::mem;
-use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+mod farewell;
+mod wires;
 
-use bytes::Bytes;
+use std::io::{self, BufReader};
+use std::time::{Instant, SystemTime};
+
 use crossbeam_channel::{Receiver, Sender, at, bounded, never, select};
-use log::{error, info};
+use log::info;
 use uuid::Uuid;
 
 use crate::host::mcp::{self, Incoming, Request};
-use crate::host::output::{Chunk, Output};
+use crate::host::output::Chunk;
 use crate::host::tools::{self, ToolCall, ToolResult};
 use crate::host::{self, channel, rpc};
-use crate::hub::{Closing, Effects, Hub, Limits, Notification, Now, PermissionRequest};
+use crate::hub::{Hub, Limits, Now, PermissionRequest};
 use crate::lifetime::{self, Ending};
-use crate::protocol::{ConnId, ErrorCode, Refusal, ServerMessage};
-use crate::socket::frame::{self, CloseCode};
-use crate::socket::outbox::Outbox;
+use crate::protocol::ConnId;
 use crate::socket::{self, Said, listener};
+use wires::{Peer, Wires};
 
 /// How many events wait for the hub before their senders do.
 const EVENTS_WAITING: usize = 1024;
@@ -33,11 +31,6 @@ const EVENTS_WAITING: usize = 1024;
 const MESSAGES_WAITING: usize = 256;
 /// How much one wake-up does before it sends.
 const BATCH: usize = 256;
-/// How long the last lines may take to get to Claude Code.
-const LAST_LINES: Duration = Duration::from_millis(250);
-/// How long clients may take to answer the close.
-const FAREWELL: Duration = Duration::from_millis(400);
-
 /// Why connections are closed at the end.
 const SESSION_ENDED: &str = "the Claude Code session has ended";
 
@@ -103,11 +96,7 @@ pub fn run(options: Options) -> io::Result<()> {
     let (id_prefix, _) = Uuid::new_v4().as_u64_pair();
     let mut bridge = Bridge {
         hub: Hub::new(options.limits.clone(), id_prefix),
-        wires: Wires {
-            output: host.output,
-            peers: HashMap::new(),
-            waiting: Vec::new(),
-        },
+        wires: Wires::new(host.output),
         ready: false,
         not_listening: None,
         ending: None,
@@ -382,142 +371,11 @@ impl Bridge {
         }
         self.hub.ask_permission(now(), asked, &mut self.wires);
     }
-
-    /// Says goodbye to everyone, and waits a moment for them to hear it.
-    fn shut_down(mut self, written: &Receiver<()>) {
-        let deadline = Instant::now() + FAREWELL;
-        self.turn_away_messages();
-        self.hub.shut_down(&mut self.wires);
-        self.wires.flush();
-        let Wires {
-            output, mut peers, ..
-        } = self.wires;
-        finish(output, written);
-        peers.retain(|_, peer| peer.leaves_after.is_none());
-        while !peers.is_empty() && Instant::now() < deadline {
-            select! {
-                recv(self.events) -> event => match event {
-                    Ok(Event::Socket(socket::Event::Disconnected { conn, .. })) => {
-                        peers.remove(&conn);
-                    }
-                    Ok(Event::Socket(socket::Event::Connected { outbox, .. })) => {
-                        outbox.close(CloseCode::Away, SESSION_ENDED);
-                    }
-                    _ => {}
-                },
-                // A client whose message waits would not read on to the close.
-                recv(self.said) -> _ => {}
-                recv(at(deadline)) -> _ => {}
-            }
-        }
-    }
-
-    /// Messages that Claude Code will not get any more.
-    fn turn_away_messages(&mut self) {
-        while let Ok(Said { conn, message }) = self.said.try_recv() {
-            let refusal = Refusal {
-                session_id: message
-                    .session
-                    .map_or_else(String::new, |id| id.to_string()),
-                id: message.id.map(|id| id.to_string()),
-                ..Refusal::new(
-                    ErrorCode::HostClosed,
-                    "Claude Code has ended; send the message again when it is back",
-                )
-            };
-            self.hub.refuse(conn, &refusal, &mut self.wires);
-        }
-    }
-}
-
-/// Gives Claude Code the last lines, if it reads them in time.
-fn finish(mut output: Output, written: &Receiver<()>) {
-    let deadline = Instant::now() + LAST_LINES;
-    if !output.is_empty() {
-        let last = output.take();
-        let _ = output.writer().send_deadline(last, deadline);
-    }
-    drop(output);
-    let _ = written.recv_deadline(deadline);
 }
 
 fn now() -> Now {
     Now {
         at: Instant::now(),
         wall: SystemTime::now(),
-    }
-}
-
-/// Everything the hub has effects on.
-struct Wires {
-    output: Output,
-    peers: HashMap<ConnId, Peer>,
-    /// The clients that something waits for.
-    waiting: Vec<ConnId>,
-}
-
-/// What the bridge keeps of one connection.
-struct Peer {
-    outbox: Arc<Outbox>,
-    /// What this wake-up has brought for it.
-    frames: Vec<Bytes>,
-    /// How many of its messages were taken.
-    taken: u64,
-    /// It has gone, and is forgotten when this many were taken.
-    leaves_after: Option<u64>,
-}
-
-impl Peer {
-    fn new(outbox: Arc<Outbox>) -> Self {
-        Self {
-            outbox,
-            frames: Vec::new(),
-            taken: 0,
-            leaves_after: None,
-        }
-    }
-}
-
-impl Wires {
-    /// Sends what has gathered. Nothing here blocks.
-    fn flush(&mut self) {
-        self.output.flush();
-        for conn in self.waiting.drain(..) {
-            if let Some(peer) = self.peers.get_mut(&conn) {
-                peer.outbox.send(&mem::take(&mut peer.frames));
-            }
-        }
-    }
-}
-
-impl Effects for Wires {
-    fn send(&mut self, to: impl Iterator<Item = ConnId>, message: &ServerMessage<'_>) {
-        let mut encoded = None;
-        for conn in to {
-            let Some(peer) = self.peers.get_mut(&conn) else {
-                continue;
-            };
-            let frame = encoded.get_or_insert_with(|| frame::text(message));
-            if peer.frames.is_empty() {
-                self.waiting.push(conn);
-            }
-            peer.frames.push(frame.clone());
-        }
-    }
-
-    fn close(&mut self, client: ConnId, reason: Closing) {
-        let Some(peer) = self.peers.get_mut(&client) else {
-            return error!("{client} is to be closed, but is not connected");
-        };
-        let (code, reason) = match reason {
-            Closing::GoingAway => (CloseCode::Away, SESSION_ENDED),
-            Closing::TryAgainLater => (CloseCode::Again, "a limit of the server is reached"),
-        };
-        peer.outbox.send(&mem::take(&mut peer.frames));
-        peer.outbox.close(code, reason);
-    }
-
-    fn notify(&mut self, notification: &Notification<'_>) {
-        self.output.notify(notification);
     }
 }

@@ -11,7 +11,7 @@ use tungstenite::error::ProtocolError;
 use tungstenite::protocol::{Role, WebSocket, WebSocketConfig};
 use tungstenite::{Error, Message};
 
-use super::connection::Place;
+use super::door::Place;
 use super::frame::{self, CloseCode};
 use super::outbox::Outbox;
 use super::{Event, Said, linger};

@@ -3,13 +3,10 @@
 
 use std::io::Write;
 use std::net::{SocketAddr, TcpStream};
-use std::ops::Deref;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
-use crossbeam_channel::{Sender, bounded};
+use crossbeam_channel::bounded;
 use http::header::UPGRADE;
 use http::{Method, Request, StatusCode};
 use log::{info, warn};
@@ -19,61 +16,15 @@ use tungstenite::error::ProtocolError;
 use tungstenite::handshake::server::{create_response, write_response};
 
 use super::client::{self, Handshake};
+use super::door::Place;
 use super::http::{HeadError, Response, read_head};
-use super::{Event, Options, Said, gate, pages};
+use super::{Event, gate, pages};
 use crate::protocol::{ConnId, DEFAULT_SESSION, SessionId};
 
 /// A connection thread's stack, in bytes. What isn't touched costs no memory.
 const STACK: usize = 128 * 1024;
 /// How soon the system asks a silent peer whether it is still there.
 const KEEPALIVE: Duration = Duration::from_secs(60);
-
-/// What all connections share.
-#[derive(Debug)]
-pub struct Door<E> {
-    /// How the apps' side is set up.
-    pub options: Options,
-    /// To the hub: everything but words for Claude.
-    pub events: Sender<E>,
-    /// To the hub: words for Claude.
-    pub said: Sender<Said>,
-    /// How many connections are open.
-    pub open: AtomicUsize,
-    /// When the server started.
-    pub started: SystemTime,
-}
-
-impl<E: From<Event>> Door<E> {
-    /// Tells the hub something. If the hub is gone, so is the process in a moment.
-    pub fn tell(&self, event: Event) {
-        let _ = self.events.send(event.into());
-    }
-}
-
-/// A place among the connections that are open, until it is dropped.
-#[derive(Debug)]
-pub struct Place<E>(Arc<Door<E>>);
-
-impl<E> Place<E> {
-    /// Takes a place. Also returns how many were taken before.
-    pub fn take(door: &Arc<Door<E>>) -> (Self, usize) {
-        let before = door.open.fetch_add(1, Ordering::Relaxed);
-        (Self(door.clone()), before)
-    }
-}
-
-impl<E> Drop for Place<E> {
-    fn drop(&mut self) {
-        self.0.open.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-impl<E> Deref for Place<E> {
-    type Target = Door<E>;
-    fn deref(&self) -> &Self::Target {
-        &self.0
-    }
-}
 
 /// A connection that was just accepted.
 #[derive(Debug)]

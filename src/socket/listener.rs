@@ -11,7 +11,8 @@ use std::time::{Duration, SystemTime};
 use crossbeam_channel::Sender;
 use log::{error, info, warn};
 
-use super::connection::{Connection, Door, Place};
+use super::connection::Connection;
+use super::door::{Door, Place};
 use super::{Event, Options, Said, port};
 use crate::protocol::ConnId;
 

@@ -1,0 +1,396 @@
+//! What a client says, and the one place where it is checked. Past [`parse`] nobody
+//! looks at raw JSON again.
+
+use std::sync::Arc;
+
+use super::{DEFAULT_LIMIT, ErrorCode, MAX_LIMIT, MAX_MESSAGE_ID, SessionId};
+use crate::json::{self, Field, NotAnObject};
+
+/// The longest `ts` a client may give a message, in characters.
+const MAX_TIMESTAMP: usize = 64;
+/// How much of a foreign text is repeated in an error message, in characters.
+const MAX_ECHO: usize = 100;
+
+/// What a client says.
+#[derive(Clone, Debug, PartialEq)]
+pub enum ClientMessage {
+    /// Words for Claude.
+    Message(NewMessage),
+    /// A request that the server answers by itself.
+    Request(ClientRequest),
+}
+
+/// Words for Claude. What the client left out is `None`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NewMessage {
+    /// The session it is for; the connection's own if `None`.
+    pub session: Option<SessionId>,
+    /// The text.
+    pub content: String,
+    /// Who says it.
+    pub user: Option<Arc<str>>,
+    /// When it was said, as the client wrote it.
+    pub ts: Option<String>,
+    /// The client's own id, the key for receipts and resends.
+    pub id: Option<Arc<str>>,
+}
+
+/// Everything a client can ask for that Claude has no part in.
+#[derive(Clone, Debug, PartialEq)]
+pub enum ClientRequest {
+    /// `fetch_history`: what was said in a session.
+    FetchHistory {
+        /// The session; the connection's own if `None`.
+        session: Option<SessionId>,
+        /// 1 to [`MAX_LIMIT`].
+        limit: usize,
+        /// Only what came after this `seq`, from its beginning on.
+        since: Option<u64>,
+    },
+    /// `permission_response`: a verdict on a tool call.
+    PermissionResponse {
+        /// Which request.
+        request_id: String,
+        /// Allowed or denied.
+        allowed: bool,
+    },
+    /// `hello`: tell me who you are.
+    Hello,
+    /// `ping`: are you there?
+    Ping,
+}
+
+/// Why a client's frame was not taken. The connection goes on.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Refusal {
+    /// The kind, for programs.
+    pub code: ErrorCode,
+    /// One sentence for people.
+    pub message: String,
+    /// The session the frame names, or `""`.
+    pub session_id: String,
+    /// The `id` the frame gives its message, which then gets a `rejected`.
+    pub id: Option<String>,
+}
+
+impl Refusal {
+    /// A refusal of a frame that nothing more is known about.
+    pub fn new(code: ErrorCode, message: impl Into<String>) -> Self {
+        Self {
+            code,
+            message: message.into(),
+            session_id: String::new(),
+            id: None,
+        }
+    }
+}
+
+/// Reads one text frame. `max_name` is the longest session id and user name, in
+/// characters.
+///
+/// # Errors
+/// A [`Refusal`] that says which field is wrong, how, and what would be right.
+pub fn parse(text: &str, max_name: usize) -> Result<ClientMessage, Refusal> {
+    let fields = Fields::read(text)?;
+    let kind = match fields.r#type.required_text() {
+        Ok(kind) => kind,
+        Err(wrong) => return Err(fields.refusal(ErrorCode::InvalidMessage, wrong)),
+    };
+    let message = match kind {
+        "message" => fields.message(max_name).map(ClientMessage::Message),
+        "fetch_history" => fields.fetch_history(max_name).map(ClientMessage::Request),
+        "permission_response" => fields.permission_response().map(ClientMessage::Request),
+        "hello" => fields.hello().map(ClientMessage::Request),
+        "ping" => Ok(ClientMessage::Request(ClientRequest::Ping)),
+        other => {
+            let name: String = other.chars().take(MAX_ECHO).collect();
+            let wrong = format!("unknown message type: {name}");
+            return Err(fields.refusal(ErrorCode::UnknownType, wrong));
+        }
+    };
+    message.map_err(|wrong| fields.refusal(ErrorCode::InvalidMessage, wrong))
+}
+
+/// Every field of every client message.
+struct Fields<'a> {
+    r#type: Field<'a>,
+    session_id: Field<'a>,
+    content: Field<'a>,
+    user: Field<'a>,
+    ts: Field<'a>,
+    id: Field<'a>,
+    limit: Field<'a>,
+    since: Field<'a>,
+    request_id: Field<'a>,
+    allowed: Field<'a>,
+    stream: Field<'a>,
+}
+
+impl<'a> Fields<'a> {
+    #[rustfmt::skip]
+    fn read(text: &'a str) -> Result<Self, Refusal> {
+        let names = [
+            "type", "session_id", "content", "user", "ts", "id",
+            "limit", "since", "request_id", "allowed", "stream",
+        ];
+        let [
+            r#type, session_id, content, user, ts, id,
+            limit, since, request_id, allowed, stream,
+        ] = json::object(text, names).map_err(|not| match not {
+            NotAnObject::Syntax => Refusal::new(ErrorCode::InvalidJson, "invalid JSON"),
+            NotAnObject::OtherKind => Refusal::new(
+                ErrorCode::InvalidMessage,
+                "a message must be a JSON object with a \"type\"",
+            ),
+        })?;
+        Ok(Self {
+            r#type, session_id, content, user, ts, id,
+            limit, since, request_id, allowed, stream,
+        })
+    }
+
+    fn message(&self, max_name: usize) -> Result<NewMessage, String> {
+        Ok(NewMessage {
+            session: self.session(max_name)?,
+            content: self.content.required_text()?.to_owned(),
+            user: self.user.optional_name(max_name)?.map(Arc::from),
+            ts: self.ts.optional_name(MAX_TIMESTAMP)?.map(str::to_owned),
+            id: self.id.optional_name(MAX_MESSAGE_ID)?.map(Arc::from),
+        })
+    }
+
+    fn fetch_history(&self, max_name: usize) -> Result<ClientRequest, String> {
+        let since: Option<f64> = self.since.optional()?;
+        Ok(ClientRequest::FetchHistory {
+            session: self.session(max_name)?,
+            limit: clamp_limit(self.limit.optional()?),
+            // `as` saturates, and drops the fraction.
+            since: since.map(|seq| seq as u64),
+        })
+    }
+
+    fn permission_response(&self) -> Result<ClientRequest, String> {
+        Ok(ClientRequest::PermissionResponse {
+            request_id: self.request_id.required_text()?.to_owned(),
+            allowed: self.allowed.required()?,
+        })
+    }
+
+    fn hello(&self) -> Result<ClientRequest, String> {
+        self.stream.optional::<bool>()?;
+        Ok(ClientRequest::Hello)
+    }
+
+    fn session(&self, max: usize) -> Result<Option<SessionId>, String> {
+        let name: Option<&str> = self.session_id.optional()?;
+        name.map(|name| SessionId::parse("session_id", name, max))
+            .transpose()
+    }
+
+    fn refusal(&self, code: ErrorCode, message: String) -> Refusal {
+        let text = |field: &Field<'_>| {
+            let text: Option<&str> = field.optional().ok().flatten();
+            text.map(str::to_owned)
+        };
+        let is_message = text(&self.r#type).as_deref() == Some("message");
+        let id = self.id.optional_name(MAX_MESSAGE_ID).ok().flatten();
+        Refusal {
+            code,
+            message,
+            session_id: text(&self.session_id).unwrap_or_default(),
+            id: id.filter(|_| is_message).map(str::to_owned),
+        }
+    }
+}
+
+/// Brings a limit into 1 to [`MAX_LIMIT`]; [`DEFAULT_LIMIT`] if there is none.
+pub fn clamp_limit(limit: Option<f64>) -> usize {
+    // `as` drops the fraction.
+    limit.map_or(DEFAULT_LIMIT, |n| n.clamp(1.0, MAX_LIMIT as f64) as usize)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Each frame, and the error it earns.
+    #[rustfmt::skip]
+    #[test]
+    fn a_bad_frame_is_told_which_field_is_wrong() {
+        let long = "x".repeat(200);
+        let cases: &[(&str, ErrorCode, &str)] = &[
+            ("", ErrorCode::InvalidJson, "invalid JSON"),
+            ("{", ErrorCode::InvalidJson, "invalid JSON"),
+            ("hello", ErrorCode::InvalidJson, "invalid JSON"),
+            (
+                r#"{"type":"ping"} x"#,
+                ErrorCode::InvalidJson,
+                "invalid JSON",
+            ),
+            (
+                r#"{"type":"\ud800"}"#,
+                ErrorCode::InvalidJson,
+                "invalid JSON",
+            ),
+            (
+                "[]",
+                ErrorCode::InvalidMessage,
+                "a message must be a JSON object with a \"type\"",
+            ),
+            (
+                "null",
+                ErrorCode::InvalidMessage,
+                "a message must be a JSON object with a \"type\"",
+            ),
+            (
+                "{}",
+                ErrorCode::InvalidMessage,
+                "\"type\" is missing; it must be a string",
+            ),
+            (
+                r#"{"type":7}"#,
+                ErrorCode::InvalidMessage,
+                "\"type\" must be a string, not a number",
+            ),
+            (
+                r#"{"type":"dance"}"#,
+                ErrorCode::UnknownType,
+                "unknown message type: dance",
+            ),
+            (
+                r#"{"type":"message"}"#,
+                ErrorCode::InvalidMessage,
+                "\"content\" is missing; it must be a string",
+            ),
+            (
+                r#"{"type":"message","content":null}"#,
+                ErrorCode::InvalidMessage,
+                "\"content\" is missing; it must be a string",
+            ),
+            (
+                r#"{"type":"message","content":""}"#,
+                ErrorCode::InvalidMessage,
+                "\"content\" must not be empty",
+            ),
+            (
+                r#"{"type":"message","content":{"a":[1]}}"#,
+                ErrorCode::InvalidMessage,
+                "\"content\" must be a string, not an object",
+            ),
+            (
+                r#"{"type":"message","content":"x","user":true}"#,
+                ErrorCode::InvalidMessage,
+                "\"user\" must be a string, not true or false",
+            ),
+            (
+                r#"{"type":"message","content":"x","ts":5}"#,
+                ErrorCode::InvalidMessage,
+                "\"ts\" must be a string, not a number",
+            ),
+            (
+                r#"{"type":"message","content":"x","id":[]}"#,
+                ErrorCode::InvalidMessage,
+                "\"id\" must be a string, not an array",
+            ),
+            (
+                r#"{"type":"message","content":"x","session_id":""}"#,
+                ErrorCode::InvalidMessage,
+                "\"session_id\" must not be empty",
+            ),
+            (
+                r#"{"type":"message","content":"x","session_id":"a\nb"}"#,
+                ErrorCode::InvalidMessage,
+                "\"session_id\" must not contain control characters",
+            ),
+            (
+                r#"{"type":"fetch_history","limit":"9"}"#,
+                ErrorCode::InvalidMessage,
+                "\"limit\" must be a number, not a string",
+            ),
+            (
+                r#"{"type":"fetch_history","since":"9"}"#,
+                ErrorCode::InvalidMessage,
+                "\"since\" must be a number, not a string",
+            ),
+            (
+                r#"{"type":"permission_response","allowed":true}"#,
+                ErrorCode::InvalidMessage,
+                "\"request_id\" is missing; it must be a string",
+            ),
+            (
+                r#"{"type":"permission_response","request_id":"abcde"}"#,
+                ErrorCode::InvalidMessage,
+                "\"allowed\" is missing; it must be true or false",
+            ),
+            (
+                r#"{"type":"permission_response","request_id":"abcde","allowed":"yes"}"#,
+                ErrorCode::InvalidMessage,
+                "\"allowed\" must be true or false, not a string",
+            ),
+            (
+                r#"{"type":"hello","stream":1}"#,
+                ErrorCode::InvalidMessage,
+                "\"stream\" must be true or false, not a number",
+            ),
+        ];
+        for (frame, code, message) in cases {
+            let refusal = parse(frame, 128).expect_err(frame);
+            assert_eq!(
+                (refusal.code, refusal.message.as_str()),
+                (*code, *message),
+                "{frame}"
+            );
+        }
+        for (field, limit) in [("session_id", 128), ("user", 128), ("id", 64), ("ts", 64)] {
+            let frame = format!(r#"{{"type":"message","content":"x","{field}":"{long}"}}"#);
+            let expected = format!("\"{field}\" has 200 characters; the limit is {limit}");
+            assert_eq!(parse(&frame, 128).expect_err(field).message, expected);
+        }
+    }
+
+    #[test]
+    fn a_refusal_carries_the_session_and_the_id_it_was_for() {
+        let refusal = parse(r#"{"type":"message","session_id":"s1","id":"a1"}"#, 128);
+        let refusal = refusal.expect_err("content is missing");
+        assert_eq!(
+            (refusal.session_id.as_str(), refusal.id.as_deref()),
+            ("s1", Some("a1"))
+        );
+    }
+
+    #[test]
+    fn null_and_empty_optional_fields_count_as_left_out() {
+        let frame = r#"{"type":"message","content":"x","user":null,"ts":"","id":null,"session_id":null,"more":{}}"#;
+        let expected = NewMessage {
+            session: None,
+            content: "x".into(),
+            user: None,
+            ts: None,
+            id: None,
+        };
+        assert_eq!(parse(frame, 128), Ok(ClientMessage::Message(expected)));
+    }
+
+    #[test]
+    fn limits_are_clamped_and_the_last_of_two_equal_fields_counts() {
+        for (limit, expected) in [
+            ("0", 1),
+            ("-7", 1),
+            ("1e300", 100),
+            ("10.9", 10),
+            ("null", 50),
+        ] {
+            let frame = format!(r#"{{"type":"fetch_history","limit":3,"limit":{limit}}}"#);
+            let request = ClientRequest::FetchHistory {
+                session: None,
+                limit: expected,
+                since: None,
+            };
+            assert_eq!(
+                parse(&frame, 128),
+                Ok(ClientMessage::Request(request)),
+                "{limit}"
+            );
+        }
+    }
+}

@@ -1,0 +1,237 @@
+//! What the server says.
+
+use serde::Serialize;
+
+use super::{MessageId, SessionId};
+
+/// What the server says. Serialized, each is one text frame.
+#[derive(Clone, Debug, Serialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum ServerMessage<'a> {
+    /// Claude's answer.
+    Reply {
+        /// The session it belongs to.
+        session_id: &'a SessionId,
+        /// The server's id of this reply.
+        message_id: MessageId,
+        /// Its place in the session.
+        seq: u64,
+        /// The text.
+        content: &'a str,
+        /// When, RFC 3339 in UTC.
+        ts: &'a str,
+    },
+    /// What Claude is doing.
+    Status {
+        /// The session it is for.
+        session_id: &'a SessionId,
+        /// Which of three things.
+        status: Activity,
+        /// A few words more.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        detail: Option<&'a str>,
+    },
+    /// What was said in a session, oldest first.
+    History {
+        /// The session.
+        session_id: &'a str,
+        /// Its messages.
+        messages: Vec<HistoryItem<'a>>,
+    },
+    /// Claude Code asks whether a tool may run.
+    PermissionRequest {
+        /// The client's own session.
+        session_id: &'a SessionId,
+        /// What to answer with.
+        request_id: &'a str,
+        /// The tool.
+        tool_name: &'a str,
+        /// What it is about to do. Untrusted text.
+        description: &'a str,
+        /// Its input, as display text. Untrusted text.
+        input_preview: &'a str,
+    },
+    /// A permission request is closed.
+    PermissionResolved {
+        /// The client's own session.
+        session_id: &'a SessionId,
+        /// Which request.
+        request_id: &'a str,
+        /// Whether the tool may run.
+        allowed: bool,
+        /// A user, or `expired`.
+        by: &'a str,
+    },
+    /// Someone else in the session said something.
+    UserMessage {
+        /// The session.
+        session_id: &'a SessionId,
+        /// The server's id of the message.
+        message_id: MessageId,
+        /// Its place in the session.
+        seq: u64,
+        /// The text.
+        content: &'a str,
+        /// Who said it.
+        user: &'a str,
+        /// When.
+        ts: &'a str,
+    },
+    /// What became of a message that had an `id`.
+    Delivery {
+        /// The session.
+        session_id: &'a str,
+        /// The client's id of the message.
+        id: &'a str,
+        /// The server's id; none if the message was not taken.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        message_id: Option<MessageId>,
+        /// How far it has come.
+        state: DeliveryState,
+        /// Why it was rejected.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        code: Option<ErrorCode>,
+    },
+    /// The answer to `hello`.
+    Welcome {
+        /// Always `claude-socket`.
+        server: &'a str,
+        /// The server's version.
+        version: &'a str,
+        /// The connection's own session.
+        session_id: &'a SessionId,
+        /// What this client may do.
+        role: Role,
+        /// The last `seq` of the session.
+        seq: u64,
+        /// Claude Code, as far as it has introduced itself.
+        host: HostInfo<'a>,
+    },
+    /// The answer to `ping`.
+    Pong,
+    /// Something was wrong with what the client sent.
+    Error {
+        /// The session, or `""` if unknown.
+        session_id: &'a str,
+        /// One sentence for people.
+        message: &'a str,
+        /// The same for programs.
+        code: ErrorCode,
+    },
+}
+
+/// One line of a session's history.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct HistoryItem<'a> {
+    /// Who: `user` or `assistant`.
+    pub role: Speaker,
+    /// The text.
+    pub content: &'a str,
+    /// When.
+    pub ts: &'a str,
+    /// The server's id.
+    pub message_id: MessageId,
+    /// Its place in the session.
+    pub seq: u64,
+    /// The user's name; none for Claude.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub user: Option<&'a str>,
+}
+
+/// What a client is told about Claude Code.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct HostInfo<'a> {
+    /// Its name, `claude-code`; `""` before it has introduced itself.
+    pub name: &'a str,
+    /// Its version.
+    pub version: &'a str,
+    /// Whether it takes messages yet.
+    pub ready: bool,
+}
+
+/// Who said a line of the history.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Speaker {
+    /// Someone at an app.
+    User,
+    /// Claude.
+    Assistant,
+}
+
+impl Speaker {
+    /// The role's name, as in the history.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::User => "user",
+            Self::Assistant => "assistant",
+        }
+    }
+}
+
+/// What Claude is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Activity {
+    /// It thinks.
+    Thinking,
+    /// It uses a tool.
+    ToolUse,
+    /// It waits for someone.
+    Idle,
+}
+
+impl Activity {
+    /// The names of all of them, for error messages and schemas.
+    pub const NAMES: [&'static str; 3] = ["thinking", "tool_use", "idle"];
+
+    /// Finds the activity of that name.
+    pub fn parse(name: &str) -> Option<Self> {
+        match name {
+            "thinking" => Some(Self::Thinking),
+            "tool_use" => Some(Self::ToolUse),
+            "idle" => Some(Self::Idle),
+            _ => None,
+        }
+    }
+}
+
+/// What a client may do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Role {
+    /// Everything.
+    Operator,
+}
+
+/// How far a message has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DeliveryState {
+    /// It was handed to Claude Code.
+    Accepted,
+    /// Claude has replied to its session since.
+    Answered,
+    /// It was not taken.
+    Rejected,
+}
+
+/// The kind of an error, for programs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ErrorCode {
+    /// The frame is not JSON.
+    InvalidJson,
+    /// There is no such `type`.
+    UnknownType,
+    /// A field is missing, or is not what it should be.
+    InvalidMessage,
+    /// The message is over the size limit.
+    TooLarge,
+    /// That permission request is not open.
+    UnknownRequest,
+    /// A limit of the server is reached.
+    Busy,
+    /// Claude Code has gone, and the server with it.
+    HostClosed,
+}
