@@ -91,7 +91,7 @@ pub fn run(options: Options) -> io::Result<()> {
     let (events_tx, events) = bounded(EVENTS_WAITING);
     let (said_tx, said) = bounded(MESSAGES_WAITING);
     lifetime::watch(events_tx.clone())?;
-    listener::start(options.socket.clone(), events_tx.clone(), said_tx)?;
+    let open = listener::start(options.socket.clone(), events_tx.clone(), said_tx)?;
     let host = host::start(BufReader::new(io::stdin()), io::stdout(), events_tx)?;
     let (id_prefix, _) = Uuid::new_v4().as_u64_pair();
     let mut bridge = Bridge {
@@ -108,7 +108,7 @@ pub fn run(options: Options) -> io::Result<()> {
     };
     let ending = bridge.serve();
     info!("ending: {ending}");
-    bridge.shut_down(&host.written);
+    bridge.shut_down(&host.written, &open);
     Ok(())
 }
 
@@ -236,7 +236,8 @@ impl Bridge {
                 session,
                 outbox,
             } => {
-                self.wires.peers.insert(conn, Peer::new(outbox));
+                let peer = Peer::new(outbox, session.clone());
+                self.wires.peers.insert(conn, peer);
                 self.hub.connect(now(), conn, session, &mut self.wires);
             }
             socket::Event::Asked {
@@ -257,10 +258,11 @@ impl Bridge {
             }
             socket::Event::Disconnected { conn, after } => {
                 let caught_up = self.catch_up(conn, after);
+                self.hub.disconnect(now(), conn);
                 match self.wires.peers.get_mut(&conn) {
-                    // Its last words still wait for Claude Code; it leaves with them.
+                    // Its last words still wait for Claude Code.
                     Some(peer) if !caught_up => peer.leaves_after = Some(after),
-                    _ => self.forget(conn),
+                    _ => drop(self.wires.peers.remove(&conn)),
                 }
             }
             socket::Event::Inspect(asker) => {
@@ -302,18 +304,21 @@ impl Bridge {
         {
             self.event(event);
         }
+        let Some(peer) = self.wires.peers.get_mut(&conn) else {
+            return;
+        };
+        peer.taken += 1;
+        let Some(last) = peer.leaves_after else {
+            return self.hub.message(now(), conn, message, &mut self.wires);
+        };
+        // It has gone, but what it said still counts. It is back for that long.
+        let (home, is_last) = (peer.home.clone(), peer.taken == last);
+        self.hub.connect(now(), conn, home, &mut self.wires);
         self.hub.message(now(), conn, message, &mut self.wires);
-        if let Some(peer) = self.wires.peers.get_mut(&conn) {
-            peer.taken += 1;
-            if peer.leaves_after == Some(peer.taken) {
-                self.forget(conn);
-            }
-        }
-    }
-
-    fn forget(&mut self, conn: ConnId) {
-        self.wires.peers.remove(&conn);
         self.hub.disconnect(now(), conn);
+        if is_last {
+            self.wires.peers.remove(&conn);
+        }
     }
 
     /// What Claude Code says.

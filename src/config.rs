@@ -110,6 +110,21 @@ pub struct Settings {
 }
 
 impl Settings {
+    /// Checks what no setting can check alone.
+    ///
+    /// # Errors
+    /// One line, as [`explain`] gives it.
+    pub fn check(&self) -> Result<(), String> {
+        if self.ping_timeout > self.ping_interval {
+            return Ok(());
+        }
+        let [timeout, interval] =
+            [self.ping_timeout, self.ping_interval].map(humantime::format_duration);
+        Err(format!(
+            "--ping-timeout (CLAUDE_SOCKET_PING_TIMEOUT) cannot be \"{timeout}\": give more than the ping interval, which is {interval}"
+        ))
+    }
+
     /// The same settings, as the bridge takes them.
     pub fn bridge(&self) -> bridge::Options {
         bridge::Options {

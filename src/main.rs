@@ -37,6 +37,10 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
+    if let Err(line) = arguments.settings.check() {
+        eprintln!("claude-socket: {line}");
+        return ExitCode::from(2);
+    }
     let ended = match &arguments.command {
         Some(Command::Demo(options)) => demo::run(options),
         None => serve(&arguments.settings),

@@ -11,9 +11,13 @@ use log::error;
 use super::SESSION_ENDED;
 use crate::host::output::Output;
 use crate::hub::{Closing, Effects, Notification};
-use crate::protocol::{ConnId, ServerMessage};
+use crate::protocol::{ConnId, ServerMessage, SessionId};
 use crate::socket::frame::{self, CloseCode};
 use crate::socket::outbox::Outbox;
+
+/// With this many bytes gathered for a client, they are sent before the wake-up ends,
+/// so that its outbox can tell whether it reads.
+const MAX_GATHERED: usize = 256 * 1024;
 
 /// Everything the hub has effects on.
 pub struct Wires {
@@ -28,23 +32,34 @@ pub struct Wires {
 /// What the bridge keeps of one connection.
 pub struct Peer {
     outbox: Arc<Outbox>,
+    /// The session of its URL.
+    pub home: SessionId,
     /// What this wake-up has brought for it.
     frames: Vec<Bytes>,
+    /// The bytes of that.
+    bytes: usize,
     /// How many of its messages were taken.
     pub taken: u64,
-    /// It has gone, and is forgotten when this many were taken.
+    /// It has gone, but as many of its messages are still to be taken.
     pub leaves_after: Option<u64>,
 }
 
 impl Peer {
     /// A client that has just connected.
-    pub fn new(outbox: Arc<Outbox>) -> Self {
+    pub fn new(outbox: Arc<Outbox>, home: SessionId) -> Self {
         Self {
             outbox,
+            home,
             frames: Vec::new(),
+            bytes: 0,
             taken: 0,
             leaves_after: None,
         }
+    }
+
+    fn flush(&mut self) {
+        self.outbox.send(&mem::take(&mut self.frames));
+        self.bytes = 0;
     }
 }
 
@@ -63,7 +78,7 @@ impl Wires {
         self.output.flush();
         for conn in self.waiting.drain(..) {
             if let Some(peer) = self.peers.get_mut(&conn) {
-                peer.outbox.send(&mem::take(&mut peer.frames));
+                peer.flush();
             }
         }
     }
@@ -80,7 +95,11 @@ impl Effects for Wires {
             if peer.frames.is_empty() {
                 self.waiting.push(conn);
             }
+            peer.bytes += frame.len();
             peer.frames.push(frame.clone());
+            if peer.bytes > MAX_GATHERED {
+                peer.flush();
+            }
         }
     }
 
@@ -92,7 +111,7 @@ impl Effects for Wires {
             Closing::GoingAway => (CloseCode::Away, SESSION_ENDED),
             Closing::TryAgainLater => (CloseCode::Again, "a limit of the server is reached"),
         };
-        peer.outbox.send(&mem::take(&mut peer.frames));
+        peer.flush();
         peer.outbox.close(code, reason);
     }
 

@@ -33,7 +33,14 @@ pub struct Chunk {
 pub struct Output {
     pending: Chunk,
     chunks: Sender<Chunk>,
-    started: Arc<AtomicU64>,
+    progress: Arc<Progress>,
+}
+
+/// How far the writer is, by the numbers of apps' messages.
+#[derive(Debug, Default)]
+struct Progress {
+    started: AtomicU64,
+    written: AtomicU64,
 }
 
 impl Output {
@@ -77,7 +84,17 @@ impl Output {
     /// The last app message that the writer has begun to write. An answer to it can
     /// come in before the writer has said that it was written.
     pub fn started(&self) -> u64 {
-        self.started.load(Ordering::Acquire)
+        self.progress.started.load(Ordering::Acquire)
+    }
+
+    /// The last app message that was written.
+    pub fn written(&self) -> u64 {
+        self.progress.written.load(Ordering::Acquire)
+    }
+
+    /// Lets the writer end when it has written what it has.
+    pub fn close(&mut self) {
+        (self.chunks, _) = bounded(0);
     }
 
     /// Whether something waits for the writer.
@@ -114,15 +131,15 @@ impl Output {
 /// The two ends of the way to Claude Code.
 pub fn open() -> (Output, Writer) {
     let (chunks, receiver) = bounded(1);
-    let started = Arc::new(AtomicU64::new(0));
+    let progress = Arc::new(Progress::default());
     let output = Output {
         pending: Chunk::default(),
         chunks,
-        started: started.clone(),
+        progress: progress.clone(),
     };
     let writer = Writer {
         chunks: receiver,
-        started,
+        progress,
     };
     (output, writer)
 }
@@ -131,7 +148,7 @@ pub fn open() -> (Output, Writer) {
 #[derive(Debug)]
 pub struct Writer {
     chunks: Receiver<Chunk>,
-    started: Arc<AtomicU64>,
+    progress: Arc<Progress>,
 }
 
 impl Writer {
@@ -141,9 +158,10 @@ impl Writer {
     /// What writing fails with: Claude Code has closed its end.
     pub fn run(self, mut out: impl Write, report: impl Fn(Event)) -> io::Result<()> {
         for chunk in self.chunks {
-            self.started.store(chunk.last, Ordering::Release);
+            self.progress.started.store(chunk.last, Ordering::Release);
             out.write_all(&chunk.lines)?;
             out.flush()?;
+            self.progress.written.store(chunk.last, Ordering::Release);
             if chunk.receipt {
                 report(Event::Written(chunk.last));
             }

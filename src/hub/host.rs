@@ -8,7 +8,7 @@ use super::{
     Closing, EXPIRED, Effects, Hub, Now, PermissionRequest, Reach, UnknownSession, delivery, only,
     permission_request,
 };
-use crate::protocol::{Activity, DeliveryState, ServerMessage, SessionId, Speaker};
+use crate::protocol::{Activity, DeliveryState, ErrorCode, ServerMessage, SessionId, Speaker};
 
 impl Hub {
     /// Claude Code has introduced itself.
@@ -115,8 +115,22 @@ impl Hub {
         self.to_everyone(fx, |home| permission_request(home, &request));
     }
 
-    /// The server ends: every connection is closed.
+    /// The server ends: messages that Claude Code didn't get are given back, and every
+    /// connection is closed.
     pub fn shut_down(&mut self, fx: &mut impl Effects) {
+        for (_, id, key) in self.on_their_way.drain(..) {
+            let session = self.sessions.get_mut(&id);
+            if let Some(receipt) = session.and_then(|session| session.receipts.get_mut(&key)) {
+                let rejected = ServerMessage::Delivery {
+                    session_id: id.as_str(),
+                    id: &key,
+                    message_id: Some(receipt.message_id),
+                    state: DeliveryState::Rejected,
+                    code: Some(ErrorCode::HostClosed),
+                };
+                fx.send(only(receipt.client), &rejected);
+            }
+        }
         for client in self.clients.keys() {
             fx.close(*client, Closing::GoingAway);
         }

@@ -20,7 +20,7 @@ pub struct Door<E> {
     /// To the hub: words for Claude.
     pub said: Sender<Said>,
     /// How many connections are open.
-    pub open: AtomicUsize,
+    pub open: Arc<AtomicUsize>,
     /// When the server started.
     pub started: SystemTime,
 }

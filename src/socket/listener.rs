@@ -25,7 +25,8 @@ const REST: Duration = Duration::from_millis(100);
 /// How many connections over the limit are told so at once; further ones are cut.
 const TURNED_AWAY: usize = 64;
 
-/// Starts listening, or tells the hub why that isn't possible.
+/// Starts listening, or tells the hub why that isn't possible. Returns the count of
+/// open connections.
 ///
 /// # Errors
 /// If the system has no thread left.
@@ -33,7 +34,8 @@ pub fn start<E: From<Event> + Send + 'static>(
     options: Options,
     events: Sender<E>,
     said: Sender<Said>,
-) -> io::Result<()> {
+) -> io::Result<Arc<AtomicUsize>> {
+    let open = Arc::new(AtomicUsize::new(0));
     if !options.host.is_loopback() {
         let host = options.host;
         let why = format!(
@@ -42,7 +44,7 @@ pub fn start<E: From<Event> + Send + 'static>(
         error!("{why}");
         // The hub is there as long as its channel.
         let _ = events.send(Event::Listening(Err(why)).into());
-        return Ok(());
+        return Ok(open);
     }
     raise_file_limit();
     let address = SocketAddr::new(options.host, options.port);
@@ -58,7 +60,7 @@ pub fn start<E: From<Event> + Send + 'static>(
         options,
         events,
         said,
-        open: AtomicUsize::new(0),
+        open: open.clone(),
         started: SystemTime::now(),
     });
     thread::Builder::new()
@@ -71,7 +73,7 @@ pub fn start<E: From<Event> + Send + 'static>(
             }
             accept(&listener, &door);
         })?;
-    Ok(())
+    Ok(open)
 }
 
 /// Tries until the port can be had.

@@ -149,7 +149,6 @@ impl Outbox {
         &self,
         mut frames: &'f [Bytes],
     ) -> io::Result<Option<(Bytes, &'f [Bytes])>> {
-        let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
         let mut sent = 0; // bytes of the first frame
         while let Some(first) = frames.first() {
             let mut slices = [IoSlice::new(&[]); GATHER];
@@ -159,6 +158,7 @@ impl Outbox {
             }
             let slices = &slices[..frames.len().min(GATHER)];
             let mut no_control = SendAncillaryBuffer::default();
+            let flags = SendFlags::DONTWAIT;
             match rustix::net::sendmsg(&self.stream, slices, &mut no_control, flags) {
                 Ok(bytes) => sent += bytes,
                 Err(rustix::io::Errno::INTR) => {}

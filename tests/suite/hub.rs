@@ -143,6 +143,10 @@ impl Stage for HubStage {
         Some(next)
     }
 
+    fn ends(&mut self) {
+        self.hub.shut_down(&mut self.mail);
+    }
+
     /// Time passes as it does for the bridge: the hub is woken whenever it wants.
     fn after(&mut self, time: Duration) {
         let end = self.now.at + time;

@@ -50,6 +50,28 @@ fn a_client_that_never_reads_disturbs_nobody() {
     server.health_until(|health| health["clients"] == 0);
 }
 
+/// Asking for much and reading nothing is its own affair.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_client_that_asks_and_never_reads_costs_little_memory() {
+    let mut server = Server::start(&[]);
+    let mut greedy = App::connect(&server, "s1");
+    let text = "x".repeat(10_000);
+    for _ in 0..100 {
+        server.call("reply", &json!({ "chat_id": "s1", "text": text }));
+    }
+    // Each answer has a mebibyte.
+    for _ in 0..500 {
+        greedy.send(&json!({ "type": "fetch_history", "limit": 100 }));
+    }
+    server.logged("it reads too slowly");
+    assert!(
+        server.memory("VmHWM") < 64 << 10,
+        "{} KiB",
+        server.memory("VmHWM")
+    );
+}
+
 /// A client that was slow for a while catches up, and nothing is missing.
 #[test]
 fn a_slow_client_catches_up() {

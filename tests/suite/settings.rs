@@ -58,6 +58,18 @@ fn a_bad_value_is_one_clear_line_and_exit_code_2() {
 }
 
 #[test]
+fn a_ping_timeout_that_leaves_no_time_for_a_pong_is_refused() {
+    let flags = ["--ping-interval", "30s", "--ping-timeout", "20s"];
+    let output = binary().args(flags).output().expect("it runs");
+    let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(2), "{stderr}");
+    assert!(
+        stderr.contains("--ping-timeout") && stderr.contains("30s"),
+        "{stderr}"
+    );
+}
+
+#[test]
 fn settings_are_taken_as_people_write_them() {
     let flags = [
         "--host",

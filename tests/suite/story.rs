@@ -11,6 +11,7 @@
 //! host hears sent                 and gets this text back
 //! host asks {"request_id":…}      Claude Code asks for permission
 //! host < {"content":"hi"}         Claude Code gets a notification with these params
+//! host ends                       Claude Code is gone
 //! after 5m                        time passes
 //! ```
 //!
@@ -33,6 +34,7 @@ pub trait Stage {
     fn calls(&mut self, tool: &str, arguments: Value) -> String;
     fn asks(&mut self, request: Value);
     fn notified(&mut self) -> Option<Value>;
+    fn ends(&mut self);
     fn after(&mut self, time: Duration);
     /// What somebody has got beside what the story told.
     fn leftovers(&mut self) -> Vec<String>;
@@ -89,6 +91,7 @@ pub fn play(story: &Story, stage: &mut impl Stage) {
             }
             [who, "joins", session] => stage.joins(who, session),
             [who, "leaves"] => stage.leaves(who),
+            ["host", "ends"] => stage.ends(),
             ["host", "calls", _] => {
                 let (tool, arguments) = rest.split_once(' ').expect(&place);
                 let arguments = serde_json::from_str(arguments).expect(&place);
