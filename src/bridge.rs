@@ -329,7 +329,7 @@ impl Bridge {
         match line {
             Incoming::Request(id, request) => self.request(&id, request),
             Incoming::Initialized => {
-                info!("Claude Code is ready");
+                info!("the host is ready");
                 self.ready = true;
                 self.hub.host_is_ready();
             }
@@ -346,7 +346,7 @@ impl Bridge {
                 name,
                 version,
             } => {
-                info!("Claude Code is {name} {version}");
+                info!("the host is {name} {version}");
                 self.hub.introduce_host(name, version);
                 self.wires
                     .output

@@ -2,16 +2,20 @@
 //!
 //! What is written here is what `--help` shows.
 
+use std::env;
+use std::ffi::OsString;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use bytesize::ByteSize;
-use clap::{ArgAction, Args};
+use clap::builder::Resettable;
+use clap::parser::ValueSource;
+use clap::{ArgAction, ArgMatches, Args, Command};
 use log::LevelFilter;
 
 use crate::hub::Limits;
-use crate::socket::gate::{self, AllowedOrigins};
+use crate::socket::gate::AllowedOrigins;
 use crate::{bridge, socket};
 
 /// The settings of the server.
@@ -19,81 +23,82 @@ use crate::{bridge, socket};
 #[command(next_help_heading = "Settings")]
 pub struct Settings {
     /// The port to listen on; 0 for any
-    #[arg(long, env = "CLAUDE_SOCKET_PORT", default_value = "3100", value_parser = port)]
+    #[arg(long, global = true, env = "CLAUDE_SOCKET_PORT", default_value = "3100", value_parser = port)]
     pub port: u16,
 
     /// The address to listen on
-    #[arg(long, env = "CLAUDE_SOCKET_HOST", default_value = "127.0.0.1", value_parser = host)]
+    #[arg(long, global = true, env = "CLAUDE_SOCKET_HOST", default_value = "127.0.0.1", value_parser = host)]
     pub host: IpAddr,
 
     /// Web pages that may connect beside those of this machine, such as `https://example.org`, separated by commas
-    #[arg(long, env = "CLAUDE_SOCKET_ALLOWED_ORIGINS", value_name = "ORIGINS", value_delimiter = ',', value_parser = gate::parse_origin)]
-    pub allowed_origins: Vec<String>,
+    #[arg(long, global = true, env = "CLAUDE_SOCKET_ALLOWED_ORIGINS", value_name = "ORIGINS", value_parser = AllowedOrigins::parse)]
+    pub allowed_origins: Option<AllowedOrigins>,
 
     /// How long a session is kept after its last client has left
-    #[arg(long, env = "CLAUDE_SOCKET_SESSION_TTL", value_name = "DURATION", default_value = "5m", value_parser = duration)]
+    #[arg(long, global = true, env = "CLAUDE_SOCKET_SESSION_TTL", value_name = "DURATION", default_value = "5m", value_parser = duration)]
     pub session_ttl: Duration,
 
     /// How long it is kept while an answer that nobody has received waits in it
-    #[arg(long, env = "CLAUDE_SOCKET_UNSEEN_TTL", value_name = "DURATION", default_value = "24h", value_parser = duration)]
+    #[arg(long, global = true, env = "CLAUDE_SOCKET_UNSEEN_TTL", value_name = "DURATION", default_value = "24h", value_parser = duration)]
     pub unseen_ttl: Duration,
 
     /// How long a permission request waits for a verdict
-    #[arg(long, env = "CLAUDE_SOCKET_PERMISSION_TTL", value_name = "DURATION", default_value = "30m", value_parser = duration)]
+    #[arg(long, global = true, env = "CLAUDE_SOCKET_PERMISSION_TTL", value_name = "DURATION", default_value = "30m", value_parser = duration)]
     pub permission_ttl: Duration,
 
     /// The most permission requests that wait at once
-    #[arg(long, env = "CLAUDE_SOCKET_MAX_PERMISSIONS", value_name = "COUNT", default_value = "64", value_parser = count)]
+    #[arg(long, global = true, env = "CLAUDE_SOCKET_MAX_PERMISSIONS", value_name = "COUNT", default_value = "64", value_parser = count)]
     pub max_permissions: usize,
 
     /// The most connections at once
-    #[arg(long, env = "CLAUDE_SOCKET_MAX_CONNECTIONS", value_name = "COUNT", default_value = "16384", value_parser = count)]
+    #[arg(long, global = true, env = "CLAUDE_SOCKET_MAX_CONNECTIONS", value_name = "COUNT", default_value = "16384", value_parser = count)]
     pub max_connections: usize,
 
     /// The most sessions at once
-    #[arg(long, env = "CLAUDE_SOCKET_MAX_SESSIONS", value_name = "COUNT", default_value = "10000", value_parser = count)]
+    #[arg(long, global = true, env = "CLAUDE_SOCKET_MAX_SESSIONS", value_name = "COUNT", default_value = "10000", value_parser = count)]
     pub max_sessions: usize,
 
     /// The longest message of a client
-    #[arg(long, env = "CLAUDE_SOCKET_MAX_MESSAGE", value_name = "SIZE", default_value = "1MiB", value_parser = size)]
+    #[arg(long, global = true, env = "CLAUDE_SOCKET_MAX_MESSAGE", value_name = "SIZE", default_value = "1MiB", value_parser = size)]
     pub max_message: usize,
 
     /// The longest session id and user name, in characters
-    #[arg(long, env = "CLAUDE_SOCKET_MAX_ID_LENGTH", value_name = "COUNT", default_value = "128", value_parser = count)]
+    #[arg(long, global = true, env = "CLAUDE_SOCKET_MAX_ID_LENGTH", value_name = "COUNT", default_value = "128", value_parser = count)]
     pub max_id_length: usize,
 
     /// The most messages of history a session keeps
-    #[arg(long, env = "CLAUDE_SOCKET_HISTORY_MESSAGES", value_name = "COUNT", default_value = "100", value_parser = count)]
+    #[arg(long, global = true, env = "CLAUDE_SOCKET_HISTORY_MESSAGES", value_name = "COUNT", default_value = "100", value_parser = count)]
     pub history_messages: usize,
 
     /// The most bytes of history a session keeps
-    #[arg(long, env = "CLAUDE_SOCKET_HISTORY_SIZE", value_name = "SIZE", default_value = "1MiB", value_parser = size)]
+    #[arg(long, global = true, env = "CLAUDE_SOCKET_HISTORY_SIZE", value_name = "SIZE", default_value = "1MiB", value_parser = size)]
     pub history_size: usize,
 
     /// The most bytes that wait for one slow client before it is closed
-    #[arg(long, env = "CLAUDE_SOCKET_MAX_BACKLOG", value_name = "SIZE", default_value = "4MiB", value_parser = size)]
+    #[arg(long, global = true, env = "CLAUDE_SOCKET_MAX_BACKLOG", value_name = "SIZE", default_value = "4MiB", value_parser = size)]
     pub max_backlog: usize,
 
     /// How long a client may take to send its request
-    #[arg(long, env = "CLAUDE_SOCKET_HANDSHAKE_TIMEOUT", value_name = "DURATION", default_value = "10s", value_parser = duration)]
+    #[arg(long, global = true, env = "CLAUDE_SOCKET_HANDSHAKE_TIMEOUT", value_name = "DURATION", default_value = "10s", value_parser = duration)]
     pub handshake_timeout: Duration,
 
-    /// How often a client is pinged
-    #[arg(long, env = "CLAUDE_SOCKET_PING_INTERVAL", value_name = "DURATION", default_value = "30s", value_parser = duration)]
+    /// How long a client may be silent before it is pinged
+    #[arg(long, global = true, env = "CLAUDE_SOCKET_PING_INTERVAL", value_name = "DURATION", default_value = "30s", value_parser = duration)]
     pub ping_interval: Duration,
 
     /// After how long without a sign of life a client is dropped
-    #[arg(long, env = "CLAUDE_SOCKET_PING_TIMEOUT", value_name = "DURATION", default_value = "90s", value_parser = duration)]
+    #[arg(long, global = true, env = "CLAUDE_SOCKET_PING_TIMEOUT", value_name = "DURATION", default_value = "90s", value_parser = duration)]
     pub ping_timeout: Duration,
 
     /// Whether Claude may use reply, status and fetch_messages without a prompt
-    #[arg(long, env = "CLAUDE_SOCKET_APPROVE_OWN_TOOLS", value_name = "BOOL", default_value = "true", action = ArgAction::Set,
+    #[arg(long, global = true, env = "CLAUDE_SOCKET_APPROVE_OWN_TOOLS", value_name = "BOOL", default_value = "true", action = ArgAction::Set,
         value_parser = yes_or_no)]
     pub approve_own_tools: bool,
 
     /// The server's key in a raw MCP config, if it isn't claude-socket
     #[arg(
         long,
+        global = true,
         env = "CLAUDE_SOCKET_SERVER_KEY",
         value_name = "KEY",
         default_value = "claude-socket"
@@ -101,11 +106,16 @@ pub struct Settings {
     pub server_key: String,
 
     /// How much is logged: off, error, warn, info, debug
-    #[arg(long, env = "CLAUDE_SOCKET_LOG_LEVEL", value_name = "LEVEL", default_value = "info", value_parser = level)]
+    #[arg(long, global = true, env = "CLAUDE_SOCKET_LOG_LEVEL", value_name = "LEVEL", default_value = "info", value_parser = level)]
     pub log_level: LevelFilter,
 
     /// A file that gets the log too
-    #[arg(long, env = "CLAUDE_SOCKET_LOG_FILE", value_name = "FILE")]
+    #[arg(
+        long,
+        global = true,
+        env = "CLAUDE_SOCKET_LOG_FILE",
+        value_name = "FILE"
+    )]
     pub log_file: Option<PathBuf>,
 }
 
@@ -140,7 +150,7 @@ impl Settings {
             socket: socket::Options {
                 host: self.host,
                 port: self.port,
-                allowed_origins: AllowedOrigins::new(self.allowed_origins.iter().cloned()),
+                allowed_origins: self.allowed_origins.clone().unwrap_or_default(),
                 max_connections: self.max_connections,
                 max_message: self.max_message,
                 max_name: self.max_id_length,
@@ -153,6 +163,36 @@ impl Settings {
             server_key: self.server_key.clone(),
         }
     }
+}
+
+/// The command line with these settings, in which an empty variable counts as unset:
+/// that is what `"${NAME:-}"` in somebody's configuration means.
+pub fn ignore_empty_variables(command: Command) -> Command {
+    command.mut_args(|arg| {
+        let variable = arg.get_env().and_then(env::var_os);
+        if variable.is_some_and(|value| value.is_empty()) {
+            arg.env(Resettable::Reset)
+        } else {
+            arg
+        }
+    })
+}
+
+/// The settings that were given as flags, as flags again.
+pub fn flags(matches: &ArgMatches) -> Vec<OsString> {
+    let mut flags = Vec::new();
+    for setting in Settings::augment_args(Command::new("")).get_arguments() {
+        let id = setting.get_id().as_str();
+        if matches.value_source(id) != Some(ValueSource::CommandLine) {
+            continue;
+        }
+        for value in matches.get_raw(id).into_iter().flatten() {
+            let mut flag = OsString::from(format!("--{}=", setting.get_long().unwrap_or(id)));
+            flag.push(value);
+            flags.push(flag);
+        }
+    }
+    flags
 }
 
 /// One line about a wrong command line: which setting, which value, what would be
@@ -176,18 +216,15 @@ pub fn explain(error: &clap::Error) -> Option<String> {
         .trim_start_matches('-')
         .replace('-', "_")
         .to_uppercase();
-    let right = std::error::Error::source(error)
-        .map_or_else(|| "give it a value".to_owned(), ToString::to_string);
+    let Some(right) = std::error::Error::source(error) else {
+        return Some(format!("{flag} needs a value"));
+    };
     Some(format!(
         "{flag} (CLAUDE_SOCKET_{variable}) cannot be \"{value}\": {right}"
     ))
 }
 
-/// Reads a port.
-///
-/// # Errors
-/// What would be right.
-pub fn port(text: &str) -> Result<u16, String> {
+fn port(text: &str) -> Result<u16, String> {
     text.parse()
         .map_err(|_| "give a port from 0 to 65535".into())
 }
@@ -208,7 +245,7 @@ fn host(text: &str) -> Result<IpAddr, String> {
 pub fn duration(text: &str) -> Result<Duration, String> {
     match humantime::parse_duration(text) {
         Ok(duration) if !duration.is_zero() => Ok(duration),
-        _ => Err("give a duration such as 500ms, 30s, 5m or 24h".into()),
+        _ => Err("give a duration above zero with its unit, such as 500ms, 30s, 5m or 24h".into()),
     }
 }
 

@@ -1,8 +1,9 @@
 //! Reads the arguments, starts the log, runs one command.
 
+use std::io;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use claude_socket::commands::{demo, serve};
 use claude_socket::config::{self, Settings};
 use claude_socket::logging;
@@ -12,7 +13,7 @@ use claude_socket::logging;
 /// Without a command this is the server that Claude Code starts as a channel: it
 /// speaks MCP on stdin and stdout, and listens for apps on a port.
 #[derive(Parser)]
-#[command(version, args_conflicts_with_subcommands = true)]
+#[command(version)]
 struct Arguments {
     #[command(subcommand)]
     command: Option<Command>,
@@ -27,22 +28,25 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    let arguments = match Arguments::try_parse() {
-        Ok(arguments) => arguments,
+    let command = config::ignore_empty_variables(Arguments::command());
+    let parsed = command.try_get_matches().and_then(|matches| {
+        let arguments = Arguments::from_arg_matches(&matches)?;
+        Ok((arguments, config::flags(&matches)))
+    });
+    let (arguments, flags) = match parsed {
+        Ok(parsed) => parsed,
         Err(error) => {
             let Some(line) = config::explain(&error) else {
                 error.exit();
             };
-            eprintln!("claude-socket: {line}");
-            return ExitCode::from(2);
+            return wrong(&line);
         }
     };
     if let Err(line) = arguments.settings.check() {
-        eprintln!("claude-socket: {line}");
-        return ExitCode::from(2);
+        return wrong(&line);
     }
     let ended = match &arguments.command {
-        Some(Command::Demo(options)) => demo::run(options),
+        Some(Command::Demo(options)) => demo::run(options, &arguments.settings, &flags),
         None => serve(&arguments.settings),
     };
     match ended {
@@ -54,7 +58,12 @@ fn main() -> ExitCode {
     }
 }
 
-fn serve(settings: &Settings) -> std::io::Result<()> {
+fn wrong(line: &str) -> ExitCode {
+    eprintln!("claude-socket: {line}");
+    ExitCode::from(2)
+}
+
+fn serve(settings: &Settings) -> io::Result<()> {
     let log = logging::start(settings.log_level, settings.log_file.as_ref())?;
     let ended = serve::run(settings);
     log.finish();

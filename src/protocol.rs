@@ -4,7 +4,7 @@ mod client;
 mod names;
 mod server;
 
-pub use client::{ClientMessage, ClientRequest, NewMessage, Refusal, clamp_limit, parse};
+pub use client::{ClientMessage, ClientRequest, NewMessage, Refusal, clamp_limit, parse, refuse};
 pub use names::{ConnId, MessageId, SessionId};
 pub use server::{
     Activity, DeliveryState, ErrorCode, HistoryItem, HostInfo, Role, ServerMessage, Speaker,

@@ -13,7 +13,7 @@ pub fn run(settings: &Settings) -> io::Result<()> {
     if io::stdin().is_terminal() {
         eprintln!(
             "claude-socket is started by Claude Code, which then speaks to it on stdin. \
-             To see it work without, run: claude-socket demo"
+             To see it work without, end it with Ctrl-C and run: claude-socket demo"
         );
     }
     bridge::run(settings.bridge())

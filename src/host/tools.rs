@@ -172,7 +172,7 @@ fn fold(text: &str) -> String {
 
 fn no_session(chat_id: &str, UnknownSession(names): &UnknownSession) -> ToolResult {
     let hint = if names.is_empty() {
-        "no app has connected yet".to_owned()
+        "no app is connected".to_owned()
     } else {
         let mut list = names.iter().take(NAMED).map(|name| format!("\"{name}\""));
         let list = list.by_ref().collect::<Vec<_>>().join(", ");

@@ -2,6 +2,7 @@
 
 use log::{debug, info};
 
+use super::receipts::fingerprint;
 use super::session::{Session, Words};
 use super::{Client, Closing, Effects, Hub, Notification, Now, delivery, only, permission_request};
 use crate::protocol::{
@@ -66,15 +67,21 @@ impl Hub {
         let session = self.sessions.get_mut(&id).expect("it was joined");
 
         if let Some(key) = &message.id {
-            if let Some(known) = session.receipts.get_mut(key) {
-                known.client = client;
-                self.counts.resent += 1;
-                if let Some(state) = known.state {
-                    fx.send(only(client), &delivery(&id, key, known.message_id, state));
+            let content = fingerprint(&message.content);
+            match session.receipts.get_mut(key) {
+                Some(known) if known.content == content => {
+                    known.client = client;
+                    self.counts.resent += 1;
+                    if let Some(state) = known.state {
+                        fx.send(only(client), &delivery(&id, key, known.message_id, state));
+                    }
+                    return;
                 }
-                return;
+                Some(_) => return self.refuse(client, &id_in_use(&id, key), fx),
+                None => session
+                    .receipts
+                    .start(key.clone(), message_id, content, client),
             }
-            session.receipts.start(key.clone(), message_id, client);
             let number = self.notified + 1;
             self.on_their_way
                 .push_back((number, id.clone(), key.clone()));
@@ -263,5 +270,19 @@ impl Hub {
             version,
             ready: self.host_ready,
         }
+    }
+}
+
+/// Two clients that both count 1, 2, 3 must not lose each other's messages silently.
+fn id_in_use(session: &SessionId, id: &str) -> Refusal {
+    Refusal {
+        session_id: session.to_string(),
+        id: Some(id.to_owned()),
+        ..Refusal::new(
+            ErrorCode::InvalidMessage,
+            format!(
+                "\"id\" \"{id}\" already belongs to another message of this session; give each message an id of its own, such as a UUID"
+            ),
+        )
     }
 }

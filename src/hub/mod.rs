@@ -16,7 +16,7 @@ use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use log::debug;
+use log::{debug, info};
 use uuid::Uuid;
 
 pub use permissions::PermissionRequest;
@@ -217,6 +217,10 @@ impl Hub {
     /// Forgets what has expired.
     pub fn tick(&mut self, now: Now, fx: &mut impl Effects) {
         while let Some(request) = self.permissions.expire(now.at) {
+            info!(
+                "nobody answered {} ({})",
+                request.tool_name, request.request_id
+            );
             self.resolved(&request, false, EXPIRED, fx);
         }
         while self.expiries.first().is_some_and(|(at, _)| *at <= now.at)

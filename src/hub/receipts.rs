@@ -2,6 +2,7 @@
 //! taking a resent message only once.
 
 use std::collections::{HashMap, VecDeque};
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
 use crate::protocol::{ConnId, DeliveryState, MessageId};
@@ -10,11 +11,20 @@ use crate::protocol::{ConnId, DeliveryState, MessageId};
 /// right after it has reconnected, so only the latest can come again.
 const KEPT: usize = 1_000;
 
+/// What tells two messages under one id apart.
+pub fn fingerprint(content: &str) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    content.hash(&mut hasher);
+    hasher.finish()
+}
+
 /// What is known of one message.
 #[derive(Debug)]
 pub struct Receipt {
     /// The server's id of the message.
     pub message_id: MessageId,
+    /// The [`fingerprint`] of its content.
+    pub content: u64,
     /// How far it has come; `None` while it is still on its way to Claude Code.
     pub state: Option<DeliveryState>,
     /// The connection that sent it last, and wants to know.
@@ -38,7 +48,7 @@ impl Receipts {
     }
 
     /// A message under a new id is on its way.
-    pub fn start(&mut self, id: Arc<str>, message_id: MessageId, client: ConnId) {
+    pub fn start(&mut self, id: Arc<str>, message_id: MessageId, content: u64, client: ConnId) {
         if self.order.len() == KEPT
             && let Some(oldest) = self.order.pop_front()
         {
@@ -48,6 +58,7 @@ impl Receipts {
         self.order.push_back(id.clone());
         let receipt = Receipt {
             message_id,
+            content,
             state: None,
             client,
         };

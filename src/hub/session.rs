@@ -84,8 +84,11 @@ impl Session {
         self.unseen = self.unseen.filter(|(unseen, _)| *unseen > seq);
     }
 
-    /// The last `limit` messages; with `since`, the first `limit` after that seq.
+    /// The last `limit` messages; with `since`, the first `limit` after that seq. A seq
+    /// that is still to come is one of an earlier session of this name, of which the
+    /// client has seen nothing here yet.
     pub fn history(&self, limit: usize, since: Option<u64>) -> Vec<HistoryItem<'_>> {
+        let since = since.map(|seq| if seq > self.seq { 0 } else { seq });
         self.history.items(limit, since)
     }
 

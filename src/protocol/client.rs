@@ -111,6 +111,15 @@ pub fn parse(text: &str, max_name: usize) -> Result<ClientMessage, Refusal> {
     message.map_err(|wrong| fields.refusal(ErrorCode::InvalidMessage, wrong))
 }
 
+/// A refusal of a frame for a reason that has nothing to do with its fields; says for
+/// which session and message it is, as far as the frame can be read.
+pub fn refuse(text: &str, why: Refusal) -> Refusal {
+    match Fields::read(text) {
+        Ok(fields) => fields.refusal(why.code, why.message),
+        Err(_) => why,
+    }
+}
+
 /// Every field of every client message.
 struct Fields<'a> {
     r#type: Field<'a>,

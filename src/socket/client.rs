@@ -11,7 +11,7 @@ use tungstenite::error::ProtocolError;
 use tungstenite::protocol::{Role, WebSocket, WebSocketConfig};
 use tungstenite::{Error, Message};
 
-use super::door::Place;
+use super::door::{Door, Place};
 use super::frame::{self, CloseCode};
 use super::outbox::Outbox;
 use super::{Event, Said, linger};
@@ -70,11 +70,13 @@ pub fn serve<E: From<Event>>(handshake: Handshake<E>) {
     let socket = WebSocket::from_partially_read(wire, rest, Role::Server, Some(config));
     let mut client = Client {
         conn,
-        door,
+        door: &door,
         outbox: outbox.clone(),
         sent: 0,
     };
     let why = client.read(socket);
+    // The hub hears of it now; the place is free when the socket is.
+    drop(client);
     info!("{conn} has gone: {why}");
     if outbox.is_closed() {
         linger(outbox.stream());
@@ -83,15 +85,15 @@ pub fn serve<E: From<Event>>(handshake: Handshake<E>) {
 }
 
 /// The reading half of a WebSocket. The hub hears of its end, however it ends.
-struct Client<E: From<Event>> {
+struct Client<'d, E: From<Event>> {
     conn: ConnId,
-    door: Place<E>,
+    door: &'d Door<E>,
     outbox: Arc<Outbox>,
     /// How many messages for Claude it has sent.
     sent: u64,
 }
 
-impl<E: From<Event>> Drop for Client<E> {
+impl<E: From<Event>> Drop for Client<'_, E> {
     fn drop(&mut self) {
         self.door.tell(Event::Disconnected {
             conn: self.conn,
@@ -100,7 +102,7 @@ impl<E: From<Event>> Drop for Client<E> {
     }
 }
 
-impl<E: From<Event>> Client<E> {
+impl<E: From<Event>> Client<'_, E> {
     /// Reads to the end, and says how it came.
     fn read(&mut self, mut socket: WebSocket<Wire>) -> &'static str {
         let mut silent = Duration::ZERO;
@@ -112,6 +114,7 @@ impl<E: From<Event>> Client<E> {
                     ErrorCode::InvalidMessage,
                     "binary frames are not understood; send JSON as text",
                 )),
+                Ok(Message::Close(_)) if self.outbox.is_closed() => return "it was closed",
                 Ok(Message::Close(_)) => {
                     // Sends the close that tungstenite has prepared.
                     let _ = socket.flush();
@@ -147,7 +150,7 @@ impl<E: From<Event>> Client<E> {
     fn frame(&mut self, text: &str) {
         let options = &self.door.options;
         if text.len() > options.max_message {
-            return self.refuse(too_large(options.max_message));
+            return self.refuse(protocol::refuse(text, too_large(options.max_message)));
         }
         match protocol::parse(text, options.max_name) {
             Ok(ClientMessage::Message(message)) => {

@@ -77,8 +77,11 @@ impl<E: From<Event> + Send + 'static> Connection<E> {
 
     fn refuse(&self, refusal: &Response) {
         info!(
-            "{} from {} refused: {}",
-            self.conn, self.peer, refusal.status
+            "{} from {} is refused: {} {}",
+            self.conn,
+            self.peer,
+            refusal.status,
+            refusal.body.trim_end()
         );
         refusal.send(&self.stream, false);
     }
@@ -99,7 +102,7 @@ impl<E: From<Event> + Send + 'static> Connection<E> {
             return Err(refusal.with("Retry-After", "5"));
         }
         if !matches!(*request.method(), Method::GET | Method::HEAD) {
-            let why = "only GET is answered here; messages go over the WebSocket";
+            let why = "only GET and HEAD are answered here; messages go over the WebSocket";
             let refusal = Response::refusal(StatusCode::METHOD_NOT_ALLOWED, why);
             return Err(refusal.with("Allow", "GET, HEAD"));
         }

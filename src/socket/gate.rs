@@ -14,18 +14,24 @@ use http::{HeaderMap, Uri};
 pub struct AllowedOrigins(Vec<String>);
 
 impl AllowedOrigins {
-    /// Origins as a browser writes them, `https://example.org:8443`.
-    pub fn new(origins: impl IntoIterator<Item = String>) -> Self {
-        Self(origins.into_iter().collect())
+    /// Reads origins (RFC 6454) as a browser writes them, separated by commas.
+    ///
+    /// # Errors
+    /// What would be right, if one of them cannot be told from others.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let origins = text
+            .split(',')
+            .map(str::trim)
+            .filter(|part| !part.is_empty());
+        origins
+            .map(parse_origin)
+            .collect::<Result<_, _>>()
+            .map(Self)
     }
 }
 
-/// Whether a setting names an origin (RFC 6454) that can be told from others.
-///
-/// # Errors
-/// What would be right.
-pub fn parse_origin(text: &str) -> Result<String, String> {
-    let origin = text.trim().trim_end_matches('/').to_ascii_lowercase();
+fn parse_origin(text: &str) -> Result<String, String> {
+    let origin = text.trim_end_matches('/').to_ascii_lowercase();
     let host = origin.split_once("://").map(|(_, host)| host);
     match host {
         Some(host) if !host.is_empty() && !host.contains(['/', ' ', '*']) => Ok(origin),
@@ -124,7 +130,7 @@ mod tests {
         for (name, value) in headers {
             map.append(name, value.parse().expect("a header value"));
         }
-        let allowed = AllowedOrigins::new(["https://chat.example".into()]);
+        let allowed = AllowedOrigins::parse("https://chat.example,").expect("an origin");
         check(peer.parse().expect("an address"), &map, &allowed)
     }
 
@@ -207,10 +213,12 @@ mod tests {
 
     #[test]
     fn a_setting_can_only_list_real_origins() {
-        assert_eq!(
-            parse_origin(" https://Chat.Example/ "),
-            Ok("https://chat.example".into())
-        );
+        let listed = AllowedOrigins::parse(" https://Chat.Example/ ,http://10.0.0.7:8080,");
+        let expected = [
+            "https://chat.example".to_owned(),
+            "http://10.0.0.7:8080".to_owned(),
+        ];
+        assert_eq!(listed, Ok(AllowedOrigins(expected.to_vec())));
         for wrong in [
             "null",
             "*",
@@ -219,7 +227,7 @@ mod tests {
             "https://*.example",
             "https://a/b",
         ] {
-            assert!(parse_origin(wrong).is_err(), "{wrong}");
+            assert!(AllowedOrigins::parse(wrong).is_err(), "{wrong}");
         }
     }
 }

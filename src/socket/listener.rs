@@ -39,7 +39,7 @@ pub fn start<E: From<Event> + Send + 'static>(
     if !options.host.is_loopback() {
         let host = options.host;
         let why = format!(
-            "CLAUDE_SOCKET_HOST is {host}, where other machines could connect, and that needs a token; nothing listens; set it to 127.0.0.1"
+            "nothing listens: at {host} (CLAUDE_SOCKET_HOST) other machines could connect, and only this one may; use 127.0.0.1, ::1 or localhost"
         );
         error!("{why}");
         // The hub is there as long as its channel.

@@ -9,6 +9,8 @@ use socket2::{Domain, Protocol, Socket, Type};
 
 /// How many connections may wait to be accepted. The kernel caps it.
 const BACKLOG: i32 = 4096;
+/// How a sentence of [`explain`] can be told from others.
+pub const TAKEN: &str = "is taken by";
 /// How long the holder of the port may take to say who it is.
 const ASK_TIMEOUT: Duration = Duration::from_millis(300);
 
@@ -36,7 +38,7 @@ pub fn explain(address: SocketAddr, error: &io::Error, holder: &str) -> String {
     let port = address.port();
     match error.kind() {
         io::ErrorKind::AddrInUse => format!(
-            "port {port} is taken by {holder}, so no app can reach this session; end that program, and this server takes the port over at once, or give this one another port (CLAUDE_SOCKET_PORT)"
+            "port {port} {TAKEN} {holder}, so no app can reach this session; end that program, and this server takes the port over at once, or give this one another port (CLAUDE_SOCKET_PORT)"
         ),
         io::ErrorKind::PermissionDenied => format!(
             "port {port} may not be used by this user, so no app can reach this session; set CLAUDE_SOCKET_PORT to a port above 1023"

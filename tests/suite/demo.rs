@@ -1,40 +1,48 @@
 //! `claude-socket demo`, as a newcomer would try it.
 
-use std::io::{BufRead, BufReader};
-use std::process::{Child, Stdio};
+use std::io::{BufRead, BufReader, Lines};
+use std::process::{Child, ChildStdout, Stdio};
 
 use serde_json::{Value, json};
 
 use crate::app::App;
-use crate::server::binary;
+use crate::server::{Server, binary};
 
-struct Demo(Child);
+struct Demo {
+    process: Child,
+    /// What it prints; it would miss a reader.
+    _output: Lines<BufReader<ChildStdout>>,
+}
 
 impl Drop for Demo {
     fn drop(&mut self) {
         // Its server ends with it.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
+        let _ = self.process.kill();
+        let _ = self.process.wait();
     }
 }
 
 /// Starts the demo, and connects to the address that it prints.
 fn start() -> (Demo, App) {
-    let mut demo = binary()
+    let mut process = binary()
         .args(["demo", "--port", "0", "--pace", "1ms"])
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
         .spawn()
         .expect("it starts");
-    let stdout = demo.stdout.take().expect("it is piped");
-    let demo = Demo(demo);
-    let line = BufReader::new(stdout)
-        .lines()
+    let stdout = process.stdout.take().expect("it is piped");
+    let mut output = BufReader::new(stdout).lines();
+    let line = output
+        .by_ref()
         .map_while(Result::ok)
         .find(|line| line.contains("ws://"))
         .expect("it prints the address");
     let address = crate::server::address_in(&line);
+    let demo = Demo {
+        process,
+        _output: output,
+    };
     (demo, App::open(address, "/"))
 }
 
@@ -88,7 +96,7 @@ fn hello_gets_a_status_and_a_reply() {
         ("what did I say so far?", "user: hello"),
         ("What time is it?", "(UTC)"),
         ("Is this a question?", "> Is this a question?"),
-        ("just some words", "message 6 of this conversation"),
+        ("just some words", "> just some words"),
         ("show me markdown", "```sh"),
     ] {
         let heard = talk(&mut app, said, true);
@@ -123,4 +131,25 @@ fn the_server_ends_with_the_demo() {
     let (demo, mut app) = start();
     drop(demo);
     assert_eq!(app.close_code(), 1001);
+}
+
+/// It takes the server's settings too, before its name or behind it, and goes on when
+/// nobody looks at what it prints.
+#[test]
+fn it_passes_the_servers_settings_on() {
+    for arguments in [
+        ["--port", "0", "--max-message", "100", "demo"],
+        ["demo", "--port", "0", "--max-message", "100"],
+    ] {
+        let mut command = binary();
+        let mut server = Server::spawn(
+            command
+                .args(arguments)
+                .env("CLAUDE_SOCKET_LOG_LEVEL", "off"),
+        );
+        server.address = crate::server::address_in(&server.logged("listening on "));
+        let mut app = App::connect(&server, "s1");
+        app.say(&"x".repeat(100));
+        assert_eq!(app.expect("error")["code"], "too_large");
+    }
 }

@@ -63,6 +63,14 @@ fn what_cannot_be_understood_is_answered_and_the_connection_kept() {
             "{error}"
         );
     }
+    // Who gave it an id gets it back.
+    app.send(&json!({ "type": "message", "content": long, "id": "a1", "session_id": "s2" }));
+    assert_eq!(app.expect("error")["session_id"], "s2");
+    let delivery = app.expect("delivery");
+    assert_eq!(
+        (&delivery["id"], &delivery["code"]),
+        (&json!("a1"), &json!("too_large"))
+    );
     app.say("still here");
     assert_eq!(server.heard()["content"], "still here");
 }

@@ -212,7 +212,7 @@ fn another_program_on_the_port_is_named() {
 fn an_address_that_others_could_reach_is_refused_and_explained() {
     let mut server = Server::spawn(binary().args(["--port", "0", "--host", "0.0.0.0"]));
     server.shake_hands();
-    server.logged("needs a token; nothing listens");
+    server.logged("nothing listens: at 0.0.0.0");
     let text = server.call("reply", &json!({ "chat_id": "s1", "text": "x" }));
     assert!(
         text.contains("0.0.0.0") && text.contains("127.0.0.1"),

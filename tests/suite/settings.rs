@@ -9,7 +9,6 @@ use crate::server::{Server, binary};
 fn a_bad_value_is_one_clear_line_and_exit_code_2() {
     let cases = [
         ("port", "65536", "from 0 to 65535"),
-        ("port", "", "from 0 to 65535"),
         ("host", "example.org", "an IP address such as 127.0.0.1"),
         ("allowed-origins", "null", "https://example.org"),
         (
@@ -30,7 +29,7 @@ fn a_bad_value_is_one_clear_line_and_exit_code_2() {
         ("max-backlog", "x", "4MB"),
         ("handshake-timeout", "fast", "500ms"),
         ("ping-interval", "0", "30s"),
-        ("ping-timeout", "", "30s"),
+        ("ping-timeout", "x", "30s"),
         ("approve-own-tools", "maybe", "true or false"),
         ("log-level", "loud", "info, debug"),
     ];
@@ -43,7 +42,6 @@ fn a_bad_value_is_one_clear_line_and_exit_code_2() {
             let stderr = String::from_utf8(output.stderr).expect("it is text");
             assert_eq!(output.status.code(), Some(2), "{name}={value}: {stderr}");
             assert_eq!(stderr.trim_end().lines().count(), 1, "{stderr}");
-            let value = value.split(',').next_back().expect("it is there");
             for part in [
                 &format!("--{name}"),
                 &variable,
@@ -55,6 +53,28 @@ fn a_bad_value_is_one_clear_line_and_exit_code_2() {
             assert!(output.stdout.is_empty(), "stdout is for Claude Code");
         }
     }
+}
+
+/// `"${NAME:-}"` in somebody's configuration.
+#[test]
+fn an_empty_variable_counts_as_unset() {
+    for name in ["PORT", "HOST", "ALLOWED_ORIGINS", "LOG_FILE", "SESSION_TTL"] {
+        let variable = format!("CLAUDE_SOCKET_{name}");
+        let output = binary().arg("--version").env(&variable, "").output();
+        assert!(output.expect("it runs").status.success(), "{name}");
+        let mut command = binary();
+        let output = command
+            .args(["--max-sessions", "0"])
+            .env(&variable, "")
+            .output();
+        let stderr = String::from_utf8(output.expect("it runs").stderr).expect("it is text");
+        assert!(stderr.contains("--max-sessions"), "{name}: {stderr}");
+    }
+    let output = binary().arg("--port").output().expect("it runs");
+    assert_eq!(
+        String::from_utf8_lossy(&output.stderr),
+        "claude-socket: --port needs a value\n"
+    );
 }
 
 #[test]

@@ -83,7 +83,9 @@ pub fn answer(user: &str, content: &str, said: &str) -> String {
         let lines: Vec<&str> = said.lines().collect();
         let last = lines[lines.len().saturating_sub(6)..].join("\n");
         format!("This is what I remember:\n\n```\n{last}\n```")
-    } else if has(&["what time", "the time", "what date", "what day", "clock"]) {
+    } else if begins(&["time", "date"])
+        || has(&["what time", "the time", "what date", "what day", "clock"])
+    {
         let now = humantime::format_rfc3339_seconds(SystemTime::now());
         format!("It is {now} (UTC).")
     } else if has(&["help", "what can you", "what do you do"]) {
@@ -113,15 +115,7 @@ pub fn answer(user: &str, content: &str, said: &str) -> String {
             quote(content)
         )
     } else {
-        let is_users = |line: &&str| {
-            let said = line.split_once("] ").map(|(_, said)| said);
-            said.is_some_and(|said| said.starts_with("user: "))
-        };
-        let count = said.lines().filter(is_users).count();
-        format!(
-            "I heard you (message {count} of this conversation):\n\n> {}",
-            quote(content)
-        )
+        format!("I heard you:\n\n> {}", quote(content))
     }
 }
 

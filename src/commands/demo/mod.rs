@@ -7,38 +7,38 @@ mod answers;
 mod standin;
 
 use std::env;
-use std::io::{self, BufRead, BufReader, Read};
+use std::ffi::OsString;
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use clap::Args;
 use crossbeam_channel::{Receiver, at, bounded, never, select};
+use log::LevelFilter;
 
-use crate::config;
+use crate::config::{self, Settings};
+use crate::socket::port;
 use standin::Standin;
 
 /// What precedes the address in the server's log.
 const LISTENING: &str = "listening on ws://";
 
-/// The demo's own settings. The server's can be given as environment variables.
+/// The demo's own settings. Those of the server are passed on to it.
 #[derive(Args, Clone, Debug)]
 pub struct Options {
-    /// The port to listen on; 0 for any
-    #[arg(long, env = "CLAUDE_SOCKET_PORT", default_value = "3100", value_parser = config::port)]
-    pub port: u16,
-
     /// How long the stand-in takes for each step, so that it can be watched
-    #[arg(long, value_name = "DURATION", default_value = "400ms", value_parser = config::duration)]
+    #[arg(long, env = "CLAUDE_SOCKET_PACE", value_name = "DURATION", default_value = "400ms", value_parser = config::duration)]
     pub pace: Duration,
 }
 
-/// Runs until it is interrupted, or the server ends.
+/// Runs until it is interrupted, or the server ends. `flags` are the settings that
+/// were given on the command line.
 ///
 /// # Errors
-/// If the server cannot be started.
-pub fn run(options: &Options) -> io::Result<()> {
-    let mut server = start_server(options.port)?;
+/// If the server cannot be started, or has ended.
+pub fn run(options: &Options, settings: &Settings, flags: &[OsString]) -> io::Result<()> {
+    let mut server = start_server(settings, flags)?;
     let (Some(stdin), Some(stdout), Some(stderr)) = (
         server.stdin.take(),
         server.stdout.take(),
@@ -49,17 +49,24 @@ pub fn run(options: &Options) -> io::Result<()> {
     let lines = lines_of("server-stdout", stdout)?;
     let log = lines_of("server-stderr", stderr)?;
     let mut standin = Standin::new(stdin, options.pace);
-    standin.shake_hands()?;
-    play(&mut standin, &lines, &log)?;
+    let ended = standin
+        .shake_hands()
+        .and_then(|()| play(&mut standin, &lines, &log));
+    // Its last words say why it has ended.
+    log.iter().for_each(|line| show(&line));
     let status = server.wait()?;
+    ended?;
     Err(io::Error::other(format!("the server has ended ({status})")))
 }
 
-fn start_server(port: u16) -> io::Result<Child> {
-    Command::new(env::current_exe()?)
-        .args(["--port", &port.to_string()])
+fn start_server(settings: &Settings, flags: &[OsString]) -> io::Result<Child> {
+    let mut command = Command::new(env::current_exe()?);
+    command.args(flags);
+    if settings.log_level < LevelFilter::Info {
         // Its log says where it listens.
-        .args(["--log-level", "info"])
+        command.args(["--log-level", "info"]);
+    }
+    command
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -90,19 +97,23 @@ fn play(
     }
 }
 
-/// Shows a line of the server's log, and when it listens, what to do now.
+/// Shows a line of the server's log, and what it means for who has started the demo.
 fn show(line: &str) {
-    eprintln!("{line}");
-    let Some((_, address)) = line.split_once(LISTENING) else {
-        return;
-    };
-    let address = address.split('/').next().unwrap_or_default();
-    println!(
-        "\n  The bridge is up, with a stand-in for Claude Code behind it.\n\n\
-         \x20   connect  ws://{address}/?session=default\n\
-         \x20   health   http://{address}/\n\n  \
-         Say hello, or ask it to run something (\"run date\"). Ctrl-C ends it.\n"
-    );
+    // Nobody may be looking, and then there is nothing to show.
+    let _ = writeln!(io::stderr(), "{line}");
+    if let Some((_, address)) = line.split_once(LISTENING) {
+        let address = address.split('/').next().unwrap_or_default();
+        let banner = format!(
+            "\n  The bridge is up, with a stand-in for Claude Code behind it.\n\n\
+             \x20   connect  ws://{address}/?session=default\n\
+             \x20   health   http://{address}/\n\n  \
+             Say hello, or ask it to run something (\"run date\"). Ctrl-C ends it.\n\n"
+        );
+        let _ = io::stdout().write_all(banner.as_bytes());
+    } else if line.contains(port::TAKEN) {
+        let hint = "\n  To use another port: claude-socket demo --port 0\n\n";
+        let _ = io::stdout().write_all(hint.as_bytes());
+    }
 }
 
 fn lines_of(name: &str, pipe: impl Read + Send + 'static) -> io::Result<Receiver<String>> {

@@ -50,6 +50,8 @@ pub struct Standin<W> {
     asked: HashMap<String, Asked>,
     /// `fetch_messages` calls without a result.
     looking_back: HashMap<u64, Message>,
+    /// How many messages of each session are being worked on.
+    turns: HashMap<String, usize>,
     /// It may use the reply tool.
     may_reply: bool,
 }
@@ -76,6 +78,7 @@ impl<W: Write> Standin<W> {
             steps: 0,
             asked: HashMap::new(),
             looking_back: HashMap::new(),
+            turns: HashMap::new(),
             may_reply: false,
         }
     }
@@ -112,6 +115,7 @@ impl<W: Write> Standin<W> {
                     content: text(&line.params["content"]),
                 };
                 let chat_id = message.chat_id.clone();
+                *self.turns.entry(chat_id.clone()).or_default() += 1;
                 self.plan(now, Step::Status(chat_id, "thinking", None));
                 self.plan(now + self.pace, Step::Consider(message));
             }
@@ -149,7 +153,7 @@ impl<W: Write> Standin<W> {
         while self.next_step().is_some_and(|at| at <= now)
             && let Some((_, step)) = self.agenda.pop_first()
         {
-            self.step(step, now)?;
+            self.step(step)?;
         }
         Ok(())
     }
@@ -159,7 +163,7 @@ impl<W: Write> Standin<W> {
         self.agenda.insert((at, self.steps), step);
     }
 
-    fn step(&mut self, step: Step, now: Instant) -> io::Result<()> {
+    fn step(&mut self, step: Step) -> io::Result<()> {
         match step {
             Step::Status(chat_id, status, detail) => {
                 let arguments = json!({ "chat_id": chat_id, "status": status, "detail": detail });
@@ -173,8 +177,8 @@ impl<W: Write> Standin<W> {
                     }
                     Plan::Answer => ("looking at what was said".into(), Step::LookBack(message)),
                 };
-                self.step(Step::Status(chat_id, "tool_use", Some(detail)), now)?;
-                self.step(next, now)?;
+                self.step(Step::Status(chat_id, "tool_use", Some(detail)))?;
+                self.step(next)?;
             }
             Step::LookBack(message) => {
                 let arguments = json!({ "session_id": message.chat_id, "limit": 100 });
@@ -188,7 +192,7 @@ impl<W: Write> Standin<W> {
             }
             Step::Answer(chat_id, text) if self.may_reply => {
                 self.call("reply", &json!({ "chat_id": chat_id, "text": text }))?;
-                self.plan(now, Step::Status(chat_id, "idle", None));
+                self.end_turn(chat_id)?;
             }
             Step::Answer(chat_id, text) => {
                 let input = json!({ "chat_id": chat_id, "text": text }).to_string();
@@ -213,10 +217,23 @@ impl<W: Write> Standin<W> {
             }
             Asked::Reply(chat_id, text) if allowed => {
                 self.may_reply = true;
-                self.step(Step::Answer(chat_id, text), now)
+                self.step(Step::Answer(chat_id, text))
             }
-            Asked::Reply(chat_id, _) => self.step(Step::Status(chat_id, "idle", None), now),
+            Asked::Reply(chat_id, _) => self.end_turn(chat_id),
         }
+    }
+
+    /// One message less to work on; after the last there is nothing to do.
+    fn end_turn(&mut self, chat_id: String) -> io::Result<()> {
+        if let Some(turns) = self.turns.get_mut(&chat_id) {
+            *turns -= 1;
+            if *turns > 0 {
+                return Ok(());
+            }
+        }
+        self.turns.remove(&chat_id);
+        self.call("status", &json!({ "chat_id": chat_id, "status": "idle" }))?;
+        Ok(())
     }
 
     fn ask(&mut self, tool: &str, description: &str, input: &str, asked: Asked) -> io::Result<()> {
