@@ -13,6 +13,7 @@ use std::time::{Instant, SystemTime};
 
 use crossbeam_channel::{Receiver, Sender, at, bounded, never, select};
 use log::info;
+use rustix::io::ioctl_fionbio;
 use uuid::Uuid;
 
 use crate::host::mcp::{self, Incoming, Request};
@@ -20,7 +21,7 @@ use crate::host::output::Chunk;
 use crate::host::tools::{self, ToolCall, ToolResult};
 use crate::host::{self, channel, rpc};
 use crate::hub::{Hub, Limits, Now, PermissionRequest};
-use crate::lifetime::{self, Ending};
+use crate::lifetime::{self, Ending, Reason};
 use crate::protocol::ConnId;
 use crate::socket::{self, Said, listener};
 use wires::{Peer, Wires};
@@ -91,8 +92,13 @@ pub fn run(options: Options) -> io::Result<()> {
     let (events_tx, events) = bounded(EVENTS_WAITING);
     let (said_tx, said) = bounded(MESSAGES_WAITING);
     lifetime::watch(events_tx.clone())?;
-    let open = listener::start(options.socket.clone(), events_tx.clone(), said_tx)?;
-    let host = host::start(BufReader::new(io::stdin()), io::stdout(), events_tx)?;
+    let open = listener::start(options.socket.clone(), events_tx.clone(), said_tx.clone())?;
+    let (stdin, stdout) = (io::stdin(), io::stdout());
+    // Whoever started this process may have left its pipes non-blocking. It fails for
+    // what can't be so, such as a file.
+    let _ = ioctl_fionbio(&stdin, false);
+    let _ = ioctl_fionbio(&stdout, false);
+    let host = host::start(BufReader::new(stdin), stdout, events_tx)?;
     let (id_prefix, _) = Uuid::new_v4().as_u64_pair();
     let mut bridge = Bridge {
         hub: Hub::new(options.limits.clone(), id_prefix),
@@ -103,12 +109,13 @@ pub fn run(options: Options) -> io::Result<()> {
         events,
         lines: host.incoming,
         said,
+        _sayer: said_tx,
         no_writer: bounded(0),
         options,
     };
     let ending = bridge.serve();
     info!("ending: {ending}");
-    bridge.shut_down(&host.written, &open);
+    bridge.shut_down(ending.deadline, &host.written, &open);
     Ok(())
 }
 
@@ -125,6 +132,8 @@ struct Bridge {
     events: Receiver<Event>,
     lines: Receiver<Incoming>,
     said: Receiver<Said>,
+    /// Keeps that channel open when nothing listens: a closed one is always ready.
+    _sayer: Sender<Said>,
     /// Takes the writer's place in a `select!` while it has nothing to do.
     no_writer: (Sender<Chunk>, Receiver<Chunk>),
 }
@@ -140,7 +149,10 @@ impl Bridge {
                     break;
                 }
             }
-            self.wires.flush();
+            for conn in self.wires.flush() {
+                // It was closed because it reads too slowly, or has just left.
+                self.hub.disconnect(now(), conn);
+            }
             if let Some(ending) = self.ending.take() {
                 return ending;
             }
@@ -170,7 +182,7 @@ impl Bridge {
         };
         select! {
             recv(self.events) -> event => event.map_or(Input::Nothing, Input::Event),
-            recv(lines) -> line => line.map_or(Input::Nothing, Input::Line),
+            recv(lines) -> line => Input::Line(line.unwrap_or(Incoming::End)),
             recv(said) -> said => said.map_or(Input::Nothing, Input::Said),
             recv(alarm) -> _ => Input::Alarm,
             send(writer, output.take()) -> _ => Input::Nothing,
@@ -222,7 +234,7 @@ impl Bridge {
                 self.hub.handed_over(number, &mut self.wires);
             }
             Event::Host(host::Event::Unwritable(error)) => {
-                self.ending = Some(Ending::Unwritable(error));
+                self.ending = Some(Ending::now(Reason::Unwritable(error)));
             }
             Event::Socket(event) => self.socket(event),
             Event::Ending(ending) => self.ending = Some(ending),
@@ -261,7 +273,10 @@ impl Bridge {
                 self.hub.disconnect(now(), conn);
                 match self.wires.peers.get_mut(&conn) {
                     // Its last words still wait for Claude Code.
-                    Some(peer) if !caught_up => peer.leaves_after = Some(after),
+                    Some(peer) if !caught_up => {
+                        peer.gone = true;
+                        peer.leaves_after = Some(after);
+                    }
                     _ => drop(self.wires.peers.remove(&conn)),
                 }
             }
@@ -308,14 +323,14 @@ impl Bridge {
             return;
         };
         peer.taken += 1;
-        let Some(last) = peer.leaves_after else {
-            return self.hub.message(now(), conn, message, &mut self.wires);
-        };
-        // It has gone, but what it said still counts. It is back for that long.
-        let (home, is_last) = (peer.home.clone(), peer.taken == last);
-        self.hub.connect(now(), conn, home, &mut self.wires);
-        self.hub.message(now(), conn, message, &mut self.wires);
-        self.hub.disconnect(now(), conn);
+        let home = peer.gone.then(|| peer.home.clone());
+        let is_last = peer.leaves_after == Some(peer.taken);
+        match home {
+            None => self.hub.message(now(), conn, message, &mut self.wires),
+            Some(home) => self
+                .hub
+                .last_words(now(), conn, home, message, &mut self.wires),
+        }
         if is_last {
             self.wires.peers.remove(&conn);
         }
@@ -323,9 +338,7 @@ impl Bridge {
 
     /// What Claude Code says.
     fn line(&mut self, line: Incoming) {
-        // What it answers, it has; the writer may not have said so yet.
-        let started = self.wires.output.started();
-        self.hub.handed_over(started, &mut self.wires);
+        self.hub.handing_over(self.wires.output.started());
         match line {
             Incoming::Request(id, request) => self.request(&id, request),
             Incoming::Initialized => {
@@ -335,7 +348,7 @@ impl Bridge {
             }
             Incoming::PermissionRequest(asked) => self.ask_permission(asked),
             Incoming::Malformed(id, error) => self.wires.output.error(id.as_ref(), &error),
-            Incoming::End => self.ending = Some(Ending::InputEnded),
+            Incoming::End => self.ending = Some(Ending::now(Reason::InputEnded)),
         }
     }
 
@@ -346,7 +359,11 @@ impl Bridge {
                 name,
                 version,
             } => {
-                info!("the host is {name} {version}");
+                info!(
+                    "the host is {} {}",
+                    name.escape_debug(),
+                    version.escape_debug()
+                );
                 self.hub.introduce_host(name, version);
                 self.wires
                     .output

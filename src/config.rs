@@ -105,7 +105,7 @@ pub struct Settings {
     )]
     pub server_key: String,
 
-    /// How much is logged: off, error, warn, info, debug
+    /// How much is logged: off, error, warn, info, debug, trace
     #[arg(long, global = true, env = "CLAUDE_SOCKET_LOG_LEVEL", value_name = "LEVEL", default_value = "info", value_parser = level)]
     pub log_level: LevelFilter,
 
@@ -204,6 +204,9 @@ pub fn explain(error: &clap::Error) -> Option<String> {
         Some(ContextValue::String(text)) => Some(text.as_str()),
         _ => None,
     };
+    if error.kind() == ErrorKind::InvalidUtf8 {
+        return Some("a setting is not valid UTF-8; give its value as plain text".into());
+    }
     if !matches!(
         error.kind(),
         ErrorKind::ValueValidation | ErrorKind::InvalidValue
@@ -220,7 +223,7 @@ pub fn explain(error: &clap::Error) -> Option<String> {
         return Some(format!("{flag} needs a value"));
     };
     Some(format!(
-        "{flag} (CLAUDE_SOCKET_{variable}) cannot be \"{value}\": {right}"
+        "{flag} (CLAUDE_SOCKET_{variable}) cannot be {value:?}: {right}"
     ))
 }
 
@@ -233,8 +236,12 @@ fn host(text: &str) -> Result<IpAddr, String> {
     if text.eq_ignore_ascii_case("localhost") {
         return Ok(Ipv4Addr::LOCALHOST.into());
     }
-    let bare = text.trim_start_matches('[').trim_end_matches(']');
-    bare.parse()
+    let bracketed = text
+        .strip_prefix('[')
+        .and_then(|text| text.strip_suffix(']'));
+    bracketed
+        .unwrap_or(text)
+        .parse()
         .map_err(|_| "give an IP address such as 127.0.0.1 or ::1, or localhost".into())
 }
 
@@ -243,9 +250,11 @@ fn host(text: &str) -> Result<IpAddr, String> {
 /// # Errors
 /// What would be right.
 pub fn duration(text: &str) -> Result<Duration, String> {
+    /// Far beyond any use, and well within what clocks can add.
+    const LONGEST: Duration = Duration::from_secs(365 * 24 * 60 * 60);
     match humantime::parse_duration(text) {
-        Ok(duration) if !duration.is_zero() => Ok(duration),
-        _ => Err("give a duration above zero with its unit, such as 500ms, 30s, 5m or 24h".into()),
+        Ok(duration) if !duration.is_zero() && duration <= LONGEST => Ok(duration),
+        _ => Err("give a duration above zero and up to 365days with its unit, such as 500ms, 30s, 5m or 24h".into()),
     }
 }
 

@@ -32,7 +32,9 @@ pub fn object<'a, const N: usize>(
     let fields = json.deserialize_map(Object(names));
     let fields = fields.and_then(|fields| json.end().map(|()| fields));
     fields.map_err(|error| {
-        if error.is_data() {
+        // What comes behind a value of another kind has not been looked at yet.
+        let is_json = error.is_data() && serde_json::from_str::<IgnoredAny>(text).is_ok();
+        if is_json {
             NotAnObject::OtherKind
         } else {
             NotAnObject::Syntax

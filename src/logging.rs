@@ -54,8 +54,10 @@ pub fn start(level: LevelFilter, file: Option<&PathBuf>) -> io::Result<Log> {
 fn open(path: &Path) -> io::Result<File> {
     let file = OpenOptions::new().create(true).append(true).open(path);
     file.map_err(|error| {
-        let path = path.display();
-        io::Error::new(error.kind(), format!("the log file {path} cannot be opened ({error}); name another one with CLAUDE_SOCKET_LOG_FILE"))
+        let why = format!(
+            "--log-file (CLAUDE_SOCKET_LOG_FILE) cannot be {path:?}: it cannot be opened ({error}); name another file"
+        );
+        io::Error::new(error.kind(), why)
     })
 }
 

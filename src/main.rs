@@ -1,6 +1,5 @@
 //! Reads the arguments, starts the log, runs one command.
 
-use std::io;
 use std::process::ExitCode;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
@@ -13,7 +12,7 @@ use claude_socket::logging;
 /// Without a command this is the server that Claude Code starts as a channel: it
 /// speaks MCP on stdin and stdout, and listens for apps on a port.
 #[derive(Parser)]
-#[command(version)]
+#[command(version, args_override_self = true)]
 struct Arguments {
     #[command(subcommand)]
     command: Option<Command>,
@@ -47,7 +46,16 @@ fn main() -> ExitCode {
     }
     let ended = match &arguments.command {
         Some(Command::Demo(options)) => demo::run(options, &arguments.settings, &flags),
-        None => serve(&arguments.settings),
+        None => {
+            let settings = &arguments.settings;
+            let log = match logging::start(settings.log_level, settings.log_file.as_ref()) {
+                Ok(log) => log,
+                Err(error) => return wrong(&error.to_string()),
+            };
+            let ended = serve::run(settings);
+            log.finish();
+            ended
+        }
     };
     match ended {
         Ok(()) => ExitCode::SUCCESS,
@@ -61,11 +69,4 @@ fn main() -> ExitCode {
 fn wrong(line: &str) -> ExitCode {
     eprintln!("claude-socket: {line}");
     ExitCode::from(2)
-}
-
-fn serve(settings: &Settings) -> io::Result<()> {
-    let log = logging::start(settings.log_level, settings.log_file.as_ref())?;
-    let ended = serve::run(settings);
-    log.finish();
-    ended
 }

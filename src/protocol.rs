@@ -20,3 +20,5 @@ pub const DEFAULT_LIMIT: usize = 50;
 pub const MAX_LIMIT: usize = 100;
 /// The longest `id` a client may give a message, in characters.
 pub const MAX_MESSAGE_ID: usize = 64;
+/// How much of a foreign text is repeated in an error message, in characters.
+pub const MAX_ECHO: usize = 100;

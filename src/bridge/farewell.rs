@@ -10,23 +10,22 @@ use crate::protocol::{ErrorCode, Refusal};
 use crate::socket::frame::CloseCode;
 use crate::socket::{self, Said};
 
-/// How long the last lines may take to get to Claude Code.
-const LAST_LINES: Duration = Duration::from_millis(250);
-/// How long clients may take to answer the close.
-const FAREWELL: Duration = Duration::from_millis(400);
+/// How much of the time that is left is kept for the clients.
+const FAREWELL: Duration = Duration::from_millis(350);
+/// How many waiting messages are given back; more can't have been waiting.
+const GIVEN_BACK: usize = 10_000;
 /// How often it is looked whether all of them have gone.
 const LOOK: Duration = Duration::from_millis(5);
 
 impl Bridge {
     /// Gives Claude Code its last lines, tells every client how things stand, and waits
     /// a moment for them to hear it.
-    pub fn shut_down(mut self, written: &Receiver<()>, open: &AtomicUsize) {
-        self.last_lines(written);
+    pub fn shut_down(mut self, deadline: Instant, written: &Receiver<()>, open: &AtomicUsize) {
+        self.last_lines(deadline - FAREWELL, written);
         self.turn_away_messages();
         self.hub.shut_down(&mut self.wires);
         self.wires.flush();
 
-        let deadline = Instant::now() + FAREWELL;
         while open.load(Ordering::Relaxed) > 0 && Instant::now() < deadline {
             select! {
                 recv(self.events) -> event => {
@@ -42,8 +41,7 @@ impl Bridge {
     }
 
     /// Gives Claude Code the last lines, if it reads them in time.
-    fn last_lines(&mut self, written: &Receiver<()>) {
-        let deadline = Instant::now() + LAST_LINES;
+    fn last_lines(&mut self, deadline: Instant, written: &Receiver<()>) {
         let output = &mut self.wires.output;
         if !output.is_empty() {
             let last = output.take();
@@ -58,7 +56,7 @@ impl Bridge {
 
     /// Gives back the messages that Claude Code will not get any more.
     fn turn_away_messages(&mut self) {
-        while let Ok(Said { conn, message }) = self.said.try_recv() {
+        for Said { conn, message } in self.said.try_iter().take(GIVEN_BACK) {
             let session = message.session.map(|id| id.to_string());
             let refusal = Refusal {
                 session_id: session.unwrap_or_default(),

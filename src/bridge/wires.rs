@@ -40,6 +40,8 @@ pub struct Peer {
     bytes: usize,
     /// How many of its messages were taken.
     pub taken: u64,
+    /// Nothing can be sent to it any more; what it said before still counts.
+    pub gone: bool,
     /// It has gone, but as many of its messages are still to be taken.
     pub leaves_after: Option<u64>,
 }
@@ -53,6 +55,7 @@ impl Peer {
             frames: Vec::new(),
             bytes: 0,
             taken: 0,
+            gone: false,
             leaves_after: None,
         }
     }
@@ -73,14 +76,21 @@ impl Wires {
         }
     }
 
-    /// Sends what has gathered. Nothing here blocks.
-    pub fn flush(&mut self) {
+    /// Sends what has gathered. Nothing here blocks. Returns the clients to which
+    /// nothing can be sent any more.
+    pub fn flush(&mut self) -> Vec<ConnId> {
         self.output.flush();
+        let mut gone = Vec::new();
         for conn in self.waiting.drain(..) {
             if let Some(peer) = self.peers.get_mut(&conn) {
                 peer.flush();
+                if peer.outbox.is_closed() && !peer.gone {
+                    peer.gone = true;
+                    gone.push(conn);
+                }
             }
         }
+        gone
     }
 }
 
@@ -91,6 +101,9 @@ impl Effects for Wires {
             let Some(peer) = self.peers.get_mut(&conn) else {
                 continue;
             };
+            if peer.outbox.is_closed() {
+                continue;
+            }
             let frame = encoded.get_or_insert_with(|| frame::text(message));
             if peer.frames.is_empty() {
                 self.waiting.push(conn);

@@ -68,7 +68,7 @@ pub fn is_own_tool(name: &str, server_key: &str) -> bool {
 /// Takes the sting out of channel tags in a text: Claude Code puts it between
 /// `<channel …>` and `</channel>`, and a tag inside could pass for a message from
 /// someone else. Tags are found whatever their case and spacing.
-fn neutralise(text: &str) -> Cow<'_, str> {
+pub fn neutralise(text: &str) -> Cow<'_, str> {
     let mut clean = String::new();
     let mut copied = 0;
     for (place, _) in text.match_indices('<') {

@@ -81,8 +81,8 @@ impl Output {
         self.pending.lines.len() >= CONGESTED
     }
 
-    /// The last app message that the writer has begun to write. An answer to it can
-    /// come in before the writer has said that it was written.
+    /// The last app message of the chunk that the writer has begun to write. An answer
+    /// to it can come in before the writer has said that it was written.
     pub fn started(&self) -> u64 {
         self.progress.started.load(Ordering::Acquire)
     }

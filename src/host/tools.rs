@@ -4,6 +4,7 @@
 use serde::Serialize;
 use serde_json::{Value, json};
 
+use super::channel;
 use crate::hub::{Effects, Hub, Now, Reach, UnknownSession};
 use crate::json::{self, NotAnObject};
 use crate::protocol::{self, Activity};
@@ -164,10 +165,15 @@ pub fn run(call: ToolCall, now: Now, hub: &mut Hub, fx: &mut impl Effects) -> To
     }
 }
 
-/// A text in one line: each run of line ends becomes a space.
+/// A text in one line, in which nothing can pass for another line or for a message of
+/// somebody else: each run of line ends becomes a space, channel tags are neutralised.
 fn fold(text: &str) -> String {
-    let lines = text.split(['\n', '\r']).filter(|line| !line.is_empty());
-    lines.collect::<Vec<_>>().join(" ")
+    const LINE_ENDS: [char; 7] = [
+        '\n', '\r', '\u{b}', '\u{c}', '\u{85}', '\u{2028}', '\u{2029}',
+    ];
+    let lines = text.split(LINE_ENDS).filter(|line| !line.is_empty());
+    let line = lines.collect::<Vec<_>>().join(" ");
+    channel::neutralise(&line).into_owned()
 }
 
 fn no_session(chat_id: &str, UnknownSession(names): &UnknownSession) -> ToolResult {

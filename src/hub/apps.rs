@@ -2,12 +2,12 @@
 
 use log::{debug, info};
 
-use super::receipts::fingerprint;
+use super::receipts::{Receipt, fingerprint};
 use super::session::{Session, Words};
 use super::{Client, Closing, Effects, Hub, Notification, Now, delivery, only, permission_request};
 use crate::protocol::{
-    ClientRequest, ConnId, DEFAULT_USER, DeliveryState, ErrorCode, HostInfo, NewMessage, Refusal,
-    Role, ServerMessage, SessionId, Speaker,
+    ClientRequest, ConnId, DEFAULT_USER, DeliveryState, ErrorCode, HostInfo, MAX_ECHO, NewMessage,
+    Refusal, Role, ServerMessage, SessionId, Speaker,
 };
 
 impl Hub {
@@ -67,9 +67,10 @@ impl Hub {
         let session = self.sessions.get_mut(&id).expect("it was joined");
 
         if let Some(key) = &message.id {
-            let content = fingerprint(&message.content);
+            let user = message.user.as_deref().unwrap_or(DEFAULT_USER);
+            let fingerprint = fingerprint(user, &message.content);
             match session.receipts.get_mut(key) {
-                Some(known) if known.content == content => {
+                Some(known) if known.fingerprint == fingerprint => {
                     known.client = client;
                     self.counts.resent += 1;
                     if let Some(state) = known.state {
@@ -78,11 +79,17 @@ impl Hub {
                     return;
                 }
                 Some(_) => return self.refuse(client, &id_in_use(&id, key), fx),
-                None => session
-                    .receipts
-                    .start(key.clone(), message_id, content, client),
+                None => {}
             }
             let number = self.notified + 1;
+            let receipt = Receipt {
+                message_id,
+                fingerprint,
+                number,
+                state: None,
+                client,
+            };
+            session.receipts.start(key.clone(), receipt);
             self.on_their_way
                 .push_back((number, id.clone(), key.clone()));
         }
@@ -123,6 +130,25 @@ impl Hub {
             let everyone = session.members.iter().copied();
             fx.send(everyone.filter(|member| *member != client), &said);
         }
+    }
+
+    /// A client that has gone said this before it went, so it still counts.
+    pub fn last_words(
+        &mut self,
+        now: Now,
+        client: ConnId,
+        home: SessionId,
+        message: NewMessage,
+        fx: &mut impl Effects,
+    ) {
+        let speaker = Client {
+            home,
+            sessions: Vec::new(),
+            user: None,
+        };
+        self.clients.insert(client, speaker);
+        self.message(now, client, message, fx);
+        self.disconnect(now, client);
     }
 
     /// A client asks for something that Claude has no part in.
@@ -214,8 +240,9 @@ impl Hub {
             .and_then(|client| client.user.clone());
         let by = user.as_deref().unwrap_or(DEFAULT_USER);
         let Some(request) = self.permissions.close(request_id) else {
+            let id: String = request_id.chars().take(MAX_ECHO).collect();
             let why = format!(
-                "permission request \"{request_id}\" is not open: it was answered, has expired or never was"
+                "permission request \"{id}\" is not open: it was answered, has expired or never was"
             );
             let refusal = Refusal::new(ErrorCode::UnknownRequest, why);
             return self.refuse(client, &refusal, fx);

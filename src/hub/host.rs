@@ -21,13 +21,22 @@ impl Hub {
         self.host_ready = true;
     }
 
-    /// Claude Code has every message up to this number.
+    /// Claude Code is getting the messages up to this number, and may answer them
+    /// before [`Hub::handed_over`] says that it has got them.
+    pub fn handing_over(&mut self, number: u64) {
+        self.handing_over = number;
+    }
+
+    /// Claude Code has got every message up to this number.
     pub fn handed_over(&mut self, number: u64, fx: &mut impl Effects) {
         while let Some((_, id, key)) = self.on_their_way.pop_front_if(|next| next.0 <= number) {
             let session = self.sessions.get_mut(&id);
-            if let Some(receipt) = session.and_then(|session| session.receipts.accept(&key)) {
-                let accepted = delivery(&id, &key, receipt.message_id, DeliveryState::Accepted);
-                fx.send(only(receipt.client), &accepted);
+            let accepted = session.and_then(|session| session.receipts.accept(&key));
+            if let Some((receipt, reached)) = accepted {
+                for state in reached {
+                    let delivery = delivery(&id, &key, receipt.message_id, *state);
+                    fx.send(only(receipt.client), &delivery);
+                }
             }
         }
     }
@@ -62,7 +71,7 @@ impl Hub {
             ts: &entry.ts,
         };
         fx.send(session.members.iter().copied(), &reply);
-        for (key, receipt) in session.receipts.answer() {
+        for (key, receipt) in session.receipts.answer(self.handing_over) {
             let answered = delivery(&id, &key, receipt.message_id, DeliveryState::Answered);
             fx.send(only(receipt.client), &answered);
         }

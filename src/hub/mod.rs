@@ -167,6 +167,8 @@ pub struct Hub {
     on_their_way: VecDeque<(u64, SessionId, Arc<str>)>,
     /// How many messages were given to Claude Code's side.
     notified: u64,
+    /// Claude Code is getting the messages up to this number.
+    handing_over: u64,
     /// Half of every message id; see [`Hub::next_id`].
     id_prefix: u64,
     ids: u64,
@@ -197,6 +199,7 @@ impl Hub {
             expiries: BTreeSet::new(),
             on_their_way: VecDeque::new(),
             notified: 0,
+            handing_over: 0,
             id_prefix,
             ids: 0,
             host: None,

@@ -7,14 +7,15 @@ use std::sync::Arc;
 
 use crate::protocol::{ConnId, DeliveryState, MessageId};
 
-/// How many ids a session remembers. A client that resends a message does so
-/// right after it has reconnected, so only the latest can come again.
-const KEPT: usize = 1_000;
+/// How many ids of messages that Claude Code has got a session remembers, beside all
+/// that are on their way. A client that resends a message does so right after it has
+/// reconnected, so only the latest can come again.
+const KEPT: usize = 4_096;
 
 /// What tells two messages under one id apart.
-pub fn fingerprint(content: &str) -> u64 {
+pub fn fingerprint(user: &str, content: &str) -> u64 {
     let mut hasher = DefaultHasher::new();
-    content.hash(&mut hasher);
+    (user, content).hash(&mut hasher);
     hasher.finish()
 }
 
@@ -23,8 +24,10 @@ pub fn fingerprint(content: &str) -> u64 {
 pub struct Receipt {
     /// The server's id of the message.
     pub message_id: MessageId,
-    /// The [`fingerprint`] of its content.
-    pub content: u64,
+    /// Its [`fingerprint`].
+    pub fingerprint: u64,
+    /// Its number among the notifications.
+    pub number: u64,
     /// How far it has come; `None` while it is still on its way to Claude Code.
     pub state: Option<DeliveryState>,
     /// The connection that sent it last, and wants to know.
@@ -35,10 +38,13 @@ pub struct Receipt {
 #[derive(Debug, Default)]
 pub struct Receipts {
     by_id: HashMap<Arc<str>, Receipt>,
-    /// Oldest first.
-    order: VecDeque<Arc<str>>,
-    /// Accepted, and waiting for an answer.
-    unanswered: Vec<Arc<str>>,
+    /// Those that Claude Code has got, oldest first.
+    got: VecDeque<Arc<str>>,
+    /// Those of them that wait for an answer, in the same order.
+    unanswered: VecDeque<Arc<str>>,
+    /// The last reply may answer everything up to this number, even what was not yet
+    /// reported as written when it came.
+    answered_up_to: u64,
 }
 
 impl Receipts {
@@ -48,33 +54,34 @@ impl Receipts {
     }
 
     /// A message under a new id is on its way.
-    pub fn start(&mut self, id: Arc<str>, message_id: MessageId, content: u64, client: ConnId) {
-        if self.order.len() == KEPT
-            && let Some(oldest) = self.order.pop_front()
-        {
-            self.by_id.remove(&oldest);
-            self.unanswered.retain(|id| *id != oldest);
-        }
-        self.order.push_back(id.clone());
-        let receipt = Receipt {
-            message_id,
-            content,
-            state: None,
-            client,
-        };
+    pub fn start(&mut self, id: Arc<str>, receipt: Receipt) {
         self.by_id.insert(id, receipt);
     }
 
-    /// Claude Code has it. Returns its receipt if it is still remembered.
-    pub fn accept(&mut self, id: &Arc<str>) -> Option<&Receipt> {
+    /// Claude Code has it. Returns its receipt, and the states it has reached by that.
+    pub fn accept(&mut self, id: &Arc<str>) -> Option<(&Receipt, &'static [DeliveryState])> {
+        if self.got.len() == KEPT
+            && let Some(oldest) = self.got.pop_front()
+        {
+            self.by_id.remove(&oldest);
+            self.unanswered.pop_front_if(|id| *id == oldest);
+        }
         let receipt = self.by_id.get_mut(id)?;
-        receipt.state = Some(DeliveryState::Accepted);
-        self.unanswered.push(id.clone());
-        Some(receipt)
+        self.got.push_back(id.clone());
+        let reached: &[_] = if receipt.number <= self.answered_up_to {
+            &[DeliveryState::Accepted, DeliveryState::Answered]
+        } else {
+            self.unanswered.push_back(id.clone());
+            &[DeliveryState::Accepted]
+        };
+        receipt.state = reached.last().copied();
+        Some((receipt, reached))
     }
 
-    /// Claude has replied: everything accepted so far is answered.
-    pub fn answer(&mut self) -> Vec<(Arc<str>, &Receipt)> {
+    /// Claude has replied: everything that Claude Code has got is answered, and when
+    /// that is reported, everything up to this number.
+    pub fn answer(&mut self, up_to: u64) -> Vec<(Arc<str>, &Receipt)> {
+        self.answered_up_to = up_to;
         let answered = std::mem::take(&mut self.unanswered);
         for id in &answered {
             if let Some(receipt) = self.by_id.get_mut(id) {

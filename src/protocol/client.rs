@@ -3,13 +3,11 @@
 
 use std::sync::Arc;
 
-use super::{DEFAULT_LIMIT, ErrorCode, MAX_LIMIT, MAX_MESSAGE_ID, SessionId};
+use super::{DEFAULT_LIMIT, ErrorCode, MAX_ECHO, MAX_LIMIT, MAX_MESSAGE_ID, SessionId};
 use crate::json::{self, Field, NotAnObject};
 
 /// The longest `ts` a client may give a message, in characters.
 const MAX_TIMESTAMP: usize = 64;
-/// How much of a foreign text is repeated in an error message, in characters.
-const MAX_ECHO: usize = 100;
 
 /// What a client says.
 #[derive(Clone, Debug, PartialEq)]
@@ -163,9 +161,25 @@ impl<'a> Fields<'a> {
             session: self.session(max_name)?,
             content: self.content.required_text()?.to_owned(),
             user: self.user.optional_name(max_name)?.map(Arc::from),
-            ts: self.ts.optional_name(MAX_TIMESTAMP)?.map(str::to_owned),
+            ts: self.timestamp()?.map(str::to_owned),
             id: self.id.optional_name(MAX_MESSAGE_ID)?.map(Arc::from),
         })
+    }
+
+    /// Any way to write a time will do, as long as it can't be taken for something else
+    /// where it ends up: in a tag's attribute, and between brackets.
+    fn timestamp(&self) -> Result<Option<&str>, String> {
+        let ts = self.ts.optional_name(MAX_TIMESTAMP)?;
+        let is_time = |ts: &str| {
+            ts.chars()
+                .all(|c| c.is_ascii_alphanumeric() || " :.+-,".contains(c))
+        };
+        match ts {
+            Some(ts) if !is_time(ts) => {
+                Err("\"ts\" must be a time such as 2026-01-01T00:00:00Z".into())
+            }
+            ts => Ok(ts),
+        }
     }
 
     fn fetch_history(&self, max_name: usize) -> Result<ClientRequest, String> {
@@ -197,17 +211,16 @@ impl<'a> Fields<'a> {
     }
 
     fn refusal(&self, code: ErrorCode, message: String) -> Refusal {
-        let text = |field: &Field<'_>| {
-            let text: Option<&str> = field.optional().ok().flatten();
-            text.map(str::to_owned)
+        let name = |field: &Field<'_>, max| {
+            let name = field.optional_name(max).ok().flatten();
+            name.map(str::to_owned)
         };
-        let is_message = text(&self.r#type).as_deref() == Some("message");
-        let id = self.id.optional_name(MAX_MESSAGE_ID).ok().flatten();
+        let is_message = self.r#type.required_text() == Ok("message");
         Refusal {
             code,
             message,
-            session_id: text(&self.session_id).unwrap_or_default(),
-            id: id.filter(|_| is_message).map(str::to_owned),
+            session_id: name(&self.session_id, MAX_ECHO).unwrap_or_default(),
+            id: name(&self.id, MAX_MESSAGE_ID).filter(|_| is_message),
         }
     }
 }
@@ -231,6 +244,8 @@ mod tests {
             ("", ErrorCode::InvalidJson, "invalid JSON"),
             ("{", ErrorCode::InvalidJson, "invalid JSON"),
             ("hello", ErrorCode::InvalidJson, "invalid JSON"),
+            ("[1,", ErrorCode::InvalidJson, "invalid JSON"),
+            ("12 x", ErrorCode::InvalidJson, "invalid JSON"),
             (
                 r#"{"type":"ping"} x"#,
                 ErrorCode::InvalidJson,

@@ -22,6 +22,9 @@ const READ_BUFFER: usize = 4 * 1024;
 /// A message up to this many times the limit is still read, so that it can be
 /// answered and the connection kept; a longer one closes it.
 const TOLERATED: usize = 4;
+/// How long a client may go on sending after it was closed. One that is silent is
+/// looked at when it is to be pinged.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A connection whose handshake is done.
 #[derive(Debug)]
@@ -79,6 +82,7 @@ pub fn serve<E: From<Event>>(handshake: Handshake<E>) {
     drop(client);
     info!("{conn} has gone: {why}");
     if outbox.is_closed() {
+        outbox.finish();
         linger(outbox.stream());
     }
     outbox.abort();
@@ -105,16 +109,27 @@ impl<E: From<Event>> Drop for Client<'_, E> {
 impl<E: From<Event>> Client<'_, E> {
     /// Reads to the end, and says how it came.
     fn read(&mut self, mut socket: WebSocket<Wire>) -> &'static str {
+        let interval = self.door.options.ping_interval;
         let mut silent = Duration::ZERO;
         let mut pinged = Instant::now();
+        let mut closed: Option<Instant> = None;
         loop {
-            match socket.read() {
+            let message = socket.read();
+            if self.outbox.is_closed() {
+                // Whatever comes now comes too late, but for the answer to the close.
+                let since = *closed.get_or_insert_with(Instant::now);
+                match message {
+                    Ok(Message::Close(_)) => return "it was closed",
+                    Ok(_) if since.elapsed() < CLOSE_TIMEOUT => continue,
+                    _ => return "it did not answer the close",
+                }
+            }
+            match message {
                 Ok(Message::Text(text)) => self.frame(&text),
                 Ok(Message::Binary(_)) => self.refuse(Refusal::new(
                     ErrorCode::InvalidMessage,
                     "binary frames are not understood; send JSON as text",
                 )),
-                Ok(Message::Close(_)) if self.outbox.is_closed() => return "it was closed",
                 Ok(Message::Close(_)) => {
                     // Sends the close that tungstenite has prepared.
                     let _ = socket.flush();
@@ -122,10 +137,7 @@ impl<E: From<Event>> Client<'_, E> {
                 }
                 Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_)) => {}
                 Err(Error::Io(error)) if is_timeout(&error) => {
-                    silent += self.door.options.ping_interval;
-                    if self.outbox.is_closed() {
-                        return "it did not answer the close";
-                    }
+                    silent += interval;
                     if silent >= self.door.options.ping_timeout {
                         self.outbox.close(CloseCode::Away, "no sign of life");
                         return "it gave no sign of life";
@@ -137,7 +149,7 @@ impl<E: From<Event>> Client<'_, E> {
                 Err(error) => return self.end(&error),
             }
             silent = Duration::ZERO;
-            if pinged.elapsed() >= self.door.options.ping_interval {
+            if pinged.elapsed() >= interval {
                 self.outbox.send(&[frame::ping()]);
                 pinged = Instant::now();
             }

@@ -166,7 +166,8 @@ fn wants_websocket(request: &Request<()>) -> bool {
         .headers()
         .get(UPGRADE)
         .and_then(|value| value.to_str().ok());
-    upgrade.is_some_and(|protocol| protocol.trim().eq_ignore_ascii_case("websocket"))
+    let mut protocols = upgrade.unwrap_or_default().split(',');
+    protocols.any(|protocol| protocol.trim().eq_ignore_ascii_case("websocket"))
 }
 
 /// The session that the URL's query names.

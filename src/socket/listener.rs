@@ -23,7 +23,9 @@ const RETRIES_PER_LOOKUP: u32 = 20;
 /// How long accepting rests when the system has no descriptor or memory left.
 const REST: Duration = Duration::from_millis(100);
 /// How many connections over the limit are told so at once; further ones are cut.
-const TURNED_AWAY: usize = 64;
+const TURNED_AWAY: usize = 16;
+/// File descriptors for everything that is no connection, and for those turned away.
+const RESERVED_FILES: usize = 32;
 
 /// Starts listening, or tells the hub why that isn't possible. Returns the count of
 /// open connections.
@@ -31,7 +33,7 @@ const TURNED_AWAY: usize = 64;
 /// # Errors
 /// If the system has no thread left.
 pub fn start<E: From<Event> + Send + 'static>(
-    options: Options,
+    mut options: Options,
     events: Sender<E>,
     said: Sender<Said>,
 ) -> io::Result<Arc<AtomicUsize>> {
@@ -46,7 +48,11 @@ pub fn start<E: From<Event> + Send + 'static>(
         let _ = events.send(Event::Listening(Err(why)).into());
         return Ok(open);
     }
-    raise_file_limit();
+    let files = raise_file_limit().saturating_sub(RESERVED_FILES).max(1);
+    if options.max_connections > files {
+        info!("the limit of open files allows for {files} connections");
+        options.max_connections = files;
+    }
     let address = SocketAddr::new(options.host, options.port);
     // The first try is made here, so that a free port is open before Claude Code
     // has its first answer.
@@ -130,7 +136,7 @@ fn admit<E: From<Event> + Send + 'static>(
 ) {
     let max = door.options.max_connections;
     let (place, open) = Place::take(door);
-    if open >= max + TURNED_AWAY {
+    if open >= max.saturating_add(TURNED_AWAY) {
         return warn!("{conn} from {peer} is cut: {open} connections are open");
     }
     let connection = Connection {
@@ -153,15 +159,20 @@ fn is_passing(error: &io::Error) -> bool {
     )
 }
 
-/// As many file descriptors as the system lets this process have.
-fn raise_file_limit() {
+/// Raises the limit of open files as far as the system lets this process. Returns it.
+fn raise_file_limit() -> usize {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    /// What macOS allows when it says that there is no limit.
+    const OPEN_MAX: u64 = 10_240;
     let limit = getrlimit(Resource::Nofile);
-    let raised = Rlimit {
-        current: limit.maximum,
-        maximum: limit.maximum,
-    };
-    if let Err(error) = setrlimit(Resource::Nofile, raised) {
-        info!("the limit of open files stays as it is ({error})");
+    for current in [limit.maximum, Some(OPEN_MAX)] {
+        let raised = Rlimit { current, ..limit };
+        if setrlimit(Resource::Nofile, raised).is_ok() {
+            break;
+        }
     }
+    let now = getrlimit(Resource::Nofile).current;
+    now.map_or(usize::MAX, |files| {
+        usize::try_from(files).unwrap_or(usize::MAX)
+    })
 }

@@ -10,12 +10,13 @@ use std::collections::VecDeque;
 use std::io::{self, IoSlice, Write};
 use std::net::{Shutdown, TcpStream};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::{Buf, Bytes};
 use log::info;
-use parking_lot::Mutex;
+use parking_lot::{Condvar, Mutex};
 use rustix::net::{SendAncillaryBuffer, SendFlags};
 
 use super::frame::{self, CloseCode};
@@ -36,17 +37,16 @@ pub struct Outbox {
     stream: TcpStream,
     /// The most bytes that may wait for a slow client.
     limit: usize,
-    state: Mutex<State>,
-}
-
-#[derive(Debug, Default)]
-struct State {
+    /// A close frame was sent; nothing may follow it (RFC 6455, section 5.5.1). Changes
+    /// only while `backlog` is locked, and only once.
+    closed: AtomicBool,
     /// What waits for the drain thread, which runs as long as this is `Some`.
-    backlog: Option<Backlog>,
-    /// A close frame was sent; nothing may follow it (RFC 6455, section 5.5.1).
-    closed: bool,
+    backlog: Mutex<Option<Backlog>>,
+    /// Told when the drain thread ends.
+    drained: Condvar,
 }
 
+/// The frames behind the one that the drain thread is writing.
 #[derive(Debug, Default)]
 struct Backlog {
     frames: VecDeque<Bytes>,
@@ -57,6 +57,12 @@ impl Backlog {
     fn push(&mut self, frame: Bytes) {
         self.bytes += frame.len();
         self.frames.push_back(frame);
+    }
+
+    fn pop(&mut self) -> Option<Bytes> {
+        let frame = self.frames.pop_front()?;
+        self.bytes -= frame.len();
+        Some(frame)
     }
 }
 
@@ -71,7 +77,9 @@ impl Outbox {
             conn,
             stream,
             limit,
-            state: Mutex::default(),
+            closed: AtomicBool::new(false),
+            backlog: Mutex::default(),
+            drained: Condvar::new(),
         }))
     }
 
@@ -82,9 +90,9 @@ impl Outbox {
 
     /// Sends frames, in order, after what was sent before.
     pub fn send(self: &Arc<Self>, frames: &[Bytes]) {
-        let mut state = self.state.lock();
-        if !state.closed {
-            self.send_locked(&mut state, frames);
+        let mut backlog = self.backlog.lock();
+        if !self.is_closed() {
+            self.send_locked(&mut backlog, frames);
         }
     }
 
@@ -95,39 +103,42 @@ impl Outbox {
 
     /// Sends a frame after which nothing goes out.
     pub fn send_last(self: &Arc<Self>, frame: Bytes) {
-        let mut state = self.state.lock();
-        if !state.closed {
-            self.send_locked(&mut state, &[frame]);
-            state.closed = true;
+        let mut backlog = self.backlog.lock();
+        if !self.is_closed() {
+            self.send_locked(&mut backlog, &[frame]);
+            self.closed.store(true, Ordering::Release);
         }
     }
 
     /// Whether a close frame was sent, or the connection has ended.
     pub fn is_closed(&self) -> bool {
-        self.state.lock().closed
+        self.closed.load(Ordering::Acquire)
+    }
+
+    /// Waits until everything is written, but not for long.
+    pub fn finish(&self) {
+        let deadline = Instant::now() + PATIENCE;
+        let mut backlog = self.backlog.lock();
+        while backlog.is_some() && !self.drained.wait_until(&mut backlog, deadline).timed_out() {}
     }
 
     /// Ends the connection, whatever still waits.
     pub fn abort(&self) {
-        self.shut(&mut self.state.lock());
+        self.shut(&mut self.backlog.lock());
     }
 
-    fn send_locked(self: &Arc<Self>, state: &mut State, frames: &[Bytes]) {
-        if let Some(backlog) = &mut state.backlog {
-            if backlog.bytes > self.limit {
-                return self.give_up(state);
+    fn send_locked(self: &Arc<Self>, backlog: &mut Option<Backlog>, frames: &[Bytes]) {
+        if let Some(waiting) = backlog {
+            if waiting.bytes > self.limit {
+                return self.give_up(waiting);
             }
-            return frames.iter().for_each(|frame| backlog.push(frame.clone()));
+            return frames.iter().for_each(|frame| waiting.push(frame.clone()));
         }
         match self.write_without_blocking(frames) {
             Ok(None) => {}
             Ok(Some((begun, rest))) => {
-                let mut backlog = Backlog {
-                    bytes: begun.len(),
-                    ..Backlog::default()
-                };
-                rest.iter().for_each(|frame| backlog.push(frame.clone()));
-                state.backlog = Some(backlog);
+                let waiting = backlog.insert(Backlog::default());
+                rest.iter().for_each(|frame| waiting.push(frame.clone()));
                 let outbox = self.clone();
                 let drain = thread::Builder::new()
                     .name(format!("{}-drain", self.conn))
@@ -135,11 +146,11 @@ impl Outbox {
                     .spawn(move || outbox.drain(begun));
                 if let Err(error) = drain {
                     info!("{}: no thread to wait for it ({error}); closed", self.conn);
-                    self.shut(state);
+                    self.shut(backlog);
                 }
             }
             // The reading thread sees the same error, and ends the connection.
-            Err(_) => self.shut(state),
+            Err(_) => self.shut(backlog),
         }
     }
 
@@ -179,24 +190,22 @@ impl Outbox {
 
     /// The client is too slow. What it hasn't begun to get is dropped, and it is told
     /// why, if it ever reads again.
-    fn give_up(&self, state: &mut State) {
-        let Some(backlog) = &mut state.backlog else {
-            return;
-        };
+    fn give_up(&self, backlog: &mut Backlog) {
         info!(
             "{}: closed, it reads too slowly ({} bytes were waiting)",
             self.conn, backlog.bytes
         );
         // The frame that the drain thread holds may be partly written. It is finished
         // first, or the close could not be understood.
-        backlog.frames.clear();
+        *backlog = Backlog::default();
         backlog.push(frame::close(CloseCode::Again, "reading too slowly"));
-        state.closed = true;
+        self.closed.store(true, Ordering::Release);
     }
 
-    fn shut(&self, state: &mut State) {
-        state.closed = true;
-        state.backlog = None;
+    fn shut(&self, backlog: &mut Option<Backlog>) {
+        *backlog = None;
+        self.drained.notify_all();
+        self.closed.store(true, Ordering::Release);
         // It fails only if the connection has already ended.
         let _ = self.stream.shutdown(Shutdown::Both);
     }
@@ -205,20 +214,16 @@ impl Outbox {
     /// there is none.
     fn drain(self: Arc<Self>, mut frame: Bytes) {
         loop {
-            let bytes = frame.len();
             let written = self.write_blocking(frame);
-            let mut state = self.state.lock();
+            let mut backlog = self.backlog.lock();
             if written.is_err() {
-                return self.shut(&mut state);
+                return self.shut(&mut backlog);
             }
-            let Some(backlog) = &mut state.backlog else {
-                return;
-            };
-            backlog.bytes = backlog.bytes.saturating_sub(bytes);
-            match backlog.frames.pop_front() {
+            match backlog.as_mut().and_then(Backlog::pop) {
                 Some(next) => frame = next,
                 None => {
-                    state.backlog = None;
+                    *backlog = None;
+                    self.drained.notify_all();
                     return;
                 }
             }
@@ -232,8 +237,7 @@ impl Outbox {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 // Nothing went out for a while. That's the client's business, unless
                 // the connection is to end anyway.
-                Err(error)
-                    if error.kind() == io::ErrorKind::WouldBlock && !self.state.lock().closed => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock && !self.is_closed() => {}
                 Err(error) => return Err(error),
             }
         }

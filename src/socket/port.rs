@@ -2,7 +2,7 @@
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde::Deserialize;
 use socket2::{Domain, Protocol, Socket, Type};
@@ -75,21 +75,27 @@ struct Health {
 }
 
 fn ask(address: SocketAddr) -> Option<Health> {
+    let deadline = Instant::now() + ASK_TIMEOUT;
     let mut stream = TcpStream::connect_timeout(&address, ASK_TIMEOUT).ok()?;
-    stream.set_read_timeout(Some(ASK_TIMEOUT)).ok()?;
     stream.set_write_timeout(Some(ASK_TIMEOUT)).ok()?;
     let request = format!("GET /healthz HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).ok()?;
     let mut answer = [0; 4096];
     let mut length = 0;
     loop {
+        // There is none left when it is over, and a timeout of zero is an error.
+        let left = deadline.saturating_duration_since(Instant::now());
+        stream.set_read_timeout(Some(left)).ok()?;
         let read = stream.read(answer.get_mut(length..)?).ok()?;
         length += read;
         let text = std::str::from_utf8(&answer[..length]).ok()?;
         let body = text.split_once("\r\n\r\n").map(|(_, body)| body);
         let health = body.and_then(|body| serde_json::from_str::<Health>(body).ok());
         if let Some(health) = health {
-            return (health.server == env!("CARGO_PKG_NAME")).then_some(health);
+            // What it says ends up in the log and before Claude.
+            let is_one = health.server == env!("CARGO_PKG_NAME")
+                && humantime::parse_rfc3339(&health.started).is_ok();
+            return is_one.then_some(health);
         }
         if read == 0 {
             return None;

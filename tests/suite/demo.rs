@@ -138,8 +138,24 @@ fn the_server_ends_with_the_demo() {
 #[test]
 fn it_passes_the_servers_settings_on() {
     for arguments in [
-        ["--port", "0", "--max-message", "100", "demo"],
-        ["demo", "--port", "0", "--max-message", "100"],
+        [
+            "--port",
+            "0",
+            "--max-message",
+            "100",
+            "demo",
+            "--log-level",
+            "warn",
+        ],
+        [
+            "demo",
+            "--port",
+            "0",
+            "--max-message",
+            "100",
+            "--log-level",
+            "off",
+        ],
     ] {
         let mut command = binary();
         let mut server = Server::spawn(

@@ -6,7 +6,7 @@ use std::net::TcpStream;
 use serde_json::{Value, json};
 
 use crate::app::App;
-use crate::server::{PATIENCE, Server, status_of};
+use crate::server::{PATIENCE, Server, binary, status_of};
 
 #[test]
 fn health_is_told_at_every_path() {
@@ -164,6 +164,21 @@ fn no_more_connections_than_the_limit() {
             "the place was never freed"
         );
     }
+}
+
+/// With few file descriptors there are fewer connections, not hanging ones.
+#[test]
+fn no_more_connections_than_files() {
+    let mut shell = std::process::Command::new("sh");
+    let script = "ulimit -n 40; exec \"$0\" --port 0";
+    shell.arg("-c").arg(script).arg(binary().get_program());
+    let mut server = Server::spawn(&mut shell);
+    server.address = crate::server::address_in(&server.logged("listening on "));
+    server.shake_hands();
+    let mut apps: Vec<App> = (0..8).map(|_| App::connect(&server, "s1")).collect();
+    assert_eq!(server.get("/").0, 503);
+    apps[0].say("still here");
+    assert_eq!(server.heard()["content"], "still here");
 }
 
 #[test]

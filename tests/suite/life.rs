@@ -1,7 +1,10 @@
 //! Life and death: what ends the server, and the port it wants.
 
-use std::net::TcpListener;
-use std::process::Command;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{Shutdown, TcpStream};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -103,6 +106,77 @@ fn it_ends_as_quickly_when_nobody_reads_what_it_says() {
     }
 }
 
+/// The same with so many answers unread that the server has stopped reading, too.
+#[test]
+fn it_ends_as_quickly_when_nobody_reads_its_answers() {
+    for cause in CAUSES {
+        let mut server = match cause {
+            Cause::ParentKilled => start_under_a_shell(),
+            _ => Server::start(&[]),
+        };
+        let mut mute: Vec<_> = (0..100)
+            .map(|_| TcpStream::connect(server.address).expect("it listens"))
+            .collect();
+        for stream in &mut mute {
+            // It never says goodbye.
+            stream.write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n").expect("it reads");
+        }
+        let mut app = App::connect(&server, "s1");
+        let long = "x".repeat(900_000);
+        server.call("reply", &json!({ "chat_id": "s1", "text": long }));
+        app.expect("reply");
+        for _ in 0..20 {
+            let arguments = json!({ "session_id": "s1" });
+            server.ask(
+                "tools/call",
+                &json!({ "name": "fetch_messages", "arguments": arguments }),
+            );
+        }
+        app.pong();
+        let took = end(&mut server, cause);
+        assert!(took < A_SECOND, "{cause:?} took {took:?}");
+        assert_eq!(app.close_code(), 1001, "{cause:?}");
+    }
+}
+
+/// Pipes as Node makes them: sockets, and here not even blocking.
+#[test]
+fn it_lives_and_ends_with_sockets_as_pipes() {
+    let (mut host, server) = UnixStream::pair().expect("a pair");
+    server.set_nonblocking(true).expect("a socket can be");
+    let stdin = OwnedFd::from(server.try_clone().expect("a copy"));
+    let mut child = binary()
+        .args(["--port", "0"])
+        .stdin(stdin)
+        .stdout(OwnedFd::from(server))
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("it starts");
+    host.set_read_timeout(Some(crate::server::PATIENCE))
+        .expect("a timeout");
+    let mut lines = BufReader::new(host.try_clone().expect("a copy"));
+    let mut line = String::new();
+    for id in 0..2_000 {
+        writeln!(
+            host,
+            r#"{{"jsonrpc":"2.0","id":{id},"method":"tools/list"}}"#
+        )
+        .expect("it reads");
+        if id % 500 == 0 {
+            // Answers pile up in between.
+            continue;
+        }
+        line.clear();
+        lines.read_line(&mut line).expect("it answers");
+        assert!(line.contains("alwaysLoad"), "{line}");
+    }
+    host.shutdown(Shutdown::Write).expect("it is open");
+    let mut rest = String::new();
+    lines.read_to_string(&mut rest).expect("it ends");
+    assert_eq!(rest.lines().count(), 4);
+    assert!(child.wait().expect("it is a child").success());
+}
+
 /// A message that never got to Claude Code is given back.
 #[test]
 fn messages_that_wait_at_the_end_are_rejected() {
@@ -192,7 +266,7 @@ fn a_taken_port_is_explained_and_taken_over_when_it_is_free() {
 #[cfg(target_os = "linux")]
 #[test]
 fn another_program_on_the_port_is_named() {
-    let other = TcpListener::bind("127.0.0.1:0").expect("any port is free");
+    let other = std::net::TcpListener::bind("127.0.0.1:0").expect("any port is free");
     let port = other.local_addr().expect("it is bound").port().to_string();
     let mut server = Server::spawn(binary().args(["--port", &port]));
     server.shake_hands();
@@ -218,4 +292,7 @@ fn an_address_that_others_could_reach_is_refused_and_explained() {
         text.contains("0.0.0.0") && text.contains("127.0.0.1"),
         "{text}"
     );
+    // And it does nothing in the meantime.
+    #[cfg(target_os = "linux")]
+    server.falls_asleep();
 }

@@ -154,22 +154,68 @@ fn nothing_is_lost_while_claude_code_does_not_read() {
     assert_eq!(server.request("ping", &json!({})), json!({}));
 }
 
+/// Far more messages on their way than ids are remembered: each has its receipt all the
+/// same, and none is delivered twice.
+#[test]
+fn every_message_on_its_way_gets_its_receipt() {
+    const MESSAGES: usize = 6_000;
+    let mut server = Server::start(&[]);
+    let mut app = App::connect(&server, "s1");
+    let message = |number: usize| json!({ "type": "message", "content": "x", "id": number.to_string(), "user": "u", "ts": "1" });
+    let sender = thread::spawn(move || {
+        (0..MESSAGES).for_each(|number| app.send(&message(number)));
+        app
+    });
+    let mut app = sender.join().expect("it could send everything");
+    for _ in 0..MESSAGES {
+        server.heard();
+    }
+    for number in 0..MESSAGES {
+        let delivery = app.expect("delivery");
+        assert_eq!(
+            (&delivery["id"], &delivery["state"]),
+            (&json!(number.to_string()), &json!("accepted"))
+        );
+    }
+    for number in MESSAGES - 50..MESSAGES {
+        app.send(&message(number));
+        assert_eq!(app.expect("delivery")["state"], "accepted");
+    }
+    assert_eq!(
+        server.request("ping", &json!({})),
+        json!({}),
+        "nothing came twice"
+    );
+}
+
 /// A message is accepted when Claude Code has it, not before.
 #[test]
 fn what_still_waits_for_claude_code_is_not_accepted() {
-    let server = Server::start(&[]);
+    let mut server = Server::start(&[]);
     let mut app = App::connect(&server, "s1");
     let long = "x".repeat(100_000);
     for number in 0..5 {
         app.send(&json!({ "type": "message", "content": long, "id": number.to_string() }));
     }
-    // The pipe takes 64 KiB, so the first of them is stuck halfway.
+    // The test has read the first of them ahead, and the pipe takes 64 KiB, so the second
+    // is stuck halfway. That Claude Code says something else meanwhile changes nothing.
+    let ping = server.ask("ping", &json!({}));
     let mut other = App::connect(&server, "s2");
     assert_eq!(other.pong(), [] as [Value; 0]);
-    for _ in 0..5 {
-        assert_eq!(server.heard()["content"], long);
+    app.send(&json!({ "type": "fetch_history", "session_id": "nowhere" }));
+    let mut accepted = 0;
+    while app.next()["type"] == "delivery" {
+        accepted += 1;
     }
-    for number in 0..5 {
+    assert!(
+        accepted <= 1,
+        "{accepted} are accepted that nobody has read"
+    );
+    let mut lines: Vec<Value> = (0..6).map(|_| server.line()).collect();
+    lines.retain(|line| line["id"] != ping);
+    assert_eq!(lines.len(), 5);
+    assert!(lines.iter().all(|line| line["params"]["content"] == long));
+    for number in accepted..5 {
         assert_eq!(app.expect("delivery")["id"], number.to_string());
     }
     // Order holds between a message and what its sender asks next.
@@ -212,4 +258,40 @@ fn ten_thousand_tool_calls_at_once_are_all_answered() {
         assert_eq!(server.line()["id"], id);
     }
     reader.join().expect("the app gets everything");
+}
+
+/// Who was closed is not served any more, however busily it goes on.
+#[test]
+fn a_client_that_was_closed_is_not_heard_any_more() {
+    let mut server = Server::start(&["--max-sessions", "1"]);
+    let mut first = App::connect(&server, "s1");
+    let mut second = App::open(server.address, "/?session=s2");
+    assert_eq!(second.expect("error")["code"], "busy");
+    while second
+        .socket
+        .get_mut()
+        .write_all(b"\x89\x80\0\0\0\0")
+        .is_ok()
+    {}
+    server.health_until(|health| health["clients"] == 1);
+    server.logged("it did not answer the close");
+    first.say("still here");
+    assert_eq!(server.heard()["content"], "still here");
+    assert_eq!(server.request("ping", &json!({})), json!({}));
+}
+
+/// Closing is no reason to lose what is on its way.
+#[test]
+fn a_client_that_closes_gets_what_was_sent_before() {
+    let mut server = Server::start(&[]);
+    let mut app = App::connect(&server, "s1");
+    let text = "x".repeat(900_000);
+    for _ in 0..5 {
+        server.call("reply", &json!({ "chat_id": "s1", "text": text }));
+    }
+    app.socket.close(None).expect("it reads");
+    for seq in 1..=5 {
+        assert_eq!(app.expect("reply")["seq"], seq);
+    }
+    app.closed();
 }

@@ -222,6 +222,19 @@ impl Server {
         panic!("it does not end");
     }
 
+    /// Waits until its main thread sleeps, as it does when there is nothing to do.
+    #[cfg(target_os = "linux")]
+    pub fn falls_asleep(&self) {
+        let deadline = Instant::now() + PATIENCE;
+        let stat = format!("/proc/{0}/task/{0}/stat", self.pid());
+        while !std::fs::read_to_string(&stat)
+            .expect("it runs")
+            .contains(") S ")
+        {
+            assert!(Instant::now() < deadline, "it is busy with nothing");
+        }
+    }
+
     /// A figure from `/proc/PID/status`, in KiB.
     #[cfg(target_os = "linux")]
     pub fn memory(&self, name: &str) -> u64 {
