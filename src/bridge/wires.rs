@@ -84,7 +84,7 @@ impl Wires {
         for conn in self.waiting.drain(..) {
             if let Some(peer) = self.peers.get_mut(&conn) {
                 peer.flush();
-                if peer.outbox.is_closed() && !peer.gone {
+                if !peer.outbox.takes_frames() && !peer.gone {
                     peer.gone = true;
                     gone.push(conn);
                 }
@@ -101,7 +101,7 @@ impl Effects for Wires {
             let Some(peer) = self.peers.get_mut(&conn) else {
                 continue;
             };
-            if peer.outbox.is_closed() {
+            if !peer.outbox.takes_frames() {
                 continue;
             }
             let frame = encoded.get_or_insert_with(|| frame::text(message));

@@ -40,6 +40,8 @@ pub struct Outbox {
     /// A close frame was sent; nothing may follow it (RFC 6455, section 5.5.1). Changes
     /// only while `backlog` is locked, and only once.
     closed: AtomicBool,
+    /// Nothing can be sent any more. What the client sent before may still be read.
+    broken: AtomicBool,
     /// What waits for the drain thread, which runs as long as this is `Some`.
     backlog: Mutex<Option<Backlog>>,
     /// Told when the drain thread ends.
@@ -78,6 +80,7 @@ impl Outbox {
             stream,
             limit,
             closed: AtomicBool::new(false),
+            broken: AtomicBool::new(false),
             backlog: Mutex::default(),
             drained: Condvar::new(),
         }))
@@ -91,7 +94,7 @@ impl Outbox {
     /// Sends frames, in order, after what was sent before.
     pub fn send(self: &Arc<Self>, frames: &[Bytes]) {
         let mut backlog = self.backlog.lock();
-        if !self.is_closed() {
+        if self.takes_frames() {
             self.send_locked(&mut backlog, frames);
         }
     }
@@ -104,15 +107,20 @@ impl Outbox {
     /// Sends a frame after which nothing goes out.
     pub fn send_last(self: &Arc<Self>, frame: Bytes) {
         let mut backlog = self.backlog.lock();
-        if !self.is_closed() {
+        if self.takes_frames() {
             self.send_locked(&mut backlog, &[frame]);
             self.closed.store(true, Ordering::Release);
         }
     }
 
-    /// Whether a close frame was sent, or the connection has ended.
+    /// Whether a close frame was sent.
     pub fn is_closed(&self) -> bool {
         self.closed.load(Ordering::Acquire)
+    }
+
+    /// Whether there is a point in sending anything.
+    pub fn takes_frames(&self) -> bool {
+        !self.is_closed() && !self.broken.load(Ordering::Acquire)
     }
 
     /// Waits until everything is written, but not for long.
@@ -124,13 +132,15 @@ impl Outbox {
 
     /// Ends the connection, whatever still waits.
     pub fn abort(&self) {
-        self.shut(&mut self.backlog.lock());
+        self.give_up_writing(&mut self.backlog.lock());
+        // It fails only if the connection has already ended.
+        let _ = self.stream.shutdown(Shutdown::Both);
     }
 
     fn send_locked(self: &Arc<Self>, backlog: &mut Option<Backlog>, frames: &[Bytes]) {
         if let Some(waiting) = backlog {
             if waiting.bytes > self.limit {
-                return self.give_up(waiting);
+                return self.close_slow(waiting);
             }
             return frames.iter().for_each(|frame| waiting.push(frame.clone()));
         }
@@ -146,11 +156,12 @@ impl Outbox {
                     .spawn(move || outbox.drain(begun));
                 if let Err(error) = drain {
                     info!("{}: no thread to wait for it ({error}); closed", self.conn);
-                    self.shut(backlog);
+                    self.give_up_writing(backlog);
+                    let _ = self.stream.shutdown(Shutdown::Both);
                 }
             }
-            // The reading thread sees the same error, and ends the connection.
-            Err(_) => self.shut(backlog),
+            // The reading thread sees the same error when it has read what there is.
+            Err(_) => self.give_up_writing(backlog),
         }
     }
 
@@ -190,7 +201,7 @@ impl Outbox {
 
     /// The client is too slow. What it hasn't begun to get is dropped, and it is told
     /// why, if it ever reads again.
-    fn give_up(&self, backlog: &mut Backlog) {
+    fn close_slow(&self, backlog: &mut Backlog) {
         info!(
             "{}: closed, it reads too slowly ({} bytes were waiting)",
             self.conn, backlog.bytes
@@ -202,23 +213,20 @@ impl Outbox {
         self.closed.store(true, Ordering::Release);
     }
 
-    fn shut(&self, backlog: &mut Option<Backlog>) {
+    fn give_up_writing(&self, backlog: &mut Option<Backlog>) {
         *backlog = None;
         self.drained.notify_all();
-        self.closed.store(true, Ordering::Release);
-        // It fails only if the connection has already ended.
-        let _ = self.stream.shutdown(Shutdown::Both);
+        self.broken.store(true, Ordering::Release);
     }
 
     /// The drain thread: writes the frame that was begun and those behind it, until
     /// there is none.
     fn drain(self: Arc<Self>, mut frame: Bytes) {
         loop {
-            let written = self.write_blocking(frame);
-            let mut backlog = self.backlog.lock();
-            if written.is_err() {
-                return self.shut(&mut backlog);
+            if self.write_blocking(frame).is_err() {
+                return self.abort();
             }
+            let mut backlog = self.backlog.lock();
             match backlog.as_mut().and_then(Backlog::pop) {
                 Some(next) => frame = next,
                 None => {
