@@ -5,7 +5,9 @@
 //! chunk of lines for Claude Code. It never waits for anybody. While Claude Code does
 //! not read, apps' messages are left where they are; everything else goes on.
 
+mod apps;
 mod farewell;
+mod lines;
 mod wires;
 
 use std::io::{self, BufReader};
@@ -16,15 +18,13 @@ use log::info;
 use rustix::io::ioctl_fionbio;
 use uuid::Uuid;
 
-use crate::host::mcp::{self, Incoming, Request};
+use crate::host;
+use crate::host::mcp::Incoming;
 use crate::host::output::Chunk;
-use crate::host::tools::{self, ToolCall, ToolResult};
-use crate::host::{self, channel, rpc};
-use crate::hub::{Hub, Limits, Now, PermissionRequest};
+use crate::hub::{Hub, Limits, Now};
 use crate::lifetime::{self, Ending, Reason};
-use crate::protocol::ConnId;
 use crate::socket::{self, Said, listener};
-use wires::{Peer, Wires};
+use wires::Wires;
 
 /// How many events wait for the hub before their senders do.
 const EVENTS_WAITING: usize = 1024;
@@ -239,159 +239,6 @@ impl Bridge {
             Event::Socket(event) => self.socket(event),
             Event::Ending(ending) => self.ending = Some(ending),
         }
-    }
-
-    fn socket(&mut self, event: socket::Event) {
-        match event {
-            socket::Event::Connected {
-                conn,
-                session,
-                outbox,
-            } => {
-                let peer = Peer::new(outbox, session.clone());
-                self.wires.peers.insert(conn, peer);
-                self.hub.connect(now(), conn, session, &mut self.wires);
-            }
-            socket::Event::Asked {
-                conn,
-                after,
-                request,
-            } => {
-                self.catch_up(conn, after);
-                self.hub.request(conn, request, &mut self.wires);
-            }
-            socket::Event::Refused {
-                conn,
-                after,
-                refusal,
-            } => {
-                self.catch_up(conn, after);
-                self.hub.refuse(conn, &refusal, &mut self.wires);
-            }
-            socket::Event::Disconnected { conn, after } => {
-                let caught_up = self.catch_up(conn, after);
-                self.hub.disconnect(now(), conn);
-                match self.wires.peers.get_mut(&conn) {
-                    // Its last words still wait for Claude Code.
-                    Some(peer) if !caught_up => {
-                        peer.gone = true;
-                        peer.leaves_after = Some(after);
-                    }
-                    _ => drop(self.wires.peers.remove(&conn)),
-                }
-            }
-            socket::Event::Inspect(asker) => {
-                // Whoever asked may have gone.
-                let _ = asker.try_send(self.hub.summary());
-            }
-            socket::Event::Listening(Ok(_)) => self.not_listening = None,
-            socket::Event::Listening(Err(why)) => self.not_listening = Some(why),
-        }
-    }
-
-    /// Takes waiting messages until those that this client sent before are taken, so
-    /// that its frames keep their order. Whether that worked: not while Claude Code
-    /// doesn't read.
-    fn catch_up(&mut self, conn: ConnId, after: u64) -> bool {
-        loop {
-            let taken = self.wires.peers.get(&conn).map_or(after, |peer| peer.taken);
-            if taken >= after {
-                return true;
-            }
-            if !self.takes_messages() {
-                self.wires.output.flush();
-            }
-            if !self.takes_messages() {
-                return false;
-            }
-            let Ok(said) = self.said.try_recv() else {
-                return false;
-            };
-            self.said(said);
-        }
-    }
-
-    fn said(&mut self, said: Said) {
-        let Said { conn, message } = said;
-        // That it has connected was told before, but through another channel.
-        while !self.wires.peers.contains_key(&conn)
-            && let Ok(event) = self.events.try_recv()
-        {
-            self.event(event);
-        }
-        let Some(peer) = self.wires.peers.get_mut(&conn) else {
-            return;
-        };
-        peer.taken += 1;
-        let home = peer.gone.then(|| peer.home.clone());
-        let is_last = peer.leaves_after == Some(peer.taken);
-        match home {
-            None => self.hub.message(now(), conn, message, &mut self.wires),
-            Some(home) => self
-                .hub
-                .last_words(now(), conn, home, message, &mut self.wires),
-        }
-        if is_last {
-            self.wires.peers.remove(&conn);
-        }
-    }
-
-    /// What Claude Code says.
-    fn line(&mut self, line: Incoming) {
-        self.hub.handing_over(self.wires.output.started());
-        match line {
-            Incoming::Request(id, request) => self.request(&id, request),
-            Incoming::Initialized => {
-                info!("the host is ready");
-                self.ready = true;
-                self.hub.host_is_ready();
-            }
-            Incoming::PermissionRequest(asked) => self.ask_permission(asked),
-            Incoming::Malformed(id, error) => self.wires.output.error(id.as_ref(), &error),
-            Incoming::End => self.ending = Some(Ending::now(Reason::InputEnded)),
-        }
-    }
-
-    fn request(&mut self, id: &rpc::Id, request: Request) {
-        match request {
-            Request::Initialize {
-                revision,
-                name,
-                version,
-            } => {
-                info!(
-                    "the host is {} {}",
-                    name.escape_debug(),
-                    version.escape_debug()
-                );
-                self.hub.introduce_host(name, version);
-                self.wires
-                    .output
-                    .result(id, &mcp::initialize_result(revision));
-            }
-            Request::Ping => self.wires.output.result(id, &serde_json::json!({})),
-            Request::ListTools => self.wires.output.result(id, &tools::list()),
-            Request::CallTool(call) => {
-                let result = self.call_tool(call);
-                self.wires.output.result(id, &result);
-            }
-        }
-    }
-
-    fn call_tool(&mut self, call: Result<ToolCall, String>) -> ToolResult {
-        match (call, &self.not_listening) {
-            (_, Some(why)) => ToolResult::error(why),
-            (Err(wrong), _) => ToolResult::error(wrong),
-            (Ok(call), _) => tools::run(call, now(), &mut self.hub, &mut self.wires),
-        }
-    }
-
-    fn ask_permission(&mut self, asked: PermissionRequest) {
-        let own = channel::is_own_tool(&asked.tool_name, &self.options.server_key);
-        if own && self.options.approve_own_tools {
-            return self.wires.output.verdict(&asked.request_id, true);
-        }
-        self.hub.ask_permission(now(), asked, &mut self.wires);
     }
 }
 

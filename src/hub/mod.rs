@@ -6,11 +6,13 @@
 //! clock, so that every rule here can be tested in microseconds.
 
 mod apps;
+mod effects;
 mod history;
 mod host;
 mod permissions;
 mod receipts;
 mod session;
+mod summary;
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
@@ -19,9 +21,11 @@ use std::time::{Duration, Instant, SystemTime};
 use log::{debug, info};
 use uuid::Uuid;
 
+pub use effects::{Closing, Effects, Notification};
 pub use permissions::PermissionRequest;
 use permissions::Permissions;
 use session::Session;
+pub use summary::{Counts, Summary};
 
 use crate::protocol::{ConnId, DeliveryState, HistoryItem, MessageId, ServerMessage, SessionId};
 
@@ -62,54 +66,6 @@ pub struct Limits {
     pub history_bytes: usize,
 }
 
-/// What the hub does to the world.
-pub trait Effects {
-    /// Sends a message to some clients. It is encoded once, however many they are.
-    fn send(&mut self, to: impl Iterator<Item = ConnId>, message: &ServerMessage<'_>);
-    /// Closes a client's connection, after what was sent to it.
-    fn close(&mut self, client: ConnId, reason: Closing);
-    /// Tells Claude Code something.
-    fn notify(&mut self, notification: &Notification<'_>);
-}
-
-/// Why the hub closes a connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Closing {
-    /// The server ends.
-    GoingAway,
-    /// A limit is reached.
-    TryAgainLater,
-}
-
-/// What Claude Code is told.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Notification<'a> {
-    /// Someone at an app has said something.
-    Message {
-        /// Counts these notifications, from 1, for [`Hub::handed_over`].
-        number: u64,
-        /// Whether someone waits for it to be handed over.
-        receipt: bool,
-        /// The text.
-        content: &'a str,
-        /// The session.
-        chat_id: &'a SessionId,
-        /// Who said it.
-        user: &'a str,
-        /// When.
-        ts: &'a str,
-        /// The server's id of it.
-        message_id: MessageId,
-    },
-    /// A permission request is answered.
-    Verdict {
-        /// Which one.
-        request_id: &'a str,
-        /// Whether the tool may run.
-        allowed: bool,
-    },
-}
-
 /// What became of a reply or a status.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reach {
@@ -122,38 +78,6 @@ pub enum Reach {
 /// There is no such session. Holds the names of those there are, sorted.
 #[derive(Debug, PartialEq, Eq)]
 pub struct UnknownSession(pub Vec<SessionId>);
-
-/// Figures for `/healthz` and `/metrics`.
-#[derive(Clone, Debug, Default)]
-pub struct Summary {
-    /// Sessions there are.
-    pub sessions: usize,
-    /// Clients connected.
-    pub clients: usize,
-    /// Permission requests waiting.
-    pub permissions: usize,
-    /// What has happened since the start.
-    pub counts: Counts,
-    /// Whether Claude Code takes messages.
-    pub host_ready: bool,
-    /// Its name and version, if it has introduced itself.
-    pub host: Option<(String, String)>,
-}
-
-/// What has happened since the start.
-#[derive(Clone, Debug, Default)]
-pub struct Counts {
-    /// Messages taken from clients.
-    pub messages: u64,
-    /// Messages sent again, and not taken twice.
-    pub resent: u64,
-    /// Replies of Claude's.
-    pub replies: u64,
-    /// Verdicts given by clients.
-    pub verdicts: u64,
-    /// Client frames refused.
-    pub refused: u64,
-}
 
 /// All session state.
 pub struct Hub {

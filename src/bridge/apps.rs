@@ -1,0 +1,104 @@
+//! What comes from the apps' side, on its way to the hub. Words for Claude and
+//! everything else take two channels; here each client's are put in order again.
+
+use super::wires::Peer;
+use super::{Bridge, now};
+use crate::protocol::ConnId;
+use crate::socket::{self, Said};
+
+impl Bridge {
+    pub fn socket(&mut self, event: socket::Event) {
+        match event {
+            socket::Event::Connected {
+                conn,
+                session,
+                outbox,
+            } => {
+                let peer = Peer::new(outbox, session.clone());
+                self.wires.peers.insert(conn, peer);
+                self.hub.connect(now(), conn, session, &mut self.wires);
+            }
+            socket::Event::Asked {
+                conn,
+                after,
+                request,
+            } => {
+                self.catch_up(conn, after);
+                self.hub.request(conn, request, &mut self.wires);
+            }
+            socket::Event::Refused {
+                conn,
+                after,
+                refusal,
+            } => {
+                self.catch_up(conn, after);
+                self.hub.refuse(conn, &refusal, &mut self.wires);
+            }
+            socket::Event::Disconnected { conn, after } => {
+                let caught_up = self.catch_up(conn, after);
+                self.hub.disconnect(now(), conn);
+                match self.wires.peers.get_mut(&conn) {
+                    // Its last words still wait for Claude Code.
+                    Some(peer) if !caught_up => {
+                        peer.gone = true;
+                        peer.leaves_after = Some(after);
+                    }
+                    _ => drop(self.wires.peers.remove(&conn)),
+                }
+            }
+            socket::Event::Inspect(asker) => {
+                // Whoever asked may have gone.
+                let _ = asker.try_send(self.hub.summary());
+            }
+            socket::Event::Listening(Ok(_)) => self.not_listening = None,
+            socket::Event::Listening(Err(why)) => self.not_listening = Some(why),
+        }
+    }
+
+    /// Takes waiting messages until those that this client sent before are taken, so
+    /// that its frames keep their order. Whether that worked: not while Claude Code
+    /// doesn't read.
+    fn catch_up(&mut self, conn: ConnId, after: u64) -> bool {
+        loop {
+            let taken = self.wires.peers.get(&conn).map_or(after, |peer| peer.taken);
+            if taken >= after {
+                return true;
+            }
+            if !self.takes_messages() {
+                self.wires.output.flush();
+            }
+            if !self.takes_messages() {
+                return false;
+            }
+            let Ok(said) = self.said.try_recv() else {
+                return false;
+            };
+            self.said(said);
+        }
+    }
+
+    pub fn said(&mut self, said: Said) {
+        let Said { conn, message } = said;
+        // That it has connected was told before, but through another channel.
+        while !self.wires.peers.contains_key(&conn)
+            && let Ok(event) = self.events.try_recv()
+        {
+            self.event(event);
+        }
+        let Some(peer) = self.wires.peers.get_mut(&conn) else {
+            return;
+        };
+        peer.taken += 1;
+        let home = peer.gone.then(|| peer.home.clone());
+        let is_last = peer.leaves_after == Some(peer.taken);
+        match home {
+            None => self.hub.message(now(), conn, message, &mut self.wires),
+            Some(home) => self
+                .hub
+                .last_words(now(), conn, home, message, &mut self.wires),
+        }
+        if is_last {
+            self.wires.peers.remove(&conn);
+        }
+    }
+}

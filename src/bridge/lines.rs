@@ -1,0 +1,70 @@
+//! What Claude Code says, on its way to the hub, and the answers.
+
+use log::info;
+
+use super::{Bridge, now};
+use crate::host::mcp::{self, Incoming, Request};
+use crate::host::tools::{self, ToolCall, ToolResult};
+use crate::host::{channel, rpc};
+use crate::hub::PermissionRequest;
+use crate::lifetime::{Ending, Reason};
+
+impl Bridge {
+    /// What Claude Code says.
+    pub fn line(&mut self, line: Incoming) {
+        self.hub.handing_over(self.wires.output.started());
+        match line {
+            Incoming::Request(id, request) => self.request(&id, request),
+            Incoming::Initialized => {
+                info!("the host is ready");
+                self.ready = true;
+                self.hub.host_is_ready();
+            }
+            Incoming::PermissionRequest(asked) => self.ask_permission(asked),
+            Incoming::Malformed(id, error) => self.wires.output.error(id.as_ref(), &error),
+            Incoming::End => self.ending = Some(Ending::now(Reason::InputEnded)),
+        }
+    }
+
+    fn request(&mut self, id: &rpc::Id, request: Request) {
+        match request {
+            Request::Initialize {
+                revision,
+                name,
+                version,
+            } => {
+                info!(
+                    "the host is {} {}",
+                    name.escape_debug(),
+                    version.escape_debug()
+                );
+                self.hub.introduce_host(name, version);
+                self.wires
+                    .output
+                    .result(id, &mcp::initialize_result(revision));
+            }
+            Request::Ping => self.wires.output.result(id, &serde_json::json!({})),
+            Request::ListTools => self.wires.output.result(id, &tools::list()),
+            Request::CallTool(call) => {
+                let result = self.call_tool(call);
+                self.wires.output.result(id, &result);
+            }
+        }
+    }
+
+    fn call_tool(&mut self, call: Result<ToolCall, String>) -> ToolResult {
+        match (call, &self.not_listening) {
+            (_, Some(why)) => ToolResult::error(why),
+            (Err(wrong), _) => ToolResult::error(wrong),
+            (Ok(call), _) => tools::run(call, now(), &mut self.hub, &mut self.wires),
+        }
+    }
+
+    fn ask_permission(&mut self, asked: PermissionRequest) {
+        let own = channel::is_own_tool(&asked.tool_name, &self.options.server_key);
+        if own && self.options.approve_own_tools {
+            return self.wires.output.verdict(&asked.request_id, true);
+        }
+        self.hub.ask_permission(now(), asked, &mut self.wires);
+    }
+}

@@ -1,0 +1,51 @@
+//! What the hub does to the world around it.
+
+use crate::protocol::{ConnId, MessageId, ServerMessage, SessionId};
+
+/// What the hub does to the world.
+pub trait Effects {
+    /// Sends a message to some clients. It is encoded once, however many they are.
+    fn send(&mut self, to: impl Iterator<Item = ConnId>, message: &ServerMessage<'_>);
+    /// Closes a client's connection, after what was sent to it.
+    fn close(&mut self, client: ConnId, reason: Closing);
+    /// Tells Claude Code something.
+    fn notify(&mut self, notification: &Notification<'_>);
+}
+
+/// Why the hub closes a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Closing {
+    /// The server ends.
+    GoingAway,
+    /// A limit is reached.
+    TryAgainLater,
+}
+
+/// What Claude Code is told.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Notification<'a> {
+    /// Someone at an app has said something.
+    Message {
+        /// Counts these notifications, from 1, for [`super::Hub::handed_over`].
+        number: u64,
+        /// Whether someone waits for it to be handed over.
+        receipt: bool,
+        /// The text.
+        content: &'a str,
+        /// The session.
+        chat_id: &'a SessionId,
+        /// Who said it.
+        user: &'a str,
+        /// When.
+        ts: &'a str,
+        /// The server's id of it.
+        message_id: MessageId,
+    },
+    /// A permission request is answered.
+    Verdict {
+        /// Which one.
+        request_id: &'a str,
+        /// Whether the tool may run.
+        allowed: bool,
+    },
+}
