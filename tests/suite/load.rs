@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use crate::app::App;
-use crate::server::Server;
+use crate::server::{Server, text_of};
 
 #[test]
 fn a_thousand_clients_get_one_broadcast() {
@@ -152,6 +152,46 @@ fn nothing_is_lost_while_claude_code_does_not_read() {
         }
     }
     assert_eq!(server.request("ping", &json!({})), json!({}));
+}
+
+/// Who leaves while its words still wait is gone at once, but its words are not.
+#[test]
+fn words_outlive_the_client_that_said_them() {
+    const MESSAGES: usize = 80;
+    let mut server = Server::start(&[]);
+    let mut app = App::connect(&server, "s1");
+    let padding = "x".repeat(5_000);
+    for number in 0..MESSAGES {
+        app.say(&format!("{number} {padding}"));
+    }
+    drop(app);
+    server.health_until(|health| health["clients"] == 0);
+    let arguments = json!({ "chat_id": "s1", "text": "the answer" });
+    let reply = server.ask(
+        "tools/call",
+        &json!({ "name": "reply", "arguments": arguments }),
+    );
+    let mut next = 0;
+    let mut result = Value::Null;
+    while next < MESSAGES || result.is_null() {
+        let line = server.line();
+        if line["id"] == reply {
+            result = line["result"].clone();
+            continue;
+        }
+        let content = line["params"]["content"].as_str().expect("a message");
+        assert_eq!(content, format!("{next} {padding}"));
+        next += 1;
+    }
+    assert!(
+        text_of(&result).starts_with("stored: nobody is in session"),
+        "{result}"
+    );
+    let mut back = App::connect(&server, "s1");
+    back.send(&json!({ "type": "fetch_history", "limit": 100 }));
+    let history = back.expect("history");
+    let messages = history["messages"].as_array().expect("a list");
+    assert!(messages.iter().any(|said| said["content"] == "the answer"));
 }
 
 /// Far more messages on their way than ids are remembered: each has its receipt all the
