@@ -150,8 +150,7 @@ impl Bridge {
                 }
             }
             for conn in self.wires.flush() {
-                // It was closed because it reads too slowly, or has just left.
-                self.hub.disconnect(now(), conn);
+                self.lose(conn);
             }
             if let Some(ending) = self.ending.take() {
                 return ending;

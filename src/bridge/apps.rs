@@ -36,11 +36,11 @@ impl Bridge {
             }
             socket::Event::Disconnected { conn, after } => {
                 let caught_up = self.catch_up(conn, after);
-                self.hub.disconnect(now(), conn);
+                let was_here = self.hub.disconnect(now(), conn);
                 match self.wires.peers.get_mut(&conn) {
                     // Its last words still wait for Claude Code.
                     Some(peer) if !caught_up => {
-                        peer.gone = true;
+                        peer.gone |= was_here;
                         peer.leaves_after = Some(after);
                     }
                     _ => drop(self.wires.peers.remove(&conn)),
@@ -52,6 +52,14 @@ impl Bridge {
             }
             socket::Event::Listening(Ok(_)) => self.not_listening = None,
             socket::Event::Listening(Err(why)) => self.not_listening = Some(why),
+        }
+    }
+
+    /// Nothing can be sent to a client any more: it reads too slowly, or is just leaving.
+    pub fn lose(&mut self, conn: ConnId) {
+        let was_here = self.hub.lose(now(), conn);
+        if let Some(peer) = self.wires.peers.get_mut(&conn) {
+            peer.gone |= was_here;
         }
     }
 

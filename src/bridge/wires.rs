@@ -40,7 +40,7 @@ pub struct Peer {
     bytes: usize,
     /// How many of its messages were taken.
     pub taken: u64,
-    /// Nothing can be sent to it any more; what it said before still counts.
+    /// It was here, and has left the hub; what it said before still counts.
     pub gone: bool,
     /// It has gone, but as many of its messages are still to be taken.
     pub leaves_after: Option<u64>,
@@ -84,8 +84,7 @@ impl Wires {
         for conn in self.waiting.drain(..) {
             if let Some(peer) = self.peers.get_mut(&conn) {
                 peer.flush();
-                if !peer.outbox.takes_frames() && !peer.gone {
-                    peer.gone = true;
+                if !peer.outbox.takes_frames() {
                     gone.push(conn);
                 }
             }
@@ -95,15 +94,19 @@ impl Wires {
 }
 
 impl Effects for Wires {
-    fn send(&mut self, to: impl Iterator<Item = ConnId>, message: &ServerMessage<'_>) {
+    fn send(&mut self, to: impl Iterator<Item = ConnId>, message: &ServerMessage<'_>) -> usize {
         let mut encoded = None;
+        let mut reached = 0;
         for conn in to {
             let Some(peer) = self.peers.get_mut(&conn) else {
                 continue;
             };
             if !peer.outbox.takes_frames() {
+                // So that the flush finds it.
+                self.waiting.push(conn);
                 continue;
             }
+            reached += 1;
             let frame = encoded.get_or_insert_with(|| frame::text(message));
             if peer.frames.is_empty() {
                 self.waiting.push(conn);
@@ -114,6 +117,7 @@ impl Effects for Wires {
                 peer.flush();
             }
         }
+        reached
     }
 
     fn close(&mut self, client: ConnId, reason: Closing) {

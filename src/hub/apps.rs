@@ -18,6 +18,7 @@ impl Hub {
             home: home.clone(),
             sessions: Vec::with_capacity(1),
             user: None,
+            gone: false,
         };
         self.clients.insert(client, newcomer);
         if let Err(refusal) = self.join(now, client, &home) {
@@ -31,17 +32,35 @@ impl Hub {
         }
     }
 
-    /// A client has gone. It leaves all of its sessions.
-    pub fn disconnect(&mut self, now: Now, client: ConnId) {
+    /// A client has gone. It leaves all of its sessions. Whether it was known: one that
+    /// was turned away is not.
+    pub fn disconnect(&mut self, now: Now, client: ConnId) -> bool {
+        self.leave_all(now, client, |_| {})
+    }
+
+    /// The same for a client that was cut off before it had received everything: if
+    /// nobody else was there, the last answer waits for someone to receive it.
+    pub fn lose(&mut self, now: Now, client: ConnId) -> bool {
+        self.leave_all(now, client, |session| {
+            let said_last = session.last().map(|entry| entry.role);
+            if session.members.is_empty() && said_last == Some(Speaker::Assistant) {
+                session.keep_unseen(now);
+            }
+        })
+    }
+
+    fn leave_all(&mut self, now: Now, client: ConnId, then: impl Fn(&mut Session)) -> bool {
         let Some(gone) = self.clients.remove(&client) else {
-            return;
+            return false;
         };
         for id in gone.sessions {
             if let Some(session) = self.sessions.get_mut(&id) {
                 session.leave(client, now);
+                then(session);
                 self.reschedule(&id);
             }
         }
+        true
     }
 
     /// A client has said something to Claude.
@@ -55,6 +74,7 @@ impl Hub {
         let Some(sender) = self.clients.get_mut(&client) else {
             return debug!("{client} was turned away; its message is dropped");
         };
+        let sender_is_gone = sender.gone;
         let home = || sender.home.clone();
         let id = message.session.unwrap_or_else(home);
         if !sender.sessions.contains(&id)
@@ -71,7 +91,10 @@ impl Hub {
             let fingerprint = fingerprint(user, &message.content);
             match session.receipts.get_mut(key) {
                 Some(known) if known.fingerprint == fingerprint => {
-                    known.client = client;
+                    // One that has gone may have resent it since, from a new connection.
+                    if !sender_is_gone {
+                        known.client = client;
+                    }
                     self.counts.resent += 1;
                     if let Some(state) = known.state {
                         fx.send(only(client), &delivery(&id, key, known.message_id, state));
@@ -145,6 +168,7 @@ impl Hub {
             home,
             sessions: Vec::new(),
             user: None,
+            gone: true,
         };
         self.clients.insert(client, speaker);
         self.message(now, client, message, fx);
@@ -157,7 +181,9 @@ impl Hub {
             return;
         };
         match request {
-            ClientRequest::Ping => fx.send(only(client), &ServerMessage::Pong),
+            ClientRequest::Ping => {
+                fx.send(only(client), &ServerMessage::Pong);
+            }
             ClientRequest::Hello => {
                 let welcome = ServerMessage::Welcome {
                     server: env!("CARGO_PKG_NAME"),
@@ -220,7 +246,8 @@ impl Hub {
                 session_id: id.as_str(),
                 messages: Vec::new(),
             };
-            return fx.send(only(client), &nothing);
+            fx.send(only(client), &nothing);
+            return;
         };
         let messages = session.history(limit, since);
         let newest = messages.last().map_or(0, |item| item.seq);

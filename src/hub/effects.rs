@@ -5,7 +5,8 @@ use crate::protocol::{ConnId, MessageId, ServerMessage, SessionId};
 /// What the hub does to the world.
 pub trait Effects {
     /// Sends a message to some clients. It is encoded once, however many they are.
-    fn send(&mut self, to: impl Iterator<Item = ConnId>, message: &ServerMessage<'_>);
+    /// Returns how many of them can still be sent to.
+    fn send(&mut self, to: impl Iterator<Item = ConnId>, message: &ServerMessage<'_>) -> usize;
     /// Closes a client's connection, after what was sent to it.
     fn close(&mut self, client: ConnId, reason: Closing);
     /// Tells Claude Code something.

@@ -70,17 +70,15 @@ impl Hub {
             content: &entry.content,
             ts: &entry.ts,
         };
-        fx.send(session.members.iter().copied(), &reply);
+        let reached = fx.send(session.members.iter().copied(), &reply);
         for (key, receipt) in session.receipts.answer(self.handing_over) {
             let answered = delivery(&id, &key, receipt.message_id, DeliveryState::Answered);
             fx.send(only(receipt.client), &answered);
         }
-        let reach = if session.members.is_empty() {
+        let reach = Reach::of(reached);
+        if reach == Reach::NobodyThere {
             session.keep_unseen(now);
-            Reach::NobodyThere
-        } else {
-            Reach::Sent
-        };
+        }
         self.counts.replies += 1;
         self.reschedule(&id);
         Ok(reach)
@@ -105,12 +103,9 @@ impl Hub {
             status,
             detail,
         };
-        fx.send(session.members.iter().copied(), &message);
-        Ok(if session.members.is_empty() {
-            Reach::NobodyThere
-        } else {
-            Reach::Sent
-        })
+        Ok(Reach::of(
+            fx.send(session.members.iter().copied(), &message),
+        ))
     }
 
     /// Claude Code asks whether a tool may run. Everyone is asked, also those who

@@ -75,6 +75,16 @@ pub enum Reach {
     NobodyThere,
 }
 
+impl Reach {
+    fn of(clients: usize) -> Self {
+        if clients == 0 {
+            Self::NobodyThere
+        } else {
+            Self::Sent
+        }
+    }
+}
+
 /// There is no such session. Holds the names of those there are, sorted.
 #[derive(Debug, PartialEq, Eq)]
 pub struct UnknownSession(pub Vec<SessionId>);
@@ -109,6 +119,8 @@ struct Client {
     sessions: Vec<SessionId>,
     /// What it called itself last.
     user: Option<Arc<str>>,
+    /// It has gone, and is only heard to its end.
+    gone: bool,
 }
 
 impl Hub {

@@ -74,7 +74,7 @@ impl Session {
         self.history.last()
     }
 
-    /// The last answer found nobody here.
+    /// The last answer found nobody here, or nobody who could receive it.
     pub fn keep_unseen(&mut self, now: Now) {
         self.unseen = Some((self.seq, now.at));
     }

@@ -69,7 +69,7 @@ pub fn serve<E: From<Event>>(handshake: Handshake<E>) {
         .read_buffer_size(READ_BUFFER)
         .max_message_size(Some(longest))
         .max_frame_size(Some(longest));
-    let wire = Wire(outbox.clone());
+    let wire = Wire::new(outbox.clone());
     let socket = WebSocket::from_partially_read(wire, rest, Role::Server, Some(config));
     let mut client = Client {
         conn,
@@ -112,16 +112,14 @@ impl<E: From<Event>> Client<'_, E> {
         let interval = self.door.options.ping_interval;
         let mut silent = Duration::ZERO;
         let mut pinged = Instant::now();
-        let mut closed: Option<Instant> = None;
         loop {
             let message = socket.read();
             if self.outbox.is_closed() {
                 // Whatever comes now comes too late, but for the answer to the close.
-                let since = *closed.get_or_insert_with(Instant::now);
                 match message {
                     Ok(Message::Close(_)) => return "it was closed",
-                    Ok(_) if since.elapsed() < CLOSE_TIMEOUT => continue,
-                    _ => return "it did not answer the close",
+                    Ok(_) => continue,
+                    Err(_) => return "it did not answer the close",
                 }
             }
             match message {
@@ -238,11 +236,29 @@ fn is_timeout(error: &io::Error) -> bool {
 
 /// What tungstenite reads from and writes to. It writes pongs and closes by itself;
 /// they take the same way as everything else, or frames would interleave.
-struct Wire(Arc<Outbox>);
+struct Wire {
+    outbox: Arc<Outbox>,
+    /// When reading first found the connection closed.
+    closed: Option<Instant>,
+}
+
+impl Wire {
+    fn new(outbox: Arc<Outbox>) -> Self {
+        let closed = None;
+        Self { outbox, closed }
+    }
+}
 
 impl Read for Wire {
+    /// After the close there is an end, also to a message that never ends.
     fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
-        self.0.stream().read(bytes)
+        if self.outbox.is_closed() {
+            let since = *self.closed.get_or_insert_with(Instant::now);
+            if since.elapsed() >= CLOSE_TIMEOUT {
+                return Err(io::ErrorKind::TimedOut.into());
+            }
+        }
+        self.outbox.stream().read(bytes)
     }
 }
 
@@ -250,9 +266,9 @@ impl Write for Wire {
     fn write(&mut self, frame: &[u8]) -> io::Result<usize> {
         let bytes = Bytes::copy_from_slice(frame);
         if frame::is_close(frame) {
-            self.0.send_last(bytes);
+            self.outbox.send_last(bytes);
         } else {
-            self.0.send(&[bytes]);
+            self.outbox.send(&[bytes]);
         }
         Ok(frame.len())
     }

@@ -56,14 +56,21 @@ struct Backlog {
 }
 
 impl Backlog {
+    /// What a waiting frame costs in memory, in bytes.
+    fn cost(frame: &Bytes) -> usize {
+        /// Its place in the queue, and its allocation's.
+        const OVERHEAD: usize = 128;
+        frame.len() + OVERHEAD
+    }
+
     fn push(&mut self, frame: Bytes) {
-        self.bytes += frame.len();
+        self.bytes += Self::cost(&frame);
         self.frames.push_back(frame);
     }
 
     fn pop(&mut self) -> Option<Bytes> {
         let frame = self.frames.pop_front()?;
-        self.bytes -= frame.len();
+        self.bytes -= Self::cost(&frame);
         Some(frame)
     }
 }

@@ -21,14 +21,17 @@ struct Mail {
 }
 
 impl Effects for Mail {
-    fn send(&mut self, to: impl Iterator<Item = ConnId>, message: &ServerMessage<'_>) {
+    fn send(&mut self, to: impl Iterator<Item = ConnId>, message: &ServerMessage<'_>) -> usize {
         let message = serde_json::to_value(message).expect("it is JSON");
+        let mut reached = 0;
         for client in to {
+            reached += 1;
             self.clients
                 .entry(client)
                 .or_default()
                 .push_back(message.clone());
         }
+        reached
     }
 
     fn close(&mut self, client: ConnId, reason: Closing) {
@@ -91,6 +94,10 @@ impl Stage for HubStage {
 
     fn leaves(&mut self, who: &str) {
         self.hub.disconnect(self.now, self.conns[who]);
+    }
+
+    fn breaks(&mut self, who: &str) {
+        self.hub.lose(self.now, self.conns[who]);
     }
 
     fn says(&mut self, who: &str, frame: &str) {

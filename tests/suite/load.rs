@@ -194,6 +194,43 @@ fn words_outlive_the_client_that_said_them() {
     assert!(messages.iter().any(|said| said["content"] == "the answer"));
 }
 
+/// A client that lost its connection while Claude Code did not read resends everything,
+/// before what it had sent the first time is taken. The receipts go to where it is now.
+#[test]
+fn receipts_follow_the_client_that_resends() {
+    const MESSAGES: usize = 400;
+    let mut server = Server::start(&[]);
+    let padding = "x".repeat(1_000);
+    let send_all = |app: &mut App| {
+        for number in 0..MESSAGES {
+            let id = number.to_string();
+            app.send(&json!({ "type": "message", "content": padding, "id": id }));
+        }
+    };
+    let mut app = App::connect(&server, "s1");
+    send_all(&mut app);
+    drop(app);
+    server.health_until(|health| health["clients"] == 0);
+    let mut app = App::connect(&server, "s1");
+    send_all(&mut app);
+    for _ in 0..MESSAGES {
+        server.heard();
+    }
+    let mut accepted = std::collections::HashSet::new();
+    while accepted.len() < MESSAGES {
+        // What it said on its first connection comes back as somebody else's, too.
+        let message = app.next();
+        if message["type"] == "delivery" {
+            accepted.insert(message["id"].to_string());
+        }
+    }
+    assert_eq!(
+        server.request("ping", &json!({})),
+        json!({}),
+        "nothing came twice"
+    );
+}
+
 /// Far more messages on their way than ids are remembered: each has its receipt all the
 /// same, and none is delivered twice.
 #[test]

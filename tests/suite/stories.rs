@@ -33,6 +33,10 @@ impl Stage for RealStage {
         self.server.health_until(|health| health["clients"] == left);
     }
 
+    fn breaks(&mut self, _: &str) {
+        unreachable!("the tests of slow clients are elsewhere");
+    }
+
     fn says(&mut self, who: &str, frame: &str) {
         self.app(who).0.send_text(frame);
     }

@@ -5,6 +5,7 @@
 //! ```text
 //! ann joins s1                    a client connects to a session
 //! ann leaves                      and disconnects
+//! ann breaks                      is cut off before it has received everything
 //! ann > {"type":"ping"}           it sends a frame
 //! ann < {"type":"pong"}           and gets one
 //! host calls reply {"chat_id":…}  Claude uses a tool
@@ -28,6 +29,7 @@ use serde_json::Value;
 pub trait Stage {
     fn joins(&mut self, who: &str, session: &str);
     fn leaves(&mut self, who: &str);
+    fn breaks(&mut self, who: &str);
     fn says(&mut self, who: &str, frame: &str);
     fn gets(&mut self, who: &str) -> Option<Value>;
     /// Returns the text of the result.
@@ -91,6 +93,7 @@ pub fn play(story: &Story, stage: &mut impl Stage) {
             }
             [who, "joins", session] => stage.joins(who, session),
             [who, "leaves"] => stage.leaves(who),
+            [who, "breaks"] => stage.breaks(who),
             ["host", "ends"] => stage.ends(),
             ["host", "calls", _] => {
                 let (tool, arguments) = rest.split_once(' ').expect(&place);
