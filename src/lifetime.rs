@@ -19,12 +19,12 @@ use signal_hook::low_level::pipe;
 
 /// How long the end may take, from the moment in which it is noticed. All steps of it
 /// share this: the last words of Claude Code, its last answers, the clients' farewell.
-const BUDGET: Duration = Duration::from_millis(750);
+const BUDGET: Duration = Duration::from_millis(600);
 /// How much later the process ends itself, whatever the other threads are doing.
-const GRACE: Duration = Duration::from_millis(150);
+const GRACE: Duration = Duration::from_millis(350);
 /// How long after Claude Code has closed its end of stdin what it wrote before may
 /// take to be read.
-const LAST_WORDS: Duration = Duration::from_millis(350);
+const LAST_WORDS: Duration = Duration::from_millis(200);
 /// How often the parent is looked for where the system cannot tell of its death.
 const LOOK: Duration = Duration::from_millis(500);
 

@@ -11,7 +11,7 @@ use crate::socket::frame::CloseCode;
 use crate::socket::{self, Said};
 
 /// How much of the time that is left is kept for the clients.
-const FAREWELL: Duration = Duration::from_millis(350);
+const FAREWELL: Duration = Duration::from_millis(300);
 /// How many waiting messages are given back; more can't have been waiting.
 const GIVEN_BACK: usize = 10_000;
 /// How often it is looked whether all of them have gone.
