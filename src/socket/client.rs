@@ -258,7 +258,13 @@ impl Read for Wire {
                 return Err(io::ErrorKind::TimedOut.into());
             }
         }
-        self.outbox.stream().read(bytes)
+        loop {
+            match self.outbox.stream().read(bytes) {
+                // A read with a timeout isn't restarted by the system (signal(7)).
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                read => return read,
+            }
+        }
     }
 }
 

@@ -16,7 +16,7 @@ pub mod outbox;
 pub mod pages;
 pub mod port;
 
-use std::io::Read;
+use std::io::{self, Read};
 use std::net::{IpAddr, Shutdown, SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -129,6 +129,7 @@ fn linger(mut stream: &TcpStream) {
             return;
         }
         match stream.read(&mut rest) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Ok(0) | Err(_) => return,
             Ok(bytes) => read += bytes,
         }

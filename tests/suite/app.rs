@@ -1,5 +1,6 @@
 //! An app: a WebSocket client over a real socket.
 
+use std::io::ErrorKind;
 use std::net::{SocketAddr, TcpStream};
 
 use serde_json::{Value, json};
@@ -46,10 +47,20 @@ impl App {
         self.send(&json!({ "type": "message", "content": content }));
     }
 
+    fn read(&mut self) -> Result<Message, Error> {
+        loop {
+            match self.socket.read() {
+                // A read with a timeout isn't restarted by the system.
+                Err(Error::Io(error)) if error.kind() == ErrorKind::Interrupted => {}
+                read => return read,
+            }
+        }
+    }
+
     /// The next message.
     pub fn next(&mut self) -> Value {
         loop {
-            match self.socket.read().expect("the server says something") {
+            match self.read().expect("the server says something") {
                 Message::Text(text) => return serde_json::from_str(&text).expect("JSON"),
                 Message::Ping(_) | Message::Pong(_) => {}
                 other => panic!("{other}"),
@@ -81,7 +92,7 @@ impl App {
     /// Reads on until the server closes. Returns its close frame.
     pub fn closed(&mut self) -> Option<CloseFrame> {
         loop {
-            match self.socket.read() {
+            match self.read() {
                 Ok(Message::Close(frame)) => return frame,
                 Ok(_) => {}
                 Err(Error::ConnectionClosed | Error::AlreadyClosed) => return None,
