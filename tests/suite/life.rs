@@ -177,6 +177,23 @@ fn it_lives_and_ends_with_sockets_as_pipes() {
     assert!(child.wait().expect("it is a child").success());
 }
 
+/// Ctrl-Z and `fg`: every read is interrupted, and none of them breaks off.
+#[test]
+fn it_goes_on_after_being_stopped() {
+    let mut server = Server::start(&[]);
+    let mut apps: Vec<App> = (0..20).map(|_| App::connect(&server, "s1")).collect();
+    let pid = Pid::from_raw(i32::try_from(server.pid()).expect("a pid")).expect("a pid");
+    kill_process(pid, Signal::STOP).expect("it runs");
+    #[cfg(target_os = "linux")]
+    server.is_in_state('T');
+    kill_process(pid, Signal::CONT).expect("it runs");
+    assert_eq!(server.request("ping", &json!({})), json!({}));
+    for app in &mut apps {
+        app.say("still here");
+        assert_eq!(server.heard()["content"], "still here");
+    }
+}
+
 /// A message that never got to Claude Code is given back.
 #[test]
 fn messages_that_wait_at_the_end_are_rejected() {
@@ -294,5 +311,5 @@ fn an_address_that_others_could_reach_is_refused_and_explained() {
     );
     // And it does nothing in the meantime.
     #[cfg(target_os = "linux")]
-    server.falls_asleep();
+    server.is_in_state('S');
 }

@@ -222,16 +222,18 @@ impl Server {
         panic!("it does not end");
     }
 
-    /// Waits until its main thread sleeps, as it does when there is nothing to do.
+    /// Waits until its main thread is in this state of proc(5): `S` when it sleeps for
+    /// want of anything to do, `T` when it is stopped.
     #[cfg(target_os = "linux")]
-    pub fn falls_asleep(&self) {
+    pub fn is_in_state(&self, state: char) {
         let deadline = Instant::now() + PATIENCE;
         let stat = format!("/proc/{0}/task/{0}/stat", self.pid());
+        let wanted = format!(") {state} ");
         while !std::fs::read_to_string(&stat)
             .expect("it runs")
-            .contains(") S ")
+            .contains(&wanted)
         {
-            assert!(Instant::now() < deadline, "it is busy with nothing");
+            assert!(Instant::now() < deadline, "it never is in state {state}");
         }
     }
 
