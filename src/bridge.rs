@@ -103,7 +103,6 @@ pub fn run(options: Options) -> io::Result<()> {
     let mut bridge = Bridge {
         hub: Hub::new(options.limits.clone(), id_prefix),
         wires: Wires::new(host.output),
-        ready: false,
         not_listening: None,
         ending: None,
         events,
@@ -124,8 +123,6 @@ struct Bridge {
     options: Options,
     hub: Hub,
     wires: Wires,
-    /// Claude Code takes messages.
-    ready: bool,
     /// Why no app can connect, if none can.
     not_listening: Option<String>,
     ending: Option<Ending>,
@@ -224,7 +221,7 @@ impl Bridge {
 
     /// Whether apps' messages can go on to Claude Code.
     fn takes_messages(&self) -> bool {
-        self.ready && self.wires.output.has_room()
+        self.hub.is_host_ready() && self.wires.output.has_room()
     }
 
     fn event(&mut self, event: Event) {

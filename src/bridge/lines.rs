@@ -17,7 +17,6 @@ impl Bridge {
             Incoming::Request(id, request) => self.request(&id, request),
             Incoming::Initialized => {
                 info!("the host is ready");
-                self.ready = true;
                 self.hub.host_is_ready();
             }
             Incoming::PermissionRequest(asked) => self.ask_permission(asked),

@@ -213,12 +213,7 @@ impl Hub {
     /// Tells a client that its frame was not taken, and why.
     pub fn refuse(&mut self, client: ConnId, refusal: &Refusal, fx: &mut impl Effects) {
         self.counts.refused += 1;
-        let error = ServerMessage::Error {
-            session_id: &refusal.session_id,
-            message: &refusal.message,
-            code: refusal.code,
-        };
-        fx.send(only(client), &error);
+        fx.send(only(client), &refusal.error());
         if let Some(id) = &refusal.id {
             let home = self.clients.get(&client).map(|client| client.home.as_str());
             let named = Some(refusal.session_id.as_str()).filter(|named| !named.is_empty());

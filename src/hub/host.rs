@@ -21,6 +21,11 @@ impl Hub {
         self.host_ready = true;
     }
 
+    /// Whether Claude Code takes messages.
+    pub fn is_host_ready(&self) -> bool {
+        self.host_ready
+    }
+
     /// Claude Code is getting the messages up to this number, and may answer them
     /// before [`Hub::handed_over`] says that it has got them.
     pub fn handing_over(&mut self, number: u64) {

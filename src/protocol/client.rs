@@ -3,7 +3,9 @@
 
 use std::sync::Arc;
 
-use super::{DEFAULT_LIMIT, ErrorCode, MAX_ECHO, MAX_LIMIT, MAX_MESSAGE_ID, SessionId};
+use super::{
+    DEFAULT_LIMIT, ErrorCode, MAX_ECHO, MAX_LIMIT, MAX_MESSAGE_ID, ServerMessage, SessionId,
+};
 use crate::json::{self, Field, NotAnObject};
 
 /// The longest `ts` a client may give a message, in characters.
@@ -79,6 +81,15 @@ impl Refusal {
             message: message.into(),
             session_id: String::new(),
             id: None,
+        }
+    }
+
+    /// What the client is told.
+    pub fn error(&self) -> ServerMessage<'_> {
+        ServerMessage::Error {
+            session_id: &self.session_id,
+            message: &self.message,
+            code: self.code,
         }
     }
 }

@@ -192,12 +192,7 @@ impl<E: From<Event>> Client<'_, E> {
         match error {
             Error::Capacity(_) => {
                 let refusal = too_large(self.door.options.max_message);
-                let message = protocol::ServerMessage::Error {
-                    session_id: "",
-                    message: &refusal.message,
-                    code: refusal.code,
-                };
-                self.outbox.send(&[frame::text(&message)]);
+                self.outbox.send(&[frame::text(&refusal.error())]);
                 self.outbox.close(CloseCode::Size, &refusal.message);
                 "its message was far too large"
             }

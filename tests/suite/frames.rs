@@ -219,19 +219,10 @@ fn session_ids_of_every_script_work_and_harmful_ones_do_not() {
     }
     let long = "x".repeat(129);
     for encoded in ["a%0Ab", "%00", "%C2%85", &long] {
-        let head = upgrade(&server, &format!("/?session={encoded}"));
+        let head = server.handshake(&format!("/?session={encoded}"));
         let answer = server.http(head.as_bytes());
         assert!(answer.starts_with("HTTP/1.1 400 "), "{encoded}: {answer}");
     }
-}
-
-/// The head of a WebSocket handshake.
-fn upgrade(server: &Server, path: &str) -> String {
-    format!(
-        "GET {path} HTTP/1.1\r\nHost: {}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
-         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
-        server.address
-    )
 }
 
 /// A client that puts its frames together by hand.
@@ -246,7 +237,7 @@ impl Raw {
             .set_read_timeout(Some(crate::server::PATIENCE))
             .expect("a timeout");
         stream
-            .write_all(upgrade(server, "/?session=raw").as_bytes())
+            .write_all(server.handshake("/?session=raw").as_bytes())
             .expect("it reads");
         let mut head = Vec::new();
         while !head.ends_with(b"\r\n\r\n") {

@@ -186,11 +186,7 @@ fn a_silent_client_is_pinged_and_then_dropped() {
     let server = Server::start(&["--ping-interval", "100ms", "--ping-timeout", "300ms"]);
     let mut answering = App::connect(&server, "s1");
     let mut silent = TcpStream::connect(server.address).expect("it listens");
-    let head = format!(
-        "GET / HTTP/1.1\r\nHost: {}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
-         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
-        server.address
-    );
+    let head = server.handshake("/");
     silent.write_all(head.as_bytes()).expect("it reads");
     silent.set_read_timeout(Some(PATIENCE)).expect("a timeout");
     let dropped = std::thread::spawn(move || {

@@ -33,6 +33,19 @@ const CAUSES: [Cause; 4] = [
     Cause::ParentKilled,
 ];
 
+/// Starts a server that can be ended in this way.
+fn start_for(cause: Cause) -> Server {
+    match cause {
+        Cause::ParentKilled => start_under_a_shell(),
+        _ => Server::start(&[]),
+    }
+}
+
+fn signal(server: &Server, signal: Signal) {
+    let pid = Pid::from_raw(i32::try_from(server.pid()).expect("a pid")).expect("a pid");
+    kill_process(pid, signal).expect("it runs");
+}
+
 /// Starts a server under a shell that can be killed in its place.
 fn start_under_a_shell() -> Server {
     let server = binary();
@@ -47,12 +60,11 @@ fn start_under_a_shell() -> Server {
 
 /// Ends the server, and returns how long it took until nothing of it was left.
 fn end(server: &mut Server, cause: Cause) -> Duration {
-    let pid = Pid::from_raw(i32::try_from(server.pid()).expect("a pid")).expect("a pid");
     let start = Instant::now();
     match cause {
         Cause::StdinEnds => drop(server.stdin.take()),
-        Cause::Interrupt => kill_process(pid, Signal::INT).expect("it runs"),
-        Cause::Terminate => kill_process(pid, Signal::TERM).expect("it runs"),
+        Cause::Interrupt => signal(server, Signal::INT),
+        Cause::Terminate => signal(server, Signal::TERM),
         Cause::ParentKilled => server.child.kill().expect("it runs"),
     }
     if cause != Cause::ParentKilled {
@@ -67,10 +79,7 @@ fn end(server: &mut Server, cause: Cause) -> Duration {
 #[test]
 fn everyone_is_told_and_the_process_is_gone_within_a_second() {
     for cause in CAUSES {
-        let mut server = match cause {
-            Cause::ParentKilled => start_under_a_shell(),
-            _ => Server::start(&[]),
-        };
+        let mut server = start_for(cause);
         let mut apps: Vec<App> = (0..1_000).map(|_| App::connect(&server, "s1")).collect();
         let readers =
             std::thread::spawn(move || apps.iter_mut().map(App::close_code).collect::<Vec<_>>());
@@ -87,10 +96,7 @@ fn everyone_is_told_and_the_process_is_gone_within_a_second() {
 #[test]
 fn it_ends_as_quickly_when_nobody_reads_what_it_says() {
     for cause in CAUSES {
-        let mut server = match cause {
-            Cause::ParentKilled => start_under_a_shell(),
-            _ => Server::start(&[]),
-        };
+        let mut server = start_for(cause);
         let mut apps: Vec<App> = (0..20).map(|_| App::connect(&server, "s1")).collect();
         let long = "x".repeat(50_000);
         for app in &mut apps {
@@ -110,16 +116,14 @@ fn it_ends_as_quickly_when_nobody_reads_what_it_says() {
 #[test]
 fn it_ends_as_quickly_when_nobody_reads_its_answers() {
     for cause in CAUSES {
-        let mut server = match cause {
-            Cause::ParentKilled => start_under_a_shell(),
-            _ => Server::start(&[]),
-        };
+        let mut server = start_for(cause);
         let mut mute: Vec<_> = (0..100)
             .map(|_| TcpStream::connect(server.address).expect("it listens"))
             .collect();
         for stream in &mut mute {
             // It never says goodbye.
-            stream.write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n").expect("it reads");
+            let head = server.handshake("/");
+            stream.write_all(head.as_bytes()).expect("it reads");
         }
         let mut app = App::connect(&server, "s1");
         let long = "x".repeat(900_000);
@@ -182,11 +186,10 @@ fn it_lives_and_ends_with_sockets_as_pipes() {
 fn it_goes_on_after_being_stopped() {
     let mut server = Server::start(&[]);
     let mut apps: Vec<App> = (0..20).map(|_| App::connect(&server, "s1")).collect();
-    let pid = Pid::from_raw(i32::try_from(server.pid()).expect("a pid")).expect("a pid");
-    kill_process(pid, Signal::STOP).expect("it runs");
+    signal(&server, Signal::STOP);
     #[cfg(target_os = "linux")]
     server.is_in_state('T');
-    kill_process(pid, Signal::CONT).expect("it runs");
+    signal(&server, Signal::CONT);
     assert_eq!(server.request("ping", &json!({})), json!({}));
     for app in &mut apps {
         app.say("still here");

@@ -196,6 +196,15 @@ impl Server {
         String::from_utf8_lossy(&answer).into_owned()
     }
 
+    /// The head of a WebSocket handshake.
+    pub fn handshake(&self, path: &str) -> String {
+        format!(
+            "GET {path} HTTP/1.1\r\nHost: {}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+             Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
+            self.address
+        )
+    }
+
     /// `/healthz`.
     pub fn health(&self) -> Value {
         serde_json::from_str(&self.get("/healthz").1).expect("it is JSON")
