@@ -1,0 +1,23 @@
+//! The tests that are written in JavaScript: those of the client library and of the
+//! pages. They are in `tests/web`, and Node runs them.
+
+use crate::prepare::prepare;
+use crate::server::binary;
+
+/// Runs a file of tests, once what it needs is there.
+fn node(file: &str, needs: &[&str]) {
+    prepare(needs);
+    let output = std::process::Command::new("node")
+        .args(["--test", file])
+        .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/web"))
+        .env("CLAUDE_SOCKET_TEST_BINARY", binary().get_program())
+        .output()
+        .expect("Node 20 or newer is needed for this test");
+    let printed = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{printed}");
+}
+
+#[test]
+fn client() {
+    node("client.test.js", &["npm"]);
+}
