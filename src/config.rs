@@ -146,6 +146,7 @@ impl Settings {
                 max_sessions: self.max_sessions,
                 history_messages: self.history_messages,
                 history_bytes: self.history_size,
+                max_message: self.max_message,
             },
             socket: socket::Options {
                 host: self.host,

@@ -97,7 +97,7 @@ impl Hub {
                     }
                     self.counts.resent += 1;
                     if let Some(state) = known.state {
-                        fx.send(only(client), &delivery(&id, key, known.message_id, state));
+                        fx.send(only(client), &delivery(&id, key, known, state));
                     }
                     return;
                 }
@@ -107,6 +107,7 @@ impl Hub {
             let number = self.notified + 1;
             let receipt = Receipt {
                 message_id,
+                seq: session.seq() + 1,
                 fingerprint,
                 number,
                 state: None,
@@ -185,12 +186,16 @@ impl Hub {
                 fx.send(only(client), &ServerMessage::Pong);
             }
             ClientRequest::Hello => {
+                let session = self.sessions.get(&asker.home);
+                let created = session.map_or_else(String::new, Session::created);
                 let welcome = ServerMessage::Welcome {
                     server: env!("CARGO_PKG_NAME"),
                     version: env!("CARGO_PKG_VERSION"),
                     session_id: &asker.home,
                     role: Role::Operator,
-                    seq: self.sessions.get(&asker.home).map_or(0, Session::seq),
+                    seq: session.map_or(0, Session::seq),
+                    created: &created,
+                    max_message: self.limits.max_message,
                     host: self.host_info(),
                 };
                 fx.send(only(client), &welcome);
@@ -221,6 +226,7 @@ impl Hub {
                 session_id: named.or(home).unwrap_or_default(),
                 id,
                 message_id: None,
+                seq: None,
                 state: DeliveryState::Rejected,
                 code: Some(refusal.code),
             };

@@ -39,7 +39,7 @@ impl Hub {
             let accepted = session.and_then(|session| session.receipts.accept(&key));
             if let Some((receipt, reached)) = accepted {
                 for state in reached {
-                    let delivery = delivery(&id, &key, receipt.message_id, *state);
+                    let delivery = delivery(&id, &key, receipt, *state);
                     fx.send(only(receipt.client), &delivery);
                 }
             }
@@ -77,7 +77,7 @@ impl Hub {
         };
         let reached = fx.send(session.members.iter().copied(), &reply);
         for (key, receipt) in session.receipts.answer(self.handing_over) {
-            let answered = delivery(&id, &key, receipt.message_id, DeliveryState::Answered);
+            let answered = delivery(&id, &key, receipt, DeliveryState::Answered);
             fx.send(only(receipt.client), &answered);
         }
         let reach = Reach::of(reached);
@@ -134,6 +134,7 @@ impl Hub {
                     session_id: id.as_str(),
                     id: &key,
                     message_id: Some(receipt.message_id),
+                    seq: Some(receipt.seq),
                     state: DeliveryState::Rejected,
                     code: Some(ErrorCode::HostClosed),
                 };

@@ -24,6 +24,7 @@ use uuid::Uuid;
 pub use effects::{Closing, Effects, Notification};
 pub use permissions::PermissionRequest;
 use permissions::Permissions;
+use receipts::Receipt;
 use session::Session;
 pub use summary::{Counts, Summary};
 
@@ -43,8 +44,12 @@ pub struct Now {
 
 impl Now {
     fn timestamp(self) -> String {
-        humantime::format_rfc3339_millis(self.wall).to_string()
+        timestamp(self.wall)
     }
+}
+
+fn timestamp(time: SystemTime) -> String {
+    humantime::format_rfc3339_millis(time).to_string()
 }
 
 /// How much the hub keeps, and for how long.
@@ -64,6 +69,8 @@ pub struct Limits {
     pub history_messages: usize,
     /// The most bytes of history a session keeps.
     pub history_bytes: usize,
+    /// The longest frame of a client's, in bytes. Clients are told; the socket's side checks it.
+    pub max_message: usize,
 }
 
 /// What became of a reply or a status.
@@ -271,13 +278,14 @@ fn permission_request<'a>(
 fn delivery<'a>(
     session_id: &'a SessionId,
     id: &'a str,
-    message_id: MessageId,
+    receipt: &Receipt,
     state: DeliveryState,
 ) -> ServerMessage<'a> {
     ServerMessage::Delivery {
         session_id: session_id.as_str(),
         id,
-        message_id: Some(message_id),
+        message_id: Some(receipt.message_id),
+        seq: Some(receipt.seq),
         state,
         code: None,
     }

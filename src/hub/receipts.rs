@@ -24,6 +24,8 @@ pub fn fingerprint(user: &str, content: &str) -> u64 {
 pub struct Receipt {
     /// The server's id of the message.
     pub message_id: MessageId,
+    /// Its place in the session.
+    pub seq: u64,
     /// Its [`fingerprint`].
     pub fingerprint: u64,
     /// Its number among the notifications.

@@ -1,16 +1,17 @@
 //! One chat session: who is in it, what was said, and until when it is kept.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 use super::history::{Entry, History};
 use super::receipts::Receipts;
-use super::{Limits, Now};
+use super::{Limits, Now, timestamp};
 use crate::protocol::{ConnId, HistoryItem, MessageId, Speaker};
 
 /// A session's state.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Session {
+    created: SystemTime,
     /// The clients in it.
     pub members: Vec<ConnId>,
     /// What became of messages with an id.
@@ -30,9 +31,20 @@ impl Session {
     /// An empty session, created at `now`.
     pub fn new(now: Now) -> Self {
         Self {
+            created: now.wall,
+            members: Vec::new(),
+            receipts: Receipts::default(),
+            history: History::default(),
+            seq: 0,
             empty_since: Some(now.at),
-            ..Self::default()
+            unseen: None,
+            scheduled: None,
         }
+    }
+
+    /// When it was created.
+    pub fn created(&self) -> String {
+        timestamp(self.created)
     }
 
     /// The last message's number; 0 before the first.

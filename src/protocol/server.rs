@@ -86,6 +86,9 @@ pub enum ServerMessage<'a> {
         /// The server's id; none if the message was not taken.
         #[serde(skip_serializing_if = "Option::is_none")]
         message_id: Option<MessageId>,
+        /// Its place in the session; none if the message was not taken.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        seq: Option<u64>,
         /// How far it has come.
         state: DeliveryState,
         /// Why it was rejected.
@@ -104,6 +107,10 @@ pub enum ServerMessage<'a> {
         role: Role,
         /// The last `seq` of the session.
         seq: u64,
+        /// When the session began, RFC 3339 in UTC. One that began anew counts from 1 again.
+        created: &'a str,
+        /// The longest frame that is taken, in bytes.
+        max_message: usize,
         /// Claude Code, as far as it has introduced itself.
         host: HostInfo<'a>,
     },

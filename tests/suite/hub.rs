@@ -67,6 +67,7 @@ impl HubStage {
             max_sessions: 4,
             history_messages: 5,
             history_bytes: 10_000,
+            max_message: 1_000_000,
         };
         let mut hub = Hub::new(limits, 0x0123_4567_89ab_cdef);
         hub.introduce_host("claude-code".into(), "2.1.330".into());
