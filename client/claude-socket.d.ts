@@ -1,0 +1,453 @@
+/**
+ * A promise, and what settles it.
+ * @template T
+ * @typedef {{promise: Promise<T>, resolve: (value: T) => void, reject: (error: Error) => void}} Deferred
+ */
+/**
+ * A message that Claude Code has got: its receipt, and the session's beginning.
+ * @typedef {{message: SentMessage, receipt: DeliveryMessage, created: string | undefined}} Accepted
+ */
+/**
+ * A history that was asked for, for the app or, with `fill`, to fill a gap.
+ * @typedef {object} Ask
+ * @property {number} limit
+ * @property {number} [since]
+ * @property {(history: HistoryMessage) => void} [answer]
+ * @property {(history: HistoryMessage) => void} [fill]
+ */
+/** A message was not taken. */
+export class DeliveryError extends Error {
+    /**
+     * @param {string} message
+     * @param {ErrorCode | 'queue_full'} code
+     */
+    constructor(message: string, code: ErrorCode | "queue_full");
+    /** Why, for programs. */
+    code: ErrorCode | "queue_full";
+}
+/** A message that was sent, and what becomes of it. */
+export class SentMessage {
+    /**
+     * @param {string} content
+     * @param {string} user
+     */
+    constructor(content: string, user: string);
+    /** Its id. @readonly */
+    readonly id: string;
+    /** When it was sent, as RFC 3339. @readonly */
+    readonly ts: string;
+    /** What was said. @readonly */
+    readonly content: string;
+    /** Who said it. @readonly */
+    readonly user: string;
+    /**
+     * Claude Code has got it. Rejected with a {@link DeliveryError} if it was not taken.
+     * @returns {Promise<DeliveryMessage>}
+     */
+    get accepted(): Promise<DeliveryMessage>;
+    /**
+     * It is in Claude's conversation. That can be told only where the plugin's hooks are at work;
+     * elsewhere this waits for the answer.
+     * @returns {Promise<DeliveryMessage>}
+     */
+    get seen(): Promise<DeliveryMessage>;
+    /**
+     * Claude has replied to the session since.
+     * @returns {Promise<DeliveryMessage>}
+     */
+    get answered(): Promise<DeliveryMessage>;
+    /**
+     * Takes a receipt: a later state includes the earlier ones.
+     * @param {DeliveryMessage} delivery
+     * @internal
+     */
+    settle(delivery: DeliveryMessage): void;
+    /**
+     * @param {string} why
+     * @param {ErrorCode | 'queue_full'} code
+     * @internal
+     */
+    reject(why: string, code: ErrorCode | "queue_full"): void;
+    #private;
+}
+/** A connection to a session of a claude-socket server, kept as long as it is wanted. */
+export class ClaudeSocket {
+    /**
+     * @param {string | URL} url where the server is, such as `ws://127.0.0.1:3100`
+     * @param {ClaudeSocketOptions} [options]
+     * @throws {SyntaxError | TypeError} if the URL is none, or the runtime has no WebSocket
+     */
+    constructor(url: string | URL, options?: ClaudeSocketOptions);
+    /** The session this takes part in. @readonly */
+    readonly session: string;
+    /** Who speaks. May be changed at any time. */
+    user: string;
+    /** Whether the connection is open. */
+    get connected(): boolean;
+    /** Whether it is being opened. */
+    get connecting(): boolean;
+    /**
+     * Opens the connection. Does nothing if it is open or being opened; while one that was lost
+     * waits for its next attempt, makes it at once.
+     */
+    connect(): void;
+    /** Closes the connection, and doesn't open it again. What waits goes on waiting for `connect`. */
+    disconnect(): void;
+    /**
+     * Sends words to Claude, now or when the connection is open.
+     * @param {string} content
+     * @returns {SentMessage} its id, and promises of what becomes of it. Nobody need wait for them:
+     *   what is not taken is also an `error` event.
+     * @throws {TypeError} if the content is not a string
+     */
+    send(content: string): SentMessage;
+    /**
+     * Asks for what was said in the session. It comes as an event, too.
+     * @param {number} [limit] the most messages, from 1 to 100
+     * @param {{since?: number}} [from] with `since`, the first ones after that `seq`, else the last ones
+     * @returns {Promise<HistoryMessage>}
+     * @throws {TypeError} if one of them is not a whole number
+     */
+    fetchHistory(limit?: number, { since }?: {
+        since?: number;
+    }): Promise<HistoryMessage>;
+    /**
+     * Answers a permission request. The first verdict counts.
+     * @param {string} requestId
+     * @param {boolean} allowed
+     */
+    respondToPermission(requestId: string, allowed: boolean): void;
+    /**
+     * Calls a function whenever something happens. Returns what ends that.
+     * @template {keyof ClaudeSocketEvents} E
+     * @param {E} event
+     * @param {ClaudeSocketEvents[E]} callback
+     * @returns {() => void}
+     */
+    on<E extends keyof ClaudeSocketEvents>(event: E, callback: ClaudeSocketEvents[E]): () => void;
+    /**
+     * The same, for the next time only.
+     * @template {keyof ClaudeSocketEvents} E
+     * @param {E} event
+     * @param {ClaudeSocketEvents[E]} callback
+     * @returns {() => void}
+     */
+    once<E extends keyof ClaudeSocketEvents>(event: E, callback: ClaudeSocketEvents[E]): () => void;
+    /**
+     * Doesn't call it any more.
+     * @template {keyof ClaudeSocketEvents} E
+     * @param {E} event
+     * @param {ClaudeSocketEvents[E]} callback
+     */
+    off<E extends keyof ClaudeSocketEvents>(event: E, callback: ClaudeSocketEvents[E]): void;
+    #private;
+}
+export default ClaudeSocket;
+/**
+ * What Claude answers.
+ */
+export type ReplyMessage = {
+    type: "reply";
+    session_id: string;
+    message_id: string;
+    /**
+     * its place in the session, from 1
+     */
+    seq: number;
+    content: string;
+    /**
+     * when, as RFC 3339
+     */
+    ts: string;
+    /**
+     * Claude wrote it in the terminal and didn't use the reply tool
+     */
+    via?: "transcript" | undefined;
+};
+/**
+ * What Claude is doing.
+ */
+export type StatusMessage = {
+    type: "status";
+    session_id: string;
+    status: "thinking" | "tool_use" | "idle";
+    /**
+     * for people, such as `Bash: make a file`
+     */
+    detail?: string | undefined;
+};
+/**
+ * Something that was said in a session.
+ */
+export type HistoryItem = {
+    role: "user" | "assistant";
+    content: string;
+    ts: string;
+    message_id: string;
+    seq: number;
+    /**
+     * who said it, if it wasn't Claude
+     */
+    user?: string | undefined;
+    via?: "transcript" | undefined;
+};
+/**
+ * What was said, oldest first.
+ */
+export type HistoryMessage = {
+    type: "history";
+    session_id: string;
+    messages: HistoryItem[];
+};
+/**
+ * What somebody else in the session said.
+ */
+export type UserMessage = {
+    type: "user_message";
+    session_id: string;
+    message_id: string;
+    seq: number;
+    content: string;
+    user: string;
+    ts: string;
+};
+/**
+ * Claude Code asks whether a tool may run.
+ */
+export type PermissionRequestMessage = {
+    type: "permission_request";
+    session_id: string;
+    request_id: string;
+    tool_name: string;
+    description: string;
+    /**
+     * what the tool would get, mostly JSON
+     */
+    input_preview: string;
+};
+/**
+ * It is decided.
+ */
+export type PermissionResolvedMessage = {
+    type: "permission_resolved";
+    session_id: string;
+    request_id: string;
+    allowed: boolean;
+    /**
+     * a user's name, `terminal` or `expired`
+     */
+    by: string;
+};
+/**
+ * What became of a message.
+ */
+export type DeliveryMessage = {
+    type: "delivery";
+    session_id: string;
+    /**
+     * the id of the message, as `send` returned it
+     */
+    id: string;
+    /**
+     * the server's id of it
+     */
+    message_id?: string | undefined;
+    /**
+     * its place in the session
+     */
+    seq?: number | undefined;
+    state: "accepted" | "seen" | "unseen" | "answered" | "rejected";
+    /**
+     * why it was rejected
+     */
+    code?: ErrorCode | undefined;
+    /**
+     * what may be wrong, if it is `unseen`
+     */
+    hint?: string | undefined;
+};
+/**
+ * A piece of Claude's text, as it appears.
+ */
+export type StreamMessage = {
+    type: "stream";
+    session_id: string;
+    delta: string;
+};
+/**
+ * Who the server is, and what this client may do there.
+ */
+export type WelcomeMessage = {
+    type: "welcome";
+    server: string;
+    version: string;
+    session_id: string;
+    role: "operator" | "sender" | "viewer";
+    /**
+     * the last one of the session
+     */
+    seq: number;
+    /**
+     * when the session began, as RFC 3339
+     */
+    created: string;
+    /**
+     * the longest frame that the server takes, in bytes
+     */
+    max_message: number;
+    /**
+     * Claude Code
+     */
+    host: {
+        name: string;
+        version: string;
+        ready: boolean;
+    };
+};
+/**
+ * The answer to a ping.
+ */
+export type PongMessage = {
+    type: "pong";
+};
+export type ErrorCode = "invalid_json" | "unknown_type" | "invalid_message" | "too_large" | "unknown_request" | "forbidden" | "busy" | "host_closed";
+/**
+ * The server has not taken a frame, or this client a message.
+ */
+export type ErrorMessage = {
+    type: "error";
+    session_id: string;
+    /**
+     * one sentence for people
+     */
+    message: string;
+    /**
+     * for programs
+     */
+    code?: ErrorCode | "queue_full" | undefined;
+};
+/**
+ * Every message of the server's, told apart by `type`.
+ */
+export type ServerMessage = ReplyMessage | StatusMessage | HistoryMessage | UserMessage | PermissionRequestMessage | PermissionResolvedMessage | DeliveryMessage | StreamMessage | WelcomeMessage | PongMessage | ErrorMessage;
+/**
+ * Why and for how long there is no connection.
+ */
+export type Disconnection = {
+    /**
+     * the close code (RFC 6455, section 7.4); 1006 if there was none
+     */
+    code: number;
+    reason: string;
+    /**
+     * in how many milliseconds the next attempt is; null if there is none
+     */
+    retryIn: number | null;
+};
+/**
+ * The events, and what their listeners get.
+ */
+export type ClaudeSocketEvents = {
+    connected: () => void;
+    disconnected: (disconnection: Disconnection) => void;
+    reply: (message: ReplyMessage) => void;
+    status: (message: StatusMessage) => void;
+    history: (message: HistoryMessage) => void;
+    user_message: (message: UserMessage) => void;
+    permission_request: (message: PermissionRequestMessage) => void;
+    permission_resolved: (message: PermissionResolvedMessage) => void;
+    delivery: (message: DeliveryMessage) => void;
+    stream: (message: StreamMessage) => void;
+    welcome: (message: WelcomeMessage) => void;
+    pong: (message: PongMessage) => void;
+    error: (message: ErrorMessage) => void;
+    /**
+     * every message, after its own event
+     */
+    message: (message: ServerMessage) => void;
+};
+export type ClaudeSocketOptions = {
+    /**
+     * the chat to take part in; `default` if left out
+     */
+    session?: string | undefined;
+    /**
+     * who speaks; `user` if left out
+     */
+    user?: string | undefined;
+    /**
+     * whether a lost connection is opened again; true if left out
+     */
+    reconnect?: boolean | undefined;
+    /**
+     * the longest wait before the first attempt, in milliseconds; it
+     * doubles with each. 1000 if left out. How long it really is, is random (full jitter).
+     */
+    reconnectDelay?: number | undefined;
+    /**
+     * the longest wait of all, in milliseconds; 30000 if left out
+     */
+    maxReconnectDelay?: number | undefined;
+    /**
+     * what lets this client in, if the server asks for one
+     */
+    token?: string | undefined;
+    /**
+     * whether Claude's text is wanted as it appears; false if left out
+     */
+    stream?: boolean | undefined;
+    /**
+     * how often a silent server is asked for a sign of life, in
+     * milliseconds; 20000 if left out. After two without one the connection counts as lost.
+     */
+    heartbeat?: number | undefined;
+    /**
+     * the most messages that wait for a receipt; 1000 if left out
+     */
+    queueLimit?: number | undefined;
+    /**
+     * the class to connect with, where the runtime has none
+     * (Node 20): that of `ws`
+     */
+    WebSocket?: WebSocketConstructor | undefined;
+};
+/**
+ * The part of a WebSocket that is used here.
+ */
+export type WebSocketLike = {
+    onopen: ((event: any) => void) | null;
+    onmessage: ((event: any) => void) | null;
+    onclose: ((event: any) => void) | null;
+    onerror: ((event: any) => void) | null;
+    send: (data: string) => void;
+    close: (code?: number, reason?: string) => void;
+};
+/**
+ * The part of a WebSocket that is used here.
+ */
+export type WebSocketConstructor = new (url: string, protocols?: string[]) => WebSocketLike;
+/**
+ * A promise, and what settles it.
+ */
+export type Deferred<T> = {
+    promise: Promise<T>;
+    resolve: (value: T) => void;
+    reject: (error: Error) => void;
+};
+/**
+ * A message that Claude Code has got: its receipt, and the session's beginning.
+ */
+export type Accepted = {
+    message: SentMessage;
+    receipt: DeliveryMessage;
+    created: string | undefined;
+};
+/**
+ * A history that was asked for, for the app or, with `fill`, to fill a gap.
+ */
+export type Ask = {
+    limit: number;
+    since?: number | undefined;
+    answer?: ((history: HistoryMessage) => void) | undefined;
+    fill?: ((history: HistoryMessage) => void) | undefined;
+};
