@@ -215,6 +215,8 @@
 const PAGE = 100;
 /** How many unanswered attempts in a row double the wait; beyond, it is the longest anyway. */
 const MAX_DOUBLINGS = 30;
+/** Events that no message of the server's can cause. */
+const OWN_EVENTS = ['connected', 'disconnected', 'message'];
 /** The server's close code for a token that isn't valid any more. */
 const UNAUTHORIZED = 4401;
 /** The most messages of which the answer is waited for. */
@@ -371,7 +373,10 @@ export class ClaudeSocket {
   #ownSeq = 0;
   /** The number of the last reply. */
   #replied = 0;
-  /** What came while a gap was being filled; null if none is. @type {(ReplyMessage | UserMessage)[] | null} */
+  /**
+   * What comes while it isn't known yet what was missed before it.
+   * @type {{messages: (ReplyMessage | UserMessage)[], ownSeq: number} | null}
+   */
   #held = null;
 
   /**
@@ -543,6 +548,7 @@ export class ClaudeSocket {
   #opened() {
     this.#open = true;
     this.#missed = 0;
+    if (this.#created !== undefined) this.#held = { messages: [], ownSeq: 0 };
     this.#heart = setInterval(() => this.#beat(), this.#options.heartbeat);
     this.#write({ type: 'hello', stream: this.#options.stream });
     this.#emit('connected');
@@ -591,11 +597,8 @@ export class ClaudeSocket {
     this.#socket = null;
     this.#open = false;
     this.#welcomed = false;
-    if (this.#held) {
-      // The gap is still there, and what came after it will come again.
-      this.#held = null;
-      this.#ownSeq = 0;
-    }
+    // If there is a gap it is still there, and what came after it will come again.
+    this.#held = null;
     if (!socket) return;
     socket.onopen = socket.onmessage = socket.onclose = null;
     socket.onerror = () => {};
@@ -663,7 +666,7 @@ export class ClaudeSocket {
       case 'reply':
       case 'user_message':
         if (message.session_id !== this.session) return this.#tell(message);
-        return void (this.#held ? this.#held.push(message) : this.#said(message));
+        return void (this.#held ? this.#held.messages.push(message) : this.#said(message));
       case 'history': {
         const ask = this.#asks.shift();
         if (ask?.fill) return ask.fill(message);
@@ -690,7 +693,7 @@ export class ClaudeSocket {
 
     this.#seq = Math.max(this.#seq, this.#ownSeq);
     if (seq > this.#seq) this.#fill();
-    else this.#settleAnswered();
+    else this.#release();
     for (const message of [...this.#unacknowledged.values()]) this.#transmit(message);
     for (const ask of asks) this.#ask(ask);
     for (const [id, allowed] of this.#verdicts) this.respondToPermission(id, allowed);
@@ -699,17 +702,22 @@ export class ClaudeSocket {
 
   /** Asks for what was missed. What comes meanwhile is held back, so that all is told in order. */
   #fill() {
-    this.#held ??= [];
     this.#ask({ limit: PAGE, since: this.#seq, fill: (history) => this.#filled(history) });
   }
 
   /** @param {HistoryMessage} history */
   #filled({ messages }) {
     for (const item of messages) this.#missedItem(item);
-    if (messages.length === PAGE) return this.#fill();
-    const held = this.#held ?? [];
+    if (messages.length === PAGE) this.#fill();
+    else this.#release();
+  }
+
+  /** Nothing is missing any more. */
+  #release() {
+    const { messages, ownSeq } = this.#held ?? { messages: [], ownSeq: 0 };
     this.#held = null;
-    for (const message of held) this.#said(message);
+    for (const message of messages) this.#said(message);
+    this.#ownSeq = Math.max(this.#ownSeq, ownSeq);
     this.#settleAnswered();
   }
 
@@ -742,8 +750,11 @@ export class ClaudeSocket {
   #said(message) {
     if (message.seq <= this.#seq) return;
     this.#seq = message.seq;
-    if (message.type === 'reply') this.#replied = message.seq;
     this.#tell(message);
+    if (message.type !== 'reply') return;
+    this.#replied = message.seq;
+    // The server doesn't know of what another one has taken before.
+    this.#settleAnswered(({ created }) => created !== this.#created);
   }
 
   /** @param {DeliveryMessage} delivery */
@@ -752,7 +763,8 @@ export class ClaudeSocket {
     const message = this.#unacknowledged.get(id) ?? this.#accepted.get(id)?.message;
     this.#unacknowledged.delete(id);
     this.#accepted.delete(id);
-    this.#ownSeq = Math.max(this.#ownSeq, seq);
+    if (this.#held) this.#held.ownSeq = Math.max(this.#held.ownSeq, seq);
+    else this.#ownSeq = Math.max(this.#ownSeq, seq);
     if (message && state !== 'answered' && state !== 'rejected') {
       this.#accepted.set(id, { message, receipt: delivery, created: this.#created });
       this.#forgetOldest();
@@ -768,9 +780,13 @@ export class ClaudeSocket {
     oldest.message.reject(`${MAX_UNANSWERED} later messages wait for an answer, too; this one is not waited for any more`, 'queue_full');
   }
 
-  /** Claude may have replied while nobody could tell this client what became of its messages. */
-  #settleAnswered() {
-    for (const { receipt, created } of [...this.#accepted.values()]) {
+  /**
+   * Claude may have replied when nobody could tell this client what became of its messages.
+   * @param {(accepted: Accepted) => boolean} [concerned]
+   */
+  #settleAnswered(concerned = () => true) {
+    for (const accepted of [...this.#accepted.values()].filter(concerned)) {
+      const { receipt, created } = accepted;
       // In a session that began anew it has no number, and any reply came later.
       const seq = created === this.#created ? (receipt.seq ?? 0) : 0;
       if (seq < this.#replied) this.#receipt({ ...receipt, state: 'answered' });
@@ -781,7 +797,7 @@ export class ClaudeSocket {
 
   /** @param {ServerMessage} message */
   #tell(message) {
-    this.#emit(message.type, message);
+    if (!OWN_EVENTS.includes(message.type)) this.#emit(message.type, message);
     this.#emit('message', message);
   }
 

@@ -21,3 +21,18 @@ fn node(file: &str, needs: &[&str]) {
 fn client() {
     node("client.test.js", &["npm"]);
 }
+
+#[test]
+fn client_frames() {
+    node("client-frames.test.js", &["npm"]);
+}
+
+#[test]
+fn runtimes() {
+    node("runtimes.test.js", &["npm"]);
+}
+
+#[test]
+fn types() {
+    node("types.test.js", &["npm"]);
+}

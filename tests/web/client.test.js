@@ -1,15 +1,393 @@
+// The client library against the real server.
+
 import { test } from 'node:test';
 import assert from 'node:assert/strict';
+import { createServer } from 'node:net';
+import { once } from 'node:events';
 
 import { WebSocket } from 'ws';
 
-import { Bridge } from './bridge.js';
+import DefaultExport, { ClaudeSocket, DeliveryError } from '../../client/claude-socket.js';
+import { Bridge, Inbox, soon } from './bridge.js';
+import { Wire } from './wire.js';
 
-test('a message reaches Claude Code', async () => {
-  const bridge = await Bridge.start();
-  const socket = new WebSocket(`${bridge.url}/`);
-  socket.on('open', () => socket.send(JSON.stringify({ type: 'message', content: 'hello' })));
-  assert.equal((await bridge.heard()).content, 'hello');
-  socket.close();
-  await bridge.stop();
+const EVENTS = [
+  'connected', 'disconnected', 'reply', 'status', 'history', 'user_message', 'permission_request',
+  'permission_resolved', 'delivery', 'stream', 'welcome', 'pong', 'error',
+];
+
+/** A server that ends with the test. */
+async function bridge(t, options) {
+  const bridge = await Bridge.start(options);
+  t.after(() => bridge.kill());
+  return bridge;
+}
+
+/** A wire to it. */
+async function wire(t, { port }) {
+  const wire = await Wire.to(port);
+  t.after(() => wire.close());
+  return wire;
+}
+
+/** A client that ends with the test, and an inbox of its events as `{event, message}`. */
+function client(t, url, options) {
+  const socket = new ClaudeSocket(url, { WebSocket, reconnectDelay: 10, ...options });
+  const inbox = new Inbox();
+  for (const event of EVENTS) socket.on(event, (message) => inbox.push({ event, message }));
+  t.after(() => socket.disconnect());
+  const next = async (event, wanted = () => true) =>
+    (await inbox.next((item) => item.event === event && wanted(item.message), event)).message;
+  return { socket, next, inbox };
+}
+
+/** One that is connected and welcome. */
+async function connected(t, url, options) {
+  const one = client(t, url, options);
+  one.socket.connect();
+  await one.next('welcome');
+  return one;
+}
+
+/** What was said, of a list of messages. */
+const contents = (messages) => messages.map(({ content }) => content);
+
+/** The next `count` replies and words of others. */
+async function said({ inbox }, count) {
+  const wanted = ({ event }) => event === 'reply' || event === 'user_message';
+  const messages = [];
+  while (messages.length < count) messages.push((await inbox.next(wanted, 'words')).message);
+  return messages;
+}
+
+test('connect and send in one breath', async (t) => {
+  const server = await bridge(t);
+  const { socket, next } = client(t, server.url, { session: 's1', user: 'ann' });
+  socket.connect();
+  assert.deepEqual([socket.connecting, socket.connected], [true, false]);
+  const message = socket.send('Hello');
+  const { content, meta } = await server.heard();
+  assert.deepEqual(
+    { content, chat_id: meta.chat_id, user: meta.user, ts: meta.ts },
+    { content: 'Hello', chat_id: 's1', user: 'ann', ts: message.ts },
+  );
+  const accepted = await soon(message.accepted, 'accepted');
+  assert.deepEqual([accepted.id, accepted.state, accepted.message_id], [message.id, 'accepted', meta.message_id]);
+  assert.deepEqual([socket.connecting, socket.connected], [false, true]);
+  await server.reply('Hi Ann', 's1');
+  assert.equal((await next('reply')).content, 'Hi Ann');
+  assert.equal((await soon(message.answered, 'answered')).state, 'answered');
+  assert.ok(await soon(message.seen, 'seen'));
+});
+
+test('what users of the first version rely on', async (t) => {
+  assert.equal(DefaultExport, ClaudeSocket);
+  const server = await bridge(t);
+  const socket = new DefaultExport(`${server.url}/`, { WebSocket });
+  t.after(() => socket.disconnect());
+  const inbox = new Inbox();
+  const end = socket.on('message', (message) => inbox.push(message));
+  const came = (type) => inbox.next((message) => message.type === type, type);
+  const isConnected = new Promise((resolve) => socket.on('connected', resolve));
+  socket.connect();
+  socket.connect();
+  await soon(isConnected, 'connected');
+  socket.send('one');
+  assert.deepEqual((await server.heard()).meta.user, 'user');
+  await server.status('tool_use', 'Bash: ls');
+  assert.equal((await came('status')).detail, 'Bash: ls');
+  await server.reply('two');
+  assert.equal((await came('reply')).session_id, 'default');
+  socket.fetchHistory();
+  assert.deepEqual(contents((await came('history')).messages), ['one', 'two']);
+  socket.fetchHistory(1);
+  assert.deepEqual(contents((await came('history')).messages), ['two']);
+  server.ask('abcde', 'Bash', 'list files', { command: 'ls' });
+  const request = await came('permission_request');
+  assert.deepEqual([request.request_id, request.tool_name], ['abcde', 'Bash']);
+  socket.respondToPermission('abcde', true);
+  assert.equal(await server.verdict('abcde'), 'allow');
+  socket.respondToPermission('abcde', true);
+  assert.equal((await came('error')).code, 'unknown_request');
+  end();
+  const isDisconnected = new Promise((resolve) => socket.on('disconnected', resolve));
+  socket.disconnect();
+  await soon(isDisconnected, 'disconnected');
+  assert.deepEqual([socket.connected, socket.connecting], [false, false]);
+});
+
+test('every event has its listeners, and message has all of them', async (t) => {
+  const server = await bridge(t);
+  const ann = await connected(t, server.url, { user: 'ann' });
+  const all = [];
+  ann.socket.on('message', ({ type }) => all.push(type));
+  const bob = await connected(t, server.url, { user: 'bob' });
+  bob.socket.send('hello, Ann');
+  assert.equal((await ann.next('user_message')).user, 'bob');
+  assert.equal((await bob.next('delivery')).state, 'accepted');
+  server.ask('abcde');
+  await ann.next('permission_request');
+  bob.socket.respondToPermission('abcde', false);
+  const resolved = await ann.next('permission_resolved');
+  assert.deepEqual([resolved.request_id, resolved.allowed, resolved.by], ['abcde', false, 'bob']);
+  assert.equal(await server.verdict('abcde'), 'deny');
+  await server.status('thinking');
+  await ann.next('status');
+  await server.reply('hello');
+  await ann.next('reply');
+  ann.socket.send('');
+  assert.equal((await ann.next('error')).code, 'invalid_message');
+  await ann.next('delivery', ({ state }) => state === 'rejected');
+  assert.deepEqual(all, [
+    'user_message', 'permission_request', 'permission_resolved', 'status', 'reply', 'error', 'delivery',
+  ]);
+});
+
+test('listeners: once, off, and one that throws', async (t) => {
+  const server = await bridge(t);
+  const { socket, next } = await connected(t, server.url);
+  const calls = [];
+  t.mock.method(console, 'error', () => calls.push('error'));
+  socket.on('reply', () => {
+    throw new Error('on purpose');
+  });
+  socket.once('reply', ({ content }) => calls.push(`once ${content}`));
+  socket.once('reply', () => calls.push('never'))();
+  const listener = ({ content }) => calls.push(`on ${content}`);
+  socket.on('reply', listener);
+  await server.reply('1');
+  await next('reply');
+  await server.reply('2');
+  await next('reply');
+  socket.off('reply', listener);
+  await server.reply('3');
+  await next('reply');
+  assert.deepEqual(calls, ['error', 'once 1', 'on 1', 'error', 'on 2', 'error']);
+});
+
+test('a message whose receipt was lost is resent, and reaches Claude once', async (t) => {
+  const server = await bridge(t);
+  const line = await wire(t, server);
+  const { socket, inbox, next } = await connected(t, line.url);
+  line.deaf = true;
+  const first = socket.send('first');
+  assert.equal((await server.heard()).content, 'first');
+  line.cut();
+  await next('disconnected');
+  const second = socket.send('second');
+  line.deaf = false;
+  await soon(first.accepted, 'accepted');
+  await soon(second.accepted, 'accepted');
+  assert.equal((await server.heard()).content, 'second');
+  // It was in the gap, but it is this client's own.
+  assert.deepEqual(inbox.rest.filter(({ event }) => event === 'user_message'), []);
+});
+
+test('a killed server is found again when it has been restarted', async (t) => {
+  const first = await bridge(t);
+  const { socket, next } = await connected(t, first.url);
+  await first.reply('before');
+  await next('reply');
+  await first.kill();
+  assert.ok((await next('disconnected')).retryIn <= 10);
+  const messages = ['one', 'two', 'three'].map((content) => socket.send(content));
+  const second = await bridge(t, { port: first.port });
+  for (const content of ['one', 'two', 'three']) assert.equal((await second.heard()).content, content);
+  await soon(Promise.all(messages.map((message) => message.accepted)), 'accepted');
+  await second.reply('after');
+  assert.equal((await next('reply')).content, 'after');
+  await soon(Promise.all(messages.map((message) => message.answered)), 'answered');
+});
+
+test('an answer may come from the server that was started after the one that took the message', async (t) => {
+  const first = await bridge(t);
+  const { socket, next } = await connected(t, first.url);
+  const message = socket.send('hello');
+  await soon(message.accepted, 'accepted');
+  await first.kill();
+  const second = await bridge(t, { port: first.port });
+  await next('welcome');
+  await second.reply('hi');
+  await soon(message.answered, 'answered');
+});
+
+test('a gap is filled, once and in order', async (t) => {
+  const server = await bridge(t);
+  const line = await wire(t, server);
+  const ann = await connected(t, line.url, { user: 'ann' });
+  const bob = await connected(t, server.url, { user: 'bob' });
+  const message = ann.socket.send('0');
+  await soon(message.accepted, 'accepted');
+  await server.reply('1');
+  await ann.next('reply');
+  line.down = true;
+  line.cut();
+  await ann.next('disconnected');
+  await server.reply('2');
+  await soon(bob.socket.send('3').accepted, 'accepted');
+  await server.reply('4');
+  line.down = false;
+  const missed = await said(ann, 3);
+  assert.deepEqual(contents(missed), ['2', '3', '4']);
+  assert.deepEqual(missed.map(({ type, user }) => [type, user]), [
+    ['reply', undefined], ['user_message', 'bob'], ['reply', undefined],
+  ]);
+  await server.reply('5');
+  assert.deepEqual(contents(await said(ann, 1)), ['5']);
+  assert.deepEqual(ann.inbox.rest.filter(({ event }) => event === 'history'), []);
+});
+
+test('a gap longer than one page of history', async (t) => {
+  const server = await bridge(t, { flags: ['--history-messages', '1000'] });
+  const line = await wire(t, server);
+  const ann = await connected(t, line.url);
+  line.down = true;
+  line.cut();
+  await ann.next('disconnected');
+  const expected = Array.from({ length: 250 }, (_, number) => String(number));
+  for (const content of expected) await server.reply(content);
+  line.down = false;
+  assert.deepEqual(contents(await said(ann, 250)), expected);
+});
+
+test('an answer that came while nobody listened counts as one', async (t) => {
+  const server = await bridge(t);
+  const line = await wire(t, server);
+  const { socket, next } = await connected(t, line.url);
+  const message = socket.send('hello');
+  await soon(message.accepted, 'accepted');
+  line.down = true;
+  line.cut();
+  await next('disconnected');
+  await server.reply('hi');
+  line.down = false;
+  assert.equal((await next('reply')).content, 'hi');
+  assert.equal((await soon(message.answered, 'answered')).id, message.id);
+});
+
+test('a session that began anew is noticed', async (t) => {
+  const server = await bridge(t, { flags: ['--session-ttl', '1ms'] });
+  const line = await wire(t, server);
+  const ann = await connected(t, line.url);
+  await server.reply('old');
+  await ann.next('reply');
+  line.down = true;
+  line.cut();
+  await ann.next('disconnected');
+  const sessions = async () => (await (await fetch(`http://${server.host}/healthz`)).json()).sessions;
+  while (await sessions()) await new Promise(setImmediate);
+  await connected(t, server.url);
+  await server.reply('new');
+  line.down = false;
+  assert.deepEqual(contents(await said(ann, 1)), ['new']);
+});
+
+test('what waits for a connection is bounded', async (t) => {
+  const { socket, next } = client(t, 'ws://127.0.0.1:9', { queueLimit: 2 });
+  const messages = ['1', '2', '3'].map((content) => socket.send(content));
+  const error = await next('error');
+  assert.equal(error.code, 'queue_full');
+  await assert.rejects(soon(messages[2].accepted, 'rejected'), (error) => {
+    assert.ok(error instanceof DeliveryError);
+    assert.equal(error.code, 'queue_full');
+    return true;
+  });
+});
+
+test('what the server would close the connection for is not sent', async (t) => {
+  const server = await bridge(t, { flags: ['--max-message', '1KB'] });
+  const { socket, next } = client(t, server.url);
+  socket.connect();
+  const large = socket.send('ü'.repeat(500));
+  await assert.rejects(soon(large.answered, 'rejected'), { code: 'too_large' });
+  assert.equal((await next('error')).code, 'too_large');
+  socket.send('small');
+  assert.equal((await server.heard()).content, 'small');
+});
+
+test('what the server refuses is rejected with its code', async (t) => {
+  const server = await bridge(t);
+  const { socket } = await connected(t, server.url);
+  await assert.rejects(soon(socket.send('').accepted, 'rejected'), { code: 'invalid_message' });
+});
+
+test('a verdict and a question wait for the connection too', async (t) => {
+  const server = await bridge(t);
+  const line = await wire(t, server);
+  const { socket, next } = await connected(t, line.url);
+  server.ask('abcde');
+  await next('permission_request');
+  await server.reply('hello');
+  await next('reply');
+  line.cut();
+  await next('disconnected');
+  socket.respondToPermission('abcde', true);
+  const history = socket.fetchHistory();
+  assert.equal(await server.verdict('abcde'), 'allow');
+  assert.deepEqual(contents((await soon(history, 'history')).messages), ['hello']);
+  assert.deepEqual(contents((await soon(socket.fetchHistory(5, { since: 1 }), 'history')).messages), []);
+});
+
+test('a dead connection is noticed', async (t) => {
+  const server = await bridge(t);
+  const line = await wire(t, server);
+  const { socket, next } = await connected(t, line.url, { heartbeat: 20 });
+  await next('pong');
+  line.deaf = true;
+  const { code, reason } = await next('disconnected');
+  assert.deepEqual([code, reason], [1006, 'the server gives no sign of life']);
+  line.deaf = false;
+  await next('welcome');
+  assert.equal(socket.connected, true);
+});
+
+test('disconnect and connect, and no reconnect', async (t) => {
+  const server = await bridge(t);
+  const line = await wire(t, server);
+  const { socket, next } = await connected(t, line.url, { reconnect: false });
+  socket.disconnect();
+  assert.deepEqual(await next('disconnected'), { code: 1000, reason: '', retryIn: null });
+  socket.send('meanwhile');
+  socket.disconnect();
+  socket.connect();
+  await next('welcome');
+  assert.equal((await server.heard()).content, 'meanwhile');
+  line.cut();
+  assert.equal((await next('disconnected')).retryIn, null);
+});
+
+test('attempts are spread: full jitter, doubling up to the longest wait', async (t) => {
+  // A port that was free a moment ago.
+  const closed = createServer().listen(0, '127.0.0.1');
+  await once(closed, 'listening');
+  const { port } = closed.address();
+  closed.close();
+  const random = t.mock.method(Math, 'random', () => 0.5);
+  const { socket, next } = client(t, `ws://127.0.0.1:${port}`, { reconnectDelay: 2, maxReconnectDelay: 12 });
+  socket.connect();
+  const waits = [];
+  while (waits.length < 5) waits.push((await next('disconnected')).retryIn);
+  assert.deepEqual(waits, [1, 2, 4, 6, 6]);
+  random.mock.restore();
+});
+
+test('connect while waiting doesn’t wait any longer', async (t) => {
+  const server = await bridge(t);
+  const line = await wire(t, server);
+  const { socket, next } = await connected(t, line.url, { reconnectDelay: 3_600_000, maxReconnectDelay: 3_600_000 });
+  line.cut();
+  await next('disconnected');
+  socket.connect();
+  await next('welcome');
+});
+
+test('mistakes are told at once', async (t) => {
+  assert.throws(() => new ClaudeSocket('not a url', { WebSocket }), /Invalid URL/);
+  if (!globalThis.WebSocket) {
+    assert.throws(() => new ClaudeSocket('ws://127.0.0.1:9'), /no WebSocket; give one as an option/);
+  }
+  const { socket } = client(t, 'ws://127.0.0.1:9');
+  assert.throws(() => socket.send(5), /the content is a number; give a string/);
+  assert.throws(() => socket.fetchHistory('many'), /limit is many; give a whole number/);
+  assert.throws(() => socket.fetchHistory(5, { since: NaN }), /since is NaN; give a whole number/);
 });

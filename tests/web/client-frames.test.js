@@ -1,0 +1,228 @@
+// The client library against a server that says, frame by frame, what the test wants:
+// for what the real server does only at the right moment.
+
+import { test } from 'node:test';
+import assert from 'node:assert/strict';
+import { once } from 'node:events';
+
+import { WebSocket, WebSocketServer } from 'ws';
+
+import { ClaudeSocket } from '../../client/claude-socket.js';
+import { Inbox, soon } from './bridge.js';
+
+const WELCOME = { type: 'welcome', session_id: 'default', role: 'operator', seq: 0, created: 'then', max_message: 1e6 };
+
+/** A server of which each connection is an inbox of frames that can `say` and `close`. */
+async function listen(t) {
+  const server = new WebSocketServer({ port: 0, host: '127.0.0.1', handleProtocols: () => 'claude-socket' });
+  await once(server, 'listening');
+  t.after(() => server.close());
+  const connections = new Inbox();
+  server.on('connection', (socket, request) => {
+    const frames = new Inbox();
+    socket.on('message', (data) => frames.push(JSON.parse(data)));
+    connections.push({
+      request,
+      next: (type) => frames.next((frame) => frame.type === type, type),
+      say: (...messages) => messages.forEach((message) => socket.send(JSON.stringify(message))),
+      close: (code) => socket.close(code),
+      cut: () => socket.terminate(),
+    });
+  });
+  return { url: `ws://127.0.0.1:${server.address().port}`, accepted: () => connections.next() };
+}
+
+function client(t, url, options) {
+  const socket = new ClaudeSocket(url, { WebSocket, reconnectDelay: 1, ...options });
+  t.after(() => socket.disconnect());
+  socket.connect();
+  return socket;
+}
+
+/** The contents of replies and of words of others, as they are emitted. */
+function words(socket) {
+  const inbox = new Inbox();
+  for (const event of ['reply', 'user_message']) socket.on(event, ({ content }) => inbox.push(content));
+  return inbox;
+}
+
+const reply = (seq) => ({ type: 'reply', session_id: 'default', seq, content: String(seq) });
+const item = (seq, role = 'assistant') => ({ role, seq, content: String(seq), message_id: `m${seq}` });
+const history = (...messages) => ({ type: 'history', session_id: 'default', messages });
+
+test('nothing is sent before the server has said who it is', async (t) => {
+  const { url, accepted } = await listen(t);
+  const socket = client(t, url, { stream: true });
+  socket.send('hello');
+  const server = await accepted();
+  assert.deepEqual(await server.next('hello'), { type: 'hello', stream: true });
+  assert.equal(socket.connected, true);
+  server.say(WELCOME);
+  const { content, session_id, user } = await server.next('message');
+  assert.deepEqual([content, session_id, user], ['hello', 'default', 'user']);
+});
+
+test('what comes while a gap is filled is told after it, and once', async (t) => {
+  const { url, accepted } = await listen(t);
+  const socket = client(t, url);
+  const inbox = words(socket);
+  const first = await accepted();
+  first.say({ ...WELCOME, seq: 4 }, reply(5));
+  assert.equal(await inbox.next(), '5');
+  first.cut();
+  const second = await accepted();
+  second.say(reply(7), { ...WELCOME, seq: 7 }, reply(8));
+  assert.equal((await second.next('fetch_history')).since, 5);
+  second.say(history(item(6), item(7), item(8)), reply(9));
+  assert.deepEqual([await inbox.next(), await inbox.next(), await inbox.next(), await inbox.next()], ['6', '7', '8', '9']);
+});
+
+test('a gap whose filling was interrupted is filled after the next connection', async (t) => {
+  const { url, accepted } = await listen(t);
+  const socket = client(t, url);
+  const inbox = words(socket);
+  const first = await accepted();
+  first.say(WELCOME, reply(1));
+  assert.equal(await inbox.next(), '1');
+  first.cut();
+  const second = await accepted();
+  second.say({ ...WELCOME, seq: 3 });
+  assert.equal((await second.next('fetch_history')).since, 1);
+  const message = socket.send('4');
+  const { id } = await second.next('message');
+  second.say({ type: 'delivery', session_id: 'default', id, message_id: 'm4', seq: 4, state: 'accepted' }, reply(5));
+  await soon(message.accepted, 'accepted');
+  second.cut();
+  const third = await accepted();
+  third.say({ ...WELCOME, seq: 5 });
+  assert.equal((await third.next('fetch_history')).since, 1);
+  third.say(history(item(2), item(3), item(4, 'user'), item(5)));
+  assert.deepEqual([await inbox.next(), await inbox.next(), await inbox.next()], ['2', '3', '5']);
+  await soon(message.answered, 'answered');
+  assert.deepEqual(inbox.rest, []);
+});
+
+test('a question that the app has asked is not mixed up with one about a gap', async (t) => {
+  const { url, accepted } = await listen(t);
+  const socket = client(t, url);
+  const first = await accepted();
+  first.say(WELCOME);
+  await once(await firstEvent(socket, 'welcome'), 'done');
+  first.cut();
+  const asked = socket.fetchHistory(7);
+  const second = await accepted();
+  second.say({ ...WELCOME, seq: 2 });
+  assert.equal((await second.next('fetch_history')).limit, 100);
+  assert.equal((await second.next('fetch_history')).limit, 7);
+  second.say(history(item(1), item(2)), history(item(2)));
+  assert.deepEqual((await soon(asked, 'history')).messages.map(({ seq }) => seq), [2]);
+});
+
+test('the states of a delivery, as they come', async (t) => {
+  const { url, accepted } = await listen(t);
+  const socket = client(t, url);
+  const states = new Inbox();
+  socket.on('delivery', ({ state, hint }) => states.push([state, hint]));
+  const message = socket.send('hello');
+  const server = await accepted();
+  server.say(WELCOME);
+  const { id } = await server.next('message');
+  const delivery = (state, hint) => ({ type: 'delivery', session_id: 'default', id, message_id: 'm', seq: 1, state, hint });
+  let seen = false;
+  void message.seen.then(() => (seen = true));
+  server.say(delivery('accepted'), delivery('unseen', 'look at the flag'));
+  await soon(message.accepted, 'accepted');
+  assert.deepEqual([await states.next(), await states.next()], [['accepted', undefined], ['unseen', 'look at the flag']]);
+  assert.equal(seen, false);
+  server.say(delivery('seen'));
+  assert.equal((await soon(message.seen, 'seen')).state, 'seen');
+  server.say(delivery('answered'));
+  assert.equal((await soon(message.answered, 'answered')).state, 'answered');
+});
+
+test('Claude’s text as it appears', async (t) => {
+  const { url, accepted } = await listen(t);
+  const socket = client(t, url, { stream: true });
+  const deltas = new Inbox();
+  socket.on('stream', ({ delta }) => deltas.push(delta));
+  const server = await accepted();
+  server.say(WELCOME, { type: 'stream', session_id: 'default', delta: 'Hel' }, { type: 'stream', session_id: 'default', delta: 'lo' });
+  assert.deepEqual([await deltas.next(), await deltas.next()], ['Hel', 'lo']);
+});
+
+test('a token goes into a subprotocol, or into the URL if it doesn’t fit there', async (t) => {
+  const { url, accepted } = await listen(t);
+  const cases = [
+    [{}, undefined, null],
+    [{ token: 'abc-123_~' }, 'claude-socket,bearer.abc-123_~', null],
+    [{ token: 'with a / space' }, undefined, 'with a / space'],
+  ];
+  for (const [options, protocols, query] of cases) {
+    client(t, url, options);
+    const { request } = await accepted();
+    assert.equal(request.headers['sec-websocket-protocol'], protocols);
+    assert.equal(new URL(request.url, url).searchParams.get('token'), query);
+  }
+});
+
+test('the address may be any that leads there', async (t) => {
+  const { url, accepted } = await listen(t);
+  for (const [address, expected] of [
+    [url, '/?session=a+b'],
+    [`${url}/chat?x=1`, '/chat?x=1&session=a+b'],
+    [url.replace('ws', 'http'), '/?session=a+b'],
+    [new URL(url), '/?session=a+b'],
+    [`${url}/#top`, '/?session=a+b'],
+  ]) {
+    client(t, address, { session: 'a b' });
+    assert.equal((await accepted()).request.url, expected);
+  }
+});
+
+test('a token that isn’t valid any more is not tried again', async (t) => {
+  const { url, accepted } = await listen(t);
+  const socket = client(t, url, { token: 'old' });
+  const gone = new Promise((resolve) => socket.on('disconnected', resolve));
+  (await accepted()).close(4401);
+  const { code, retryIn } = await soon(gone, 'disconnected');
+  assert.deepEqual([code, retryIn], [4401, null]);
+});
+
+test('when the network is back, nobody waits', async (t) => {
+  const { url, accepted } = await listen(t);
+  const network = new EventTarget();
+  for (const name of ['addEventListener', 'removeEventListener']) {
+    globalThis[name] = network[name].bind(network);
+    t.after(() => delete globalThis[name]);
+  }
+  client(t, url, { reconnectDelay: 3_600_000, maxReconnectDelay: 3_600_000 });
+  (await accepted()).cut();
+  const again = accepted();
+  const ask = setInterval(() => network.dispatchEvent(new Event('online')), 1);
+  t.after(() => clearInterval(ask));
+  await again;
+});
+
+test('what is not JSON, and what isn’t known yet, disturbs nobody', async (t) => {
+  const { url, accepted } = await listen(t);
+  const errors = t.mock.method(console, 'error', () => {});
+  const socket = client(t, url);
+  const all = new Inbox();
+  socket.on('message', (message) => all.push(message));
+  socket.on('connected', (message) => all.push(message ?? 'connected'));
+  const server = await accepted();
+  assert.equal(await all.next(), 'connected');
+  server.say({ type: 'tomorrow', x: 1 }, { type: 'connected' }, { ...reply(3), session_id: 'other' }, WELCOME);
+  const types = [];
+  while (types.at(-1) !== 'welcome') types.push((await all.next()).type);
+  assert.deepEqual(types, ['tomorrow', 'connected', 'reply', 'welcome']);
+  assert.equal(errors.mock.callCount(), 0);
+});
+
+/** An emitter that says `done` when the client has had this event. */
+async function firstEvent(socket, event) {
+  const { EventEmitter } = await import('node:events');
+  const emitter = new EventEmitter();
+  socket.once(event, () => emitter.emit('done'));
+  return emitter;
+}

@@ -1,0 +1,113 @@
+// Uses everything that the client library exports. It is compiled, not run.
+
+import DefaultExport, {
+  ClaudeSocket,
+  DeliveryError,
+  SentMessage,
+  type ClaudeSocketEvents,
+  type ClaudeSocketOptions,
+  type DeliveryMessage,
+  type Disconnection,
+  type ErrorCode,
+  type HistoryItem,
+  type HistoryMessage,
+  type ServerMessage,
+} from 'claude-socket';
+import { WebSocket } from 'ws';
+
+const options: ClaudeSocketOptions = {
+  session: 's1',
+  user: 'ann',
+  reconnect: true,
+  reconnectDelay: 1000,
+  maxReconnectDelay: 30_000,
+  token: 'secret',
+  stream: true,
+  heartbeat: 20_000,
+  queueLimit: 1000,
+  WebSocket,
+};
+const socket: ClaudeSocket = new DefaultExport(new URL('ws://127.0.0.1:3100'), options);
+new ClaudeSocket('ws://127.0.0.1:3100');
+new ClaudeSocket('ws://127.0.0.1:3100', { WebSocket: globalThis.WebSocket });
+
+const states: [boolean, boolean] = [socket.connected, socket.connecting];
+socket.user = 'bob';
+const session: string = socket.session;
+
+/** Every message is told apart by its type, and none is forgotten. */
+function describe(message: ServerMessage): string {
+  switch (message.type) {
+    case 'reply':
+      return message.content + message.message_id + message.seq.toFixed() + (message.via ?? '');
+    case 'status':
+      return message.status === 'tool_use' ? (message.detail ?? '') : message.status;
+    case 'history':
+      return message.messages.map(({ role, user, content, seq }: HistoryItem) => `${seq} ${user ?? role}: ${content}`).join('\n');
+    case 'user_message':
+      return message.user + message.content;
+    case 'permission_request':
+      return message.request_id + message.tool_name + message.description + message.input_preview;
+    case 'permission_resolved':
+      return message.request_id + String(message.allowed) + message.by;
+    case 'delivery':
+      return message.state === 'rejected' ? (message.code ?? '') : (message.message_id ?? '') + (message.hint ?? '');
+    case 'stream':
+      return message.delta;
+    case 'welcome':
+      return message.role + message.host.version + message.created + message.max_message.toFixed();
+    case 'pong':
+      return '';
+    case 'error':
+      return message.message + (message.code ?? '');
+    default: {
+      const nothing: never = message;
+      return nothing;
+    }
+  }
+}
+
+const end: () => void = socket.on('message', (message) => describe(message));
+socket.on('connected', () => undefined);
+socket.on('disconnected', ({ code, reason, retryIn }: Disconnection) => [code.toFixed(), reason, retryIn?.toFixed()]);
+socket.once('reply', ({ content }) => content.length);
+const listener: ClaudeSocketEvents['delivery'] = ({ state }: DeliveryMessage) => state satisfies string;
+socket.on('delivery', listener);
+socket.off('delivery', listener);
+for (const event of ['status', 'history', 'user_message', 'permission_request', 'permission_resolved', 'stream', 'welcome', 'pong', 'error'] as const) {
+  socket.once(event, (message: ServerMessage) => describe(message));
+}
+end();
+
+socket.connect();
+const sent: SentMessage = socket.send('hello');
+const told: string[] = [sent.id, sent.ts, sent.content, sent.user];
+try {
+  const delivery: DeliveryMessage = await sent.accepted;
+  const [seen, answered] = await Promise.all([sent.seen, sent.answered]);
+  told.push(delivery.id, seen.state, answered.state);
+} catch (error) {
+  if (error instanceof DeliveryError) {
+    const code: ErrorCode | 'queue_full' = error.code;
+    told.push(code, error.message);
+  }
+}
+const history: HistoryMessage = await socket.fetchHistory();
+await socket.fetchHistory(10, { since: history.messages[0]?.seq ?? 0 });
+socket.respondToPermission('abcde', true);
+socket.disconnect();
+
+// What is wrong is found by the compiler.
+
+// @ts-expect-error there is no such event
+socket.on('answer', () => undefined);
+// @ts-expect-error a verdict is true or false
+socket.respondToPermission('abcde', 'yes');
+// @ts-expect-error only words can be sent
+socket.send({ content: 'hello' });
+// @ts-expect-error a reply has no status
+socket.on('reply', ({ status }) => status);
+// @ts-expect-error the id is the library's own
+sent.id = 'mine';
+
+export { states, session, told };
