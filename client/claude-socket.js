@@ -682,8 +682,12 @@ export class ClaudeSocket {
 
   /** @param {WelcomeMessage} welcome */
   #welcome({ seq, created, max_message }) {
+    // What a listener sends or asks from here on goes by itself.
+    const messages = [...this.#unacknowledged.values()];
     const asks = this.#asks.filter((ask) => !ask.fill);
+    const verdicts = [...this.#verdicts];
     this.#asks = [];
+    this.#verdicts.clear();
     this.#attempts = 0;
     this.#maxMessage = max_message;
     this.#welcomed = true;
@@ -694,10 +698,9 @@ export class ClaudeSocket {
     this.#seq = Math.max(this.#seq, this.#ownSeq);
     if (seq > this.#seq) this.#fill();
     else this.#release();
-    for (const message of [...this.#unacknowledged.values()]) this.#transmit(message);
+    for (const message of messages) this.#transmit(message);
     for (const ask of asks) this.#ask(ask);
-    for (const [id, allowed] of this.#verdicts) this.respondToPermission(id, allowed);
-    this.#verdicts.clear();
+    for (const [id, allowed] of verdicts) this.respondToPermission(id, allowed);
   }
 
   /** Asks for what was missed. What comes meanwhile is held back, so that all is told in order. */
