@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
-use claude_socket::commands::{demo, serve};
+use claude_socket::commands::{demo, doctor, serve};
 use claude_socket::config::{self, Settings};
 use claude_socket::logging;
 
@@ -24,6 +24,8 @@ struct Arguments {
 enum Command {
     /// Try it without a Claude account: a stand-in for Claude Code answers the apps
     Demo(demo::Options),
+    /// Find out why nothing arrives, and what to do about it
+    Doctor(doctor::Options),
 }
 
 fn main() -> ExitCode {
@@ -45,7 +47,10 @@ fn main() -> ExitCode {
         return wrong(&line);
     }
     let ended = match &arguments.command {
-        Some(Command::Demo(options)) => demo::run(options, &arguments.settings, &flags),
+        Some(Command::Demo(options)) => {
+            demo::run(options, &arguments.settings, &flags).map(|()| ExitCode::SUCCESS)
+        }
+        Some(Command::Doctor(options)) => doctor::run(options, &arguments.settings, None),
         None => {
             let settings = &arguments.settings;
             let log = match logging::start(settings.log_level, settings.log_file.as_ref()) {
@@ -54,11 +59,11 @@ fn main() -> ExitCode {
             };
             let ended = serve::run(settings);
             log.finish();
-            ended
+            ended.map(|()| ExitCode::SUCCESS)
         }
     };
     match ended {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => {
             eprintln!("claude-socket: {error}");
             ExitCode::FAILURE

@@ -1,4 +1,5 @@
 //! What the binary can be asked to do.
 
 pub mod demo;
+pub mod doctor;
 pub mod serve;

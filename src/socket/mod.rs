@@ -15,6 +15,7 @@ pub mod listener;
 pub mod outbox;
 pub mod pages;
 pub mod port;
+pub mod probe;
 
 use std::io::{self, Read};
 use std::net::{IpAddr, Shutdown, SocketAddr, TcpStream};

@@ -1,11 +1,12 @@
 //! Taking the port, and finding out who else has it.
 
-use std::io::{self, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::time::{Duration, Instant};
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::time::Duration;
 
-use serde::Deserialize;
 use socket2::{Domain, Protocol, Socket, Type};
+
+use super::probe::{Answer, probe};
 
 /// How many connections may wait to be accepted. The kernel caps it.
 const BACKLOG: i32 = 4096;
@@ -53,53 +54,13 @@ pub fn explain(address: SocketAddr, error: &io::Error, holder: &str) -> String {
 
 /// Who has the port, as far as can be found out.
 pub fn holder(address: SocketAddr) -> String {
-    if let Some(other) = ask(address) {
-        let since = other.started;
-        return format!(
-            "another claude-socket (process {}, since {since})",
-            other.pid
-        );
+    if let Answer::Health(other) = probe(address, None, ASK_TIMEOUT) {
+        let (pid, since) = (other.pid, &other.started);
+        return format!("another claude-socket (process {pid}, since {since})");
     }
     match process_listening_on(address.port()) {
         Some((pid, name)) => format!("\"{name}\" (process {pid})"),
         None => "another program".to_owned(),
-    }
-}
-
-/// What `/healthz` of another claude-socket says.
-#[derive(Deserialize)]
-struct Health {
-    server: String,
-    pid: u32,
-    started: String,
-}
-
-fn ask(address: SocketAddr) -> Option<Health> {
-    let deadline = Instant::now() + ASK_TIMEOUT;
-    let mut stream = TcpStream::connect_timeout(&address, ASK_TIMEOUT).ok()?;
-    stream.set_write_timeout(Some(ASK_TIMEOUT)).ok()?;
-    let request = format!("GET /healthz HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
-    stream.write_all(request.as_bytes()).ok()?;
-    let mut answer = [0; 4096];
-    let mut length = 0;
-    loop {
-        // There is none left when it is over, and a timeout of zero is an error.
-        let left = deadline.saturating_duration_since(Instant::now());
-        stream.set_read_timeout(Some(left)).ok()?;
-        let read = stream.read(answer.get_mut(length..)?).ok()?;
-        length += read;
-        let text = std::str::from_utf8(&answer[..length]).ok()?;
-        let body = text.split_once("\r\n\r\n").map(|(_, body)| body);
-        let health = body.and_then(|body| serde_json::from_str::<Health>(body).ok());
-        if let Some(health) = health {
-            // What it says ends up in the log and before Claude.
-            let is_one = health.server == env!("CARGO_PKG_NAME")
-                && humantime::parse_rfc3339(&health.started).is_ok();
-            return is_one.then_some(health);
-        }
-        if read == 0 {
-            return None;
-        }
     }
 }
 

@@ -3,6 +3,7 @@
 
 mod app;
 mod demo;
+mod doctor;
 mod frames;
 mod host;
 mod http;

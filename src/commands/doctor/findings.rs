@@ -1,0 +1,294 @@
+//! What is right and wrong with each piece, and what to do about it.
+
+use std::net::SocketAddr;
+use std::time::{Duration, SystemTime};
+
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use super::claude::{Claude, Version};
+use crate::socket::port;
+use crate::socket::probe::{Answer, Health};
+
+/// The first Claude Code with channels (Claude Code channels reference).
+const CHANNELS: Version = Version(2, 1, 80);
+/// The first one that relays permission prompts.
+const PERMISSIONS: Version = Version(2, 1, 81);
+
+/// One piece of the way, and how it is.
+#[derive(Debug, Serialize)]
+pub struct Finding {
+    /// Which piece.
+    pub what: Piece,
+    /// How it is.
+    pub state: State,
+    /// The same for people.
+    pub says: String,
+    /// The same for programs.
+    #[serde(flatten)]
+    pub facts: Value,
+}
+
+/// The pieces.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Piece {
+    /// What listens on the port.
+    Server,
+    /// The `claude` command.
+    ClaudeCode,
+    /// The plugin in it.
+    Plugin,
+    /// The way from the server into the conversation.
+    Channel,
+}
+
+impl Piece {
+    /// Its name for people.
+    pub fn title(self) -> &'static str {
+        match self {
+            Self::Server => "server",
+            Self::ClaudeCode => "Claude Code",
+            Self::Plugin => "plugin",
+            Self::Channel => "channel",
+        }
+    }
+}
+
+/// How a piece is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum State {
+    /// As it should be.
+    Ok,
+    /// Not known, or not needed.
+    Note,
+    /// A reason why nothing arrives.
+    Problem,
+}
+
+impl State {
+    /// For people.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Note => "note",
+            Self::Problem => "PROBLEM",
+        }
+    }
+}
+
+fn finding(what: Piece, state: State, says: String, facts: Value) -> Finding {
+    Finding {
+        what,
+        state,
+        says,
+        facts,
+    }
+}
+
+/// Whether a server listens, and whose.
+pub fn server(address: SocketAddr, answer: &Answer, has_token: bool) -> Finding {
+    let facts = json!({ "address": address.to_string() });
+    let problem = |says| finding(Piece::Server, State::Problem, says, facts.clone());
+    match answer {
+        Answer::Health(health) => listening(address, health),
+        Answer::Nobody => problem(format!("nothing listens on {address}")),
+        Answer::Refused(401) if has_token => problem(format!(
+            "a server listens on {address}, and CLAUDE_SOCKET_TOKEN is none of its tokens"
+        )),
+        Answer::Refused(401) => problem(format!(
+            "a server listens on {address}, and tells only who has a token; set CLAUDE_SOCKET_TOKEN to one"
+        )),
+        Answer::Refused(status) => problem(format!(
+            "the server on {address} refuses to say how it is (HTTP status {status})"
+        )),
+        Answer::Stranger => problem(format!(
+            "{address} {} {}",
+            port::TAKEN,
+            port::holder(address)
+        )),
+    }
+}
+
+fn listening(address: SocketAddr, health: &Health) -> Finding {
+    let version = &health.version;
+    let started = humantime::parse_rfc3339(&health.started).unwrap_or_else(|_| SystemTime::now());
+    let age = Duration::from_secs(started.elapsed().unwrap_or_default().as_secs());
+    let says = format!(
+        "claude-socket {version} listens on {address} (process {}, for {}), {} in {}, started by {}",
+        health.pid,
+        humantime::format_duration(age),
+        counted(health.clients, "client"),
+        counted(health.sessions, "session"),
+        host(health)
+    );
+    let facts = json!({
+        "address": address.to_string(),
+        "version": version,
+        "pid": health.pid,
+        "started": health.started,
+        "clients": health.clients,
+        "sessions": health.sessions,
+        "host": { "name": health.host.name, "version": health.host.version, "ready": health.host.ready },
+    });
+    finding(Piece::Server, State::Ok, says, facts)
+}
+
+fn host(health: &Health) -> String {
+    match (&health.host.name, &health.host.version) {
+        (Some(name), Some(version)) => format!("{name} {version}"),
+        _ => "a program that hasn't said who it is".to_owned(),
+    }
+}
+
+fn counted(count: usize, what: &str) -> String {
+    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
+}
+
+/// Whether `claude` is there, and new enough.
+pub fn claude_code(claude: &Claude) -> Finding {
+    let (state, says, version) = match &claude.version {
+        Ok(version) if *version < CHANNELS => (
+            State::Problem,
+            format!("{version} is too old: channels need {CHANNELS} or newer"),
+            Some(version),
+        ),
+        Ok(version) if *version < PERMISSIONS => (
+            State::Note,
+            format!("{version} relays no permission prompts; {PERMISSIONS} does"),
+            Some(version),
+        ),
+        Ok(version) => (State::Ok, version.to_string(), Some(version)),
+        Err(why) => (State::Note, format!("the command claude {why}"), None),
+    };
+    let facts = json!({ "version": version.map(ToString::to_string) });
+    finding(Piece::ClaudeCode, state, says, facts)
+}
+
+/// Whether the plugin is installed, enabled, and of this version.
+pub fn plugin(claude: &Claude) -> Finding {
+    let plugin = match &claude.plugin {
+        Ok(Some(plugin)) => plugin,
+        Ok(None) => {
+            let says = "is not installed; a raw MCP config works without".to_owned();
+            let facts = json!({ "installed": false });
+            return finding(Piece::Plugin, State::Note, says, facts);
+        }
+        Err(why) => {
+            let says = format!("nobody can tell whether it is installed: the command claude {why}");
+            let facts = json!({ "installed": null });
+            return finding(Piece::Plugin, State::Note, says, facts);
+        }
+    };
+    let (id, version, own) = (&plugin.id, &plugin.version, env!("CARGO_PKG_VERSION"));
+    let (state, says) = if !plugin.enabled {
+        (
+            State::Note,
+            format!("{id} {version} is installed, but disabled"),
+        )
+    } else if version != own {
+        (
+            State::Note,
+            format!("{id} is version {version}, and this program {own}"),
+        )
+    } else {
+        (
+            State::Ok,
+            format!("{id} {version} is installed and enabled"),
+        )
+    };
+    let facts =
+        json!({ "installed": true, "id": id, "version": version, "enabled": plugin.enabled });
+    finding(Piece::Plugin, state, says, facts)
+}
+
+/// Whether messages get from the server into the conversation; nothing without a server.
+pub fn channel(answer: &Answer) -> Option<Finding> {
+    let Answer::Health(health) = answer else {
+        return None;
+    };
+    let channel = health.channel;
+    let (state, says) = match channel.proven {
+        _ if !health.host.ready => (
+            State::Problem,
+            "who has started the server is not ready for messages yet".to_owned(),
+        ),
+        Some(true) => (
+            State::Ok,
+            "proven: an app's message has come into the conversation".to_owned(),
+        ),
+        Some(false) => (
+            State::Problem,
+            format!(
+                "off: Claude Code was given {}, and dropped them, as it does without the channel flag",
+                counted(channel.unseen, "message")
+            ),
+        ),
+        None if channel.hooks => (
+            State::Note,
+            "not proven yet: no app has said anything; send a message, then look again".to_owned(),
+        ),
+        None => (
+            State::Note,
+            "not proven yet: no hook has called, and without the plugin's hooks only a reply can show it"
+                .to_owned(),
+        ),
+    };
+    let facts =
+        json!({ "proven": channel.proven, "hooks": channel.hooks, "unseen": channel.unseen });
+    Some(finding(Piece::Channel, state, says, facts))
+}
+
+/// What to type, for the first problem that a message meets.
+pub fn next(address: SocketAddr, answer: &Answer, claude: &Claude) -> Vec<String> {
+    let too_old = |version: &Version| *version < CHANNELS;
+    match answer {
+        _ if claude.version.as_ref().is_ok_and(too_old) => vec!["claude update".to_owned()],
+        Answer::Health(health) if health.host.ready && health.channel.proven != Some(false) => {
+            Vec::new()
+        }
+        Answer::Health(_) => match &claude.plugin {
+            Ok(Some(plugin)) if plugin.enabled => vec![start(&format!("plugin:{}", plugin.id))],
+            _ => vec![start("server:claude-socket")],
+        },
+        Answer::Refused(401) => {
+            vec!["CLAUDE_SOCKET_TOKEN=TOKEN claude-socket doctor".to_owned()]
+        }
+        Answer::Refused(_) | Answer::Stranger => {
+            let other = address.port().checked_add(1).unwrap_or(3100);
+            vec![format!(
+                "export CLAUDE_SOCKET_PORT={other}   (here, and where Claude Code is started)"
+            )]
+        }
+        Answer::Nobody => start_over(claude),
+    }
+}
+
+/// How to get a server, from as far as things are.
+fn start_over(claude: &Claude) -> Vec<String> {
+    match &claude.plugin {
+        Ok(Some(plugin)) => {
+            let enable = format!("claude plugin enable {}", plugin.id);
+            let enable = Some(enable).filter(|_| !plugin.enabled);
+            let start = start(&format!("plugin:{}", plugin.id));
+            enable.into_iter().chain([start]).collect()
+        }
+        Ok(None) => vec![
+            "claude plugin marketplace add OWNER/REPOSITORY   (or the folder of a checkout)"
+                .to_owned(),
+            "claude plugin install claude-socket@claude-socket".to_owned(),
+            start("plugin:claude-socket@claude-socket"),
+        ],
+        Err(_) => vec![
+            "install Claude Code (https://code.claude.com/docs/en/setup), then: claude-socket doctor"
+                .to_owned(),
+            "or try it without: claude-socket demo".to_owned(),
+        ],
+    }
+}
+
+/// The command that starts Claude Code with the channel on.
+fn start(channel: &str) -> String {
+    format!("claude --dangerously-load-development-channels {channel}")
+}

@@ -1,0 +1,108 @@
+//! `claude-socket doctor`: one screen that answers "why does nothing arrive?".
+//!
+//! It looks at every piece between an app and Claude's conversation, in the order in which
+//! a message passes them, and says what to type next.
+
+mod claude;
+mod findings;
+
+use std::io::{self, Write};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Args;
+use serde::Serialize;
+
+use crate::config::Settings;
+use crate::socket::probe::probe;
+use findings::{Finding, State};
+
+/// How long the server may take to say how it is.
+const SERVER_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// How the report is wanted.
+#[derive(Args, Clone, Debug)]
+pub struct Options {
+    /// As JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// What was found.
+#[derive(Debug, Serialize)]
+struct Report {
+    ok: bool,
+    version: &'static str,
+    findings: Vec<Finding>,
+    /// What to type, if something is wrong.
+    next: Vec<String>,
+}
+
+/// Prints the report. Success if nothing is wrong as far as can be told.
+///
+/// # Errors
+/// If it cannot be printed.
+pub fn run(options: &Options, settings: &Settings, token: Option<&str>) -> io::Result<ExitCode> {
+    let report = examine(settings, token);
+    let text = if options.json {
+        format!("{}\n", serde_json::to_string_pretty(&report)?)
+    } else {
+        screen(&report)
+    };
+    io::stdout().write_all(text.as_bytes())?;
+    Ok(if report.ok {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
+
+fn examine(settings: &Settings, token: Option<&str>) -> Report {
+    let address = address(settings);
+    let answer = probe(address, token, SERVER_TIMEOUT);
+    let claude = claude::look();
+    let mut findings = vec![
+        findings::server(address, &answer, token.is_some()),
+        findings::claude_code(&claude),
+        findings::plugin(&claude),
+    ];
+    findings.extend(findings::channel(&answer));
+    let problem = findings
+        .iter()
+        .find(|finding| finding.state == State::Problem);
+    Report {
+        ok: problem.is_none(),
+        version: env!("CARGO_PKG_VERSION"),
+        next: findings::next(address, &answer, &claude),
+        findings,
+    }
+}
+
+/// Where a server with these settings can be reached from here.
+fn address(settings: &Settings) -> SocketAddr {
+    let host = match settings.host {
+        host if !host.is_unspecified() => host,
+        IpAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(_) => std::net::Ipv6Addr::LOCALHOST.into(),
+    };
+    SocketAddr::new(host, settings.port)
+}
+
+fn screen(report: &Report) -> String {
+    let mut text = format!("claude-socket {}\n\n", report.version);
+    for Finding {
+        what, state, says, ..
+    } in &report.findings
+    {
+        let (state, what) = (state.word(), what.title());
+        text += &format!("  {state:<8} {what:<12} {says}\n");
+    }
+    if !report.next.is_empty() {
+        text += "\nNext:\n";
+    }
+    for line in &report.next {
+        text += &format!("  {line}\n");
+    }
+    text
+}
