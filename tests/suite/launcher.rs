@@ -1,0 +1,193 @@
+//! The plugin's launcher, `plugin/bin/claude-socket`: which program it finds, what it says
+//! if there is none, and that it becomes the server.
+
+use std::fs::{self, File};
+use std::os::unix::fs::symlink;
+use std::process::Command;
+use std::time::{Duration, SystemTime};
+
+use crate::machine::{Change, Machine, TOOLS, VERSION, path_in};
+use crate::prepare::prepare;
+use crate::server::{Server, address_in, binary};
+
+/// By its own first line, and by shells that `/bin/sh` may be.
+const SHELLS: [&[&str]; 4] = [&[], &["dash"], &["bash", "--posix"], &["busybox", "sh"]];
+
+/// Everything a machine may have, in the order in which it is taken, and where that is.
+const WAYS: [(&str, &str); 6] = [
+    ("CLAUDE_SOCKET_BIN", "named/any"),
+    (
+        "installed",
+        concat!("data/bin/claude-socket-", env!("CARGO_PKG_VERSION")),
+    ),
+    ("on PATH", "tools/claude-socket"),
+    ("by cargo", "home/.cargo/bin/claude-socket"),
+    ("release build", "checkout/target/release/claude-socket"),
+    ("debug build", "checkout/target/debug/claude-socket"),
+];
+
+#[test]
+fn it_takes_the_first_that_is_there() {
+    prepare(&["bash", "busybox", "curl", "dash"]);
+    for shell in SHELLS {
+        let mut machine = Machine::with_release(&TOOLS);
+        machine.set("CLAUDE_SOCKET_BIN", path_in(&machine.root, "named/any"));
+        // The last one first, so that the release build is the newer one.
+        for (name, place) in WAYS.into_iter().rev() {
+            // The one that the user names may be of any version.
+            let version = if name == WAYS[0].0 { "9.9.9" } else { VERSION };
+            machine.stand_in(place, version, name);
+        }
+        for (name, place) in WAYS {
+            assert_eq!(
+                machine.start(shell),
+                Ok(format!("{name}:a b c ")),
+                "{shell:?}"
+            );
+            fs::remove_file(machine.path(place)).expect("it was there");
+            machine.unset("CLAUDE_SOCKET_BIN");
+        }
+        for time in ["downloaded, then installed", "installed"] {
+            assert_eq!(
+                machine.start(shell),
+                Ok("downloaded:a b c ".to_owned()),
+                "{shell:?} {time}"
+            );
+        }
+        assert_eq!(machine.releases.asked.len(), 1, "{shell:?}");
+    }
+}
+
+#[test]
+fn the_newer_build_of_a_checkout_comes_first() {
+    let machine = Machine::new(&TOOLS);
+    for (name, place) in &WAYS[4..] {
+        machine.stand_in(place, VERSION, name);
+    }
+    for (name, place) in WAYS[4..].iter().rev() {
+        let file = File::open(machine.path(place)).expect("it is there");
+        let later =
+            SystemTime::now() + Duration::from_mins(if *name == "debug build" { 1 } else { 2 });
+        file.set_modified(later).expect("it is ours");
+        assert_eq!(machine.start(&[]), Ok(format!("{name}:a b c ")));
+    }
+}
+
+/// What isn't taken, and what the launcher says instead.
+#[test]
+fn it_passes_over_what_is_not_it() {
+    let cases: [(&str, Change, &str); 7] = [
+        (
+            "a wrong name",
+            |m| m.set("CLAUDE_SOCKET_BIN", "/no/such".into()),
+            "CLAUDE_SOCKET_BIN is \"/no/such\"",
+        ),
+        (
+            "a folder",
+            |m| m.set("CLAUDE_SOCKET_BIN", "/".into()),
+            "CLAUDE_SOCKET_BIN is \"/\"",
+        ),
+        (
+            "an old one",
+            |m| m.stand_in("tools/claude-socket", "0.0.9", ""),
+            "tools/claude-socket, which is version 0.0.9.",
+        ),
+        (
+            "an old build",
+            |m| m.stand_in(WAYS[4].1, "0.0.9", ""),
+            "release/claude-socket, which is version 0.0.9.",
+        ),
+        (
+            "no version",
+            |m| m.script("tools/claude-socket", "exit 1"),
+            "",
+        ),
+        (
+            "in the folder Claude works in",
+            |m| {
+                m.stand_in("elsewhere/claude-socket", VERSION, "");
+                m.set("PATH", format!(".::{}", path_in(&m.root, "tools")));
+            },
+            "",
+        ),
+        (
+            "itself",
+            |m| symlink(m.launcher(), m.path("tools/claude-socket")).expect("a link"),
+            "",
+        ),
+    ];
+    for (what, change, said) in cases {
+        let mut machine = Machine::new(&TOOLS);
+        change(&mut machine);
+        let stderr = machine.start(&[]).expect_err(what);
+        assert!(stderr.contains(said), "{what}: {stderr}");
+        assert_eq!(stderr.lines().count(), 1, "{what}: {stderr}");
+        assert!(stderr.contains("CLAUDE_SOCKET_BIN"), "{what}: {stderr}");
+    }
+}
+
+/// A launcher as its own `CLAUDE_SOCKET_BIN` goes on looking.
+#[test]
+fn it_does_not_become_itself() {
+    let mut machine = Machine::new(&TOOLS);
+    machine.stand_in(WAYS[2].1, VERSION, "on PATH");
+    machine.set(
+        "CLAUDE_SOCKET_BIN",
+        path_in(&machine.root, "checkout/plugin/bin/claude-socket"),
+    );
+    assert_eq!(machine.start(&[]), Ok("on PATH:a b c ".to_owned()));
+}
+
+/// Where Claude Code copies a plugin to, the launcher finds the plugin's data by itself.
+#[test]
+fn it_finds_what_it_installed_also_from_claudes_shell() {
+    let mut machine = Machine::new(&["readlink"]);
+    machine.unset("CLAUDE_PLUGIN_DATA");
+    let copy = machine.path("plugins/cache/shop/socket").join(VERSION);
+    fs::create_dir_all(copy.parent().expect("a folder")).expect("a folder");
+    fs::rename(machine.path("checkout/plugin"), &copy).expect("it moves");
+    symlink(&copy, machine.path("checkout/plugin")).expect("a link");
+    let installed = format!("plugins/data/socket-shop/bin/claude-socket-{VERSION}");
+    machine.stand_in(&installed, VERSION, "installed");
+    let launcher = copy.join("bin/claude-socket");
+    let by_link = machine.path("link");
+    symlink(&launcher, &by_link).expect("a link");
+    for start in [launcher, by_link] {
+        let output = Command::new(start)
+            .env_clear()
+            .env("PATH", machine.path("tools"))
+            .output();
+        let output = output.expect("it starts");
+        assert_eq!(
+            String::from_utf8_lossy(&output.stdout),
+            "installed:\n",
+            "{output:?}"
+        );
+    }
+}
+
+/// What Claude Code started *is* the server, and has lost nothing that Claude Code said.
+#[test]
+fn it_becomes_the_server() {
+    prepare(&["curl"]);
+    let machine = Machine::new(&TOOLS);
+    let program = binary().get_program().to_owned();
+    machine.release(program.as_ref());
+    let installed = machine.path(WAYS[1].1);
+    for time in ["downloaded", "installed"] {
+        let mut command = machine.command(&[]);
+        let mut server = Server::spawn(command.env("CLAUDE_SOCKET_PORT", "0"));
+        server.shake_hands();
+        server.address = address_in(&server.logged("listening on "));
+        assert_eq!(server.health()["status"], "ok", "{time}");
+        #[cfg(target_os = "linux")]
+        {
+            let running = fs::read_link(format!("/proc/{}/exe", server.pid()));
+            assert_eq!(running.expect("it runs"), installed, "{time}");
+        }
+        drop(server.stdin.take());
+        assert!(server.ended().0.success(), "{time}");
+    }
+    machine.is_tidy();
+    assert_eq!(machine.releases.asked.len(), 1);
+}
