@@ -15,8 +15,15 @@ use crate::server::PATIENCE;
 #[test]
 fn it_downloads_with_what_there_is() {
     prepare(&["busybox", "curl", "openssl", "wget"]);
-    let cases: [(&str, Change); 6] = [
+    let cases: [(&str, Change); 7] = [
         ("curl", |_| {}),
+        ("from the repository", |m| {
+            m.unset("CLAUDE_SOCKET_RELEASES_URL");
+            m.repository(&format!("http://{}/d", m.releases.address));
+            let path = format!("/d/releases/download/v{VERSION}/{ASSET}");
+            m.releases
+                .put(&path, Answer::File(m.release(&m.path("new"))));
+        }),
         ("wget", |m| replace(m, "curl", "wget")),
         ("wget without timeout", |m| {
             replace(m, "curl", "wget");
@@ -51,11 +58,19 @@ fn replace(machine: &Machine, tool: &str, by: &str) {
 #[test]
 fn it_says_why_it_cannot_download() {
     prepare(&["curl"]);
-    let cases: [(&str, Change, &str); 16] = [
+    let cases: [(&str, Change, &str); 17] = [
         (
             "no address",
             |m| m.unset("CLAUDE_SOCKET_RELEASES_URL"),
             "doesn't name a repository yet",
+        ),
+        (
+            "a wrong address",
+            |m| {
+                m.unset("CLAUDE_SOCKET_RELEASES_URL");
+                m.repository("http://127.0.0.1:1");
+            },
+            "run \"cargo install --locked --git http://127.0.0.1:1\"",
         ),
         (
             "no network",

@@ -166,6 +166,15 @@ fn it_finds_what_it_installed_also_from_claudes_shell() {
     }
 }
 
+/// It needs no program for that, so it takes no time.
+#[test]
+fn it_starts_what_is_installed_by_itself() {
+    let machine = Machine::new(&[]);
+    machine.without(&["uname"]);
+    machine.stand_in(WAYS[1].1, VERSION, "installed");
+    assert_eq!(machine.start(&[]), Ok("installed:a b c ".to_owned()));
+}
+
 /// What Claude Code started *is* the server, and has lost nothing that Claude Code said.
 #[test]
 fn it_becomes_the_server() {

@@ -75,6 +75,7 @@ impl Machine {
         for tool in tools {
             symlink(which(tool), machine.path("tools").join(tool)).expect("a link");
         }
+        machine.repository("");
         machine.is_called("Linux", "x86_64");
         machine
     }
@@ -93,6 +94,17 @@ impl Machine {
 
     pub fn launcher(&self) -> PathBuf {
         self.path("checkout/plugin/bin/claude-socket")
+    }
+
+    /// Has this address in the plugin's manifest.
+    pub fn repository(&self, address: &str) {
+        let manifest = self.path("checkout/plugin/.claude-plugin/plugin.json");
+        let text = fs::read_to_string(&manifest).expect("it is there");
+        let with = |line: &str| match line.trim_start().split(':').next() {
+            Some("\"repository\"") => format!("  \"repository\": \"{address}\",\n"),
+            _ => format!("{line}\n"),
+        };
+        fs::write(manifest, text.lines().map(with).collect::<String>()).expect("a file");
     }
 
     pub fn is_called(&self, system: &str, machine: &str) {
