@@ -76,7 +76,7 @@ fn the_newer_build_of_a_checkout_comes_first() {
 /// What isn't taken, and what the launcher says instead.
 #[test]
 fn it_passes_over_what_is_not_it() {
-    let cases: [(&str, Change, &str); 7] = [
+    let cases: [(&str, Change, &str); 8] = [
         (
             "a wrong name",
             |m| m.set("CLAUDE_SOCKET_BIN", "/no/such".into()),
@@ -86,6 +86,14 @@ fn it_passes_over_what_is_not_it() {
             "a folder",
             |m| m.set("CLAUDE_SOCKET_BIN", "/".into()),
             "CLAUDE_SOCKET_BIN is \"/\"",
+        ),
+        (
+            "a relative path",
+            |m| {
+                m.stand_in("elsewhere/any", VERSION, "");
+                m.set("CLAUDE_SOCKET_BIN", "./any".into());
+            },
+            "CLAUDE_SOCKET_BIN is \"./any\"",
         ),
         (
             "an old one",
