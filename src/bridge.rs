@@ -46,6 +46,8 @@ pub struct Options {
     pub approve_own_tools: bool,
     /// The server's name in a raw MCP config.
     pub server_key: String,
+    /// The server was started by the plugin, so there are its hooks.
+    pub has_hooks: bool,
 }
 
 /// Everything the hub's loop reacts to, by where it comes from.
@@ -98,10 +100,19 @@ pub fn run(options: Options) -> io::Result<()> {
     // what can't be so, such as a file.
     let _ = ioctl_fionbio(&stdin, false);
     let _ = ioctl_fionbio(&stdout, false);
-    let host = host::start(BufReader::new(stdin), stdout, events_tx)?;
+    let host = host::start(
+        BufReader::new(stdin),
+        stdout,
+        events_tx,
+        options.server_key.clone(),
+    )?;
     let (id_prefix, _) = Uuid::new_v4().as_u64_pair();
+    let mut hub = Hub::new(options.limits.clone(), id_prefix);
+    if options.has_hooks {
+        hub.expect_hooks();
+    }
     let mut bridge = Bridge {
-        hub: Hub::new(options.limits.clone(), id_prefix),
+        hub,
         wires: Wires::new(host.output),
         not_listening: None,
         ending: None,
@@ -209,7 +220,7 @@ impl Bridge {
             Input::Event(event) => self.event(event),
             Input::Line(line) => self.line(line),
             Input::Said(said) => self.said(said),
-            Input::Alarm => self.hub.tick(now(), &mut self.wires),
+            Input::Alarm => self.alarm(),
             Input::Nothing => {}
         }
     }
@@ -224,10 +235,17 @@ impl Bridge {
         self.hub.is_host_ready() && self.wires.output.has_room()
     }
 
+    /// It is time for something. What nobody waited to hear of may have been written.
+    fn alarm(&mut self) {
+        let (now, written) = (now(), self.wires.output.written());
+        self.hub.handed_over(now, written, &mut self.wires);
+        self.hub.tick(now, &mut self.wires);
+    }
+
     fn event(&mut self, event: Event) {
         match event {
             Event::Host(host::Event::Written(number)) => {
-                self.hub.handed_over(number, &mut self.wires);
+                self.hub.handed_over(now(), number, &mut self.wires);
             }
             Event::Host(host::Event::Unwritable(error)) => {
                 self.ending = Some(Ending::now(Reason::Unwritable(error)));

@@ -18,6 +18,9 @@ use crate::hub::Limits;
 use crate::socket::gate::AllowedOrigins;
 use crate::{bridge, socket};
 
+/// What Claude Code sets for the server of a plugin (Claude Code plugins reference).
+const PLUGIN: &str = "CLAUDE_PLUGIN_ROOT";
+
 /// The settings of the server.
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Settings")]
@@ -45,6 +48,10 @@ pub struct Settings {
     /// How long a permission request waits for a verdict
     #[arg(long, global = true, env = "CLAUDE_SOCKET_PERMISSION_TTL", value_name = "DURATION", default_value = "30m", value_parser = duration)]
     pub permission_ttl: Duration,
+
+    /// How long an idle Claude Code may take to put a message into its conversation
+    #[arg(long, global = true, env = "CLAUDE_SOCKET_SEEN_TIMEOUT", value_name = "DURATION", default_value = "10s", value_parser = duration)]
+    pub seen_timeout: Duration,
 
     /// The most permission requests that wait at once
     #[arg(long, global = true, env = "CLAUDE_SOCKET_MAX_PERMISSIONS", value_name = "COUNT", default_value = "64", value_parser = count)]
@@ -142,6 +149,7 @@ impl Settings {
                 session_ttl: self.session_ttl,
                 unseen_ttl: self.unseen_ttl,
                 permission_ttl: self.permission_ttl,
+                seen_timeout: self.seen_timeout,
                 max_permissions: self.max_permissions,
                 max_sessions: self.max_sessions,
                 history_messages: self.history_messages,
@@ -162,6 +170,7 @@ impl Settings {
             },
             approve_own_tools: self.approve_own_tools,
             server_key: self.server_key.clone(),
+            has_hooks: env::var_os(PLUGIN).is_some_and(|root| !root.is_empty()),
         }
     }
 }

@@ -7,7 +7,7 @@ mod server;
 pub use client::{ClientMessage, ClientRequest, NewMessage, Refusal, clamp_limit, parse, refuse};
 pub use names::{ConnId, MessageId, SessionId};
 pub use server::{
-    Activity, DeliveryState, ErrorCode, HistoryItem, HostInfo, Role, ServerMessage, Speaker,
+    Activity, DeliveryState, ErrorCode, HistoryItem, HostInfo, Role, ServerMessage, Speaker, Via,
 };
 
 /// The session of a client that names none.

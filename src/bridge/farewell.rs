@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, after, select};
 
-use super::{Bridge, Event, SESSION_ENDED};
+use super::{Bridge, Event, SESSION_ENDED, now};
 use crate::protocol::{ErrorCode, Refusal};
 use crate::socket::frame::CloseCode;
 use crate::socket::{self, Said};
@@ -51,7 +51,7 @@ impl Bridge {
         output.close();
         let _ = written.recv_deadline(deadline);
         let written = output.written();
-        self.hub.handed_over(written, &mut self.wires);
+        self.hub.handed_over(now(), written, &mut self.wires);
     }
 
     /// Gives back the messages that Claude Code will not get any more.

@@ -53,6 +53,9 @@ impl Bridge {
 
     fn call_tool(&mut self, call: Result<ToolCall, String>) -> ToolResult {
         match (call, &self.not_listening) {
+            (Ok(call @ ToolCall::Activity(_)), _) => {
+                tools::run(call, now(), &mut self.hub, &mut self.wires)
+            }
             (_, Some(why)) => ToolResult::error(why),
             (Err(wrong), _) => ToolResult::error(wrong),
             (Ok(call), _) => tools::run(call, now(), &mut self.hub, &mut self.wires),
@@ -60,7 +63,7 @@ impl Bridge {
     }
 
     fn ask_permission(&mut self, asked: PermissionRequest) {
-        let own = channel::is_own_tool(&asked.tool_name, &self.options.server_key);
+        let own = channel::own_tool(&asked.tool_name, &self.options.server_key).is_some();
         if own && self.options.approve_own_tools {
             return self.wires.output.verdict(&asked.request_id, true);
         }

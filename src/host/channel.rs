@@ -51,18 +51,16 @@ pub fn write_verdict(line: &mut Vec<u8>, request_id: &str, allowed: bool) {
     rpc::write_notification(line, "notifications/claude/channel/permission", &params);
 }
 
-/// Whether Claude Code's name of a tool means one of this server's own: in the
+/// Which of this server's own tools Claude Code's name of a tool means, if any: in the
 /// plugin, or under `server_key` in a raw MCP config.
-pub fn is_own_tool(name: &str, server_key: &str) -> bool {
+pub fn own_tool<'a>(name: &'a str, server_key: &str) -> Option<&'a str> {
     let plugin = name.strip_prefix("mcp__plugin_claude-socket_claude-socket__");
     let raw = || {
         name.strip_prefix("mcp__")?
             .strip_prefix(server_key)?
             .strip_prefix("__")
     };
-    plugin
-        .or_else(raw)
-        .is_some_and(|tool| OWN_TOOLS.contains(&tool))
+    plugin.or_else(raw).filter(|tool| OWN_TOOLS.contains(tool))
 }
 
 /// Takes the sting out of channel tags in a text: Claude Code puts it between
@@ -151,9 +149,9 @@ mod tests {
             "reply", "Bash", "mcp__other__reply", "mcp__claude-socket__", "mcp__claude-socket__reply2",
             "mcp__claude-socket2__reply", "mcp__plugin_other_claude-socket__reply", "mcp__claude-socket__bash",
         ];
-        assert!(own.iter().all(|name| is_own_tool(name, "claude-socket")));
-        assert!(!strangers.iter().any(|name| is_own_tool(name, "claude-socket")));
-        assert!(is_own_tool("mcp__bridge__reply", "bridge"));
-        assert!(!is_own_tool("mcp__claude-socket__reply", "bridge"));
+        assert!(own.iter().all(|name| own_tool(name, "claude-socket").is_some()));
+        assert!(!strangers.iter().any(|name| own_tool(name, "claude-socket").is_some()));
+        assert_eq!(own_tool("mcp__bridge__reply", "bridge"), Some("reply"));
+        assert_eq!(own_tool("mcp__claude-socket__reply", "bridge"), None);
     }
 }

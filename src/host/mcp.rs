@@ -60,20 +60,23 @@ pub enum Request {
     CallTool(Result<ToolCall, String>),
 }
 
-/// Understands one line; `None` if there is nothing to do about it.
-pub fn read(line: &[u8]) -> Option<Incoming> {
+/// Understands one line; `None` if there is nothing to do about it. `server_key` is the
+/// server's name in a raw MCP config.
+pub fn read(line: &[u8], server_key: &str) -> Option<Incoming> {
     match rpc::parse(line) {
-        Ok(Envelope::Request { id, method, params }) => Some(match request(&method, params) {
-            Ok(request) => Incoming::Request(id, request),
-            Err(error) => Incoming::Malformed(Some(id), error),
-        }),
+        Ok(Envelope::Request { id, method, params }) => {
+            Some(match request(&method, params, server_key) {
+                Ok(request) => Incoming::Request(id, request),
+                Err(error) => Incoming::Malformed(Some(id), error),
+            })
+        }
         Ok(Envelope::Notification { method, params }) => notification(&method, params),
         Ok(Envelope::Response) => None,
         Err((id, error)) => Some(Incoming::Malformed(id, error)),
     }
 }
 
-fn request(method: &str, params: &str) -> Result<Request, rpc::Error> {
+fn request(method: &str, params: &str, server_key: &str) -> Result<Request, rpc::Error> {
     match method {
         "initialize" => {
             // Whatever it says of itself, a host that can be answered gets an answer.
@@ -93,7 +96,7 @@ fn request(method: &str, params: &str) -> Result<Request, rpc::Error> {
         "tools/call" => {
             let call: CallTool<'_> = read_params(params)?;
             let arguments = call.arguments.map_or("{}", RawValue::get);
-            let call = tools::parse(&call.name, arguments).ok_or_else(|| {
+            let call = tools::parse(&call.name, arguments, server_key).ok_or_else(|| {
                 rpc::Error::new(rpc::INVALID_PARAMS, format!("Unknown tool: {}", call.name))
             })?;
             Ok(Request::CallTool(call))
@@ -187,7 +190,8 @@ mod tests {
         ];
         for (asked, expected) in cases {
             let params = format!(r#"{{"protocolVersion":"{asked}","clientInfo":7}}"#);
-            let Ok(Request::Initialize { revision, .. }) = request("initialize", &params) else {
+            let Ok(Request::Initialize { revision, .. }) = request("initialize", &params, "")
+            else {
                 panic!("{asked} is refused");
             };
             assert_eq!(revision, expected);
@@ -209,7 +213,7 @@ mod tests {
             ("tools/call", r#"{"name":"dance"}"#, rpc::INVALID_PARAMS),
         ];
         for (method, params, code) in cases {
-            let error = request(method, params).expect_err(method);
+            let error = request(method, params, "").expect_err(method);
             assert_eq!(error.code, code, "{method} {params}");
         }
     }

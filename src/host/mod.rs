@@ -3,6 +3,7 @@
 //! Two blocking threads do the I/O. `host-reader` turns lines into [`mcp::Incoming`],
 //! `host-writer` writes what the hub's thread has gathered in [`output::Output`].
 
+pub mod activity;
 pub mod channel;
 pub mod lines;
 pub mod mcp;
@@ -44,7 +45,7 @@ pub struct Host {
     pub written: Receiver<()>,
 }
 
-/// Starts the threads.
+/// Starts the threads. `server_key` is the server's name in a raw MCP config.
 ///
 /// # Errors
 /// If the system has no thread left.
@@ -52,13 +53,14 @@ pub fn start<E: From<Event> + Send + 'static>(
     input: impl BufRead + Send + 'static,
     out: impl Write + Send + 'static,
     events: Sender<E>,
+    server_key: String,
 ) -> io::Result<Host> {
     let (to_hub, incoming) = bounded(LINES_WAITING);
     let (output, writer) = output::open();
     let (ended, written) = bounded(0);
     thread::Builder::new()
         .name("host-reader".into())
-        .spawn(move || read(input, &to_hub))?;
+        .spawn(move || read(input, &to_hub, &server_key))?;
     thread::Builder::new()
         .name("host-writer".into())
         .spawn(move || {
@@ -76,11 +78,11 @@ pub fn start<E: From<Event> + Send + 'static>(
 }
 
 /// Reads until the input ends or the hub is gone.
-fn read(input: impl BufRead, hub: &Sender<Incoming>) {
+fn read(input: impl BufRead, hub: &Sender<Incoming>, server_key: &str) {
     let mut lines = Lines::new(input, MAX_LINE);
     loop {
         let incoming = match lines.next_line() {
-            Ok(Some(Line::Complete(line))) => mcp::read(line),
+            Ok(Some(Line::Complete(line))) => mcp::read(line, server_key),
             Ok(Some(Line::TooLong)) => {
                 let limit = MAX_LINE >> 20;
                 let why = format!("Invalid Request: the line has {limit} MiB or more");

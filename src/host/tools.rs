@@ -1,11 +1,12 @@
 //! The tools Claude can use: how they are described, what they are called with, and
 //! what they do.
 
+use log::warn;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::channel;
-use crate::hub::{Effects, Hub, Now, Reach, UnknownSession};
+use super::{activity, channel};
+use crate::hub::{Effects, HookEvent, Hub, Now, Reach, UnknownSession};
 use crate::json::{self, NotAnObject};
 use crate::protocol::{self, Activity};
 
@@ -38,12 +39,15 @@ pub enum ToolCall {
         /// 1 to [`protocol::MAX_LIMIT`].
         limit: usize,
     },
+    /// A hook tells what goes on. Claude doesn't know of it, and must not be disturbed:
+    /// what can't be understood is nothing.
+    Activity(Option<HookEvent>),
 }
 
 /// The answer to a tool call (MCP 2025-11-25, `CallToolResult`).
 #[derive(Debug, PartialEq, Serialize)]
 pub struct ToolResult {
-    content: [Text; 1],
+    content: Vec<Text>,
     #[serde(rename = "isError", skip_serializing_if = "std::ops::Not::not")]
     is_error: bool,
 }
@@ -65,8 +69,16 @@ impl ToolResult {
         Self::new(text.into(), true)
     }
 
+    /// There is nothing to say, and nothing to add to the conversation.
+    pub fn nothing() -> Self {
+        Self {
+            content: Vec::new(),
+            is_error: false,
+        }
+    }
+
     fn new(text: String, is_error: bool) -> Self {
-        let content = [Text {
+        let content = vec![Text {
             r#type: "text",
             text,
         }];
@@ -76,12 +88,14 @@ impl ToolResult {
 
 /// Reads the arguments of a call; `None` if there is no tool of that name.
 ///
-/// The inner error is a sentence that names the argument.
-pub fn parse(name: &str, arguments: &str) -> Option<Result<ToolCall, String>> {
+/// `server_key` is the server's name in a raw MCP config. The inner error is a sentence
+/// that names the argument.
+pub fn parse(name: &str, arguments: &str, server_key: &str) -> Option<Result<ToolCall, String>> {
     let call = match name {
         "reply" => reply(arguments),
         "status" => status(arguments),
         "fetch_messages" => fetch_messages(arguments),
+        "activity" => Ok(ToolCall::Activity(heard(arguments, server_key))),
         _ => return None,
     };
     Some(call.map_err(|wrong| format!("{name}: {wrong}")))
@@ -117,6 +131,13 @@ fn fetch_messages(arguments: &str) -> Result<ToolCall, String> {
         session_id: session_id.required_text()?.to_owned(),
         limit: protocol::clamp_limit(limit.optional()?),
     })
+}
+
+fn heard(arguments: &str, server_key: &str) -> Option<HookEvent> {
+    let event = activity::parse(arguments, server_key);
+    event
+        .inspect_err(|wrong| warn!("a hook tells something odd: {wrong}"))
+        .ok()
 }
 
 fn no_object(_: NotAnObject) -> String {
@@ -162,6 +183,12 @@ pub fn run(call: ToolCall, now: Now, hub: &mut Hub, fx: &mut impl Effects) -> To
             }
             ToolResult::ok(lines.join("\n"))
         }
+        ToolCall::Activity(event) => {
+            if let Some(event) = event {
+                hub.hook(now, event, fx);
+            }
+            ToolResult::nothing()
+        }
     }
 }
 
@@ -192,7 +219,8 @@ fn no_session(chat_id: &str, UnknownSession(names): &UnknownSession) -> ToolResu
     ))
 }
 
-/// The answer to `tools/list`.
+/// The answer to `tools/list`. `activity` is not among them: it is there for hooks, and
+/// what Claude doesn't know costs it nothing.
 ///
 /// Each description stands on its own: in a session's first turn the server's
 /// instructions are missing. `alwaysLoad` spares Claude a search before it can
@@ -302,8 +330,8 @@ mod tests {
             ("fetch_messages", r#"{"session_id":"a","limit":"ten"}"#, "fetch_messages: \"limit\" must be a number, not a string"),
         ];
         for (tool, arguments, expected) in cases {
-            assert_eq!(parse(tool, arguments), Some(Err(expected.to_owned())), "{arguments}");
+            assert_eq!(parse(tool, arguments, ""), Some(Err(expected.to_owned())), "{arguments}");
         }
-        assert_eq!(parse("dance", "{}"), None);
+        assert_eq!(parse("dance", "{}", ""), None);
     }
 }

@@ -4,6 +4,7 @@ use log::{debug, info};
 
 use super::receipts::{Receipt, fingerprint};
 use super::session::{Session, Words};
+use super::watch::Waiting;
 use super::{Client, Closing, Effects, Hub, Notification, Now, delivery, only, permission_request};
 use crate::protocol::{
     ClientRequest, ConnId, DEFAULT_USER, DeliveryState, ErrorCode, HostInfo, MAX_ECHO, NewMessage,
@@ -18,6 +19,7 @@ impl Hub {
             home: home.clone(),
             sessions: Vec::with_capacity(1),
             user: None,
+            stream: false,
             gone: false,
         };
         self.clients.insert(client, newcomer);
@@ -97,7 +99,9 @@ impl Hub {
                     }
                     self.counts.resent += 1;
                     if let Some(state) = known.state {
-                        fx.send(only(client), &delivery(&id, key, known, state));
+                        let hint = Some(self.watch.hint());
+                        let hint = hint.filter(|_| state == DeliveryState::Unseen);
+                        fx.send(only(client), &delivery(&id, key, known, state, hint));
                     }
                     return;
                 }
@@ -125,17 +129,28 @@ impl Hub {
 
         self.counts.messages += 1;
         self.notified += 1;
+        let has_key = message.id.is_some();
+        if self.watch.has_hooks() {
+            self.watch.add(Waiting {
+                message_id,
+                number: self.notified,
+                since: now.at,
+                session: id.clone(),
+                key: message.id,
+            });
+        }
         let words = Words {
             user: Some(message.user.unwrap_or_else(|| DEFAULT_USER.into())),
             content: message.content,
             ts: message.ts.unwrap_or_else(|| now.timestamp()),
+            via: None,
         };
         session.say(Speaker::User, message_id, words, &self.limits);
         let entry = session.last().expect("it was just said");
         let user = entry.user.as_deref().unwrap_or(DEFAULT_USER);
         fx.notify(&Notification::Message {
             number: self.notified,
-            receipt: message.id.is_some(),
+            receipt: has_key,
             content: &entry.content,
             chat_id: &id,
             user,
@@ -169,6 +184,7 @@ impl Hub {
             home,
             sessions: Vec::new(),
             user: None,
+            stream: false,
             gone: true,
         };
         self.clients.insert(client, speaker);
@@ -178,14 +194,16 @@ impl Hub {
 
     /// A client asks for something that Claude has no part in.
     pub fn request(&mut self, client: ConnId, request: ClientRequest, fx: &mut impl Effects) {
-        let Some(asker) = self.clients.get(&client) else {
+        let Some(asker) = self.clients.get_mut(&client) else {
             return;
         };
         match request {
             ClientRequest::Ping => {
                 fx.send(only(client), &ServerMessage::Pong);
             }
-            ClientRequest::Hello => {
+            ClientRequest::Hello { stream } => {
+                asker.stream = stream.unwrap_or(asker.stream);
+                let asker = &self.clients[&client];
                 let session = self.sessions.get(&asker.home);
                 let created = session.map_or_else(String::new, Session::created);
                 let welcome = ServerMessage::Welcome {
@@ -229,6 +247,7 @@ impl Hub {
                 seq: None,
                 state: DeliveryState::Rejected,
                 code: Some(refusal.code),
+                hint: None,
             };
             fx.send(only(client), &rejected);
         }
@@ -286,6 +305,11 @@ impl Hub {
             allowed,
         });
         self.resolved(&request, allowed, by, fx);
+        if !allowed {
+            self.tool_denied(&request.tool_name, fx);
+        } else if self.watch.is_heard() {
+            self.permissions.allowed(request);
+        }
     }
 
     /// Takes a client into a session, which is created if need be.

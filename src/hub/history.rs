@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use crate::protocol::{HistoryItem, MessageId, Speaker};
+use crate::protocol::{HistoryItem, MessageId, Speaker, Via};
 
 /// One message that was said.
 #[derive(Debug)]
@@ -20,6 +20,8 @@ pub struct Entry {
     pub content: String,
     /// When, RFC 3339 or as the client wrote it.
     pub ts: String,
+    /// How it came, if not by the reply tool.
+    pub via: Option<Via>,
 }
 
 impl Entry {
@@ -35,6 +37,7 @@ impl Entry {
             message_id: self.message_id,
             seq: self.seq,
             user: self.user.as_deref(),
+            via: self.via,
         }
     }
 }

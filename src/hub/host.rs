@@ -2,13 +2,14 @@
 //! permission, and end.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
-use super::session::{Session, Words};
+use super::session::{Session, Shown, Words};
 use super::{
     Closing, EXPIRED, Effects, Hub, Now, PermissionRequest, Reach, UnknownSession, delivery, only,
     permission_request,
 };
-use crate::protocol::{Activity, DeliveryState, ErrorCode, ServerMessage, SessionId, Speaker};
+use crate::protocol::{Activity, DeliveryState, ErrorCode, ServerMessage, SessionId, Speaker, Via};
 
 impl Hub {
     /// Claude Code has introduced itself.
@@ -33,13 +34,15 @@ impl Hub {
     }
 
     /// Claude Code has got every message up to this number.
-    pub fn handed_over(&mut self, number: u64, fx: &mut impl Effects) {
+    pub fn handed_over(&mut self, now: Now, number: u64, fx: &mut impl Effects) {
+        self.handing_over = self.handing_over.max(number);
+        self.watch.handed_over(now.at, number);
         while let Some((_, id, key)) = self.on_their_way.pop_front_if(|next| next.0 <= number) {
             let session = self.sessions.get_mut(&id);
             let accepted = session.and_then(|session| session.receipts.accept(&key));
             if let Some((receipt, reached)) = accepted {
                 for state in reached {
-                    let delivery = delivery(&id, &key, receipt, *state);
+                    let delivery = delivery(&id, &key, receipt, *state, None);
                     fx.send(only(receipt.client), &delivery);
                 }
             }
@@ -57,6 +60,18 @@ impl Hub {
         text: String,
         fx: &mut impl Effects,
     ) -> Result<Reach, UnknownSession> {
+        self.say(now, chat_id, text, None, fx)
+    }
+
+    /// Says something of Claude's to a session.
+    pub(super) fn say(
+        &mut self,
+        now: Now,
+        chat_id: &str,
+        text: String,
+        via: Option<Via>,
+        fx: &mut impl Effects,
+    ) -> Result<Reach, UnknownSession> {
         let message_id = self.next_id();
         let Some((id, session)) = known(&mut self.sessions, chat_id) else {
             return Err(self.unknown());
@@ -65,6 +80,7 @@ impl Hub {
             user: None,
             content: text,
             ts: now.timestamp(),
+            via,
         };
         session.say(Speaker::Assistant, message_id, words, &self.limits);
         let entry = session.last().expect("it was just said");
@@ -74,10 +90,17 @@ impl Hub {
             seq: entry.seq,
             content: &entry.content,
             ts: &entry.ts,
+            via,
         };
         let reached = fx.send(session.members.iter().copied(), &reply);
-        for (key, receipt) in session.receipts.answer(self.handing_over) {
-            let answered = delivery(&id, &key, receipt, DeliveryState::Answered);
+        // Hooks that haven't told of this reply have not told what Claude has seen either.
+        let hooks_tell = via.is_some() || self.turn.replied(&id);
+        if !hooks_tell {
+            self.watch.give_up();
+            self.watch.answered(&id);
+        }
+        for (key, receipt) in session.receipts.answer(self.handing_over, hooks_tell) {
+            let answered = delivery(&id, &key, receipt, DeliveryState::Answered, None);
             fx.send(only(receipt.client), &answered);
         }
         let reach = Reach::of(reached);
@@ -102,6 +125,10 @@ impl Hub {
     ) -> Result<Reach, UnknownSession> {
         let Some((id, session)) = known(&mut self.sessions, chat_id) else {
             return Err(self.unknown());
+        };
+        session.shown = Shown {
+            status,
+            detail: detail.map(Arc::from),
         };
         let message = ServerMessage::Status {
             session_id: &id,
@@ -137,6 +164,7 @@ impl Hub {
                     seq: Some(receipt.seq),
                     state: DeliveryState::Rejected,
                     code: Some(ErrorCode::HostClosed),
+                    hint: None,
                 };
                 fx.send(only(receipt.client), &rejected);
             }
@@ -154,7 +182,7 @@ impl Hub {
 }
 
 /// The session of that name, if there is one.
-fn known<'s>(
+pub(super) fn known<'s>(
     sessions: &'s mut HashMap<SessionId, Session>,
     chat_id: &str,
 ) -> Option<(SessionId, &'s mut Session)> {

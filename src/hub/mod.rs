@@ -8,11 +8,14 @@
 mod apps;
 mod effects;
 mod history;
+mod hooks;
 mod host;
 mod permissions;
 mod receipts;
 mod session;
 mod summary;
+mod turn;
+mod watch;
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
@@ -22,16 +25,22 @@ use log::{debug, info};
 use uuid::Uuid;
 
 pub use effects::{Closing, Effects, Notification};
+pub use hooks::{HookEvent, Tag, Tool};
 pub use permissions::PermissionRequest;
 use permissions::Permissions;
 use receipts::Receipt;
 use session::Session;
-pub use summary::{Counts, Summary};
+pub use summary::{Channel, Counts, Summary};
+pub use turn::HookId;
+use turn::Turn;
+use watch::Watch;
 
 use crate::protocol::{ConnId, DeliveryState, HistoryItem, MessageId, ServerMessage, SessionId};
 
 /// Who has the last word on a request that nobody answered.
 const EXPIRED: &str = "expired";
+/// Who has it on one that was answered in the terminal.
+const TERMINAL: &str = "terminal";
 
 /// The moment at which something happens.
 #[derive(Clone, Copy, Debug)]
@@ -61,6 +70,8 @@ pub struct Limits {
     pub unseen_ttl: Duration,
     /// How long a permission request waits for a verdict.
     pub permission_ttl: Duration,
+    /// How long an idle Claude Code may take to see a message, where hooks tell.
+    pub seen_timeout: Duration,
     /// The most permission requests that wait at once.
     pub max_permissions: usize,
     /// The most sessions at once.
@@ -110,6 +121,12 @@ pub struct Hub {
     notified: u64,
     /// Claude Code is getting the messages up to this number.
     handing_over: u64,
+    /// What Claude is at.
+    turn: Turn,
+    /// Something of an earlier turn goes on in the background.
+    in_background: bool,
+    /// Whether messages get into the conversation.
+    watch: Watch,
     /// Half of every message id; see [`Hub::next_id`].
     id_prefix: u64,
     ids: u64,
@@ -126,6 +143,8 @@ struct Client {
     sessions: Vec<SessionId>,
     /// What it called itself last.
     user: Option<Arc<str>>,
+    /// It wants Claude's text as it appears.
+    stream: bool,
     /// It has gone, and is only heard to its end.
     gone: bool,
 }
@@ -135,6 +154,7 @@ impl Hub {
     /// across restarts.
     pub fn new(limits: Limits, id_prefix: u64) -> Self {
         Self {
+            watch: Watch::new(limits.seen_timeout),
             limits,
             sessions: HashMap::new(),
             clients: HashMap::new(),
@@ -143,6 +163,8 @@ impl Hub {
             on_their_way: VecDeque::new(),
             notified: 0,
             handing_over: 0,
+            turn: Turn::default(),
+            in_background: false,
             id_prefix,
             ids: 0,
             host: None,
@@ -157,11 +179,13 @@ impl Hub {
     pub fn next_expiry(&self) -> Option<Instant> {
         let session = self.expiries.first().map(|(at, _)| *at);
         let permission = self.permissions.next_expiry();
-        session.into_iter().chain(permission).min()
+        let unseen = self.watch.deadline().filter(|_| !self.turn.is_running());
+        session.into_iter().chain(permission).chain(unseen).min()
     }
 
-    /// Forgets what has expired.
+    /// Forgets what has expired, and looks after what is missing.
     pub fn tick(&mut self, now: Now, fx: &mut impl Effects) {
+        self.look_for_missing(now, fx);
         while let Some(request) = self.permissions.expire(now.at) {
             info!(
                 "nobody answered {} ({})",
@@ -206,6 +230,12 @@ impl Hub {
             counts: self.counts.clone(),
             host_ready: self.host_ready,
             host: self.host.clone(),
+            channel: Channel {
+                plugin: self.watch.is_expected(),
+                hooks: self.watch.is_heard(),
+                proven: self.watch.proven(),
+                unseen: self.watch.missing(),
+            },
         }
     }
 
@@ -280,6 +310,7 @@ fn delivery<'a>(
     id: &'a str,
     receipt: &Receipt,
     state: DeliveryState,
+    hint: Option<&'a str>,
 ) -> ServerMessage<'a> {
     ServerMessage::Delivery {
         session_id: session_id.as_str(),
@@ -288,5 +319,6 @@ fn delivery<'a>(
         seq: Some(receipt.seq),
         state,
         code: None,
+        hint,
     }
 }

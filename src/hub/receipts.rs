@@ -47,12 +47,21 @@ pub struct Receipts {
     /// The last reply may answer everything up to this number, even what was not yet
     /// reported as written when it came.
     answered_up_to: u64,
+    /// Claude has replied since Claude Code was getting this number.
+    replied_up_to: u64,
+    /// The number of the latest message that was seen.
+    seen_up_to: u64,
 }
 
 impl Receipts {
     /// The receipt of a message that is already known under this id.
     pub fn get_mut(&mut self, id: &str) -> Option<&mut Receipt> {
         self.by_id.get_mut(id)
+    }
+
+    /// The same, to look at.
+    pub fn get(&self, id: &str) -> Option<&Receipt> {
+        self.by_id.get(id)
     }
 
     /// A message under a new id is on its way.
@@ -80,11 +89,68 @@ impl Receipts {
         Some((receipt, reached))
     }
 
+    /// A message has been seen. Returns the client's id of it and its receipt, if that
+    /// is news.
+    pub fn see(&mut self, message_id: MessageId) -> Option<(Arc<str>, &Receipt)> {
+        // The server's ids grow, and so they do in here.
+        let id_of = |id: &Arc<str>| self.by_id.get(id).map(|receipt| receipt.message_id);
+        let place = self.got.partition_point(|id| id_of(id) < Some(message_id));
+        let id = self.got.get(place)?.clone();
+        let receipt = self.by_id.get_mut(&id)?;
+        let is_news = matches!(
+            receipt.state,
+            Some(DeliveryState::Accepted | DeliveryState::Unseen)
+        );
+        if receipt.message_id != message_id || !is_news {
+            return None;
+        }
+        receipt.state = Some(DeliveryState::Seen);
+        self.seen_up_to = self.seen_up_to.max(receipt.number);
+        Some((id, receipt))
+    }
+
+    /// A message should have been seen by now. Returns what has become of it, and its
+    /// receipt if that is to be told. If Claude has replied since, it is the hook that is missing.
+    pub fn miss(&mut self, number: u64, id: Option<&str>) -> (DeliveryState, Option<&Receipt>) {
+        let state = if number <= self.replied_up_to {
+            DeliveryState::Answered
+        } else {
+            DeliveryState::Unseen
+        };
+        let Some(receipt) = id.and_then(|id| self.by_id.get_mut(id)) else {
+            return (state, None);
+        };
+        if receipt.state != Some(DeliveryState::Accepted) {
+            return (DeliveryState::Answered, None);
+        }
+        receipt.state = Some(state);
+        if state == DeliveryState::Answered {
+            let place = self.unanswered_up_to(number);
+            // It is the last of those.
+            self.unanswered.remove(place.saturating_sub(1));
+        }
+        (state, id.and_then(|id| self.by_id.get(id)))
+    }
+
+    /// How many of those that wait for an answer have at most this number.
+    fn unanswered_up_to(&self, number: u64) -> usize {
+        let number_of = |id: &Arc<str>| self.by_id.get(id).map_or(0, |receipt| receipt.number);
+        self.unanswered
+            .partition_point(|id| number_of(id) <= number)
+    }
+
     /// Claude has replied: everything that Claude Code has got is answered, and when
-    /// that is reported, everything up to this number.
-    pub fn answer(&mut self, up_to: u64) -> Vec<(Arc<str>, &Receipt)> {
-        self.answered_up_to = up_to;
-        let answered = std::mem::take(&mut self.unanswered);
+    /// that is reported, everything up to this number. Where hooks tell what Claude has
+    /// seen, `only_seen`, that is everything up to the last message it has seen.
+    pub fn answer(&mut self, up_to: u64, only_seen: bool) -> Vec<(Arc<str>, &Receipt)> {
+        self.replied_up_to = up_to;
+        let answered: Vec<_> = if only_seen {
+            let seen = self.unanswered_up_to(self.seen_up_to);
+            self.unanswered.drain(..seen).collect()
+        } else {
+            self.answered_up_to = up_to;
+            self.unanswered.drain(..).collect()
+        };
         for id in &answered {
             if let Some(receipt) = self.by_id.get_mut(id) {
                 receipt.state = Some(DeliveryState::Answered);

@@ -5,8 +5,10 @@ use std::time::{Instant, SystemTime};
 
 use super::history::{Entry, History};
 use super::receipts::Receipts;
-use super::{Limits, Now, timestamp};
-use crate::protocol::{ConnId, HistoryItem, MessageId, Speaker};
+use super::{Effects, Limits, Now, timestamp};
+use crate::protocol::{
+    Activity, ConnId, HistoryItem, MessageId, ServerMessage, SessionId, Speaker, Via,
+};
 
 /// A session's state.
 #[derive(Debug)]
@@ -25,6 +27,27 @@ pub struct Session {
     unseen: Option<(u64, Instant)>,
     /// The expiry the hub has noted for it.
     pub scheduled: Option<Instant>,
+    /// The status that was shown here last.
+    pub shown: Shown,
+}
+
+/// A status, as it is shown.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Shown {
+    /// What Claude is doing.
+    pub status: Activity,
+    /// A few words more.
+    pub detail: Option<Arc<str>>,
+}
+
+impl Default for Shown {
+    /// Claude waits, or so everyone thinks.
+    fn default() -> Self {
+        Self {
+            status: Activity::Idle,
+            detail: None,
+        }
+    }
 }
 
 impl Session {
@@ -39,6 +62,7 @@ impl Session {
             empty_since: Some(now.at),
             unseen: None,
             scheduled: None,
+            shown: Shown::default(),
         }
     }
 
@@ -76,6 +100,7 @@ impl Session {
             user: words.user,
             content: words.content,
             ts: words.ts,
+            via: words.via,
         };
         self.history
             .push(entry, limits.history_messages, limits.history_bytes);
@@ -84,6 +109,19 @@ impl Session {
     /// What was said last.
     pub fn last(&self) -> Option<&Entry> {
         self.history.last()
+    }
+
+    /// Shows a status, unless it is the one that is shown. `id` is the session's own.
+    pub fn show(&mut self, id: &SessionId, shown: &Shown, fx: &mut impl Effects) {
+        if self.shown != *shown {
+            let message = ServerMessage::Status {
+                session_id: id,
+                status: shown.status,
+                detail: shown.detail.as_deref(),
+            };
+            fx.send(self.members.iter().copied(), &message);
+            self.shown = shown.clone();
+        }
     }
 
     /// The last answer found nobody here, or nobody who could receive it.
@@ -121,4 +159,6 @@ pub struct Words {
     pub content: String,
     /// When.
     pub ts: String,
+    /// How it came, if not by the reply tool.
+    pub via: Option<Via>,
 }

@@ -15,6 +15,21 @@ pub struct Summary {
     pub host_ready: bool,
     /// Its name and version, if it has introduced itself.
     pub host: Option<(String, String)>,
+    /// The way into the conversation.
+    pub channel: Channel,
+}
+
+/// What is known of the way into the conversation.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Channel {
+    /// Whether hooks must be there, because the plugin has started the server.
+    pub plugin: bool,
+    /// Whether one has called yet.
+    pub hooks: bool,
+    /// Whether apps' messages get there: `None` until one has been seen, or should have.
+    pub proven: Option<bool>,
+    /// Messages that should have been seen, and have not.
+    pub unseen: usize,
 }
 
 /// What has happened since the start.
@@ -24,6 +39,8 @@ pub struct Counts {
     pub messages: u64,
     /// Messages sent again, and not taken twice.
     pub resent: u64,
+    /// Messages that Claude Code has put into its conversation.
+    pub seen: u64,
     /// Replies of Claude's.
     pub replies: u64,
     /// Verdicts given by clients.

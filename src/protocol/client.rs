@@ -55,7 +55,10 @@ pub enum ClientRequest {
         allowed: bool,
     },
     /// `hello`: tell me who you are.
-    Hello,
+    Hello {
+        /// Whether Claude's text is wanted as it appears; as before if `None`.
+        stream: Option<bool>,
+    },
     /// `ping`: are you there?
     Ping,
 }
@@ -211,8 +214,8 @@ impl<'a> Fields<'a> {
     }
 
     fn hello(&self) -> Result<ClientRequest, String> {
-        self.stream.optional::<bool>()?;
-        Ok(ClientRequest::Hello)
+        let stream = self.stream.optional()?;
+        Ok(ClientRequest::Hello { stream })
     }
 
     fn session(&self, max: usize) -> Result<Option<SessionId>, String> {

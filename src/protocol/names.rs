@@ -56,7 +56,7 @@ impl fmt::Display for SessionId {
 }
 
 /// The server's name for one message or reply; unique across restarts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct MessageId(pub Uuid);
 
 impl fmt::Display for MessageId {

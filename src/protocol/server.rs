@@ -20,6 +20,16 @@ pub enum ServerMessage<'a> {
         content: &'a str,
         /// When, RFC 3339 in UTC.
         ts: &'a str,
+        /// How it came, if not by the reply tool.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        via: Option<Via>,
+    },
+    /// A piece of Claude's text, as it appears in the terminal.
+    Stream {
+        /// The session that Claude answers.
+        session_id: &'a SessionId,
+        /// The piece.
+        delta: &'a str,
     },
     /// What Claude is doing.
     Status {
@@ -59,7 +69,7 @@ pub enum ServerMessage<'a> {
         request_id: &'a str,
         /// Whether the tool may run.
         allowed: bool,
-        /// A user, or `expired`.
+        /// A user, `terminal` or `expired`.
         by: &'a str,
     },
     /// Someone else in the session said something.
@@ -94,6 +104,9 @@ pub enum ServerMessage<'a> {
         /// Why it was rejected.
         #[serde(skip_serializing_if = "Option::is_none")]
         code: Option<ErrorCode>,
+        /// What can be done about it, for people.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        hint: Option<&'a str>,
     },
     /// The answer to `hello`.
     Welcome {
@@ -143,6 +156,17 @@ pub struct HistoryItem<'a> {
     /// The user's name; none for Claude.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub user: Option<&'a str>,
+    /// How it came, if not by the reply tool.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub via: Option<Via>,
+}
+
+/// How a reply came, if Claude didn't use the reply tool.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Via {
+    /// Claude has said it in the terminal, and nothing else to the session.
+    Transcript,
 }
 
 /// What a client is told about Claude Code.
@@ -217,6 +241,10 @@ pub enum Role {
 pub enum DeliveryState {
     /// It was handed to Claude Code.
     Accepted,
+    /// Claude Code has put it into the conversation.
+    Seen,
+    /// It should have, and has not.
+    Unseen,
     /// Claude has replied to its session since.
     Answered,
     /// It was not taken.

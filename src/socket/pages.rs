@@ -33,12 +33,18 @@ fn health(started: SystemTime, summary: &Summary) -> Response {
             "version": host.map(|(_, version)| version),
             "ready": summary.host_ready,
         },
+        "channel": {
+            "plugin": summary.channel.plugin,
+            "hooks": summary.channel.hooks,
+            "proven": summary.channel.proven,
+            "unseen": summary.channel.unseen,
+        },
     }))
 }
 
 fn metrics(summary: &Summary) -> String {
     let counts = &summary.counts;
-    let figures: [(&str, &str, &str, u64); 9] = [
+    let figures: [(&str, &str, &str, u64); 11] = [
         (
             "sessions",
             "gauge",
@@ -62,6 +68,18 @@ fn metrics(summary: &Summary) -> String {
             "gauge",
             "Whether Claude Code takes messages.",
             u64::from(summary.host_ready),
+        ),
+        (
+            "messages_unseen",
+            "gauge",
+            "Messages that Claude Code should have put into its conversation, and has not.",
+            summary.channel.unseen as u64,
+        ),
+        (
+            "messages_seen_total",
+            "counter",
+            "Messages that Claude Code has put into its conversation.",
+            counts.seen,
         ),
         (
             "messages_total",

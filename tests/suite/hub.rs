@@ -9,6 +9,7 @@ use claude_socket::hub::{Closing, Effects, Hub, Limits, Notification, Now, Permi
 use claude_socket::protocol::{self, ClientMessage, ConnId, ServerMessage, SessionId};
 use serde_json::{Value, json};
 
+use crate::hooks;
 use crate::story::{self, Stage, Story};
 
 /// What the hub has sent, by client; Claude Code is nobody's client.
@@ -63,6 +64,7 @@ impl HubStage {
             session_ttl: Duration::from_secs(5 * 60),
             unseen_ttl: Duration::from_secs(24 * 60 * 60),
             permission_ttl: Duration::from_secs(30 * 60),
+            seen_timeout: Duration::from_secs(10),
             max_permissions: 3,
             max_sessions: 4,
             history_messages: 5,
@@ -119,7 +121,7 @@ impl Stage for HubStage {
     }
 
     fn calls(&mut self, tool: &str, arguments: Value) -> String {
-        let call = tools::parse(tool, &arguments.to_string()).expect("a tool");
+        let call = tools::parse(tool, &arguments.to_string(), "claude-socket").expect("a tool");
         let result = match call {
             Ok(call) => tools::run(call, self.now, &mut self.hub, &mut self.mail),
             Err(wrong) => tools::ToolResult::error(wrong),
@@ -129,6 +131,19 @@ impl Stage for HubStage {
             .as_str()
             .expect("a text")
             .to_owned()
+    }
+
+    fn has_hooks(&mut self) {
+        self.hub.expect_hooks();
+    }
+
+    fn hooks(&mut self, event: Value) {
+        for arguments in hooks::arguments(&event) {
+            let call = tools::parse("activity", &arguments.to_string(), "claude-socket");
+            let call = call.expect("a tool").expect("a call");
+            let result = tools::run(call, self.now, &mut self.hub, &mut self.mail);
+            assert_eq!(result, tools::ToolResult::nothing());
+        }
     }
 
     fn asks(&mut self, request: Value) {
@@ -146,7 +161,8 @@ impl Stage for HubStage {
     fn notified(&mut self) -> Option<Value> {
         let next = self.mail.host.pop_front()?;
         if self.mail.host.is_empty() {
-            self.hub.handed_over(self.mail.given, &mut self.mail);
+            self.hub
+                .handed_over(self.now, self.mail.given, &mut self.mail);
         }
         Some(next)
     }
@@ -195,6 +211,11 @@ fn play_all(stories: &[Story]) {
 #[test]
 fn stories_of_talking() {
     play_all(&story::read(include_str!("../stories/talking.txt")));
+}
+
+#[test]
+fn stories_of_hooks() {
+    play_all(&story::read(include_str!("../stories/hooks.txt")));
 }
 
 #[test]

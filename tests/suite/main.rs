@@ -6,6 +6,7 @@ mod demo;
 mod doctor;
 mod download;
 mod frames;
+mod hooks;
 mod host;
 mod http;
 mod hub;

@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::app::App;
+use crate::hooks;
 use crate::server::Server;
 use crate::story::{self, Stage, Story};
 
@@ -22,6 +23,7 @@ impl RealStage {
 
 impl Stage for RealStage {
     fn joins(&mut self, who: &str, session: &str) {
+        let session: String = form_urlencoded::byte_serialize(session.as_bytes()).collect();
         let mut app = App::open(self.server.address, &format!("/?session={session}"));
         let before = app.pong().into();
         self.apps.insert(who.to_owned(), (app, before));
@@ -48,6 +50,16 @@ impl Stage for RealStage {
 
     fn calls(&mut self, tool: &str, arguments: Value) -> String {
         self.server.call(tool, &arguments)
+    }
+
+    fn has_hooks(&mut self) {
+        unreachable!("what follows from it takes time");
+    }
+
+    fn hooks(&mut self, event: Value) {
+        for arguments in hooks::arguments(&event) {
+            hooks::tell(&mut self.server, &arguments);
+        }
     }
 
     fn asks(&mut self, request: Value) {
@@ -97,6 +109,11 @@ fn play_all(stories: &[Story]) {
 #[test]
 fn stories_of_talking() {
     play_all(&story::read(include_str!("../stories/talking.txt")));
+}
+
+#[test]
+fn stories_of_hooks() {
+    play_all(&story::read(include_str!("../stories/hooks.txt")));
 }
 
 #[test]

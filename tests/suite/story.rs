@@ -11,19 +11,25 @@
 //! host calls reply {"chat_id":…}  Claude uses a tool
 //! host hears sent                 and gets this text back
 //! host asks {"request_id":…}      Claude Code asks for permission
+//! host has hooks                  the server is the plugin's
+//! host hooks Stop {"prompt_id":…} a hook of Claude Code's is called with this event
+//! host takes p1 {"chat_id":…}     so is the one that shows a message of ours, in turn p1
 //! host < {"content":"hi"}         Claude Code gets a notification with these params
 //! host ends                       Claude Code is gone
 //! after 5m                        time passes
 //! ```
 //!
 //! What is got must have the fields that the story names: with `null` a field must be
-//! missing, and `"$name"` stands for some text, the same wherever it appears. At the
+//! missing, and `"$name"` stands for some text, the same wherever it appears; inside of a
+//! longer text it is `{$name}`. At the
 //! end nobody may have got anything that the story doesn't tell.
 
 use std::collections::HashMap;
 use std::time::Duration;
 
-use serde_json::Value;
+use serde_json::{Value, json};
+
+use crate::hooks;
 
 /// Where stories are played.
 pub trait Stage {
@@ -35,6 +41,9 @@ pub trait Stage {
     /// Returns the text of the result.
     fn calls(&mut self, tool: &str, arguments: Value) -> String;
     fn asks(&mut self, request: Value);
+    fn has_hooks(&mut self);
+    /// The event is as Claude Code gives it to a hook.
+    fn hooks(&mut self, event: Value);
     fn notified(&mut self) -> Option<Value>;
     fn ends(&mut self);
     fn after(&mut self, time: Duration);
@@ -94,6 +103,7 @@ pub fn play(story: &Story, stage: &mut impl Stage) {
             [who, "joins", session] => stage.joins(who, session),
             [who, "leaves"] => stage.leaves(who),
             [who, "breaks"] => stage.breaks(who),
+            ["host", "has", "hooks"] => stage.has_hooks(),
             ["host", "ends"] => stage.ends(),
             ["host", "calls", _] => {
                 let (tool, arguments) = rest.split_once(' ').expect(&place);
@@ -102,6 +112,21 @@ pub fn play(story: &Story, stage: &mut impl Stage) {
             }
             ["host", "hears", text] => assert_eq!(heard, text, "{place}"),
             ["host", "asks", _] => stage.asks(json()),
+            ["host", "hooks", _] => {
+                let (event, fields) = rest.split_once(' ').expect(&place);
+                let fields = fill(fields, &names);
+                let mut fields: Value = serde_json::from_str(&fields).expect(&place);
+                fields["hook_event_name"] = event.into();
+                stage.hooks(fields);
+            }
+            ["host", "takes", _] => {
+                let (turn, meta) = rest.split_once(' ').expect(&place);
+                let meta = serde_json::from_str(&fill(meta, &names)).expect(&place);
+                let prompt = hooks::channel_tag(&meta, "hi");
+                stage.hooks(json!({
+                    "hook_event_name": "UserPromptSubmit", "prompt_id": turn, "prompt": prompt,
+                }));
+            }
             ["host", "<", _] => {
                 let got = stage
                     .notified()
@@ -131,6 +156,7 @@ fn fill(text: &str, names: &HashMap<String, Value>) -> String {
     let mut text = text.to_owned();
     for (name, value) in names {
         text = text.replace(&format!("\"{name}\""), &value.to_string());
+        text = text.replace(&format!("{{{name}}}"), value.as_str().unwrap_or_default());
     }
     text
 }

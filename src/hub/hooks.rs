@@ -1,0 +1,380 @@
+//! What Claude Code's hooks tell, and what follows from it.
+//!
+//! They may tell late, twice or not at all, so nothing here is needed for a message to
+//! arrive or a reply to go out.
+
+use std::sync::Arc;
+
+use log::info;
+
+use super::host::known;
+use super::session::Shown;
+use super::turn::{Audience, HookId, Origin, Turn};
+use super::{Effects, Hub, Now, TERMINAL, delivery, only};
+use crate::protocol::{Activity, DeliveryState, MessageId, ServerMessage, SessionId, Via};
+
+/// What a hook has told. `prompt` is the id of the turn's prompt.
+#[derive(Clone, Debug, PartialEq)]
+pub enum HookEvent {
+    /// A prompt goes into the conversation.
+    Prompt {
+        /// Its id; that of the turn's first one if Claude is already at work.
+        prompt: HookId,
+        /// The message that it is, if it is one of ours.
+        tag: Option<Tag>,
+    },
+    /// A tool is about to run, or to ask for permission.
+    ToolStarted {
+        /// The turn.
+        prompt: HookId,
+        /// A subagent uses it, which may outlive the turn.
+        by_subagent: bool,
+        /// This use of it.
+        tool_use: HookId,
+        /// Which tool.
+        tool: Tool,
+    },
+    /// A tool has run, whether that went well or not.
+    ToolEnded {
+        /// The turn.
+        prompt: HookId,
+        /// That use of it.
+        tool_use: HookId,
+        /// Claude Code's name of the tool.
+        name: String,
+        /// What it was given, as JSON.
+        input: String,
+    },
+    /// A piece of Claude's text has appeared.
+    Displayed {
+        /// The turn.
+        prompt: HookId,
+        /// The text it belongs to.
+        message: HookId,
+        /// Its place in that.
+        index: HookId,
+        /// The piece.
+        delta: String,
+    },
+    /// Claude has finished.
+    Stopped {
+        /// The turn.
+        prompt: HookId,
+        /// What it said last.
+        text: String,
+        /// Some of its subagents or commands go on.
+        in_background: bool,
+    },
+    /// Claude couldn't go on.
+    Failed {
+        /// Why, in a few words.
+        detail: Arc<str>,
+    },
+    /// Claude Code has been waiting for a prompt for a while.
+    Waiting,
+    /// Something of no further use.
+    Other,
+}
+
+/// The tag at the start of a prompt.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tag {
+    /// The session.
+    pub chat_id: String,
+    /// The message; `None` if that is no id of this server's.
+    pub message_id: Option<MessageId>,
+}
+
+/// A tool, as far as it matters.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Tool {
+    /// Our own `reply`.
+    Reply,
+    /// Another one of our own.
+    Own,
+    /// Any other.
+    Other {
+        /// Claude Code's name of it.
+        name: Arc<str>,
+        /// What to show: one line.
+        detail: Arc<str>,
+    },
+}
+
+impl Hub {
+    /// There must be hooks, because the server was started by the plugin that has them.
+    pub fn expect_hooks(&mut self) {
+        self.watch.expect_hooks();
+    }
+
+    /// A hook has called.
+    pub fn hook(&mut self, now: Now, event: HookEvent, fx: &mut impl Effects) {
+        self.watch.hear();
+        match event {
+            HookEvent::Prompt { prompt, tag } => self.prompted(now, prompt, tag, fx),
+            HookEvent::ToolStarted {
+                prompt,
+                by_subagent,
+                tool_use,
+                tool,
+            } => {
+                if self.goes_on(&prompt, by_subagent, fx) {
+                    self.tool_started(tool_use, tool, fx);
+                }
+            }
+            HookEvent::ToolEnded {
+                prompt,
+                tool_use,
+                name,
+                input,
+            } => {
+                if let Some(request) = self.permissions.ran(&name, &input) {
+                    info!(
+                        "{name} was allowed in the terminal ({})",
+                        request.request_id
+                    );
+                    self.resolved(&request, true, TERMINAL, fx);
+                }
+                if self.turn.owns(&prompt) && self.turn.tool_ended(&tool_use) {
+                    self.show_turn(fx);
+                }
+            }
+            HookEvent::Displayed {
+                prompt,
+                message,
+                index,
+                delta,
+            } => {
+                if self.turn.owns(&prompt) && self.turn.is_running() {
+                    self.displayed(message, index, &delta, fx);
+                }
+            }
+            HookEvent::Stopped {
+                prompt,
+                text,
+                in_background,
+            } => {
+                if self.turn.owns(&prompt)
+                    && let Some(id) = self.turn.unanswered(&text)
+                {
+                    // Its session may have expired.
+                    let _ = self.say(now, id.as_str(), text, Some(Via::Transcript), fx);
+                }
+                self.in_background = in_background;
+                self.end_turn(now, None, fx);
+            }
+            HookEvent::Failed { detail } => self.end_turn(now, Some(detail), fx),
+            HookEvent::Waiting if self.turn.is_running() => self.end_turn(now, None, fx),
+            HookEvent::Waiting => {}
+            HookEvent::Other => {}
+        }
+    }
+
+    /// A tool that a verdict has kept from running.
+    pub(super) fn tool_denied(&mut self, name: &str, fx: &mut impl Effects) {
+        if self.turn.tool_denied(name) {
+            self.show_turn(fx);
+        }
+    }
+
+    fn prompted(&mut self, now: Now, prompt: HookId, tag: Option<Tag>, fx: &mut impl Effects) {
+        let origin = match &tag {
+            None => Origin::Terminal,
+            Some(tag) => {
+                self.seen(now, tag, fx);
+                let session = self.sessions.get_key_value(tag.chat_id.as_str());
+                session.map_or(Origin::Unknown, |(id, _)| Origin::Session(id.clone()))
+            }
+        };
+        // Without an id it can't be told whether a turn begins, so it is none that
+        // anything would be concluded from.
+        let goes_on = if prompt.is_empty() {
+            self.turn.is_running()
+        } else {
+            self.turn.owns(&prompt)
+        };
+        if goes_on {
+            self.turn.run();
+            self.turn.add(origin);
+        } else {
+            self.begin(Turn::new(prompt, origin), fx);
+        }
+        self.show_turn(fx);
+    }
+
+    /// A message is in the conversation.
+    fn seen(&mut self, now: Now, tag: &Tag, fx: &mut impl Effects) {
+        self.counts.seen += 1;
+        self.watch.see(tag.message_id);
+        let Some(message_id) = tag.message_id else {
+            return;
+        };
+        if let Some(number) = self.on_its_way(message_id) {
+            // Then Claude Code has got it, and those before it, whatever the writer has
+            // come to say of that.
+            self.handed_over(now, number, fx);
+        }
+        let Some((id, session)) = known(&mut self.sessions, &tag.chat_id) else {
+            return;
+        };
+        if let Some((key, receipt)) = session.receipts.see(message_id) {
+            let seen = delivery(&id, &key, receipt, DeliveryState::Seen, None);
+            fx.send(only(receipt.client), &seen);
+        }
+    }
+
+    /// The number of a message that is on its way, as far as is known.
+    fn on_its_way(&self, message_id: MessageId) -> Option<u64> {
+        let is_it = |id: &SessionId, key: &str| {
+            let session = self.sessions.get(id)?;
+            Some(session.receipts.get(key)?.message_id == message_id)
+        };
+        let mut all = self.on_their_way.iter();
+        all.find(|(_, id, key)| is_it(id, key) == Some(true))
+            .map(|(number, _, _)| *number)
+    }
+
+    /// Whether a tool use belongs to the turn that is known. One that has not been told
+    /// of may have begun.
+    fn goes_on(&mut self, prompt: &HookId, by_subagent: bool, fx: &mut impl Effects) -> bool {
+        if self.turn.owns(prompt) {
+            if !by_subagent {
+                self.turn.run();
+            }
+            return self.turn.is_running();
+        }
+        if !by_subagent && !self.turn.is_running() {
+            self.begin(Turn::new(prompt.clone(), Origin::Unknown), fx);
+        }
+        false
+    }
+
+    fn tool_started(&mut self, tool_use: HookId, tool: Tool, fx: &mut impl Effects) {
+        match tool {
+            Tool::Reply => self.turn.announce_reply(),
+            Tool::Own => {}
+            Tool::Other { name, detail } => {
+                self.turn.tool_started(tool_use, name, detail);
+                self.show_turn(fx);
+            }
+        }
+    }
+
+    fn displayed(&mut self, message: HookId, index: HookId, delta: &str, fx: &mut impl Effects) {
+        if delta.is_empty() {
+            return;
+        }
+        let Some(gap) = self.turn.streamed(message, index) else {
+            return;
+        };
+        let Some((id, session)) = self
+            .turn
+            .only_session()
+            .and_then(|id| self.sessions.get_key_value(id))
+        else {
+            return;
+        };
+        let asked = |member: &_| self.clients.get(member).is_some_and(|client| client.stream);
+        let piece = ServerMessage::Stream {
+            session_id: id,
+            delta: &[gap, delta].concat(),
+        };
+        fx.send(session.members.iter().copied().filter(asked), &piece);
+    }
+
+    /// A turn begins, and so the one before is over, however it ended.
+    fn begin(&mut self, turn: Turn, fx: &mut impl Effects) {
+        self.settle_permissions(fx);
+        let old = std::mem::replace(&mut self.turn, turn);
+        let stays = |id| match self.turn.audience() {
+            Audience::Everyone => true,
+            Audience::Sessions(sessions) => sessions.contains(id),
+        };
+        let left: Vec<_> = match old.audience() {
+            Audience::Everyone => self
+                .sessions
+                .keys()
+                .filter(|id| !stays(*id))
+                .cloned()
+                .collect(),
+            Audience::Sessions(sessions) => {
+                sessions.iter().filter(|id| !stays(*id)).cloned().collect()
+            }
+        };
+        for id in left {
+            if let Some(session) = self.sessions.get_mut(&id) {
+                session.show(&id, &Shown::default(), fx);
+            }
+        }
+    }
+
+    fn end_turn(&mut self, now: Now, detail: Option<Arc<str>>, fx: &mut impl Effects) {
+        self.settle_permissions(fx);
+        self.turn.stop();
+        self.watch.idle(now.at);
+        let status = Activity::Idle;
+        self.show(&Shown { status, detail }, fx);
+    }
+
+    /// Nobody here has answered what is still open, and Claude has gone on without. But
+    /// what runs in the background may still wait.
+    fn settle_permissions(&mut self, fx: &mut impl Effects) {
+        if self.in_background {
+            return;
+        }
+        for request in self.permissions.settle() {
+            let name = &request.tool_name;
+            info!("{name} was denied in the terminal ({})", request.request_id);
+            self.resolved(&request, false, TERMINAL, fx);
+        }
+    }
+
+    /// Shows what the turn is at.
+    fn show_turn(&mut self, fx: &mut impl Effects) {
+        if self.turn.is_running() {
+            let (status, detail) = self.turn.status();
+            self.show(&Shown { status, detail }, fx);
+        }
+    }
+
+    fn show(&mut self, status: &Shown, fx: &mut impl Effects) {
+        match self.turn.audience() {
+            Audience::Everyone => {
+                for (id, session) in &mut self.sessions {
+                    session.show(id, status, fx);
+                }
+            }
+            Audience::Sessions(sessions) => {
+                for id in sessions {
+                    if let Some(session) = self.sessions.get_mut(id) {
+                        session.show(id, status, fx);
+                    }
+                }
+            }
+        }
+    }
+
+    // ---- Time ----
+
+    /// Looks after messages that Claude Code should have seen by now.
+    pub(super) fn look_for_missing(&mut self, now: Now, fx: &mut impl Effects) {
+        if self.turn.is_running() {
+            return;
+        }
+        while let Some(waiting) = self.watch.overdue(now.at) {
+            let session = self.sessions.get_mut(&waiting.session);
+            let (state, receipt) = session.map_or((DeliveryState::Unseen, None), |session| {
+                let key = waiting.key.as_deref();
+                session.receipts.miss(waiting.number, key)
+            });
+            if let (Some(receipt), Some(key)) = (receipt, &waiting.key) {
+                let hint = Some(self.watch.hint()).filter(|_| state == DeliveryState::Unseen);
+                let message = delivery(&waiting.session, key, receipt, state, hint);
+                fx.send(only(receipt.client), &message);
+            }
+            if state == DeliveryState::Unseen {
+                self.watch.miss(waiting);
+            }
+        }
+    }
+}
