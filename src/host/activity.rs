@@ -5,6 +5,7 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
+use serde::Deserialize;
 use uuid::Uuid;
 
 use super::channel;
@@ -136,11 +137,10 @@ impl<'a> Fields<'a> {
     }
 
     fn stopped(&self) -> Result<HookEvent, String> {
-        let background = text(&self.background_tasks)?.trim();
         Ok(HookEvent::Stopped {
             prompt: id(&self.prompt_id)?,
             text: text(&self.last_assistant_message)?.to_owned(),
-            in_background: !matches!(background, "" | "[]" | "null"),
+            in_background: may_ask(text(&self.background_tasks)?),
         })
     }
 
@@ -151,6 +151,19 @@ impl<'a> Fields<'a> {
             detail: detail.into(),
         })
     }
+}
+
+/// Whether something that goes on in the background may still ask for permission: a
+/// subagent may, a shell that runs a server all day doesn't.
+fn may_ask(tasks: &str) -> bool {
+    #[derive(Deserialize)]
+    struct Task {
+        #[serde(default)]
+        r#type: String,
+    }
+    let tasks: Vec<Task> = serde_json::from_str(tasks).unwrap_or_default();
+    let asks = |task: &Task| !["shell", "monitor"].contains(&task.r#type.as_str());
+    tasks.iter().any(asks)
 }
 
 /// A string, or `""` if it was left out.
@@ -376,6 +389,21 @@ mod tests {
         let long = detail("Bash", &format!(r#"{{"command":"{}"}}"#, "é ".repeat(5_000_000)), "");
         assert_eq!(long.chars().count(), MAX_DETAIL);
         assert!(long.ends_with('…'));
+    }
+
+    #[test]
+    fn only_what_can_ask_for_permission_keeps_requests_open() {
+        let cases = [
+            ("", false),
+            ("[]", false),
+            ("odd", false),
+            (r#"[{"id":"b1","type":"shell","status":"running"}]"#, false),
+            (r#"[{"type":"shell"},{"type":"subagent"}]"#, true),
+            (r#"[{"id":"b1"}]"#, true),
+        ];
+        for (tasks, expected) in cases {
+            assert_eq!(may_ask(tasks), expected, "{tasks}");
+        }
     }
 
     #[test]
