@@ -1,6 +1,7 @@
 //! `claude-socket demo`, as a newcomer would try it.
 
 use std::io::{BufRead, BufReader, Lines};
+use std::net::SocketAddr;
 use std::process::{Child, ChildStdout, Stdio};
 
 use serde_json::{Value, json};
@@ -10,6 +11,7 @@ use crate::server::{Server, binary};
 
 struct Demo {
     process: Child,
+    address: SocketAddr,
     /// What it prints; it would miss a reader.
     _output: Lines<BufReader<ChildStdout>>,
 }
@@ -41,6 +43,7 @@ fn start() -> (Demo, App) {
     let address = crate::server::address_in(&line);
     let demo = Demo {
         process,
+        address,
         _output: output,
     };
     (demo, App::open(address, "/"))
@@ -98,10 +101,72 @@ fn hello_gets_a_status_and_a_reply() {
         ("Is this a question?", "> Is this a question?"),
         ("just some words", "> just some words"),
         ("show me markdown", "```sh"),
+        ("forget to reply", "in the terminal only"),
     ] {
         let heard = talk(&mut app, said, true);
         assert!(reply(&heard).contains(part), "{said}: {heard:?}");
     }
+}
+
+/// Its hooks show what becomes of a message, and what it says while it says it.
+#[test]
+fn a_message_is_followed_from_word_to_word() {
+    let (_demo, mut app) = start();
+    app.send(&json!({ "type": "hello", "stream": true }));
+    app.expect("welcome");
+    app.send(&json!({ "type": "message", "content": "run uname -a", "id": "a1" }));
+    let mut streamed = String::new();
+    let mut seen = Vec::new();
+    loop {
+        let message = app.next();
+        let text = |name: &str| message[name].as_str().unwrap_or_default().to_owned();
+        match text("type").as_str() {
+            "stream" => streamed += &text("delta"),
+            "delivery" => seen.push(text("state")),
+            "status" => seen.push([text("status"), text("detail")].join(" ")),
+            "permission_request" => app.send(&json!({
+                "type": "permission_response",
+                "request_id": message["request_id"],
+                "allowed": true,
+            })),
+            "reply" => assert_eq!(text("content"), streamed),
+            other => seen.push(other.to_owned()),
+        }
+        if message["status"] == "idle" {
+            break;
+        }
+    }
+    let expected = [
+        "accepted",
+        "seen",
+        "thinking ",
+        "tool_use Bash: uname -a",
+        "permission_resolved",
+        "thinking ",
+        "answered",
+        "idle ",
+    ];
+    assert_eq!(seen, expected);
+}
+
+/// One who waits for a verdict keeps nobody else waiting.
+#[test]
+fn a_prompt_that_nobody_answers_holds_nobody_up() {
+    let (demo, mut ann) = start();
+    let mut bob = App::open(demo.address, "/?session=other");
+    ann.say("run date");
+    while ann.next()["type"] != "permission_request" {}
+    bob.say("hello");
+    let mut heard = Vec::new();
+    while heard.last() != Some(&json!("idle")) {
+        let message = bob.next();
+        heard.push(if message["type"] == "status" {
+            message["status"].clone()
+        } else {
+            message["type"].clone()
+        });
+    }
+    assert!(heard.contains(&json!("reply")), "{heard:?}");
 }
 
 #[test]

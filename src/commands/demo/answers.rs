@@ -13,7 +13,8 @@ I can
 - tell the **time**,
 - remember **what you said**,
 - show some **markdown**,
-- and ask for permission to run a command: try `run date`, and deny it, too.";
+- ask for permission to run a command: try `run date`, and deny it, too,
+- and **forget to reply**, so that you see what becomes of an answer then.";
 
 const MARKDOWN: &str = "\
 # A heading
@@ -42,12 +43,17 @@ pub enum Plan {
     Run(String),
     /// An answer.
     Answer,
+    /// An answer, but not with the reply tool, as Claude sometimes forgets it.
+    Forget,
 }
 
 /// Understands a message.
 pub fn plan(content: &str) -> Plan {
     let line = content.trim().lines().next().unwrap_or_default().trim();
     let lower = line.to_lowercase();
+    if lower.contains("forget to reply") {
+        return Plan::Forget;
+    }
     let polite = lower.strip_prefix("please ").unwrap_or(&lower);
     let verb = ["run ", "execute ", "$ ", "!"]
         .into_iter()
@@ -94,6 +100,8 @@ pub fn answer(user: &str, content: &str, said: &str) -> String {
         "I am not Claude. I stand in for Claude Code so that you can try the bridge; \
          everything between you and me is the real thing."
             .to_owned()
+    } else if has(&["forget to reply"]) {
+        "I say this in the terminal only, and don't use the reply tool.".to_owned()
     } else if has(&["thank", "thx", "cheers"]) {
         "You're welcome.".to_owned()
     } else if begins(&["bye", "good night", "see you"]) {
@@ -177,6 +185,7 @@ mod tests {
             ("hello", None),
             ("", None),
         ];
+        assert_eq!(plan("please forget to reply"), Plan::Forget);
         for (content, expected) in cases {
             let expected = expected.map_or(Plan::Answer, |command| Plan::Run(command.into()));
             assert_eq!(plan(content), expected, "{content}");

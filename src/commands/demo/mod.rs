@@ -4,6 +4,7 @@
 //! talks to it: the handshake, the channel, the tools, a permission prompt.
 
 mod answers;
+mod hooks;
 mod standin;
 
 use std::env;

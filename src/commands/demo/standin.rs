@@ -9,26 +9,49 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::answers::{self, Plan};
+use super::hooks::Turn;
 
-/// Claude Code's name for the reply tool in a raw MCP config.
-const REPLY_TOOL: &str = "mcp__claude-socket__reply";
+/// Claude Code's names for the server's tools in a raw MCP config begin with this.
+const OWN: &str = "mcp__claude-socket__";
+/// How many words it says in the time of one step.
+const WORDS_A_STEP: u32 = 20;
 
 /// Someone's message, as it came through the channel.
 #[derive(Clone, Debug)]
-struct Message {
-    chat_id: String,
-    user: String,
-    content: String,
+pub struct Message {
+    /// The session.
+    pub chat_id: String,
+    /// Who has said it.
+    pub user: String,
+    /// When.
+    pub ts: String,
+    /// The server's id of it.
+    pub message_id: String,
+    /// What was said.
+    pub content: String,
 }
 
 /// Something to do when its time has come.
 #[derive(Debug)]
 enum Step {
-    Status(String, &'static str, Option<String>),
     Consider(Message),
-    LookBack(Message),
-    AskToRun(Message, String),
+    /// Say a text, from this place on.
+    Say(Speech),
     Answer(String, String),
+    Forget(String),
+}
+
+/// A text that is said word by word.
+#[derive(Debug)]
+struct Speech {
+    number: u64,
+    chat_id: String,
+    text: String,
+    /// How far it has come, in bytes and in words.
+    said: usize,
+    words: usize,
+    /// It ends there, without the reply tool.
+    forgets: bool,
 }
 
 /// What a verdict is waited for.
@@ -50,8 +73,10 @@ pub struct Standin<W> {
     asked: HashMap<String, Asked>,
     /// `fetch_messages` calls without a result.
     looking_back: HashMap<u64, Message>,
+    /// The turn it is at.
+    pub(super) turn: Turn,
     /// How many messages of each session are being worked on.
-    turns: HashMap<String, usize>,
+    open: HashMap<String, usize>,
     /// It may use the reply tool.
     may_reply: bool,
 }
@@ -78,7 +103,8 @@ impl<W: Write> Standin<W> {
             steps: 0,
             asked: HashMap::new(),
             looking_back: HashMap::new(),
-            turns: HashMap::new(),
+            turn: Turn::default(),
+            open: HashMap::new(),
             may_reply: false,
         }
     }
@@ -109,14 +135,16 @@ impl<W: Write> Standin<W> {
         match (line.method.as_deref(), line.id) {
             (Some("notifications/claude/channel"), _) => {
                 let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+                let meta = |name: &str| text(&line.params["meta"][name]);
                 let message = Message {
-                    chat_id: text(&line.params["meta"]["chat_id"]),
-                    user: text(&line.params["meta"]["user"]),
+                    chat_id: meta("chat_id"),
+                    user: meta("user"),
+                    ts: meta("ts"),
+                    message_id: meta("message_id"),
                     content: text(&line.params["content"]),
                 };
-                let chat_id = message.chat_id.clone();
-                *self.turns.entry(chat_id.clone()).or_default() += 1;
-                self.plan(now, Step::Status(chat_id, "thinking", None));
+                *self.open.entry(message.chat_id.clone()).or_default() += 1;
+                self.take(&message)?;
                 self.plan(now + self.pace, Step::Consider(message));
             }
             (Some("notifications/claude/channel/permission"), _) => {
@@ -132,7 +160,8 @@ impl<W: Write> Standin<W> {
                     let said = line.result["content"][0]["text"].as_str();
                     let answer =
                         answers::answer(&message.user, &message.content, said.unwrap_or_default());
-                    self.plan(now + self.pace, Step::Answer(message.chat_id, answer));
+                    let forgets = answers::plan(&message.content) == Plan::Forget;
+                    self.say(now + self.pace, message.chat_id, answer, forgets);
                 }
             }
             _ => {}
@@ -153,7 +182,7 @@ impl<W: Write> Standin<W> {
         while self.next_step().is_some_and(|at| at <= now)
             && let Some((_, step)) = self.agenda.pop_first()
         {
-            self.step(step)?;
+            self.step(step, now)?;
         }
         Ok(())
     }
@@ -163,43 +192,73 @@ impl<W: Write> Standin<W> {
         self.agenda.insert((at, self.steps), step);
     }
 
-    fn step(&mut self, step: Step) -> io::Result<()> {
+    /// Says something, and then answers with it.
+    fn say(&mut self, at: Instant, chat_id: String, text: String, forgets: bool) {
+        let speech = Speech {
+            number: self.steps,
+            chat_id,
+            text,
+            said: 0,
+            words: 0,
+            forgets,
+        };
+        self.plan(at, Step::Say(speech));
+    }
+
+    fn step(&mut self, step: Step, now: Instant) -> io::Result<()> {
         match step {
-            Step::Status(chat_id, status, detail) => {
-                let arguments = json!({ "chat_id": chat_id, "status": status, "detail": detail });
-                self.call("status", &arguments)?;
-            }
-            Step::Consider(message) => {
-                let chat_id = message.chat_id.clone();
-                let (detail, next) = match answers::plan(&message.content) {
-                    Plan::Run(command) => {
-                        (format!("Bash: {command}"), Step::AskToRun(message, command))
-                    }
-                    Plan::Answer => ("looking at what was said".into(), Step::LookBack(message)),
-                };
-                self.step(Step::Status(chat_id, "tool_use", Some(detail)))?;
-                self.step(next)?;
-            }
-            Step::LookBack(message) => {
-                let arguments = json!({ "session_id": message.chat_id, "limit": 100 });
-                let id = self.call("fetch_messages", &arguments)?;
-                self.looking_back.insert(id, message);
-            }
-            Step::AskToRun(message, command) => {
-                let input = json!({ "command": command }).to_string();
-                let asked = Asked::Run(message, command.clone());
-                self.ask("Bash", &format!("Run {command}"), &input, asked)?;
-            }
-            Step::Answer(chat_id, text) if self.may_reply => {
-                self.call("reply", &json!({ "chat_id": chat_id, "text": text }))?;
-                self.end_turn(chat_id)?;
-            }
+            Step::Consider(message) => match answers::plan(&message.content) {
+                Plan::Run(command) => self.ask_to_run(message, command),
+                Plan::Answer | Plan::Forget => self.look_back(message),
+            },
+            Step::Say(speech) => self.say_a_word(speech, now),
             Step::Answer(chat_id, text) => {
-                let input = json!({ "chat_id": chat_id, "text": text }).to_string();
+                let input = json!({ "chat_id": chat_id, "text": text });
+                self.before(&format!("{OWN}reply"), &input)?;
+                if self.may_reply {
+                    return self.reply(chat_id, &input);
+                }
                 let asked = Asked::Reply(chat_id, text);
-                self.ask(REPLY_TOOL, "Answer a <channel> message.", &input, asked)?;
+                let description = "Answer a <channel> message.";
+                self.ask(&format!("{OWN}reply"), description, &input, asked)
             }
+            Step::Forget(chat_id) => self.end(chat_id),
         }
+    }
+
+    fn look_back(&mut self, message: Message) -> io::Result<()> {
+        let detail = "looking at what was said";
+        let status = json!({ "chat_id": message.chat_id, "status": "tool_use", "detail": detail });
+        self.use_own("status", &status)?;
+        let arguments = json!({ "session_id": message.chat_id, "limit": 100 });
+        let id = self.use_own("fetch_messages", &arguments)?;
+        self.looking_back.insert(id, message);
+        Ok(())
+    }
+
+    fn ask_to_run(&mut self, message: Message, command: String) -> io::Result<()> {
+        let input = json!({ "command": command });
+        self.before("Bash", &input)?;
+        let description = format!("Run {command}");
+        self.ask("Bash", &description, &input, Asked::Run(message, command))
+    }
+
+    fn say_a_word(&mut self, mut speech: Speech, now: Instant) -> io::Result<()> {
+        let rest = &speech.text[speech.said..];
+        let word = rest.trim_start();
+        let end = word.find(char::is_whitespace).unwrap_or(word.len());
+        let piece = &rest[..rest.len() - word.len() + end];
+        self.display(speech.number, speech.words, piece)?;
+        speech.said += piece.len();
+        speech.words += 1;
+        let step = if speech.said < speech.text.len() {
+            Step::Say(speech)
+        } else if speech.forgets {
+            Step::Forget(speech.chat_id)
+        } else {
+            Step::Answer(speech.chat_id, speech.text)
+        };
+        self.plan(now + self.pace / WORDS_A_STEP, step);
         Ok(())
     }
 
@@ -208,48 +267,74 @@ impl<W: Write> Standin<W> {
         match asked {
             Asked::Run(message, command) => {
                 let answer = if allowed {
-                    answers::run(&command)
+                    let answer = answers::run(&command);
+                    self.after("Bash", &json!({ "command": command }))?;
+                    answer
                 } else {
                     format!("All right, I won't run `{command}`.")
                 };
-                self.plan(now + self.pace, Step::Answer(message.chat_id, answer));
+                self.say(now + self.pace, message.chat_id, answer, false);
                 Ok(())
             }
             Asked::Reply(chat_id, text) if allowed => {
                 self.may_reply = true;
-                self.step(Step::Answer(chat_id, text))
+                let input = json!({ "chat_id": chat_id, "text": text });
+                self.reply(chat_id, &input)
             }
-            Asked::Reply(chat_id, _) => self.end_turn(chat_id),
+            Asked::Reply(chat_id, _) => self.end(chat_id),
         }
     }
 
-    /// One message less to work on; after the last there is nothing to do.
-    fn end_turn(&mut self, chat_id: String) -> io::Result<()> {
-        if let Some(turns) = self.turns.get_mut(&chat_id) {
-            *turns -= 1;
-            if *turns > 0 {
-                return Ok(());
-            }
+    fn reply(&mut self, chat_id: String, input: &Value) -> io::Result<()> {
+        self.call("reply", input)?;
+        self.after(&format!("{OWN}reply"), input)?;
+        self.end(chat_id)
+    }
+
+    /// One message less to work on. Who waits for nothing any more is told, even if
+    /// others still do.
+    fn end(&mut self, chat_id: String) -> io::Result<()> {
+        let open = self.open.entry(chat_id.clone()).or_default();
+        *open = open.saturating_sub(1);
+        let is_done = *open == 0;
+        if is_done {
+            self.open.remove(&chat_id);
         }
-        self.turns.remove(&chat_id);
-        self.call("status", &json!({ "chat_id": chat_id, "status": "idle" }))?;
+        if !self.finish()? && is_done {
+            self.use_own("status", &json!({ "chat_id": chat_id, "status": "idle" }))?;
+        }
         Ok(())
     }
 
-    fn ask(&mut self, tool: &str, description: &str, input: &str, asked: Asked) -> io::Result<()> {
+    /// Uses one of the server's own tools that need no permission.
+    fn use_own(&mut self, tool: &str, input: &Value) -> io::Result<u64> {
+        let name = format!("{OWN}{tool}");
+        self.before(&name, input)?;
+        let id = self.call(tool, input)?;
+        self.after(&name, input)?;
+        Ok(id)
+    }
+
+    fn ask(
+        &mut self,
+        tool: &str,
+        description: &str,
+        input: &Value,
+        asked: Asked,
+    ) -> io::Result<()> {
         let request_id = answers::request_id(self.steps);
         self.steps += 1;
         let params = json!({
             "request_id": request_id,
             "tool_name": tool,
             "description": description,
-            "input_preview": input,
+            "input_preview": input.to_string(),
         });
         self.asked.insert(request_id, asked);
         self.notify("notifications/claude/channel/permission_request", &params)
     }
 
-    fn call(&mut self, tool: &str, arguments: &Value) -> io::Result<u64> {
+    pub(super) fn call(&mut self, tool: &str, arguments: &Value) -> io::Result<u64> {
         self.request(
             "tools/call",
             &json!({ "name": tool, "arguments": arguments }),

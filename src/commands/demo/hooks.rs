@@ -1,0 +1,91 @@
+//! The stand-in's hooks: what Claude Code's would tell in its place, as the plugin's
+//! `hooks.json` passes it on.
+
+use std::io::{self, Write};
+
+use serde_json::{Value, json};
+
+use super::standin::{Message, Standin};
+
+/// The turn that the stand-in is at.
+#[derive(Debug, Default)]
+pub struct Turn {
+    /// Turns so far.
+    count: u64,
+    /// The messages it has still to answer.
+    open: usize,
+    /// What was said last.
+    said: String,
+}
+
+impl<W: Write> Standin<W> {
+    /// A message goes into the conversation, and begins a turn unless one is going on.
+    pub(super) fn take(&mut self, message: &Message) -> io::Result<()> {
+        if self.turn.open == 0 {
+            self.turn.count += 1;
+            self.turn.said.clear();
+        }
+        self.turn.open += 1;
+        self.hook("UserPromptSubmit", json!({ "prompt": tag(message) }))
+    }
+
+    /// A message is dealt with. Whether it was the last one of the turn.
+    pub(super) fn finish(&mut self) -> io::Result<bool> {
+        self.turn.open = self.turn.open.saturating_sub(1);
+        let is_last = self.turn.open == 0;
+        if is_last {
+            let said = std::mem::take(&mut self.turn.said);
+            self.hook("Stop", json!({ "last_assistant_message": said }))?;
+        }
+        Ok(is_last)
+    }
+
+    /// A tool is about to run.
+    pub(super) fn before(&mut self, tool: &str, input: &Value) -> io::Result<()> {
+        let input =
+            json!({ "tool_name": tool, "tool_use_id": tool, "tool_input": input.to_string() });
+        self.hook("PreToolUse", input)
+    }
+
+    /// It has run.
+    pub(super) fn after(&mut self, tool: &str, input: &Value) -> io::Result<()> {
+        let input =
+            json!({ "tool_name": tool, "tool_use_id": tool, "tool_input": input.to_string() });
+        self.hook("PostToolUse", input)
+    }
+
+    /// A piece of text appears.
+    pub(super) fn display(&mut self, text: u64, index: usize, delta: &str) -> io::Result<()> {
+        if index == 0 {
+            self.turn.said.clear();
+        }
+        self.turn.said.push_str(delta);
+        let (text, index) = (text.to_string(), index.to_string());
+        let piece = json!({ "message_id": text, "index": index, "delta": delta });
+        self.hook("MessageDisplay", piece)
+    }
+
+    fn hook(&mut self, event: &str, mut arguments: Value) -> io::Result<()> {
+        arguments["event"] = event.into();
+        arguments["prompt_id"] = self.turn.count.to_string().into();
+        self.call("activity", &arguments)?;
+        Ok(())
+    }
+}
+
+/// A message as it stands in the conversation.
+fn tag(message: &Message) -> String {
+    let mut tag = String::from("<channel source=\"claude-socket\"");
+    for (name, value) in [
+        ("chat_id", &message.chat_id),
+        ("user", &message.user),
+        ("ts", &message.ts),
+        ("message_id", &message.message_id),
+    ] {
+        let value = value.replace('&', "&amp;").replace('"', "&quot;");
+        let value = value.replace('<', "&lt;").replace('>', "&gt;");
+        tag += &format!(" {name}=\"{value}\"");
+    }
+    let content = message.content.replace("</channel>", "<\\/channel>");
+    format!("{tag}>\n{content}\n</channel>")
+}
