@@ -7,6 +7,7 @@
 
 mod apps;
 mod effects;
+mod event;
 mod history;
 mod hooks;
 mod host;
@@ -25,7 +26,7 @@ use log::{debug, info};
 use uuid::Uuid;
 
 pub use effects::{Closing, Effects, Notification};
-pub use hooks::{HookEvent, Tag, Tool};
+pub use event::{HookEvent, Tag, Tool};
 pub use permissions::PermissionRequest;
 use permissions::Permissions;
 use receipts::Receipt;

@@ -6,6 +6,7 @@
 mod answers;
 mod hooks;
 mod standin;
+mod wire;
 
 use std::env;
 use std::ffi::OsString;

@@ -56,21 +56,21 @@ struct Speech {
 
 /// What a verdict is waited for.
 #[derive(Debug)]
-enum Asked {
+pub enum Asked {
     Run(Message, String),
     Reply(String, String),
 }
 
 /// A pretended Claude Code.
 pub struct Standin<W> {
-    server: W,
+    pub(super) server: W,
     pace: Duration,
-    requests: u64,
+    pub(super) requests: u64,
     /// What is to be done, by time.
     agenda: BTreeMap<(Instant, u64), Step>,
-    steps: u64,
+    pub(super) steps: u64,
     /// Permission requests without a verdict.
-    asked: HashMap<String, Asked>,
+    pub(super) asked: HashMap<String, Asked>,
     /// `fetch_messages` calls without a result.
     looking_back: HashMap<u64, Message>,
     /// The turn it is at.
@@ -107,21 +107,6 @@ impl<W: Write> Standin<W> {
             open: HashMap::new(),
             may_reply: false,
         }
-    }
-
-    /// Opens the conversation as Claude Code does.
-    ///
-    /// # Errors
-    /// If the server is gone.
-    pub fn shake_hands(&mut self) -> io::Result<()> {
-        let host = json!({ "name": "claude-socket demo", "version": env!("CARGO_PKG_VERSION") });
-        self.request(
-            "initialize",
-            &json!({ "protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": host }),
-        )?;
-        self.notify("notifications/initialized", &json!({}))?;
-        self.request("tools/list", &json!({}))?;
-        Ok(())
     }
 
     /// Takes a line from the server.
@@ -313,47 +298,5 @@ impl<W: Write> Standin<W> {
         let id = self.call(tool, input)?;
         self.after(&name, input)?;
         Ok(id)
-    }
-
-    fn ask(
-        &mut self,
-        tool: &str,
-        description: &str,
-        input: &Value,
-        asked: Asked,
-    ) -> io::Result<()> {
-        let request_id = answers::request_id(self.steps);
-        self.steps += 1;
-        let params = json!({
-            "request_id": request_id,
-            "tool_name": tool,
-            "description": description,
-            "input_preview": input.to_string(),
-        });
-        self.asked.insert(request_id, asked);
-        self.notify("notifications/claude/channel/permission_request", &params)
-    }
-
-    pub(super) fn call(&mut self, tool: &str, arguments: &Value) -> io::Result<u64> {
-        self.request(
-            "tools/call",
-            &json!({ "name": tool, "arguments": arguments }),
-        )
-    }
-
-    fn request(&mut self, method: &str, params: &Value) -> io::Result<u64> {
-        let id = self.requests;
-        self.requests += 1;
-        self.write(&json!({ "jsonrpc": "2.0", "id": id, "method": method, "params": params }))?;
-        Ok(id)
-    }
-
-    fn notify(&mut self, method: &str, params: &Value) -> io::Result<()> {
-        self.write(&json!({ "jsonrpc": "2.0", "method": method, "params": params }))
-    }
-
-    fn write(&mut self, message: &Value) -> io::Result<()> {
-        writeln!(self.server, "{message}")?;
-        self.server.flush()
     }
 }
