@@ -67,6 +67,9 @@ impl Hub {
                 text,
                 in_background,
             } => {
+                if self.turn.is_past(&prompt) {
+                    return;
+                }
                 if self.turn.owns(&prompt)
                     && let Some(id) = self.turn.unanswered(&text)
                 {
@@ -156,7 +159,7 @@ impl Hub {
             }
             return self.turn.is_running();
         }
-        if !by_subagent && !self.turn.is_running() {
+        if !by_subagent && !self.turn.is_running() && !self.turn.is_past(prompt) {
             self.begin(Turn::new(prompt.clone(), Origin::Unknown), fx);
         }
         false
@@ -198,7 +201,8 @@ impl Hub {
     /// A turn begins, and so the one before is over, however it ended.
     fn begin(&mut self, turn: Turn, fx: &mut impl Effects) {
         self.settle_permissions(fx);
-        let old = std::mem::replace(&mut self.turn, turn);
+        let mut old = std::mem::replace(&mut self.turn, turn);
+        self.turn.follow(&mut old);
         let stays = |id| match self.turn.audience() {
             Audience::Everyone => true,
             Audience::Sessions(sessions) => sessions.contains(id),

@@ -4,6 +4,7 @@
 //! told (pressing Esc fires nothing), and an end isn't always one (somebody else's hook
 //! may keep Claude at work), so a turn is kept until the next one begins.
 
+use std::collections::VecDeque;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
@@ -11,6 +12,8 @@ use crate::protocol::{Activity, SessionId};
 
 /// How many tools that run at the same time are remembered.
 const MAX_TOOLS: usize = 64;
+/// How many turns before it a turn remembers.
+const MAX_FORMER: usize = 16;
 /// How much of an id of Claude Code's is kept, in characters; its own have 36.
 const MAX_ID: usize = 64;
 
@@ -56,6 +59,8 @@ pub enum Audience<'a> {
 #[derive(Debug, Default)]
 pub struct Turn {
     id: HookId,
+    /// The turns before it, latest last.
+    former: VecDeque<HookId>,
     /// It goes on, as far as is known.
     running: bool,
     /// It was begun at the terminal.
@@ -95,6 +100,23 @@ impl Turn {
         };
         turn.add(origin);
         turn
+    }
+
+    /// It comes after this one. If it has been there before, nothing is certain of it.
+    pub fn follow(&mut self, old: &mut Self) {
+        self.former = std::mem::take(&mut old.former);
+        if !old.id.is_empty() {
+            self.former.push_back(old.id.clone());
+        }
+        if self.former.len() > MAX_FORMER {
+            self.former.pop_front();
+        }
+        self.is_mixed |= self.former.contains(&self.id);
+    }
+
+    /// Whether something under this prompt id belongs to a turn before it.
+    pub fn is_past(&self, id: &HookId) -> bool {
+        !self.owns(id) && self.former.contains(id)
     }
 
     /// Another prompt has come into it.

@@ -51,7 +51,7 @@ impl Effects for Mail {
     }
 }
 
-struct HubStage {
+pub struct HubStage {
     hub: Hub,
     mail: Mail,
     now: Now,
@@ -59,7 +59,7 @@ struct HubStage {
 }
 
 impl HubStage {
-    fn new() -> Self {
+    pub fn new() -> Self {
         let limits = Limits {
             session_ttl: Duration::from_secs(5 * 60),
             unseen_ttl: Duration::from_secs(24 * 60 * 60),

@@ -1,10 +1,11 @@
-//! The tests. Everything but [`hub`] runs the real binary over real pipes and real
+//! The tests. Everything but [`hub`] and [`disorder`] runs the real binary over real pipes and real
 //! sockets.
 
 mod app;
 mod demo;
 mod doctor;
 mod download;
+mod disorder;
 mod frames;
 mod hooks;
 mod host;
