@@ -56,6 +56,10 @@
 //!    understands it, [`host::tools`] runs it, and [`hub::Hub::reply`] sends the answer to
 //!    everyone in the session, encoded once, through each one's [`socket::outbox`].
 //!
+//! Beside that path, Claude Code's hooks call the tool `activity`, if they are there:
+//! [`host::activity`] understands them, and [`hub::Hub::hook`] draws conclusions. Statuses
+//! and receipts get better by them; no message waits for one.
+//!
 //! # Where things are
 //!
 //! Imports point one way: `main` → [`commands`] → [`bridge`] → [`host`], [`socket`] → [`hub`]
