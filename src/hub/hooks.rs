@@ -41,13 +41,7 @@ impl Hub {
                 name,
                 input,
             } => {
-                if let Some(request) = self.permissions.ran(&name, &input) {
-                    info!(
-                        "{name} was allowed in the terminal ({})",
-                        request.request_id
-                    );
-                    self.resolved(&request, true, TERMINAL, fx);
-                }
+                self.tool_ran(&name, &input, fx);
                 if self.turn.owns(&prompt) && self.turn.tool_ended(&tool_use) {
                     self.show_turn(fx);
                 }
@@ -67,17 +61,11 @@ impl Hub {
                 text,
                 in_background,
             } => {
-                if self.turn.is_past(&prompt) {
-                    return;
+                if !self.turn.is_past(&prompt) {
+                    self.in_background = in_background;
+                    self.answer_silence(now, &prompt, text, fx);
+                    self.end_turn(now, None, fx);
                 }
-                if self.turn.owns(&prompt)
-                    && let Some(id) = self.turn.unanswered(&text)
-                {
-                    // Its session may have expired.
-                    let _ = self.say(now, id.as_str(), text, Some(Via::Transcript), fx);
-                }
-                self.in_background = in_background;
-                self.end_turn(now, None, fx);
             }
             HookEvent::Failed { detail } => self.end_turn(now, Some(detail), fx),
             HookEvent::Waiting if self.turn.is_running() => self.end_turn(now, None, fx),
@@ -173,6 +161,25 @@ impl Hub {
                 self.turn.tool_started(tool_use, name, detail);
                 self.show_turn(fx);
             }
+        }
+    }
+
+    /// A tool that somebody was asked about has run, so it was allowed.
+    fn tool_ran(&mut self, name: &str, input: &str, fx: &mut impl Effects) {
+        if let Some(request) = self.permissions.ran(name, input) {
+            let id = &request.request_id;
+            info!("{name} was allowed in the terminal ({id})");
+            self.resolved(&request, true, TERMINAL, fx);
+        }
+    }
+
+    /// What Claude has said last is the reply to whoever has had none.
+    fn answer_silence(&mut self, now: Now, prompt: &HookId, text: String, fx: &mut impl Effects) {
+        if self.turn.owns(prompt)
+            && let Some(id) = self.turn.unanswered(&text)
+        {
+            // Its session may have expired.
+            let _ = self.say(now, id.as_str(), text, Some(Via::Transcript), fx);
         }
     }
 
