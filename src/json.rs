@@ -28,10 +28,19 @@ pub fn object<'a, const N: usize>(
     text: &'a str,
     names: [&'static str; N],
 ) -> Result<[Field<'a>; N], NotAnObject> {
+    let mut fields = names.map(|name| Field {
+        name,
+        value: Value::Absent,
+    });
+    read_into(text, &mut fields)?;
+    Ok(fields)
+}
+
+/// The same for any number of fields, so that it is there only once.
+fn read_into<'a>(text: &'a str, fields: &mut [Field<'a>]) -> Result<(), NotAnObject> {
     let mut json = serde_json::Deserializer::from_str(text);
-    let fields = json.deserialize_map(Object(names));
-    let fields = fields.and_then(|fields| json.end().map(|()| fields));
-    fields.map_err(|error| {
+    let read = json.deserialize_map(Object(fields));
+    read.and_then(|()| json.end()).map_err(|error| {
         // What comes behind a value of another kind has not been looked at yet.
         let is_json = error.is_data() && serde_json::from_str::<IgnoredAny>(text).is_ok();
         if is_json {
@@ -188,48 +197,44 @@ impl Value<'_> {
     }
 }
 
-/// Reads an object into the fields of these names.
-struct Object<const N: usize>([&'static str; N]);
+/// Reads an object into these fields.
+struct Object<'f, 'a>(&'f mut [Field<'a>]);
 
-impl<'de, const N: usize> Visitor<'de> for Object<N> {
-    type Value = [Field<'de>; N];
+impl<'de> Visitor<'de> for Object<'_, 'de> {
+    type Value = ();
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("an object")
     }
 
     fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<Self::Value, M::Error> {
-        let mut fields = self.0.map(|name| Field {
-            name,
-            value: Value::Absent,
-        });
-        while let Some(place) = map.next_key_seed(Place(&self.0))? {
+        while let Some(place) = map.next_key_seed(Place(self.0))? {
             match place {
-                Some(place) => fields[place].value = map.next_value()?,
+                Some(place) => self.0[place].value = map.next_value()?,
                 None => drop(map.next_value::<IgnoredAny>()?),
             }
         }
-        Ok(fields)
+        Ok(())
     }
 }
 
-/// Reads a key, and finds its place among the names.
-struct Place<'n>(&'n [&'static str]);
+/// Reads a key, and finds its place among the fields.
+struct Place<'f, 'a>(&'f [Field<'a>]);
 
-impl<'de> DeserializeSeed<'de> for Place<'_> {
+impl<'de> DeserializeSeed<'de> for Place<'_, '_> {
     type Value = Option<usize>;
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
         deserializer.deserialize_str(self)
     }
 }
 
-impl Visitor<'_> for Place<'_> {
+impl Visitor<'_> for Place<'_, '_> {
     type Value = Option<usize>;
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a key")
     }
     fn visit_str<E: de::Error>(self, key: &str) -> Result<Self::Value, E> {
-        Ok(self.0.iter().position(|name| *name == key))
+        Ok(self.0.iter().position(|field| field.name == key))
     }
 }
 

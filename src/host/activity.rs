@@ -5,7 +5,7 @@
 mod detail;
 mod tag;
 
-use serde::Deserialize;
+use serde_json::Value;
 
 use super::channel;
 use crate::hub::{HookEvent, HookId, Tool};
@@ -136,14 +136,9 @@ impl<'a> Fields<'a> {
 /// Whether something that goes on in the background may still ask for permission: a
 /// subagent may, a shell that runs a server all day doesn't.
 fn may_ask(tasks: &str) -> bool {
-    #[derive(Deserialize)]
-    struct Task {
-        #[serde(default)]
-        r#type: String,
-    }
-    let tasks: Vec<Task> = serde_json::from_str(tasks).unwrap_or_default();
-    let asks = |task: &Task| !["shell", "monitor"].contains(&task.r#type.as_str());
-    tasks.iter().any(asks)
+    let tasks: Value = serde_json::from_str(tasks).unwrap_or_default();
+    let asks = |task: &Value| task["type"] != "shell" && task["type"] != "monitor";
+    tasks.as_array().is_some_and(|tasks| tasks.iter().any(asks))
 }
 
 /// A string, or `""` if it was left out.
