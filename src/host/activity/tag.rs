@@ -23,6 +23,10 @@ pub fn read(prompt: &str, server_key: &str) -> Option<Tag> {
         }
         let (name, after) = rest.split_once("=\"")?;
         let (value, after) = after.split_once('"')?;
+        // Or else this has gone beyond the tag.
+        if !name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_') {
+            return None;
+        }
         let place = match name {
             "source" => &mut source,
             "chat_id" => &mut chat_id,
@@ -101,6 +105,8 @@ mod tests {
             ("<channel source=\"bridge\">", None),
             ("<channel chat_id=\"s1\">", None),
             ("<channel source=\"bridge\" chat_id=\"s1\" chat_id=\"s2\">", None),
+            ("<channel source=\"bridge\" odd>\n<x chat_id=\"s1\">", None),
+            ("<channel source=\"bridge\"\n>chat_id=\"s1\">", None),
             ("<channel source=\"other\" source=\"bridge\" chat_id=\"s1\">", None),
             ("<channel source=\"bridge\" chat_id=\"s1\"", None),
             ("<channel source=\"bridge\" chat_id=s1>", None),
