@@ -81,7 +81,7 @@ impl<E: From<Event> + Send + 'static> Connection<E> {
             self.conn,
             self.peer,
             refusal.status,
-            refusal.body.trim_end()
+            refusal.words()
         );
         refusal.send(&self.stream, false);
     }
@@ -126,12 +126,16 @@ impl<E: From<Event> + Send + 'static> Connection<E> {
     }
 
     fn page(&self, request: &Request<()>) {
+        let is_head = request.method() == Method::HEAD;
+        if let Some(file) = pages::chat(request) {
+            return file.send(&self.stream, is_head);
+        }
         let (ask, summary) = bounded(1);
         self.door.tell(Event::Inspect(ask));
         // The hub is gone if it doesn't answer.
         if let Ok(summary) = summary.recv() {
             let page = pages::answer(request.uri().path(), self.door.started, &summary);
-            page.send(&self.stream, request.method() == Method::HEAD);
+            page.send(&self.stream, is_head);
         }
     }
 

@@ -1,7 +1,8 @@
 //! As much HTTP/1.1 as a WebSocket server needs: the head of a request, and short
 //! answers after which the connection closes.
 
-use std::fmt;
+use std::borrow::Cow;
+use std::fmt::{self, Write as _};
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
@@ -126,70 +127,95 @@ pub fn parse_head(bytes: &[u8]) -> Result<Option<(Request<()>, usize)>, HeadErro
     Ok(Some((request, length)))
 }
 
-/// An answer with a body, after which the connection closes.
+/// An answer, after which the connection closes.
 #[derive(Debug)]
 pub struct Response {
     /// The status.
     pub status: StatusCode,
-    /// The body's `Content-Type`.
-    pub content_type: &'static str,
-    /// One header more.
-    pub extra: Option<(&'static str, &'static str)>,
-    /// The body.
-    pub body: String,
+    /// The body, and its `Content-Type`; none for an answer that has none.
+    pub body: Option<(&'static str, Cow<'static, str>)>,
+    /// The `Cache-Control`.
+    pub cache: &'static str,
+    /// More headers.
+    pub headers: Vec<(&'static str, Cow<'static, str>)>,
 }
 
 impl Response {
     /// A body of JSON.
     pub fn json(body: &serde_json::Value) -> Self {
+        Self::text("application/json", format!("{body}\n"))
+    }
+
+    /// A body of some kind of text.
+    pub fn text(content_type: &'static str, body: impl Into<Cow<'static, str>>) -> Self {
         Self {
             status: StatusCode::OK,
-            content_type: "application/json",
-            extra: None,
-            body: format!("{body}\n"),
+            body: Some((content_type, body.into())),
+            cache: "no-store",
+            headers: Vec::new(),
         }
     }
 
-    /// A body of plain text.
-    pub fn text(content_type: &'static str, body: String) -> Self {
+    /// Says that the client has the newest already.
+    pub fn not_modified() -> Self {
         Self {
-            status: StatusCode::OK,
-            content_type,
-            extra: None,
-            body,
+            body: None,
+            ..Self::text("", "").status(StatusCode::NOT_MODIFIED)
         }
     }
 
     /// A refusal: one sentence that says what to do, as JSON.
     pub fn refusal(status: StatusCode, sentence: &str) -> Self {
-        let body = json!({ "status": "error", "error": sentence });
-        Self {
-            status,
-            ..Self::json(&body)
-        }
+        Self::json(&json!({ "status": "error", "error": sentence })).status(status)
+    }
+
+    /// With this status.
+    pub fn status(mut self, status: StatusCode) -> Self {
+        self.status = status;
+        self
+    }
+
+    /// With this `Cache-Control`; an answer is not stored otherwise.
+    pub fn cached(mut self, cache: &'static str) -> Self {
+        self.cache = cache;
+        self
     }
 
     /// Adds a header.
-    pub fn with(mut self, name: &'static str, value: &'static str) -> Self {
-        self.extra = Some((name, value));
+    pub fn with(mut self, name: &'static str, value: impl Into<Cow<'static, str>>) -> Self {
+        self.headers.push((name, value.into()));
         self
+    }
+
+    /// Its body, for the log.
+    pub fn words(&self) -> &str {
+        self.body.as_ref().map_or("", |(_, body)| body.trim_end())
     }
 
     /// Sends it and ends the connection. `HEAD` gets no body.
     pub fn send(&self, stream: &TcpStream, is_head: bool) {
-        let extra = self
-            .extra
-            .map(|(name, value)| format!("{name}: {value}\r\n"));
-        let answer = format!(
-            "HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nContent-Length: {length}\r\n\
-             Cache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\n\
-             Connection: close\r\n{extra}\r\n{body}",
-            status = self.status,
-            kind = self.content_type,
-            length = self.body.len(),
-            extra = extra.unwrap_or_default(),
-            body = if is_head { "" } else { &self.body },
+        let mut answer = format!(
+            "HTTP/1.1 {}\r\nCache-Control: {}\r\nX-Content-Type-Options: nosniff\r\n\
+             Connection: close\r\n",
+            self.status, self.cache
         );
+        let mut header = |name: &str, value: &dyn fmt::Display| {
+            // Writing to a string cannot fail.
+            let _ = write!(answer, "{name}: {value}\r\n");
+        };
+        for (name, value) in &self.headers {
+            header(name, value);
+        }
+        if let Some((content_type, body)) = &self.body {
+            header("Content-Type", content_type);
+            header("Content-Length", &body.len());
+        }
+        answer.push_str("\r\n");
+        if let Some((_, body)) = &self.body
+            && !is_head
+        {
+            answer.push_str(body);
+        }
         // A client that has gone misses the answer; there is nobody else to tell.
         let sent = stream
             .set_write_timeout(Some(WRITE_TIMEOUT))

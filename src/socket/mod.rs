@@ -5,6 +5,7 @@
 //! to WebSocket and reads until the end. What it reads goes to the hub; what the hub
 //! has for the client goes through its [`outbox`].
 
+pub mod assets;
 pub mod client;
 pub mod connection;
 pub mod door;

@@ -1,19 +1,36 @@
-//! What plain HTTP requests get: JSON for people and scripts, Prometheus text for
-//! monitoring.
+//! What plain HTTP requests get: the web chat for browsers, JSON for scripts, Prometheus
+//! text for monitoring.
 
 use std::fmt::Write;
 use std::time::SystemTime;
 
+use http::Request;
 use serde_json::json;
 
+use super::assets;
 use super::http::Response;
 use crate::hub::Summary;
 
-/// The answer to a request for this path.
+/// The answer to a request for something that never changes: the web chat, and what
+/// belongs to it.
+pub fn chat(request: &Request<()>) -> Option<Response> {
+    let headers = request.headers();
+    match request.uri().path() {
+        "/healthz" | "/metrics" => None,
+        path => match assets::find(path) {
+            Some(asset) => Some(asset.answer(headers)),
+            None => assets::wants_html(headers).then(|| assets::page(request.uri(), headers)),
+        },
+    }
+}
+
+/// The answer to a request for how things are.
 pub fn answer(path: &str, started: SystemTime, summary: &Summary) -> Response {
     match path {
         "/metrics" => Response::text("text/plain; version=0.0.4; charset=utf-8", metrics(summary)),
-        _ => health(started, summary),
+        "/healthz" => health(started, summary),
+        // To a browser it is the web chat.
+        _ => health(started, summary).with("Vary", "Accept"),
     }
 }
 

@@ -107,8 +107,9 @@ fn show(line: &str) {
         let address = address.split('/').next().unwrap_or_default();
         let banner = format!(
             "\n  The bridge is up, with a stand-in for Claude Code behind it.\n\n\
+             \x20   open     http://{address}/\n\
              \x20   connect  ws://{address}/?session=default\n\
-             \x20   health   http://{address}/\n\n  \
+             \x20   health   http://{address}/healthz\n\n  \
              Say hello, or ask it to run something (\"run date\"). Ctrl-C ends it.\n\n"
         );
         let _ = io::stdout().write_all(banner.as_bytes());

@@ -1,0 +1,94 @@
+// The web chat: this joins the client library to the parts of the page, each of which
+// has a file of its own.
+
+import { ClaudeSocket } from './client/claude-socket.js';
+import { Composer, Outbox, followName } from './composer.js';
+import * as connection from './connection.js';
+import { Messages } from './messages.js';
+import * as notify from './notify.js';
+import { Permissions } from './permissions.js';
+import * as place from './place.js';
+
+/** How much is read on opening: all that a server keeps. */
+const HISTORY = 100;
+/** How long an error may turn out to be about a message, which tells of it itself, in milliseconds. */
+const ABOUT_A_MESSAGE = 300;
+
+place.start();
+notify.start();
+
+const socket = new ClaudeSocket(place.server, {
+  session: place.session,
+  token: place.token(),
+  stream: true,
+  maxReconnectDelay: 15000,
+});
+const messages = new Messages();
+const outbox = new Outbox();
+/** One's own words of which nothing is known yet. */
+const sent = new Set();
+const composer = new Composer(send);
+const permissions = new Permissions(
+  (id, allowed) => socket.respondToPermission(id, allowed),
+  (text) => messages.note(text),
+  notify.waiting,
+);
+/** The last error, while it may be about a message. */
+let lastError;
+
+function send(content) {
+  const message = socket.send(content);
+  sent.add(message.id);
+  outbox.add(message);
+  messages.own(message, (text) => composer.write(text));
+  message.accepted
+    .catch((error) => {
+      const why = lastError?.code === error.code ? lastError.message : error.message;
+      clearTimeout(lastError?.timer);
+      messages.rejected(message.id, why);
+    })
+    .finally(() => {
+      sent.delete(message.id);
+      outbox.remove(message.id);
+    });
+}
+
+followName((name) => (socket.user = name));
+connection.start(socket);
+
+socket.on('connected', () => permissions.connected());
+socket.on('disconnected', () => {
+  permissions.disconnected();
+  messages.disconnected();
+});
+socket.on('welcome', ({ role, created }) => {
+  messages.began(created);
+  permissions.welcome();
+  composer.allow(role);
+});
+socket.once('welcome', async () => {
+  const { messages: items } = await socket.fetchHistory(HISTORY);
+  messages.history(items, socket.user);
+  for (const { content } of outbox.takeLeft(items, sent)) send(content);
+});
+
+const isHere = (listener) => (message) => {
+  if (message.session_id === place.session) listener(message);
+};
+socket.on('reply', isHere((message) => messages.reply(message) && notify.said('Claude', message.content)));
+socket.on('user_message', isHere((message) => messages.said(message) && notify.said(message.user, message.content)));
+socket.on('status', isHere((message) => messages.status(message)));
+socket.on('stream', isHere(({ delta }) => messages.stream(delta)));
+socket.on('delivery', (delivery) => {
+  // What was rejected, its own promise tells, with the reason.
+  if (delivery.state !== 'rejected') messages.delivery(delivery);
+});
+socket.on('permission_request', (request) => permissions.request(request));
+socket.on('permission_resolved', (resolution) => permissions.resolved(resolution));
+socket.on('error', ({ code, message }) => {
+  if (code === 'unknown_request' && permissions.tooLate(message)) return;
+  const timer = setTimeout(() => messages.note(`The server says: ${message}.`), ABOUT_A_MESSAGE);
+  lastError = { code, message, timer };
+});
+
+socket.connect();

@@ -1,0 +1,66 @@
+// What waits, for those who look elsewhere: the title, and after consent notifications.
+
+import { part } from './dom.js';
+import { session } from './place.js';
+
+const MAX_BODY = 140;
+
+let unread = 0;
+let prompts = 0;
+/** The notifications that are shown. */
+const shown = new Set();
+
+/** Offers notifications where there can be some, and takes them away when the page is looked at. */
+export function start() {
+  title();
+  document.addEventListener('visibilitychange', () => {
+    if (document.hidden) return;
+    unread = 0;
+    title();
+    for (const notification of shown) notification.close();
+    shown.clear();
+  });
+  const button = part('notify');
+  // Without TLS they exist only for the machine itself.
+  const possible = window.isSecureContext && 'Notification' in window;
+  button.hidden = !possible || Notification.permission !== 'default';
+  button.addEventListener('click', async () => {
+    button.hidden = (await Notification.requestPermission()) !== 'default';
+  });
+}
+
+/** Something was said. */
+export function said(who, content) {
+  if (!document.hidden) return;
+  unread += 1;
+  title();
+  show(`${who}, in ${session}`, content, 'said');
+}
+
+/** So many prompts are open; `asked` is said about a new one. */
+export function waiting(count, asked) {
+  prompts = count;
+  title();
+  if (asked && document.hidden) show(`Claude asks, in ${session}`, asked, 'asked');
+}
+
+function title() {
+  const parts = [prompts > 0 && `${prompts} to approve`, unread > 0 && `${unread} new`].filter(Boolean);
+  document.title = `${parts.length > 0 ? `(${parts.join(', ')}) ` : ''}${session} · claude-socket`;
+}
+
+function show(heading, content, kind) {
+  if (!window.isSecureContext || !('Notification' in window) || Notification.permission !== 'granted') return;
+  const body = content.length > MAX_BODY ? `${content.slice(0, MAX_BODY)}…` : content;
+  try {
+    const notification = new Notification(heading, { body, icon: 'icon.svg', tag: `${session} ${kind}`, renotify: true });
+    shown.add(notification);
+    notification.onclose = () => shown.delete(notification);
+    notification.onclick = () => {
+      window.focus();
+      notification.close();
+    };
+  } catch {
+    // Chrome on Android has them only for installed pages. The title has to do.
+  }
+}

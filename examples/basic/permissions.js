@@ -1,0 +1,187 @@
+// Permission prompts: a card for each. A click that was meant for something else must
+// not become a verdict. So no button is ever focused by the page, none works in the
+// moment after the cards have changed, and the cards grow away from the text box.
+
+import { element, part, setText } from './dom.js';
+
+/** How long no button works after cards came, went or moved, in milliseconds. */
+const DISARMED = 700;
+
+export class Permissions {
+  /** The open prompts by id. */
+  #cards = new Map();
+  /** Those that the server has told of since the connection was made. */
+  #current = new Set();
+  #arming;
+  #online = false;
+
+  /**
+   * @param {(id: string, allowed: boolean) => void} answer
+   * @param {(text: string) => void} note tells what became of a prompt
+   * @param {(count: number, asked?: string) => void} changed
+   */
+  constructor(answer, note, changed) {
+    this.answer = answer;
+    this.note = note;
+    this.changed = changed;
+  }
+
+  /** There is a connection. The server tells again what is open. */
+  connected() {
+    this.#current.clear();
+    this.#online = true;
+  }
+
+  /** The server has told everything that is open: the rest was decided meanwhile. */
+  welcome() {
+    for (const [id, card] of [...this.#cards]) {
+      if (this.#current.has(id)) continue;
+      this.#close(id, card, `Decided elsewhere: ${card.title}.`);
+    }
+    this.#disarm();
+  }
+
+  disconnected() {
+    this.#online = false;
+    for (const card of this.#cards.values()) card.verdict = undefined;
+    this.#disarm();
+  }
+
+  request({ request_id, tool_name, description, input_preview }) {
+    this.#current.add(request_id);
+    if (this.#cards.has(request_id)) return;
+    const tool = visible(tool_name);
+    const purpose = visible(description);
+    const title = purpose ? `${tool}: ${purpose}` : tool;
+    const card = this.#card(request_id, tool, purpose, input_preview);
+    this.#cards.set(request_id, { ...card, title });
+    // Above the others: what is there keeps its place above the text box.
+    part('cards').prepend(card.element);
+    setText(part('alert'), `Claude asks for permission. ${title}`);
+    this.#show(title);
+  }
+
+  resolved({ request_id, allowed, by }) {
+    const card = this.#cards.get(request_id);
+    if (!card) return;
+    const verdict = allowed ? 'allowed' : 'denied';
+    const name = visible(by);
+    let text = `${name} ${verdict} ${card.title}.`;
+    if (card.verdict === allowed) text = `You ${verdict} ${card.title}.`;
+    else if (by === 'terminal') text = `${allowed ? 'Allowed' : 'Denied'} in the terminal: ${card.title}.`;
+    else if (by === 'expired') text = `Nobody has answered in time: ${card.title}.`;
+    this.#close(request_id, card, text);
+  }
+
+  /** A verdict came too late. Returns whether it was one of ours. */
+  tooLate(message) {
+    for (const [id, card] of this.#cards) {
+      if (card.verdict === undefined || !message.includes(`"${id}"`)) continue;
+      this.#close(id, card, `Already answered, or expired: ${card.title}.`);
+      return true;
+    }
+    return false;
+  }
+
+  #card(id, tool, purpose, input) {
+    const name = `permission-${id}`;
+    const button = (allowed, label) =>
+      element(
+        'button',
+        {
+          type: 'button',
+          class: allowed ? 'allow primary' : 'deny',
+          'aria-label': `${label} ${tool}`,
+          click: () => this.#decide(id, allowed),
+        },
+        label,
+      );
+    const buttons = [button(false, 'Deny'), button(true, 'Allow')];
+    const state = element('p', { class: 'small', role: 'status' });
+    const made = element(
+      'article',
+      { class: 'card permission', 'aria-labelledby': name },
+      element('h3', { id: name }, tool),
+      element('p', { class: 'purpose' }, purpose),
+      element('div', { class: 'input', tabindex: 0, role: 'group', 'aria-label': 'Input' }, ...fields(input)),
+      element('div', { class: 'buttons' }, state, ...buttons),
+    );
+    return { element: made, buttons, state };
+  }
+
+  #decide(id, allowed) {
+    const card = this.#cards.get(id);
+    if (!card || card.buttons[0].getAttribute('aria-disabled') === 'true') return;
+    card.verdict = allowed;
+    setText(card.state, allowed ? 'Allowing …' : 'Denying …');
+    this.#arm();
+    this.answer(id, allowed);
+  }
+
+  #close(id, card, text) {
+    this.#cards.delete(id);
+    const hadFocus = card.element.contains(document.activeElement);
+    card.element.remove();
+    this.#show();
+    // The keyboard goes on among the prompts, or in the conversation: nowhere near a button.
+    if (hadFocus) (this.#cards.size > 0 ? part('permissions') : part('scroll')).focus({ preventScroll: true });
+    this.note(text);
+  }
+
+  #show(asked) {
+    const count = this.#cards.size;
+    part('permissions').hidden = count === 0;
+    setText(part('permissions-title'), count === 1 ? 'Claude asks for permission' : `Claude asks for permission, ${count} times`);
+    this.#disarm();
+    this.changed(count, asked);
+  }
+
+  #disarm() {
+    clearTimeout(this.#arming);
+    this.#arming = setTimeout(() => {
+      this.#arming = undefined;
+      this.#arm();
+    }, DISARMED);
+    this.#arm();
+  }
+
+  /** Lets the buttons work that may. */
+  #arm() {
+    for (const { buttons, verdict, state } of this.#cards.values()) {
+      const works = this.#arming === undefined && this.#online && verdict === undefined;
+      // Not `disabled`: that would take the focus from who is on it.
+      for (const button of buttons) button.setAttribute('aria-disabled', String(!works));
+      if (verdict === undefined) setText(state, this.#online ? '' : 'Waiting for the connection');
+    }
+  }
+}
+
+/** The input of a tool: if it is an object, a field at a time, so that a command reads as it will run. */
+function fields(input) {
+  const parsed = asObject(input);
+  if (!parsed) return [element('pre', {}, visible(input))];
+  return Object.entries(parsed).map(([name, value]) => {
+    const text = typeof value === 'string' ? value : JSON.stringify(value, null, 2);
+    return element('div', { class: 'field' }, element('h4', {}, visible(name)), element('pre', {}, visible(text)));
+  });
+}
+
+/** The object, if the text is one and nothing of it would be lost: a field that is there twice would. */
+function asObject(text) {
+  try {
+    const parsed = JSON.parse(text);
+    if (typeof parsed !== 'object' || parsed === null || Array.isArray(parsed)) return undefined;
+    const compact = text.replace(/("(?:[^"\\]|\\.)*")|\s+/g, '$1');
+    return JSON.stringify(parsed) === compact && compact !== '{}' ? parsed : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+/** Shows what would be invisible or change the order of what is read: a text could look like another one. */
+function visible(text) {
+  return String(text).replace(
+    /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u00ad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff]/g,
+    (character) => `⟨U+${character.charCodeAt(0).toString(16).toUpperCase().padStart(4, '0')}⟩`,
+  );
+}

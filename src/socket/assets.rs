@@ -1,0 +1,196 @@
+//! The web chat's files: those of `examples/basic` and the client library, built into
+//! the binary, and how they are served.
+//!
+//! Browsers keep them and ask each time whether they are still the same (`no-cache` and
+//! an `ETag` made of the content), so that nobody sees half of an older version after an
+//! upgrade.
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+
+use http::header::{ACCEPT, IF_NONE_MATCH};
+use http::{HeaderMap, StatusCode, Uri};
+
+use super::http::Response;
+
+/// What the page may do: nothing but with files and sockets of the server it came from.
+const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; \
+    img-src 'self' data:; connect-src 'self'; manifest-src 'self'; base-uri 'none'; \
+    form-action 'none'; frame-ancestors 'none'";
+
+const SCRIPT: &str = "text/javascript; charset=utf-8";
+
+/// A file.
+#[derive(Debug)]
+pub struct Asset {
+    path: &'static str,
+    content_type: &'static str,
+    content: &'static str,
+}
+
+/// Declares files of `examples/basic`, which are served beside the page.
+macro_rules! page_files {
+    ($($name:literal is $content_type:expr),* $(,)?) => {
+        &[$(Asset {
+            path: concat!("/", $name),
+            content_type: $content_type,
+            content: include_str!(concat!("../../examples/basic/", $name)),
+        }),*]
+    };
+}
+
+/// The page itself.
+const PAGE: Asset = Asset {
+    path: "/",
+    content_type: "text/html; charset=utf-8",
+    content: include_str!("../../examples/basic/index.html"),
+};
+
+/// The client library.
+const CLIENT: Asset = Asset {
+    path: "/client/claude-socket.js",
+    content_type: SCRIPT,
+    content: include_str!("../../client/claude-socket.js"),
+};
+
+/// What belongs to the page.
+const FILES: &[Asset] = page_files![
+    "chat.css" is "text/css; charset=utf-8",
+    "chat.js" is SCRIPT,
+    "composer.js" is SCRIPT,
+    "connection.js" is SCRIPT,
+    "dom.js" is SCRIPT,
+    "from-disk.js" is SCRIPT,
+    "markdown.js" is SCRIPT,
+    "messages.js" is SCRIPT,
+    "notify.js" is SCRIPT,
+    "permissions.js" is SCRIPT,
+    "place.js" is SCRIPT,
+    "render.js" is SCRIPT,
+    "icon.svg" is "image/svg+xml",
+    "manifest.webmanifest" is "application/manifest+json",
+];
+
+/// The page's file at this path, if there is one. The page itself is not among them.
+pub fn find(path: &str) -> Option<&'static Asset> {
+    FILES
+        .iter()
+        .chain([&CLIENT])
+        .find(|asset| asset.path == path)
+}
+
+/// The answer to someone who wants HTML: the page, or the way to it.
+///
+/// The way is told relative to where the request went, so that it also holds when a
+/// proxy serves all this under a path of its own.
+pub fn page(uri: &Uri, headers: &HeaderMap) -> Response {
+    if uri.path() == PAGE.path {
+        return PAGE
+            .answer(headers)
+            .with("Vary", "Accept")
+            .with("Content-Security-Policy", POLICY)
+            .with("X-Frame-Options", "DENY");
+    }
+    let below = uri.path().matches('/').count().saturating_sub(1);
+    let mut way = if below == 0 {
+        "./".to_owned()
+    } else {
+        "../".repeat(below)
+    };
+    if let Some(query) = uri.query() {
+        way.push('?');
+        way.push_str(query);
+    }
+    let body = format!("The web chat is at {way}\n");
+    Response::text("text/plain; charset=utf-8", body)
+        .status(StatusCode::FOUND)
+        .with("Location", way)
+        .with("Vary", "Accept")
+}
+
+impl Asset {
+    /// The file, or that it is the one the browser has.
+    pub fn answer(&self, headers: &HeaderMap) -> Response {
+        let tag = self.tag();
+        let known = headers
+            .get_all(IF_NONE_MATCH)
+            .iter()
+            .filter_map(|value| value.to_str().ok())
+            .flat_map(|value| value.split(','))
+            .map(str::trim)
+            .any(|other| other == "*" || other.trim_start_matches("W/") == tag);
+        let response = if known {
+            Response::not_modified()
+        } else {
+            Response::text(self.content_type, self.content)
+        };
+        response
+            .cached("no-cache")
+            .with("ETag", tag)
+            .with("Referrer-Policy", "no-referrer")
+    }
+
+    fn tag(&self) -> String {
+        let mut hasher = DefaultHasher::new();
+        self.content.hash(&mut hasher);
+        format!("\"{:016x}\"", hasher.finish())
+    }
+}
+
+/// Whether a request asks for HTML, at least as much as for JSON. A browser does when
+/// it opens a page; a script that takes anything doesn't.
+pub fn wants_html(headers: &HeaderMap) -> bool {
+    let quality = |kind: &str| {
+        headers
+            .get_all(ACCEPT)
+            .iter()
+            .filter_map(|value| value.to_str().ok())
+            .flat_map(|value| value.split(','))
+            .filter_map(|range| {
+                let mut parts = range.split(';').map(str::trim);
+                let named = parts.next()?.eq_ignore_ascii_case(kind);
+                let weight = parts.find_map(|part| part.strip_prefix("q="));
+                named.then(|| weight.map_or(Some(1.0), |weight| weight.parse().ok()))?
+            })
+            .fold(0.0, f32::max)
+    };
+    let html = quality("text/html");
+    html > 0.0 && html >= quality("application/json")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn html_is_for_those_who_ask_for_it() {
+        let cases = [
+            (
+                "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8",
+                true,
+            ),
+            ("text/html", true),
+            ("TEXT/HTML ; charset=utf-8", true),
+            ("application/json;q=0.5, text/html;q=0.5", true),
+            ("application/json, text/html;q=0.9", false),
+            ("text/html;q=0", false),
+            ("text/html;q=much", false),
+            ("application/json, text/plain, */*", false),
+            ("*/*", false),
+            ("text/htmlx", false),
+            ("", false),
+        ];
+        for (accept, expected) in cases {
+            let value = accept.parse().expect("a header value");
+            let headers = HeaderMap::from_iter([(ACCEPT, value)]);
+            assert_eq!(wants_html(&headers), expected, "{accept}");
+        }
+        assert!(!wants_html(&HeaderMap::new()));
+    }
+
+    #[test]
+    fn the_page_is_small() {
+        let files = FILES.iter().chain([&PAGE]);
+        let bytes: usize = files.map(|asset| asset.content.len()).sum();
+        assert!(bytes < 80 * 1024, "the page's files have {bytes} bytes");
+    }
+}

@@ -1,0 +1,119 @@
+// Pictures of the page in every state, for people to look at:
+//
+//     node screenshots.js DIRECTORY
+
+import { mkdir } from 'node:fs/promises';
+import { join } from 'node:path';
+
+import { armed, close, connected, newPage, say } from './browser.js';
+import { Bridge } from './bridge.js';
+
+const REPLY = `# What I found
+
+The server is **one thread** with its state, and *dull* threads around it. See [the design](https://example.org/design).
+
+1. It reads a line
+2. It answers
+   - with \`reply\`
+   - or with an error
+
+| what | figure | note |
+|---|---:|---|
+| memory, idle | 2.4 MiB | well below what was asked for |
+| start | 3 ms | |
+
+> Nothing is lost, also when the network is.
+
+\`\`\`rust
+fn main() -> std::io::Result<()> {
+    println!("a line that is long enough to have to scroll in itself on a narrow screen, and on a wide one, too");
+    Ok(())
+}
+\`\`\`
+
+That's all.`;
+
+const folder = process.argv[2] ?? 'screenshots';
+await mkdir(folder, { recursive: true });
+const desktop = { viewport: { width: 1100, height: 800 } };
+const phone = { viewport: { width: 390, height: 760 }, hasTouch: true, isMobile: true, deviceScaleFactor: 2 };
+const small = { viewport: { width: 320, height: 568 }, hasTouch: true, isMobile: true, deviceScaleFactor: 2 };
+
+for (const [name, settings] of Object.entries({
+  light: desktop,
+  dark: { ...desktop, colorScheme: 'dark' },
+  phone,
+  'phone-dark': { ...phone, colorScheme: 'dark' },
+  small,
+})) {
+  const bridge = await Bridge.start();
+  const page = await newPage(settings);
+  const shot = (state) => page.screenshot({ path: join(folder, `${name}-${state}.png`) });
+  await page.goto(`http://${bridge.host}/?session=greenhouse`);
+  await connected(page);
+  await page.locator('#welcome').waitFor();
+  await shot('1-empty');
+
+  const bob = await newPage();
+  await bob.goto(`http://${bridge.host}/?session=greenhouse`);
+  await connected(bob);
+  await bob.getByLabel('Your name').fill('bob');
+  await say(bob, 'Is the door of the greenhouse closed?');
+  await bridge.heard();
+  await page.getByText('greenhouse closed').waitFor();
+  await say(page, 'And what did you find out about the server?\nWe would like to know.');
+  if (settings.isMobile) await page.getByRole('button', { name: 'Send' }).click();
+  await bridge.heard();
+  await bridge.status('thinking', undefined, 'greenhouse');
+  await page.getByText('Claude is thinking').waitFor();
+  await page.locator('[data-state=accepted]').waitFor();
+  await shot('2-thinking');
+
+  await bridge.reply(REPLY, 'greenhouse');
+  await bridge.status('tool_use', 'Bash: look at the door', 'greenhouse');
+  await page.getByText("That's all.").waitFor();
+  await shot('3-reply');
+  await page.getByText("That's all.").scrollIntoViewIfNeeded();
+  await shot('3-reply-end');
+
+  bridge.ask('abcde', 'Bash', 'Look at the door', { command: 'camera --door greenhouse | tee door.png', timeout: 5000 });
+  await page.locator('.permission').waitFor();
+  await armed(page);
+  await shot('4-permission');
+  bridge.ask('abcdf', 'Write', 'Write down what was seen', { file_path: '/tmp/seen.md', content: '# Seen\n\nThe door is closed.\n' });
+  await page.locator('.permission').nth(1).waitFor();
+  await armed(page);
+  await shot('5-permissions');
+  await page.getByRole('button', { name: 'Allow Bash' }).click();
+  await page.getByText('You allowed').waitFor();
+  await bridge.verdict('abcde');
+
+  await page.getByRole('button', { name: /Session/ }).click();
+  await shot('6-session');
+  await page.getByRole('button', { name: 'Cancel' }).click();
+
+  await bridge.kill();
+  await page.getByText('The connection is lost').waitFor();
+  await say(page, 'Are you still there?');
+  if (settings.isMobile) await page.getByRole('button', { name: 'Send' }).click();
+  await shot('7-offline');
+  await page.context().close();
+  await bob.context().close();
+
+  const locked = await newPage(settings);
+  await locked.route('**/healthz', (route) => route.fulfill({ status: 401, json: { error: 'a token is needed' } }));
+  const other = await Bridge.start();
+  await locked.routeWebSocket(/.*/, (socket) => socket.close());
+  await locked.goto(`http://${other.host}/`);
+  await locked.locator('#token-form').waitFor();
+  await locked.screenshot({ path: join(folder, `${name}-8-token.png`) });
+  await locked.context().close();
+  await other.kill();
+
+  const disk = await newPage(settings);
+  await disk.goto(`${new URL('../../examples/basic/index.html', import.meta.url)}?port=1`);
+  await disk.locator('#from-disk-help').waitFor();
+  await disk.screenshot({ path: join(folder, `${name}-9-disk.png`) });
+  await disk.context().close();
+}
+await close();
