@@ -3,7 +3,8 @@
 use std::process::ExitCode;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
-use claude_socket::commands::{demo, serve};
+use claude_socket::audit::Audit;
+use claude_socket::commands::{demo, serve, token};
 use claude_socket::config::{self, Settings};
 use claude_socket::logging;
 
@@ -24,6 +25,9 @@ struct Arguments {
 enum Command {
     /// Try it without a Claude account: a stand-in for Claude Code answers the apps
     Demo(demo::Options),
+    /// Make, list and remove the tokens that let apps connect
+    #[command(subcommand)]
+    Token(token::Command),
 }
 
 fn main() -> ExitCode {
@@ -46,13 +50,19 @@ fn main() -> ExitCode {
     }
     let ended = match &arguments.command {
         Some(Command::Demo(options)) => demo::run(options, &arguments.settings, &flags),
+        Some(Command::Token(command)) => token::run(command, &arguments.settings),
         None => {
             let settings = &arguments.settings;
             let log = match logging::start(settings.log_level, settings.log_file.as_ref()) {
                 Ok(log) => log,
                 Err(error) => return wrong(&error.to_string()),
             };
-            let ended = serve::run(settings);
+            let audit = match Audit::open(settings.audit.as_deref()) {
+                Ok(audit) => audit,
+                Err(error) => return wrong(&error.to_string()),
+            };
+            let ended = serve::run(settings, &audit);
+            audit.finish();
             log.finish();
             ended
         }

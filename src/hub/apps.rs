@@ -1,23 +1,38 @@
 //! What apps do: connect, talk, ask, decide, leave.
 
-use log::{debug, info};
+use std::sync::Arc;
+
+use log::debug;
 
 use super::receipts::{Receipt, fingerprint};
 use super::session::{Session, Words};
-use super::{Client, Closing, Effects, Hub, Notification, Now, delivery, only, permission_request};
+use super::{
+    Client, Closing, Effects, Hub, Notification, Now, Remarkable, delivery, only,
+    permission_request,
+};
 use crate::protocol::{
-    ClientRequest, ConnId, DEFAULT_USER, DeliveryState, ErrorCode, HostInfo, MAX_ECHO, NewMessage,
-    Refusal, Role, ServerMessage, SessionId, Speaker,
+    ClientRequest, ConnId, DEFAULT_USER, DeliveryState, ErrorCode, Grant, HostInfo, MAX_ECHO,
+    NewMessage, Refusal, ServerMessage, SessionId, Speaker,
 };
 
 impl Hub {
-    /// A client has connected, to the session of its URL. It gets what waits for a
-    /// verdict.
-    pub fn connect(&mut self, now: Now, client: ConnId, home: SessionId, fx: &mut impl Effects) {
+    /// A client has connected, to the session of its URL. An operator gets what waits
+    /// for a verdict.
+    pub fn connect(
+        &mut self,
+        now: Now,
+        client: ConnId,
+        home: SessionId,
+        grant: Arc<Grant>,
+        fx: &mut impl Effects,
+    ) {
+        let decides = grant.role.decides();
         let newcomer = Client {
             home: home.clone(),
             sessions: Vec::with_capacity(1),
+            grant,
             user: None,
+            overstepped: false,
             gone: false,
         };
         self.clients.insert(client, newcomer);
@@ -27,7 +42,7 @@ impl Hub {
             fx.close(client, Closing::TryAgainLater);
             return;
         }
-        for request in self.permissions.iter() {
+        for request in self.permissions.iter().filter(|_| decides) {
             fx.send(only(client), &permission_request(&home, request));
         }
     }
@@ -49,6 +64,26 @@ impl Hub {
         })
     }
 
+    /// Cuts off the clients whose grant doesn't hold any more. What they are still
+    /// saying is not heard.
+    pub fn revoke(
+        &mut self,
+        now: Now,
+        holds: impl Fn(&Grant) -> bool,
+        why: Closing,
+        fx: &mut impl Effects,
+    ) {
+        let revoked = self
+            .clients
+            .iter()
+            .filter(|(_, client)| !holds(&client.grant));
+        let revoked: Vec<ConnId> = revoked.map(|(id, _)| *id).collect();
+        for client in revoked {
+            fx.close(client, why);
+            self.disconnect(now, client);
+        }
+    }
+
     fn leave_all(&mut self, now: Now, client: ConnId, then: impl Fn(&mut Session)) -> bool {
         let Some(gone) = self.clients.remove(&client) else {
             return false;
@@ -68,7 +103,7 @@ impl Hub {
         &mut self,
         now: Now,
         client: ConnId,
-        message: NewMessage,
+        mut message: NewMessage,
         fx: &mut impl Effects,
     ) {
         let Some(sender) = self.clients.get_mut(&client) else {
@@ -77,6 +112,13 @@ impl Hub {
         let sender_is_gone = sender.gone;
         let home = || sender.home.clone();
         let id = message.session.unwrap_or_else(home);
+        if let Some(why) = cannot_send(&sender.grant, &id) {
+            let key = message.id.map(|key| key.to_string());
+            return self.forbid(client, id.as_str(), key, why, fx);
+        }
+        if let Some(user) = &sender.grant.user {
+            message.user = Some(user.clone());
+        }
         if !sender.sessions.contains(&id)
             && let Err(refusal) = self.join(now, client, &id)
         {
@@ -161,13 +203,16 @@ impl Hub {
         now: Now,
         client: ConnId,
         home: SessionId,
+        grant: Arc<Grant>,
         message: NewMessage,
         fx: &mut impl Effects,
     ) {
         let speaker = Client {
             home,
             sessions: Vec::new(),
+            grant,
             user: None,
+            overstepped: true,
             gone: true,
         };
         self.clients.insert(client, speaker);
@@ -189,7 +234,8 @@ impl Hub {
                     server: env!("CARGO_PKG_NAME"),
                     version: env!("CARGO_PKG_VERSION"),
                     session_id: &asker.home,
-                    role: Role::Operator,
+                    role: asker.grant.role,
+                    user: asker.grant.user.as_deref(),
                     seq: self.sessions.get(&asker.home).map_or(0, Session::seq),
                     host: self.host_info(),
                 };
@@ -201,7 +247,10 @@ impl Hub {
                 since,
             } => {
                 let id = session.unwrap_or_else(|| asker.home.clone());
-                self.history(client, &id, limit, since, fx);
+                match cannot_read(&asker.grant, &id) {
+                    Some(why) => self.forbid(client, id.as_str(), None, why, fx),
+                    None => self.history(client, &id, limit, since, fx),
+                }
             }
             ClientRequest::PermissionResponse {
                 request_id,
@@ -226,6 +275,29 @@ impl Hub {
             };
             fx.send(only(client), &rejected);
         }
+    }
+
+    /// The same for a frame that this client may not send.
+    fn forbid(
+        &mut self,
+        client: ConnId,
+        session: &str,
+        id: Option<String>,
+        why: String,
+        fx: &mut impl Effects,
+    ) {
+        if let Some(known) = self.clients.get_mut(&client)
+            && !std::mem::replace(&mut known.overstepped, true)
+        {
+            let (grant, why) = (&*known.grant, &*why);
+            fx.record(&Remarkable::Forbidden { client, grant, why });
+        }
+        let refusal = Refusal {
+            session_id: session.to_owned(),
+            id,
+            ..Refusal::new(ErrorCode::Forbidden, why)
+        };
+        self.refuse(client, &refusal, fx);
     }
 
     fn history(
@@ -256,10 +328,18 @@ impl Hub {
     }
 
     fn verdict(&mut self, client: ConnId, request_id: &str, allowed: bool, fx: &mut impl Effects) {
-        let user = self
-            .clients
-            .get(&client)
-            .and_then(|client| client.user.clone());
+        let Some(decider) = self.clients.get(&client) else {
+            return;
+        };
+        if !decider.grant.role.decides() {
+            let role = decider.grant.role.as_str();
+            let why = format!(
+                "only an operator answers permission requests, and this token is a {role}'s; use an operator's"
+            );
+            return self.forbid(client, "", None, why, fx);
+        }
+        let signed = decider.grant.user.clone();
+        let user = signed.or_else(|| decider.user.clone());
         let by = user.as_deref().unwrap_or(DEFAULT_USER);
         let Some(request) = self.permissions.close(request_id) else {
             let id: String = request_id.chars().take(MAX_ECHO).collect();
@@ -270,11 +350,12 @@ impl Hub {
             return self.refuse(client, &refusal, fx);
         };
         self.counts.verdicts += 1;
-        let word = if allowed { "allowed" } else { "denied" };
-        info!(
-            "{by} at {client} {word} {} ({request_id})",
-            request.tool_name
-        );
+        fx.record(&Remarkable::Verdict {
+            client,
+            user: by,
+            request: &request,
+            allowed,
+        });
         fx.notify(&Notification::Verdict {
             request_id,
             allowed,
@@ -320,6 +401,28 @@ impl Hub {
             ready: self.host_ready,
         }
     }
+}
+
+/// Why a client may not say anything in a session, if so.
+fn cannot_send(grant: &Grant, session: &SessionId) -> Option<String> {
+    if !grant.role.may_send() {
+        let role = grant.role.as_str();
+        return Some(format!(
+            "this token is a {role}'s, which only reads; use a sender's or an operator's"
+        ));
+    }
+    cannot_read(grant, session)
+}
+
+/// Why a client may not know what is said in a session, if so.
+fn cannot_read(grant: &Grant, session: &SessionId) -> Option<String> {
+    if grant.covers(session) {
+        return None;
+    }
+    let pattern = grant.sessions.as_ref()?;
+    Some(format!(
+        "this token is for sessions \"{pattern}\" and not for \"{session}\"; name one of those"
+    ))
 }
 
 /// Two clients that both count 1, 2, 3 must not lose each other's messages silently.

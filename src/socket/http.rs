@@ -137,6 +137,8 @@ pub struct Response {
     pub extra: Option<(&'static str, &'static str)>,
     /// The body.
     pub body: String,
+    /// The sentence of a refusal.
+    pub sentence: Option<String>,
 }
 
 impl Response {
@@ -147,6 +149,7 @@ impl Response {
             content_type: "application/json",
             extra: None,
             body: format!("{body}\n"),
+            sentence: None,
         }
     }
 
@@ -157,6 +160,7 @@ impl Response {
             content_type,
             extra: None,
             body,
+            sentence: None,
         }
     }
 
@@ -165,6 +169,7 @@ impl Response {
         let body = json!({ "status": "error", "error": sentence });
         Self {
             status,
+            sentence: Some(sentence.to_owned()),
             ..Self::json(&body)
         }
     }

@@ -4,10 +4,17 @@
 use std::fmt::Write;
 use std::time::SystemTime;
 
+use http::Request;
 use serde_json::json;
 
 use super::http::Response;
 use crate::hub::Summary;
+
+/// Whether a request is for something that tells nothing about anyone: that needs no
+/// token, so that a browser can load the page in which the token is then typed.
+pub fn need_no_token(_request: &Request<()>) -> bool {
+    false
+}
 
 /// The answer to a request for this path.
 pub fn answer(path: &str, started: SystemTime, summary: &Summary) -> Response {

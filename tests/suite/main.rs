@@ -1,6 +1,7 @@
 //! The tests. Everything but [`hub`] runs the real binary over real pipes and real
 //! sockets.
 
+mod access;
 mod app;
 mod demo;
 mod frames;
@@ -12,6 +13,7 @@ mod load;
 mod prepare;
 mod server;
 mod settings;
+mod state;
 mod stories;
 mod story;
 mod web;
