@@ -143,20 +143,24 @@ impl<E: From<Event> + Send + 'static> Connection<E> {
         let Door {
             access, options, ..
         } = &*self.door;
-        let is_open = pages::need_no_token(request) && !wants_websocket(request);
-        if is_open && access.policy() != Policy::ThisMachine {
+        let is_public = || !wants_websocket(request) && pages::chat(request).is_some();
+        if access.policy() != Policy::ThisMachine && is_public() {
             return Ok(access.anyone());
         }
         gate::admit(self.peer.ip(), request, access, &options.allowed_origins)
     }
 
     fn page(&self, request: &Request<()>) {
+        let is_head = request.method() == Method::HEAD;
+        if let Some(file) = pages::chat(request) {
+            return file.send(&self.stream, is_head);
+        }
         let (ask, summary) = bounded(1);
         self.door.tell(Event::Inspect(ask));
         // The hub is gone if it doesn't answer.
         if let Ok(summary) = summary.recv() {
             let page = pages::answer(request.uri().path(), self.door.started, &summary);
-            page.send(&self.stream, request.method() == Method::HEAD);
+            page.send(&self.stream, is_head);
         }
     }
 

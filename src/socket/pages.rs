@@ -10,10 +10,11 @@ use serde_json::json;
 use super::http::Response;
 use crate::hub::Summary;
 
-/// Whether a request is for something that tells nothing about anyone: that needs no
-/// token, so that a browser can load the page in which the token is then typed.
-pub fn need_no_token(_request: &Request<()>) -> bool {
-    false
+/// The answer to a request for something that never changes and tells nothing about
+/// anyone. It needs no token, so that a browser can load the page in which the token is
+/// then typed.
+pub fn chat(_request: &Request<()>) -> Option<Response> {
+    None
 }
 
 /// The answer to a request for this path.

@@ -11,6 +11,7 @@ mod hub;
 mod life;
 mod load;
 mod prepare;
+mod proxies;
 mod server;
 mod settings;
 mod state;
