@@ -11,14 +11,14 @@ mod attempts;
 pub mod file;
 pub mod token;
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
 use log::{error, info, warn};
-use parking_lot::{Mutex, RwLock};
+use parking_lot::Mutex;
 
 use crate::protocol::Grant;
 use attempts::Attempts;
@@ -63,12 +63,14 @@ pub enum Policy {
 #[derive(Debug)]
 pub struct Access {
     options: Options,
-    tokens: RwLock<Tokens>,
+    /// Locked only to take them or to put others there: the hub must not wait for a
+    /// comparison.
+    tokens: Mutex<Arc<Tokens>>,
     attempts: Mutex<Attempts>,
     anyone: Arc<Grant>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Tokens {
     /// Those that nobody can guess.
     strong: Vec<(Digest, Arc<Grant>)>,
@@ -98,7 +100,7 @@ impl Access {
         tokens.replace(Ok(Vec::new()), options.token.as_ref());
         let access = Self {
             options,
-            tokens: RwLock::new(tokens),
+            tokens: Mutex::new(Arc::new(tokens)),
             attempts: Mutex::default(),
             anyone: Arc::new(Grant::WITHOUT_TOKEN),
         };
@@ -108,7 +110,11 @@ impl Access {
 
     /// What connections need.
     pub fn policy(&self) -> Policy {
-        self.tokens.read().policy()
+        self.tokens().policy()
+    }
+
+    fn tokens(&self) -> Arc<Tokens> {
+        self.tokens.lock().clone()
     }
 
     /// What a client may do that needs no token.
@@ -127,7 +133,7 @@ impl Access {
     /// [`Denied`].
     pub fn admit(&self, shown: &str, peer: IpAddr, now: Instant) -> Result<Arc<Grant>, Denied> {
         let shown = Digest::of(shown);
-        let tokens = self.tokens.read();
+        let tokens = self.tokens();
         if let Some(grant) = find(&tokens.strong, &shown) {
             return Ok(grant);
         }
@@ -148,7 +154,7 @@ impl Access {
 
     /// Whether a grant still holds: its token is there and allows the same.
     pub fn holds(&self, grant: &Grant) -> bool {
-        let tokens = self.tokens.read();
+        let tokens = self.tokens();
         if grant.number == Grant::WITHOUT_TOKEN.number {
             return tokens.policy() == Policy::ThisMachine;
         }
@@ -157,14 +163,14 @@ impl Access {
 
     /// Whether anyone who can connect may answer permission requests.
     pub fn has_operator(&self) -> bool {
-        let tokens = self.tokens.read();
+        let tokens = self.tokens();
         tokens.policy() != Policy::Token || tokens.grants().any(|grant| grant.role.decides())
     }
 
     /// Why there is no token that anyone could show, if so: none is configured, or the
     /// sentence says what is wrong with the file.
     pub fn why_no_token(&self) -> Option<Option<String>> {
-        let tokens = self.tokens.read();
+        let tokens = self.tokens();
         if tokens.grants().next().is_some() {
             return None;
         }
@@ -177,7 +183,7 @@ impl Access {
             return false;
         };
         let signature = Signature::of(path);
-        if signature.is_some() && self.tokens.read().signature == signature {
+        if signature.is_some() && self.tokens().signature == signature {
             return false;
         }
         match file::read(path) {
@@ -191,39 +197,40 @@ impl Access {
     }
 
     fn take(&self, file: Result<Vec<Stored>, String>, signature: Option<Signature>) -> bool {
-        let mut tokens = self.tokens.write();
+        let mut tokens = (*self.tokens()).clone();
         tokens.signature = signature.filter(Signature::is_settled);
-        if tokens.file == file {
-            return false;
+        let changes = tokens.file != file;
+        if changes {
+            tokens.take(file, self.options.token.as_ref());
         }
-        match &file {
-            Ok(stored) => info!("the tokens were read: {}", stored.len()),
-            Err(why) => error!("{why}; until then only CLAUDE_SOCKET_TOKEN lets anyone in"),
-        }
-        tokens.replace(file, self.options.token.as_ref());
-        true
+        *self.tokens.lock() = Arc::new(tokens);
+        changes
     }
 }
 
 impl Tokens {
-    /// Takes what the file holds now. What hasn't changed keeps its grant.
+    /// Takes what the file holds now, which is something else than before.
+    fn take(&mut self, file: Result<Vec<Stored>, String>, token: Option<&Secret>) {
+        match &file {
+            Ok(stored) => info!("the tokens were read: {}", stored.len()),
+            Err(why) => error!("{why}; until then only CLAUDE_SOCKET_TOKEN lets anyone in"),
+        }
+        self.replace(file, token);
+    }
+
+    /// What hasn't changed keeps its grant.
     fn replace(&mut self, file: Result<Vec<Stored>, String>, token: Option<&Secret>) {
-        let known: Vec<_> = self.strong.drain(..).chain(self.weak.take()).collect();
+        let known: HashMap<_, _> = self.strong.drain(..).chain(self.weak.take()).collect();
         let mut numbers = self.numbers;
         let mut grant = |digest: &Digest, new: Grant| {
-            let old = find(&known, digest).filter(|old| {
-                let number = old.number;
-                **old
-                    == Grant {
-                        number,
-                        ..new.clone()
-                    }
-            });
-            old.unwrap_or_else(|| {
-                numbers += 1;
-                let number = numbers;
-                Arc::new(Grant { number, ..new })
-            })
+            numbers += 1;
+            match known.get(digest) {
+                Some(old) if old.allows_the_same(&new) => old.clone(),
+                _ => Arc::new(Grant {
+                    number: numbers,
+                    ..new
+                }),
+            }
         };
         for stored in file.iter().flatten() {
             let entry = (stored.sha256, grant(&stored.sha256, stored.grant()));

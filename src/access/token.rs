@@ -3,7 +3,6 @@
 use std::fmt;
 use std::io;
 
-use data_encoding::HEXLOWER;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq;
@@ -26,7 +25,7 @@ const LONGEST: usize = 1_024;
 pub fn generate() -> io::Result<String> {
     let mut random = [0; RANDOM];
     getrandom::fill(&mut random)?;
-    Ok(format!("{PREFIX}{}", HEXLOWER.encode(&random)))
+    Ok(format!("{PREFIX}{}", hexadecimal(&random)))
 }
 
 /// The SHA-256 of a token: all that is kept of it.
@@ -52,19 +51,33 @@ impl fmt::Debug for Digest {
     }
 }
 
+fn hexadecimal(bytes: &[u8; 32]) -> String {
+    let (halves, _) = bytes.as_chunks::<16>();
+    let text = |half: &[u8; 16]| format!("{:032x}", u128::from_be_bytes(*half));
+    halves.iter().map(text).collect()
+}
+
+fn from_hexadecimal(text: &str) -> Option<[u8; 32]> {
+    let is_digit = |c: u8| matches!(c, b'0'..=b'9' | b'a'..=b'f');
+    if text.len() != 64 || !text.bytes().all(is_digit) {
+        return None;
+    }
+    let (first, second) = text.split_at(32);
+    let half = |text| u128::from_str_radix(text, 16).ok().map(u128::to_be_bytes);
+    [half(first)?, half(second)?].concat().try_into().ok()
+}
+
 impl Serialize for Digest {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(&HEXLOWER.encode(&self.0))
+        serializer.serialize_str(&hexadecimal(&self.0))
     }
 }
 
 impl<'de> Deserialize<'de> for Digest {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
-        let bytes = HEXLOWER.decode(text.as_bytes()).ok();
-        let digest = bytes.and_then(|bytes| bytes.try_into().ok());
         let wrong = || de::Error::custom("\"sha256\" must be 64 hexadecimal digits");
-        digest.map(Self).ok_or_else(wrong)
+        from_hexadecimal(&text).map(Self).ok_or_else(wrong)
     }
 }
 

@@ -79,6 +79,11 @@ impl Grant {
         sessions: None,
     };
 
+    /// Whether nothing changes when this one takes the other's place.
+    pub fn allows_the_same(&self, other: &Self) -> bool {
+        self.user == other.user && self.role == other.role && self.sessions == other.sessions
+    }
+
     /// Whether it may read this session, and talk in it if its role talks at all.
     pub fn covers(&self, session: &SessionId) -> bool {
         let matches = |pattern: &SessionPattern| pattern.matches(session.as_str());

@@ -121,9 +121,10 @@ impl<E: From<Event> + Send + 'static> Connection<E> {
         let subprotocol = gate::subprotocol(request.headers()).map_err(wrong)?;
         match create_response(request) {
             Ok(mut handshake) => {
-                let answered = subprotocol.map(HeaderValue::from_static);
-                let headers = handshake.headers_mut();
-                headers.extend(answered.map(|protocol| (SEC_WEBSOCKET_PROTOCOL, protocol)));
+                if let Some(protocol) = subprotocol.map(HeaderValue::from_static) {
+                    let headers = handshake.headers_mut();
+                    headers.insert(SEC_WEBSOCKET_PROTOCOL, protocol);
+                }
                 Ok(Some((session, grant, handshake)))
             }
             Err(Error::Protocol(ProtocolError::MissingSecWebSocketVersionHeader)) => {

@@ -344,6 +344,36 @@ fn a_removed_token_cuts_its_clients_off_and_nobody_else() {
     assert_eq!(apps[0].pong(), [] as [Value; 0]);
 }
 
+/// What was said with a removed token and has not reached Claude Code never will,
+/// whether who said it is still there or not.
+#[test]
+fn words_of_a_removed_token_are_not_passed_on() {
+    let state = State::new();
+    let [ann, dev] = [
+        state.add("ann", "operator", None),
+        state.add("dev", "sender", None),
+    ];
+    // Claude Code takes no messages yet.
+    let mut server = Server::listening(&["--state-dir", state.path()]);
+    let mut staying = connect(&server, "s1", &dev);
+    staying.say("from one who stays");
+    staying.pong();
+    let mut leaving = connect(&server, "s1", &dev);
+    leaving.say("from one who goes");
+    leaving.pong();
+    drop(leaving);
+    server.token = Some(ann.clone());
+    server.health_until(|health| health["clients"] == 1);
+    state.remove("dev");
+    assert_eq!(staying.close_code(), 4401);
+    server.shake_hands();
+    let mut app = connect(&server, "s1", &ann);
+    app.say("from ann");
+    assert_eq!(server.heard()["content"], "from ann");
+    app.send(&json!({ "type": "fetch_history" }));
+    assert_eq!(app.expect("history")["messages"][1], Value::Null);
+}
+
 #[test]
 fn the_first_token_cuts_off_who_has_none_and_the_last_lets_them_in_again() {
     let state = State::new();
