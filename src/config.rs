@@ -23,6 +23,9 @@ use crate::{bridge, socket};
 /// The variable with the token of the environment.
 const TOKEN: &str = "CLAUDE_SOCKET_TOKEN";
 
+/// The flags of commands that are no settings.
+const WITHOUT_VARIABLE: [&str; 2] = ["--role", "--session"];
+
 /// The settings of the server.
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Settings")]
@@ -261,6 +264,9 @@ pub fn explain(error: &clap::Error) -> Option<String> {
     let Some(right) = std::error::Error::source(error) else {
         return Some(format!("{flag} needs a value"));
     };
+    if WITHOUT_VARIABLE.contains(&flag) {
+        return Some(format!("{flag} cannot be {value:?}: {right}"));
+    }
     Some(format!(
         "{flag} (CLAUDE_SOCKET_{variable}) cannot be {value:?}: {right}"
     ))

@@ -13,7 +13,11 @@ use claude_socket::logging;
 /// Without a command this is the server that Claude Code starts as a channel: it
 /// speaks MCP on stdin and stdout, and listens for apps on a port.
 #[derive(Parser)]
-#[command(version, args_override_self = true)]
+#[command(
+    version,
+    args_override_self = true,
+    after_help = "CLAUDE_SOCKET_TOKEN in the environment is an operator's token; it has no flag."
+)]
 struct Arguments {
     #[command(subcommand)]
     command: Option<Command>,

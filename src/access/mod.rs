@@ -1,7 +1,7 @@
 //! Who has a token, and what it allows.
 //!
 //! There are two kinds: the one in `CLAUDE_SOCKET_TOKEN`, which is an operator's, and
-//! those of the [`file`] that `claude-socket token` keeps. The server looks every
+//! those of the [file](mod@file) that `claude-socket token` keeps. The server looks every
 //! second whether the file has changed, which is one or two calls of stat(2).
 //!
 //! What cannot be read lets nobody in: with a file that is broken, or open to others,
@@ -9,21 +9,24 @@
 
 mod attempts;
 pub mod file;
+mod signature;
 pub mod token;
+mod tokens;
 
-use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
-use log::{error, info, warn};
+use log::{info, warn};
 use parking_lot::Mutex;
 
 use crate::protocol::Grant;
 use attempts::Attempts;
-use file::{Signature, Stored};
+use file::Stored;
+use signature::Signature;
 use token::{Digest, Secret};
+use tokens::{Tokens, find};
 
 /// What messages of the token in the environment are signed with.
 pub const OPERATOR: &str = "operator";
@@ -70,34 +73,15 @@ pub struct Access {
     anyone: Arc<Grant>,
 }
 
-#[derive(Clone, Debug)]
-struct Tokens {
-    /// Those that nobody can guess.
-    strong: Vec<(Digest, Arc<Grant>)>,
-    /// A short one that somebody has made up.
-    weak: Option<(Digest, Arc<Grant>)>,
-    /// What the file holds, or a sentence that says what is wrong with it.
-    file: Result<Vec<Stored>, String>,
-    /// What the file looked like then; none if it may have changed since unnoticed.
-    signature: Option<Signature>,
-    /// The numbers of all grants.
-    current: HashSet<u64>,
-    /// How many numbers were given.
-    numbers: u64,
-}
-
 impl Access {
     /// Reads what there is.
     pub fn open(options: Options) -> Self {
-        let mut tokens = Tokens {
-            strong: Vec::new(),
-            weak: None,
-            file: Ok(Vec::new()),
-            signature: None,
-            current: HashSet::new(),
-            numbers: 0,
-        };
-        tokens.replace(Ok(Vec::new()), options.token.as_ref());
+        // Should it not be the one that tokens are written to, this tells.
+        match &options.file {
+            Some(path) => info!("tokens are looked for in {}", path.display()),
+            None => info!("this user has no home, so there is no file of tokens"),
+        }
+        let tokens = Tokens::new(options.token.as_ref());
         let access = Self {
             options,
             tokens: Mutex::new(Arc::new(tokens)),
@@ -158,7 +142,7 @@ impl Access {
         if grant.number == Grant::WITHOUT_TOKEN.number {
             return tokens.policy() == Policy::ThisMachine;
         }
-        tokens.current.contains(&grant.number)
+        tokens.has(grant)
     }
 
     /// Whether anyone who can connect may answer permission requests.
@@ -206,77 +190,6 @@ impl Access {
         *self.tokens.lock() = Arc::new(tokens);
         changes
     }
-}
-
-impl Tokens {
-    /// Takes what the file holds now, which is something else than before.
-    fn take(&mut self, file: Result<Vec<Stored>, String>, token: Option<&Secret>) {
-        match &file {
-            Ok(stored) => info!("the tokens were read: {}", stored.len()),
-            Err(why) => error!("{why}; until then only CLAUDE_SOCKET_TOKEN lets anyone in"),
-        }
-        self.replace(file, token);
-    }
-
-    /// What hasn't changed keeps its grant.
-    fn replace(&mut self, file: Result<Vec<Stored>, String>, token: Option<&Secret>) {
-        let known: HashMap<_, _> = self.strong.drain(..).chain(self.weak.take()).collect();
-        let mut numbers = self.numbers;
-        let mut grant = |digest: &Digest, new: Grant| {
-            numbers += 1;
-            match known.get(digest) {
-                Some(old) if old.allows_the_same(&new) => old.clone(),
-                _ => Arc::new(Grant {
-                    number: numbers,
-                    ..new
-                }),
-            }
-        };
-        for stored in file.iter().flatten() {
-            let entry = (stored.sha256, grant(&stored.sha256, stored.grant()));
-            self.strong.push(entry);
-        }
-        if let Some(secret) = token {
-            let operator = Grant {
-                user: Some(OPERATOR.into()),
-                ..Grant::WITHOUT_TOKEN
-            };
-            let entry = (secret.digest, grant(&secret.digest, operator));
-            if secret.is_guessable {
-                self.weak = Some(entry);
-            } else {
-                self.strong.push(entry);
-            }
-        }
-        self.numbers = numbers;
-        self.current = self.grants().map(|grant| grant.number).collect();
-        self.file = file;
-    }
-
-    fn policy(&self) -> Policy {
-        match &self.file {
-            Err(_) => Policy::Unreadable,
-            _ if self.grants().next().is_some() => Policy::Token,
-            _ => Policy::ThisMachine,
-        }
-    }
-
-    fn grants(&self) -> impl Iterator<Item = &Arc<Grant>> {
-        let all = self.strong.iter().chain(&self.weak);
-        all.map(|(_, grant)| grant)
-    }
-}
-
-/// Finds what a token allows. Looks at every one of them, to the last byte: how long
-/// it takes tells nothing.
-fn find(tokens: &[(Digest, Arc<Grant>)], shown: &Digest) -> Option<Arc<Grant>> {
-    let mut found = None;
-    for (digest, grant) in tokens {
-        if digest.is(shown) {
-            found = Some(grant);
-        }
-    }
-    found.cloned()
 }
 
 /// Whether a name can be a token's: others could not tell it from the server's own.

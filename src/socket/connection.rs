@@ -19,7 +19,7 @@ use tungstenite::handshake::server::{create_response, write_response};
 use super::client::{self, Handshake};
 use super::door::{Door, Place};
 use super::http::{HeadError, Response, read_head};
-use super::{Event, gate, pages};
+use super::{Event, credentials, gate, pages};
 use crate::access::Policy;
 use crate::audit::Record;
 use crate::protocol::{ConnId, DEFAULT_SESSION, Grant, SessionId, SessionPattern};
@@ -118,7 +118,7 @@ impl<E: From<Event> + Send + 'static> Connection<E> {
             );
             return Err(Response::refusal(StatusCode::FORBIDDEN, &why));
         }
-        let subprotocol = gate::subprotocol(request.headers()).map_err(wrong)?;
+        let subprotocol = credentials::subprotocol(request.headers()).map_err(wrong)?;
         match create_response(request) {
             Ok(mut handshake) => {
                 if let Some(protocol) = subprotocol.map(HeaderValue::from_static) {

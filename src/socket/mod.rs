@@ -7,6 +7,7 @@
 
 pub mod client;
 pub mod connection;
+pub mod credentials;
 pub mod door;
 pub mod frame;
 pub mod gate;

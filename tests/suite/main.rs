@@ -3,6 +3,7 @@
 
 mod access;
 mod app;
+mod audit;
 mod demo;
 mod frames;
 mod host;
@@ -17,4 +18,5 @@ mod settings;
 mod state;
 mod stories;
 mod story;
+mod tokens;
 mod web;
