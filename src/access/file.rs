@@ -4,6 +4,7 @@
 //! Nobody else may read it or replace it, and what is in it is understood completely or
 //! not used at all: a restriction that was overlooked would be none.
 
+use std::collections::HashSet;
 use std::env;
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Write};
@@ -192,14 +193,15 @@ fn parse(text: &str) -> Result<Vec<Stored>, String> {
         ));
     }
     contents.tokens.iter().try_for_each(Stored::check)?;
-    let mut names: Vec<&str> = contents
-        .tokens
-        .iter()
-        .map(|token| token.name.as_str())
-        .collect();
-    names.sort_unstable();
-    if let Some(twice) = names.windows(2).find(|pair| pair[0] == pair[1]) {
-        return Err(format!("there are two of the name \"{}\"", twice[0]));
+    let (mut names, mut digests) = (HashSet::new(), HashSet::new());
+    for token in &contents.tokens {
+        let name = token.name.as_str();
+        if !names.insert(name) {
+            return Err(format!("there are two of the name \"{name}\""));
+        }
+        if !digests.insert(token.sha256) {
+            return Err(format!("\"{name}\" has the token of somebody else"));
+        }
     }
     Ok(contents.tokens)
 }

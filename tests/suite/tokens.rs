@@ -156,6 +156,13 @@ fn a_file_that_cannot_be_trusted_lets_nobody_in() {
             ),
             "two of the name",
         ),
+        (
+            good.replace(
+                "\"tokens\": [",
+                &format!(r#""tokens": [{{"sha256":"{digest}","name":"eve","role":"viewer"}},"#),
+            ),
+            "the token of somebody else",
+        ),
     ];
     type Break<'a> = Box<dyn Fn() + 'a>;
     let mode = |path: &str, mode| {
