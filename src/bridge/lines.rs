@@ -58,7 +58,11 @@ impl Bridge {
     }
 
     fn call_tool(&mut self, call: Result<ToolCall, String>) -> ToolResult {
-        match (call, &self.not_listening) {
+        let unreadable = || {
+            let why = self.access.why_no_token().flatten()?;
+            Some(format!("no app can connect: {why}"))
+        };
+        match (call, self.not_listening.clone().or_else(unreadable)) {
             (_, Some(why)) => ToolResult::error(why),
             (Err(wrong), _) => ToolResult::error(wrong),
             (Ok(call), _) => tools::run(call, now(), &mut self.hub, &mut self.wires),

@@ -264,11 +264,13 @@ fn a_file_that_breaks_cuts_everyone_off_until_it_is_repaired() {
     let state = State::new();
     let ann = state.add("ann", "operator", None);
     let good = fs::read_to_string(state.file()).expect("it is there");
-    let server = with_tokens(&state);
+    let mut server = with_tokens(&state);
     let mut app = connect(&server, "s1", &ann);
     fs::write(state.file(), "{").expect("it is ours");
     assert_eq!(app.close_code(), 1013, "they may come back");
     server.logged("cannot be understood");
+    let told = server.call("fetch_messages", &json!({ "session_id": "s1" }));
+    assert!(told.contains("no app can connect: the tokens in"), "{told}");
     assert_eq!(
         status_of(&shake(&server, &format!("/?token={ann}"), "")),
         503
