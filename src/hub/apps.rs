@@ -5,6 +5,7 @@ use std::sync::Arc;
 use log::debug;
 
 use super::receipts::{Receipt, fingerprint};
+use super::rights::{cannot_read, cannot_send};
 use super::session::{Session, Words};
 use super::{
     Client, Closing, Effects, Hub, Notification, Now, Remarkable, delivery, only,
@@ -62,26 +63,6 @@ impl Hub {
                 session.keep_unseen(now);
             }
         })
-    }
-
-    /// Cuts off the clients whose grant doesn't hold any more. What they are still
-    /// saying is not heard.
-    pub fn revoke(
-        &mut self,
-        now: Now,
-        holds: impl Fn(&Grant) -> bool,
-        why: Closing,
-        fx: &mut impl Effects,
-    ) {
-        let revoked = self
-            .clients
-            .iter()
-            .filter(|(_, client)| !holds(&client.grant));
-        let revoked: Vec<ConnId> = revoked.map(|(id, _)| *id).collect();
-        for client in revoked {
-            fx.close(client, why);
-            self.disconnect(now, client);
-        }
     }
 
     fn leave_all(&mut self, now: Now, client: ConnId, then: impl Fn(&mut Session)) -> bool {
@@ -277,29 +258,6 @@ impl Hub {
         }
     }
 
-    /// The same for a frame that this client may not send.
-    fn forbid(
-        &mut self,
-        client: ConnId,
-        session: &str,
-        id: Option<String>,
-        why: String,
-        fx: &mut impl Effects,
-    ) {
-        if let Some(known) = self.clients.get_mut(&client)
-            && !std::mem::replace(&mut known.overstepped, true)
-        {
-            let (grant, why) = (&*known.grant, &*why);
-            fx.record(&Remarkable::Forbidden { client, grant, why });
-        }
-        let refusal = Refusal {
-            session_id: session.to_owned(),
-            id,
-            ..Refusal::new(ErrorCode::Forbidden, why)
-        };
-        self.refuse(client, &refusal, fx);
-    }
-
     fn history(
         &mut self,
         client: ConnId,
@@ -401,28 +359,6 @@ impl Hub {
             ready: self.host_ready,
         }
     }
-}
-
-/// Why a client may not say anything in a session, if so.
-fn cannot_send(grant: &Grant, session: &SessionId) -> Option<String> {
-    if !grant.role.may_send() {
-        let role = grant.role.as_str();
-        return Some(format!(
-            "this token is a {role}'s, which only reads; use a sender's or an operator's"
-        ));
-    }
-    cannot_read(grant, session)
-}
-
-/// Why a client may not know what is said in a session, if so.
-fn cannot_read(grant: &Grant, session: &SessionId) -> Option<String> {
-    if grant.covers(session) {
-        return None;
-    }
-    let pattern = grant.sessions.as_ref()?;
-    Some(format!(
-        "this token is for sessions \"{pattern}\" and not for \"{session}\"; name one of those"
-    ))
 }
 
 /// Two clients that both count 1, 2, 3 must not lose each other's messages silently.

@@ -11,6 +11,7 @@ mod history;
 mod host;
 mod permissions;
 mod receipts;
+mod rights;
 mod session;
 mod summary;
 

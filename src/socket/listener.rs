@@ -101,12 +101,13 @@ impl<E: From<Event> + Send + 'static> Listener<E> {
     /// Listens whenever that is possible.
     fn run(mut self, mut first: Option<io::Result<TcpListener>>) {
         loop {
-            while first.is_none() && why_not(&self.door).is_some() {
+            while first.is_none() && self.must_stop() {
                 thread::sleep(RETRY);
                 self.look();
             }
             let bound = first.take().unwrap_or_else(|| port::bind(self.address));
             let Some(listener) = bound.map_or_else(|error| self.wait_for_port(error), Some) else {
+                self.stopped();
                 continue;
             };
             if let Ok(address) = listener.local_addr() {
@@ -115,6 +116,8 @@ impl<E: From<Event> + Send + 'static> Listener<E> {
                 self.door.tell(Event::Listening(Ok(address)));
             }
             self.accept(&listener);
+            drop(listener);
+            self.stopped();
         }
     }
 
@@ -188,12 +191,15 @@ impl<E: From<Event> + Send + 'static> Listener<E> {
 
     /// Whether the last token is gone, and with it the right to listen.
     fn must_stop(&self) -> bool {
-        let Some(why) = why_not(&self.door) else {
-            return false;
-        };
-        error!("{why}");
-        self.door.tell(Event::Listening(Err(why)));
-        true
+        why_not(&self.door).is_some()
+    }
+
+    /// Says why nothing listens any more.
+    fn stopped(&self) {
+        if let Some(why) = why_not(&self.door) {
+            error!("{why}");
+            self.door.tell(Event::Listening(Err(why)));
+        }
     }
 }
 
