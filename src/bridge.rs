@@ -11,6 +11,7 @@ mod lines;
 mod wires;
 
 use std::io::{self, BufReader};
+use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
 use crossbeam_channel::{Receiver, Sender, at, bounded, never, select};
@@ -18,11 +19,14 @@ use log::info;
 use rustix::io::ioctl_fionbio;
 use uuid::Uuid;
 
+use crate::access::{self, Access};
+use crate::audit::Audit;
 use crate::host;
 use crate::host::mcp::Incoming;
 use crate::host::output::Chunk;
 use crate::hub::{Hub, Limits, Now};
 use crate::lifetime::{self, Ending, Reason};
+use crate::socket::door::Door;
 use crate::socket::{self, Said, listener};
 use wires::Wires;
 
@@ -42,6 +46,8 @@ pub struct Options {
     pub limits: Limits,
     /// The apps' side.
     pub socket: socket::Options,
+    /// Where tokens come from.
+    pub access: access::Options,
     /// Whether permission requests for this server's own tools are allowed at once.
     pub approve_own_tools: bool,
     /// The server's name in a raw MCP config.
@@ -90,11 +96,20 @@ impl From<Ending> for Event {
 ///
 /// # Errors
 /// If the system has no thread left to start with.
-pub fn run(options: Options) -> io::Result<()> {
+pub fn run(options: Options, audit: &Audit) -> io::Result<()> {
+    let access = Arc::new(Access::open(options.access.clone()));
     let (events_tx, events) = bounded(EVENTS_WAITING);
     let (said_tx, said) = bounded(MESSAGES_WAITING);
     lifetime::watch(events_tx.clone())?;
-    let open = listener::start(options.socket.clone(), events_tx.clone(), said_tx.clone())?;
+    let open = listener::start(Door {
+        options: options.socket.clone(),
+        access: access.clone(),
+        audit: audit.clone(),
+        events: events_tx.clone(),
+        said: said_tx.clone(),
+        open: Arc::default(),
+        started: SystemTime::now(),
+    })?;
     let (stdin, stdout) = (io::stdin(), io::stdout());
     // Whoever started this process may have left its pipes non-blocking. It fails for
     // what can't be so, such as a file.
@@ -113,7 +128,9 @@ pub fn run(options: Options) -> io::Result<()> {
     }
     let mut bridge = Bridge {
         hub,
-        wires: Wires::new(host.output),
+        wires: Wires::new(host.output, audit.clone()),
+        access,
+        relays_permission: None,
         not_listening: None,
         ending: None,
         events,
@@ -134,6 +151,9 @@ struct Bridge {
     options: Options,
     hub: Hub,
     wires: Wires,
+    access: Arc<Access>,
+    /// Whether Claude Code was told that someone may answer its permission requests.
+    relays_permission: Option<bool>,
     /// Why no app can connect, if none can.
     not_listening: Option<String>,
     ending: Option<Ending>,

@@ -14,12 +14,19 @@ use clap::parser::ValueSource;
 use clap::{ArgAction, ArgMatches, Args, Command};
 use log::LevelFilter;
 
+use crate::access;
+use crate::access::token::Secret;
 use crate::hub::Limits;
 use crate::socket::gate::AllowedOrigins;
 use crate::{bridge, socket};
 
 /// What Claude Code sets for the server of a plugin (Claude Code plugins reference).
 const PLUGIN: &str = "CLAUDE_PLUGIN_ROOT";
+/// The variable with the token of the environment.
+const TOKEN: &str = "CLAUDE_SOCKET_TOKEN";
+
+/// The flags of commands that are no settings.
+const WITHOUT_VARIABLE: [&str; 2] = ["--role", "--session"];
 
 /// The settings of the server.
 #[derive(Args, Clone, Debug)]
@@ -36,6 +43,14 @@ pub struct Settings {
     /// Web pages that may connect beside those of this machine, such as `https://example.org`, separated by commas
     #[arg(long, global = true, env = "CLAUDE_SOCKET_ALLOWED_ORIGINS", value_name = "ORIGINS", value_parser = AllowedOrigins::parse)]
     pub allowed_origins: Option<AllowedOrigins>,
+
+    /// The folder with the tokens, in full; instead of ~/.claude/channels/claude-socket
+    #[arg(long, global = true, env = "CLAUDE_SOCKET_STATE_DIR", value_name = "FOLDER", value_parser = folder)]
+    pub state_dir: Option<PathBuf>,
+
+    /// A file that gets a JSON line for every connection, refusal and verdict
+    #[arg(long, global = true, env = "CLAUDE_SOCKET_AUDIT", value_name = "FILE")]
+    pub audit: Option<PathBuf>,
 
     /// How long a session is kept after its last client has left
     #[arg(long, global = true, env = "CLAUDE_SOCKET_SESSION_TTL", value_name = "DURATION", default_value = "5m", value_parser = duration)]
@@ -132,6 +147,7 @@ impl Settings {
     /// # Errors
     /// One line, as [`explain`] gives it.
     pub fn check(&self) -> Result<(), String> {
+        self.token()?;
         if self.ping_timeout > self.ping_interval {
             return Ok(());
         }
@@ -142,9 +158,44 @@ impl Settings {
         ))
     }
 
+    /// The token of the environment. There is no flag for it: everyone on the machine
+    /// can see the arguments of every process.
+    ///
+    /// # Errors
+    /// One line, without the token.
+    pub fn token(&self) -> Result<Option<Secret>, String> {
+        let Some(token) = env::var_os(TOKEN).filter(|token| !token.is_empty()) else {
+            return Ok(None);
+        };
+        let secret = Secret::parse(&token.to_string_lossy());
+        secret
+            .map(Some)
+            .map_err(|why| format!("{TOKEN} cannot be used: {why}"))
+    }
+
+    /// The same token, for a server that asks for one.
+    pub fn token_to_show(&self) -> Option<String> {
+        env::var(TOKEN).ok().filter(|token| !token.is_empty())
+    }
+
+    /// Where tokens come from.
+    pub fn access(&self) -> access::Options {
+        access::Options {
+            // What is wrong with it was told by `check`.
+            token: self.token().unwrap_or_default(),
+            file: self.token_file(),
+        }
+    }
+
+    /// The file with the other tokens; none if this user has no home.
+    pub fn token_file(&self) -> Option<PathBuf> {
+        access::file::path(self.state_dir.as_deref())
+    }
+
     /// The same settings, as the bridge takes them.
     pub fn bridge(&self) -> bridge::Options {
         bridge::Options {
+            access: self.access(),
             limits: Limits {
                 session_ttl: self.session_ttl,
                 unseen_ttl: self.unseen_ttl,
@@ -232,6 +283,9 @@ pub fn explain(error: &clap::Error) -> Option<String> {
     let Some(right) = std::error::Error::source(error) else {
         return Some(format!("{flag} needs a value"));
     };
+    if WITHOUT_VARIABLE.contains(&flag) {
+        return Some(format!("{flag} cannot be {value:?}: {right}"));
+    }
     Some(format!(
         "{flag} (CLAUDE_SOCKET_{variable}) cannot be {value:?}: {right}"
     ))
@@ -288,6 +342,15 @@ fn yes_or_no(text: &str) -> Result<bool, String> {
         "false" | "no" | "off" | "0" => Ok(false),
         _ => Err("give true or false".into()),
     }
+}
+
+/// The server and whoever makes tokens are started from different folders.
+fn folder(text: &str) -> Result<PathBuf, String> {
+    let folder = PathBuf::from(text);
+    if folder.is_absolute() {
+        return Ok(folder);
+    }
+    Err("give the folder in full, such as /home/ann/claude-socket".into())
 }
 
 fn level(text: &str) -> Result<LevelFilter, String> {

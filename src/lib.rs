@@ -26,11 +26,12 @@
 //! | main | its channels | the system; [`bridge`] runs the hub's loop on it |
 //! | `host-reader` | stdin | [`host::start`] |
 //! | `host-writer` | stdout | [`host::start`] |
-//! | `listener` | accept | [`socket::listener`] |
+//! | `listener` | accept, for a second; then it looks whether the tokens have changed | [`socket::listener`], [`access`] |
 //! | `client-N` | its socket, reading | [`socket::connection`]: one for the handshake, then one for the WebSocket |
 //! | `client-N-drain` | its socket, writing | [`socket::outbox`], only while that client is slow |
 //! | `signals` | signals, its parent's death, stdin's end | [`lifetime`] |
 //! | `log` | stderr, the log file | [`logging`] |
+//! | `audit` | the audit file, if one is named | [`audit`] |
 //!
 //! # The channels, all bounded
 //!
@@ -41,6 +42,7 @@
 //! | events | everyone | hub | everything else |
 //! | chunks | hub | `host-writer` | lines for Claude Code, one chunk a wake-up |
 //! | log lines | everyone | `log` | dropped when it is full |
+//! | audit lines | hub, `client-N` | `audit` | dropped and counted when it is full |
 //!
 //! # The path of a message
 //!
@@ -63,8 +65,10 @@
 //! # Where things are
 //!
 //! Imports point one way: `main` → [`commands`] → [`bridge`] → [`host`], [`socket`] → [`hub`]
-//! → [`protocol`] → [`json`]. [`config`] holds every setting.
+//! → [`protocol`] → [`json`]. [`config`] holds every setting, [`access`] who may connect.
 
+pub mod access;
+pub mod audit;
 pub mod bridge;
 pub mod commands;
 pub mod config;

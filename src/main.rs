@@ -3,7 +3,8 @@
 use std::process::ExitCode;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
-use claude_socket::commands::{demo, doctor, serve};
+use claude_socket::audit::Audit;
+use claude_socket::commands::{demo, doctor, serve, token};
 use claude_socket::config::{self, Settings};
 use claude_socket::logging;
 
@@ -12,7 +13,11 @@ use claude_socket::logging;
 /// Without a command this is the server that Claude Code starts as a channel: it
 /// speaks MCP on stdin and stdout, and listens for apps on a port.
 #[derive(Parser)]
-#[command(version, args_override_self = true)]
+#[command(
+    version,
+    args_override_self = true,
+    after_help = "CLAUDE_SOCKET_TOKEN in the environment is an operator's token; it has no flag."
+)]
 struct Arguments {
     #[command(subcommand)]
     command: Option<Command>,
@@ -26,6 +31,9 @@ enum Command {
     Demo(demo::Options),
     /// Find out why nothing arrives, and what to do about it
     Doctor(doctor::Options),
+    /// Make, list and remove the tokens that let apps connect
+    #[command(subcommand)]
+    Token(token::Command),
 }
 
 fn main() -> ExitCode {
@@ -50,14 +58,22 @@ fn main() -> ExitCode {
         Some(Command::Demo(options)) => {
             demo::run(options, &arguments.settings, &flags).map(|()| ExitCode::SUCCESS)
         }
-        Some(Command::Doctor(options)) => doctor::run(options, &arguments.settings, None),
+        Some(Command::Doctor(options)) => doctor::run(options, &arguments.settings),
+        Some(Command::Token(command)) => {
+            token::run(command, &arguments.settings).map(|()| ExitCode::SUCCESS)
+        }
         None => {
             let settings = &arguments.settings;
             let log = match logging::start(settings.log_level, settings.log_file.as_ref()) {
                 Ok(log) => log,
                 Err(error) => return wrong(&error.to_string()),
             };
-            let ended = serve::run(settings);
+            let audit = match Audit::open(settings.audit.as_deref()) {
+                Ok(audit) => audit,
+                Err(error) => return wrong(&error.to_string()),
+            };
+            let ended = serve::run(settings, &audit);
+            audit.finish();
             log.finish();
             ended.map(|()| ExitCode::SUCCESS)
         }

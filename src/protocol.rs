@@ -1,13 +1,15 @@
 //! What travels over the WebSocket: JSON objects in text frames.
 
 mod client;
+mod grant;
 mod names;
 mod server;
 
 pub use client::{ClientMessage, ClientRequest, NewMessage, Refusal, clamp_limit, parse, refuse};
+pub use grant::{Grant, Role, SessionPattern};
 pub use names::{ConnId, MessageId, SessionId};
 pub use server::{
-    Activity, DeliveryState, ErrorCode, HistoryItem, HostInfo, Role, ServerMessage, Speaker, Via,
+    Activity, DeliveryState, ErrorCode, HistoryItem, HostInfo, ServerMessage, Speaker, Via,
 };
 
 /// The session of a client that names none.
@@ -20,5 +22,7 @@ pub const DEFAULT_LIMIT: usize = 50;
 pub const MAX_LIMIT: usize = 100;
 /// The longest `id` a client may give a message, in characters.
 pub const MAX_MESSAGE_ID: usize = 64;
+/// The longest name of a token, and the longest pattern for sessions, in characters.
+pub const MAX_NAME: usize = 128;
 /// How much of a foreign text is repeated in an error message, in characters.
 pub const MAX_ECHO: usize = 100;

@@ -1,9 +1,13 @@
 //! What comes from the apps' side, on its way to the hub. Words for Claude and
 //! everything else take two channels; here each client's are put in order again.
 
+use log::warn;
+
 use super::wires::Peer;
 use super::{Bridge, now};
-use crate::protocol::ConnId;
+use crate::access::Policy;
+use crate::hub::{Closing, Effects};
+use crate::protocol::{ConnId, Grant};
 use crate::socket::{self, Said};
 
 impl Bridge {
@@ -12,11 +16,18 @@ impl Bridge {
             socket::Event::Connected {
                 conn,
                 session,
+                grant,
                 outbox,
             } => {
-                let peer = Peer::new(outbox, session.clone());
+                let holds = self.access.holds(&grant);
+                let peer = Peer::new(outbox, session.clone(), grant.clone());
                 self.wires.peers.insert(conn, peer);
-                self.hub.connect(now(), conn, session, &mut self.wires);
+                if !holds {
+                    // The tokens have changed while it was on its way here.
+                    return self.wires.close(conn, self.why_revoked());
+                }
+                let fx = &mut self.wires;
+                self.hub.connect(now(), conn, session, grant, fx);
             }
             socket::Event::Asked {
                 conn,
@@ -50,8 +61,35 @@ impl Bridge {
                 // Whoever asked may have gone.
                 let _ = asker.try_send(self.hub.summary());
             }
+            socket::Event::AccessChanged => self.access_changed(),
             socket::Event::Listening(Ok(_)) => self.not_listening = None,
             socket::Event::Listening(Err(why)) => self.not_listening = Some(why),
+        }
+    }
+
+    /// Other tokens count now. Clients whose own is gone are cut off.
+    fn access_changed(&mut self) {
+        let access = self.access.clone();
+        let holds = |grant: &Grant| access.holds(grant);
+        for peer in self.wires.peers.values_mut() {
+            // What it said before it went does not count any more.
+            peer.gone &= holds(&peer.grant);
+        }
+        let why = self.why_revoked();
+        self.hub.revoke(now(), holds, why, &mut self.wires);
+        if self.relays_permission == Some(false) && access.has_operator() {
+            self.relays_permission = None;
+            warn!(
+                "there is an operator now, but Claude Code was told that there is none; restart it to have its permission prompts in apps"
+            );
+        }
+    }
+
+    /// Why a client is cut off whose grant doesn't hold.
+    fn why_revoked(&self) -> Closing {
+        match self.access.policy() {
+            Policy::Unreadable => Closing::Unverifiable,
+            Policy::Token | Policy::ThisMachine => Closing::Unauthorized,
         }
     }
 
@@ -97,13 +135,14 @@ impl Bridge {
             return;
         };
         peer.taken += 1;
-        let home = peer.gone.then(|| peer.home.clone());
+        let gone = peer.gone.then(|| (peer.home.clone(), peer.grant.clone()));
         let is_last = peer.leaves_after == Some(peer.taken);
-        match home {
+        match gone {
             None => self.hub.message(now(), conn, message, &mut self.wires),
-            Some(home) => self
-                .hub
-                .last_words(now(), conn, home, message, &mut self.wires),
+            Some((home, grant)) => {
+                let fx = &mut self.wires;
+                self.hub.last_words(now(), conn, home, grant, message, fx);
+            }
         }
         if is_last {
             self.wires.peers.remove(&conn);

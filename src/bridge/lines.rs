@@ -3,6 +3,7 @@
 use log::info;
 
 use super::{Bridge, now};
+use crate::audit::Record;
 use crate::host::mcp::{self, Incoming, Request};
 use crate::host::tools::{self, ToolCall, ToolResult};
 use crate::host::{channel, rpc};
@@ -38,9 +39,14 @@ impl Bridge {
                     version.escape_debug()
                 );
                 self.hub.introduce_host(name, version);
+                let relays = self.access.has_operator();
+                if !relays {
+                    info!("no token is an operator's, so permission prompts stay in the terminal");
+                }
+                self.relays_permission = Some(relays);
                 self.wires
                     .output
-                    .result(id, &mcp::initialize_result(revision));
+                    .result(id, &mcp::initialize_result(revision, relays));
             }
             Request::Ping => self.wires.output.result(id, &serde_json::json!({})),
             Request::ListTools => self.wires.output.result(id, &tools::list()),
@@ -52,19 +58,39 @@ impl Bridge {
     }
 
     fn call_tool(&mut self, call: Result<ToolCall, String>) -> ToolResult {
-        match (call, &self.not_listening) {
-            (Ok(call @ ToolCall::Activity(_)), _) => {
-                tools::run(call, now(), &mut self.hub, &mut self.wires)
-            }
+        // What a hook tells counts whether apps can connect or not.
+        let is_hook = matches!(call, Ok(ToolCall::Activity(_)));
+        let unreachable = if is_hook {
+            None
+        } else {
+            self.why_unreachable()
+        };
+        match (call, unreachable) {
             (_, Some(why)) => ToolResult::error(why),
             (Err(wrong), _) => ToolResult::error(wrong),
             (Ok(call), _) => tools::run(call, now(), &mut self.hub, &mut self.wires),
         }
     }
 
+    /// Why no app can connect, if so.
+    fn why_unreachable(&self) -> Option<String> {
+        let unreadable = || {
+            let why = self.access.why_no_token().flatten()?;
+            Some(format!("no app can connect: {why}"))
+        };
+        self.not_listening.clone().or_else(unreadable)
+    }
+
     fn ask_permission(&mut self, asked: PermissionRequest) {
         let own = channel::own_tool(&asked.tool_name, &self.options.server_key).is_some();
         if own && self.options.approve_own_tools {
+            self.wires.audit.record(&Record::Verdict {
+                client: None,
+                user: env!("CARGO_PKG_NAME"),
+                tool: &asked.tool_name,
+                request_id: &asked.request_id,
+                allowed: true,
+            });
             return self.wires.output.verdict(&asked.request_id, true);
         }
         self.hub.ask_permission(now(), asked, &mut self.wires);

@@ -9,9 +9,10 @@ use bytes::Bytes;
 use log::error;
 
 use super::SESSION_ENDED;
+use crate::audit::{Audit, Record};
 use crate::host::output::Output;
-use crate::hub::{Closing, Effects, Notification};
-use crate::protocol::{ConnId, ServerMessage, SessionId};
+use crate::hub::{Closing, Effects, Notification, Remarkable};
+use crate::protocol::{ConnId, Grant, ServerMessage, SessionId};
 use crate::socket::frame::{self, CloseCode};
 use crate::socket::outbox::Outbox;
 
@@ -23,6 +24,8 @@ const MAX_GATHERED: usize = 256 * 1024;
 pub struct Wires {
     /// The way to Claude Code.
     pub output: Output,
+    /// Where it is remembered who did what.
+    pub audit: Audit,
     /// The clients.
     pub peers: HashMap<ConnId, Peer>,
     /// The clients that something waits for.
@@ -34,6 +37,8 @@ pub struct Peer {
     outbox: Arc<Outbox>,
     /// The session of its URL.
     pub home: SessionId,
+    /// What it may do.
+    pub grant: Arc<Grant>,
     /// What this wake-up has brought for it.
     frames: Vec<Bytes>,
     /// The bytes of that.
@@ -48,10 +53,11 @@ pub struct Peer {
 
 impl Peer {
     /// A client that has just connected.
-    pub fn new(outbox: Arc<Outbox>, home: SessionId) -> Self {
+    pub fn new(outbox: Arc<Outbox>, home: SessionId, grant: Arc<Grant>) -> Self {
         Self {
             outbox,
             home,
+            grant,
             frames: Vec::new(),
             bytes: 0,
             taken: 0,
@@ -68,9 +74,10 @@ impl Peer {
 
 impl Wires {
     /// No clients yet.
-    pub fn new(output: Output) -> Self {
+    pub fn new(output: Output, audit: Audit) -> Self {
         Self {
             output,
+            audit,
             peers: HashMap::new(),
             waiting: Vec::new(),
         }
@@ -127,6 +134,11 @@ impl Effects for Wires {
         let (code, reason) = match reason {
             Closing::GoingAway => (CloseCode::Away, SESSION_ENDED),
             Closing::TryAgainLater => (CloseCode::Again, "a limit of the server is reached"),
+            Closing::Unauthorized => (
+                frame::UNAUTHORIZED,
+                "the token was removed or changed, or one is needed now",
+            ),
+            Closing::Unverifiable => (CloseCode::Again, "the tokens cannot be read"),
         };
         peer.flush();
         peer.outbox.close(code, reason);
@@ -134,5 +146,25 @@ impl Effects for Wires {
 
     fn notify(&mut self, notification: &Notification<'_>) {
         self.output.notify(notification);
+    }
+
+    fn record(&mut self, event: &Remarkable<'_>) {
+        self.audit.record(&match *event {
+            Remarkable::Verdict {
+                client,
+                user,
+                request,
+                allowed,
+            } => Record::Verdict {
+                client: Some(client),
+                user,
+                tool: &request.tool_name,
+                request_id: &request.request_id,
+                allowed,
+            },
+            Remarkable::Forbidden { client, grant, why } => {
+                Record::Forbidden { client, grant, why }
+            }
+        });
     }
 }

@@ -2,6 +2,7 @@
 
 use std::io::{self, IsTerminal};
 
+use crate::audit::Audit;
 use crate::bridge;
 use crate::config::Settings;
 
@@ -9,12 +10,12 @@ use crate::config::Settings;
 ///
 /// # Errors
 /// If the system has no thread left to start with.
-pub fn run(settings: &Settings) -> io::Result<()> {
+pub fn run(settings: &Settings, audit: &Audit) -> io::Result<()> {
     if io::stdin().is_terminal() {
         eprintln!(
             "claude-socket is started by Claude Code, which then speaks to it on stdin. \
              To see it work without, end it with Ctrl-C and run: claude-socket demo"
         );
     }
-    bridge::run(settings.bridge())
+    bridge::run(settings.bridge(), audit)
 }

@@ -157,14 +157,16 @@ impl From<AskPermission> for PermissionRequest {
     }
 }
 
-/// The answer to `initialize`.
-pub fn initialize_result(revision: &str) -> Value {
+/// The answer to `initialize`. Claude Code passes its permission prompts on only if
+/// the server `relays_permission`.
+pub fn initialize_result(revision: &str, relays_permission: bool) -> Value {
+    let mut channel = json!({ "claude/channel": {} });
+    if relays_permission {
+        channel["claude/channel/permission"] = json!({});
+    }
     json!({
         "protocolVersion": revision,
-        "capabilities": {
-            "tools": {},
-            "experimental": { "claude/channel": {}, "claude/channel/permission": {} },
-        },
+        "capabilities": { "tools": {}, "experimental": channel },
         "serverInfo": {
             "name": env!("CARGO_PKG_NAME"),
             "title": "claude-socket",

@@ -1,25 +1,41 @@
 //! What apps do: connect, talk, ask, decide, leave.
 
-use log::{debug, info};
+use std::sync::Arc;
+
+use log::debug;
 
 use super::receipts::{Receipt, fingerprint};
+use super::rights::{cannot_read, cannot_send};
 use super::session::{Session, Words};
 use super::watch::Waiting;
-use super::{Client, Closing, Effects, Hub, Notification, Now, delivery, only, permission_request};
+use super::{
+    Client, Closing, Effects, Hub, Notification, Now, Remarkable, delivery, only,
+    permission_request,
+};
 use crate::protocol::{
-    ClientRequest, ConnId, DEFAULT_USER, DeliveryState, ErrorCode, HostInfo, MAX_ECHO, NewMessage,
-    Refusal, Role, ServerMessage, SessionId, Speaker,
+    ClientRequest, ConnId, DEFAULT_USER, DeliveryState, ErrorCode, Grant, HostInfo, MAX_ECHO,
+    NewMessage, Refusal, ServerMessage, SessionId, Speaker,
 };
 
 impl Hub {
-    /// A client has connected, to the session of its URL. It gets what waits for a
-    /// verdict.
-    pub fn connect(&mut self, now: Now, client: ConnId, home: SessionId, fx: &mut impl Effects) {
+    /// A client has connected, to the session of its URL. An operator gets what waits
+    /// for a verdict.
+    pub fn connect(
+        &mut self,
+        now: Now,
+        client: ConnId,
+        home: SessionId,
+        grant: Arc<Grant>,
+        fx: &mut impl Effects,
+    ) {
+        let decides = grant.role.decides();
         let newcomer = Client {
             home: home.clone(),
             sessions: Vec::with_capacity(1),
+            grant,
             user: None,
             stream: false,
+            overstepped: false,
             gone: false,
         };
         self.clients.insert(client, newcomer);
@@ -29,7 +45,7 @@ impl Hub {
             fx.close(client, Closing::TryAgainLater);
             return;
         }
-        for request in self.permissions.iter() {
+        for request in self.permissions.iter().filter(|_| decides) {
             fx.send(only(client), &permission_request(&home, request));
         }
     }
@@ -70,7 +86,7 @@ impl Hub {
         &mut self,
         now: Now,
         client: ConnId,
-        message: NewMessage,
+        mut message: NewMessage,
         fx: &mut impl Effects,
     ) {
         let Some(sender) = self.clients.get_mut(&client) else {
@@ -79,6 +95,13 @@ impl Hub {
         let sender_is_gone = sender.gone;
         let home = || sender.home.clone();
         let id = message.session.unwrap_or_else(home);
+        if let Some(why) = cannot_send(&sender.grant, &id) {
+            let key = message.id.map(|key| key.to_string());
+            return self.forbid(client, id.as_str(), key, why, fx);
+        }
+        if let Some(user) = &sender.grant.user {
+            message.user = Some(user.clone());
+        }
         if !sender.sessions.contains(&id)
             && let Err(refusal) = self.join(now, client, &id)
         {
@@ -177,14 +200,17 @@ impl Hub {
         now: Now,
         client: ConnId,
         home: SessionId,
+        grant: Arc<Grant>,
         message: NewMessage,
         fx: &mut impl Effects,
     ) {
         let speaker = Client {
             home,
             sessions: Vec::new(),
+            grant,
             user: None,
             stream: false,
+            overstepped: true,
             gone: true,
         };
         self.clients.insert(client, speaker);
@@ -210,7 +236,8 @@ impl Hub {
                     server: env!("CARGO_PKG_NAME"),
                     version: env!("CARGO_PKG_VERSION"),
                     session_id: &asker.home,
-                    role: Role::Operator,
+                    role: asker.grant.role,
+                    user: asker.grant.user.as_deref(),
                     seq: session.map_or(0, Session::seq),
                     created: &created,
                     max_message: self.limits.max_message,
@@ -224,7 +251,10 @@ impl Hub {
                 since,
             } => {
                 let id = session.unwrap_or_else(|| asker.home.clone());
-                self.history(client, &id, limit, since, fx);
+                match cannot_read(&asker.grant, &id) {
+                    Some(why) => self.forbid(client, id.as_str(), None, why, fx),
+                    None => self.history(client, &id, limit, since, fx),
+                }
             }
             ClientRequest::PermissionResponse {
                 request_id,
@@ -281,10 +311,18 @@ impl Hub {
     }
 
     fn verdict(&mut self, client: ConnId, request_id: &str, allowed: bool, fx: &mut impl Effects) {
-        let user = self
-            .clients
-            .get(&client)
-            .and_then(|client| client.user.clone());
+        let Some(decider) = self.clients.get(&client) else {
+            return;
+        };
+        if !decider.grant.role.decides() {
+            let role = decider.grant.role.as_str();
+            let why = format!(
+                "only an operator answers permission requests, and this token is a {role}'s; use an operator's"
+            );
+            return self.forbid(client, "", None, why, fx);
+        }
+        let signed = decider.grant.user.clone();
+        let user = signed.or_else(|| decider.user.clone());
         let by = user.as_deref().unwrap_or(DEFAULT_USER);
         let Some(request) = self.permissions.close(request_id) else {
             let id: String = request_id.chars().take(MAX_ECHO).collect();
@@ -295,11 +333,12 @@ impl Hub {
             return self.refuse(client, &refusal, fx);
         };
         self.counts.verdicts += 1;
-        let word = if allowed { "allowed" } else { "denied" };
-        info!(
-            "{by} at {client} {word} {} ({request_id})",
-            request.tool_name
-        );
+        fx.record(&Remarkable::Verdict {
+            client,
+            user: by,
+            request: &request,
+            allowed,
+        });
         fx.notify(&Notification::Verdict {
             request_id,
             allowed,

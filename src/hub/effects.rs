@@ -1,6 +1,7 @@
 //! What the hub does to the world around it.
 
-use crate::protocol::{ConnId, MessageId, ServerMessage, SessionId};
+use super::PermissionRequest;
+use crate::protocol::{ConnId, Grant, MessageId, ServerMessage, SessionId};
 
 /// What the hub does to the world.
 pub trait Effects {
@@ -11,6 +12,8 @@ pub trait Effects {
     fn close(&mut self, client: ConnId, reason: Closing);
     /// Tells Claude Code something.
     fn notify(&mut self, notification: &Notification<'_>);
+    /// Remembers something that people may want to know later.
+    fn record(&mut self, _event: &Remarkable<'_>) {}
 }
 
 /// Why the hub closes a connection.
@@ -20,6 +23,35 @@ pub enum Closing {
     GoingAway,
     /// A limit is reached.
     TryAgainLater,
+    /// What let the client in doesn't hold any more.
+    Unauthorized,
+    /// It can't be told at the moment whether that still holds.
+    Unverifiable,
+}
+
+/// What people may want to know later.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Remarkable<'a> {
+    /// A client has answered a permission request.
+    Verdict {
+        /// The client.
+        client: ConnId,
+        /// What it goes by.
+        user: &'a str,
+        /// The request.
+        request: &'a PermissionRequest,
+        /// Whether the tool may run.
+        allowed: bool,
+    },
+    /// A client wanted what it may not do, for the first time.
+    Forbidden {
+        /// The client.
+        client: ConnId,
+        /// What it may do.
+        grant: &'a Grant,
+        /// The sentence it got.
+        why: &'a str,
+    },
 }
 
 /// What Claude Code is told.

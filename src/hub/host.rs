@@ -140,7 +140,7 @@ impl Hub {
         ))
     }
 
-    /// Claude Code asks whether a tool may run. Everyone is asked, also those who
+    /// Claude Code asks whether a tool may run. Every operator is asked, also those who
     /// connect later.
     pub fn ask_permission(&mut self, now: Now, request: PermissionRequest, fx: &mut impl Effects) {
         let expires = now.at + self.limits.permission_ttl;
@@ -148,7 +148,7 @@ impl Hub {
         if let Some(crowded_out) = self.permissions.open(request.clone(), expires, max) {
             self.resolved(&crowded_out, false, EXPIRED, fx);
         }
-        self.to_everyone(fx, |home| permission_request(home, &request));
+        self.to_operators(fx, |home| permission_request(home, &request));
     }
 
     /// The server ends: messages that Claude Code didn't get are given back, and every

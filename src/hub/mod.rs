@@ -13,6 +13,7 @@ mod hooks;
 mod host;
 mod permissions;
 mod receipts;
+mod rights;
 mod session;
 mod summary;
 mod turn;
@@ -25,7 +26,7 @@ use std::time::{Duration, Instant, SystemTime};
 use log::{debug, info};
 use uuid::Uuid;
 
-pub use effects::{Closing, Effects, Notification};
+pub use effects::{Closing, Effects, Notification, Remarkable};
 pub use event::{HookEvent, Tag, Tool};
 pub use permissions::PermissionRequest;
 use permissions::Permissions;
@@ -36,7 +37,9 @@ pub use turn::HookId;
 use turn::Turn;
 use watch::Watch;
 
-use crate::protocol::{ConnId, DeliveryState, HistoryItem, MessageId, ServerMessage, SessionId};
+use crate::protocol::{
+    ConnId, DeliveryState, Grant, HistoryItem, MessageId, ServerMessage, SessionId,
+};
 
 /// Who has the last word on a request that nobody answered.
 const EXPIRED: &str = "expired";
@@ -142,10 +145,14 @@ struct Client {
     home: SessionId,
     /// Every session it takes part in, its home first.
     sessions: Vec<SessionId>,
+    /// What it may do.
+    grant: Arc<Grant>,
     /// What it called itself last.
     user: Option<Arc<str>>,
     /// It wants Claude's text as it appears.
     stream: bool,
+    /// It wanted what it may not do, and that was remarked.
+    overstepped: bool,
     /// It has gone, and is only heard to its end.
     gone: bool,
 }
@@ -249,7 +256,7 @@ impl Hub {
 
     // ---- What both sides share ----
 
-    /// Closes a permission request everywhere.
+    /// Closes a permission request everywhere it was shown.
     fn resolved(
         &self,
         request: &PermissionRequest,
@@ -257,7 +264,7 @@ impl Hub {
         by: &str,
         fx: &mut impl Effects,
     ) {
-        self.to_everyone(fx, |home| ServerMessage::PermissionResolved {
+        self.to_operators(fx, |home| ServerMessage::PermissionResolved {
             session_id: home,
             request_id: &request.request_id,
             allowed,
@@ -265,14 +272,17 @@ impl Hub {
         });
     }
 
-    /// Sends every client one message, made for the session of its URL.
-    fn to_everyone<'a>(
+    /// Sends every operator one message, made for the session of its URL.
+    fn to_operators<'a>(
         &'a self,
         fx: &mut impl Effects,
         message: impl Fn(&'a SessionId) -> ServerMessage<'a>,
     ) {
         for (id, session) in &self.sessions {
-            let at_home = |member: &ConnId| self.clients[member].home == *id;
+            let at_home = |member: &ConnId| {
+                let client = &self.clients[member];
+                client.home == *id && client.grant.role.decides()
+            };
             let mut members = session.members.iter().copied().filter(at_home).peekable();
             if members.peek().is_some() {
                 fx.send(members, &message(id));

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::{MessageId, SessionId};
+use super::{MessageId, Role, SessionId};
 
 /// What the server says. Serialized, each is one text frame.
 #[derive(Clone, Debug, Serialize)]
@@ -118,6 +118,9 @@ pub enum ServerMessage<'a> {
         session_id: &'a SessionId,
         /// What this client may do.
         role: Role,
+        /// What its messages are signed with, if its token decides that.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        user: Option<&'a str>,
         /// The last `seq` of the session.
         seq: u64,
         /// When the session began, RFC 3339 in UTC. One that began anew counts from 1 again.
@@ -227,14 +230,6 @@ impl Activity {
     }
 }
 
-/// What a client may do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Role {
-    /// Everything.
-    Operator,
-}
-
 /// How far a message has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -263,6 +258,8 @@ pub enum ErrorCode {
     InvalidMessage,
     /// The message is over the size limit.
     TooLarge,
+    /// The client's role or token doesn't allow it.
+    Forbidden,
     /// That permission request is not open.
     UnknownRequest,
     /// A limit of the server is reached.

@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use log::info;
 use tungstenite::error::ProtocolError;
 use tungstenite::protocol::{Role, WebSocket, WebSocketConfig};
 use tungstenite::{Error, Message};
@@ -15,7 +14,8 @@ use super::door::{Door, Place};
 use super::frame::{self, CloseCode};
 use super::outbox::Outbox;
 use super::{Event, Said, linger};
-use crate::protocol::{self, ClientMessage, ConnId, ErrorCode, Refusal, SessionId};
+use crate::audit::Record;
+use crate::protocol::{self, ClientMessage, ConnId, ErrorCode, Grant, Refusal, SessionId};
 
 /// What is read at once, in bytes. It is kept while the connection idles.
 const READ_BUFFER: usize = 4 * 1024;
@@ -37,7 +37,9 @@ pub struct Handshake<E> {
     pub peer: SocketAddr,
     /// The session of its URL.
     pub session: SessionId,
-    /// What the client has sent since.
+    /// What the client may do.
+    pub grant: Arc<Grant>,
+    /// What it has sent since.
     pub rest: Vec<u8>,
     /// Its place among the connections, and what they share.
     pub door: Place<E>,
@@ -50,6 +52,7 @@ pub fn serve<E: From<Event>>(handshake: Handshake<E>) {
         stream,
         peer,
         session,
+        grant,
         rest,
         door,
     } = handshake;
@@ -58,10 +61,16 @@ pub fn serve<E: From<Event>>(handshake: Handshake<E>) {
     let Ok(outbox) = interval.and_then(|()| Outbox::new(conn, stream, max_backlog)) else {
         return;
     };
-    info!("{conn} from {peer} is in session \"{session}\"");
+    door.audit.record(&Record::Connected {
+        client: conn,
+        from: peer,
+        session: &session,
+        grant: &grant,
+    });
     door.tell(Event::Connected {
         conn,
         session,
+        grant,
         outbox: outbox.clone(),
     });
     let longest = door.options.max_message.saturating_mul(TOLERATED);
@@ -80,7 +89,8 @@ pub fn serve<E: From<Event>>(handshake: Handshake<E>) {
     let why = client.read(socket);
     // The hub hears of it now; the place is free when the socket is.
     drop(client);
-    info!("{conn} has gone: {why}");
+    door.audit
+        .record(&Record::Disconnected { client: conn, why });
     if outbox.is_closed() {
         outbox.finish();
         linger(outbox.stream());

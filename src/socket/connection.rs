@@ -3,28 +3,34 @@
 
 use std::io::Write;
 use std::net::{SocketAddr, TcpStream};
+use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
 use crossbeam_channel::bounded;
-use http::header::UPGRADE;
-use http::{Method, Request, StatusCode};
-use log::{info, warn};
+use http::header::{SEC_WEBSOCKET_PROTOCOL, UPGRADE};
+use http::{HeaderValue, Method, Request, StatusCode};
+use log::warn;
 use socket2::{SockRef, TcpKeepalive};
 use tungstenite::Error;
 use tungstenite::error::ProtocolError;
 use tungstenite::handshake::server::{create_response, write_response};
 
 use super::client::{self, Handshake};
-use super::door::Place;
+use super::door::{Door, Place};
 use super::http::{HeadError, Response, read_head};
-use super::{Event, gate, pages};
-use crate::protocol::{ConnId, DEFAULT_SESSION, SessionId};
+use super::{Event, credentials, gate, pages};
+use crate::access::Policy;
+use crate::audit::Record;
+use crate::protocol::{ConnId, DEFAULT_SESSION, Grant, SessionId, SessionPattern};
 
 /// A connection thread's stack, in bytes. What isn't touched costs no memory.
 const STACK: usize = 128 * 1024;
 /// How soon the system asks a silent peer whether it is still there.
 const KEEPALIVE: Duration = Duration::from_secs(60);
+
+/// What a WebSocket begins with.
+type Upgrade = (SessionId, Arc<Grant>, http::Response<()>);
 
 /// A connection that was just accepted.
 #[derive(Debug)]
@@ -61,13 +67,13 @@ impl<E: From<Event> + Send + 'static> Connection<E> {
             }
         };
         match self.upgrade(&request) {
-            Ok(Some((session, answer))) => {
+            Ok(Some((session, grant, answer))) => {
                 let mut bytes = Vec::with_capacity(256);
                 // Whole, in one packet, and before the hub can send anything.
                 let written = write_response(&mut bytes, &answer)
                     .is_ok_and(|()| (&self.stream).write_all(&bytes).is_ok());
                 if written {
-                    self.go_on(session, rest);
+                    self.go_on(session, grant, rest);
                 }
             }
             Ok(None) => self.page(&request),
@@ -76,25 +82,20 @@ impl<E: From<Event> + Send + 'static> Connection<E> {
     }
 
     fn refuse(&self, refusal: &Response) {
-        info!(
-            "{} from {} is refused: {} {}",
-            self.conn,
-            self.peer,
-            refusal.status,
-            refusal.words()
-        );
+        self.door.audit.record(&Record::Refused {
+            client: self.conn,
+            from: self.peer,
+            status: Some(refusal.status.as_u16()),
+            why: refusal.sentence.as_deref().unwrap_or_default(),
+        });
         refusal.send(&self.stream, false);
     }
 
-    /// The session and the handshake's answer, if this is a WebSocket; `None` if it is
-    /// a plain request.
-    fn upgrade(
-        &self,
-        request: &Request<()>,
-    ) -> Result<Option<(SessionId, http::Response<()>)>, Response> {
+    /// The session, what the client may do and the handshake's answer, if this is a
+    /// WebSocket; `None` if it is a plain request.
+    fn upgrade(&self, request: &Request<()>) -> Result<Option<Upgrade>, Response> {
         let options = &self.door.options;
-        gate::check(self.peer.ip(), request.headers(), &options.allowed_origins)
-            .map_err(|why| Response::refusal(StatusCode::FORBIDDEN, &why))?;
+        let grant = self.admit(request)?;
         if self.too_many {
             let max = options.max_connections;
             let why = format!("all {max} connections are in use; close some, or try again later");
@@ -109,10 +110,23 @@ impl<E: From<Event> + Send + 'static> Connection<E> {
         if !wants_websocket(request) {
             return Ok(None);
         }
-        let session = session_of(request, options.max_name)
-            .map_err(|why| Response::refusal(StatusCode::BAD_REQUEST, &why))?;
+        let wrong = |why: String| Response::refusal(StatusCode::BAD_REQUEST, &why);
+        let session = session_of(request, &grant, options.max_name).map_err(wrong)?;
+        if let Some(pattern) = grant.sessions.as_ref().filter(|_| !grant.covers(&session)) {
+            let why = format!(
+                "this token is for sessions \"{pattern}\" and not for \"{session}\"; name one of those, as ?session=NAME"
+            );
+            return Err(Response::refusal(StatusCode::FORBIDDEN, &why));
+        }
+        let subprotocol = credentials::subprotocol(request.headers()).map_err(wrong)?;
         match create_response(request) {
-            Ok(handshake) => Ok(Some((session, handshake))),
+            Ok(mut handshake) => {
+                if let Some(protocol) = subprotocol.map(HeaderValue::from_static) {
+                    let headers = handshake.headers_mut();
+                    headers.insert(SEC_WEBSOCKET_PROTOCOL, protocol);
+                }
+                Ok(Some((session, grant, handshake)))
+            }
             Err(Error::Protocol(ProtocolError::MissingSecWebSocketVersionHeader)) => {
                 let why = "only WebSocket version 13 (RFC 6455) is spoken here";
                 let refusal = Response::refusal(StatusCode::UPGRADE_REQUIRED, why);
@@ -123,6 +137,18 @@ impl<E: From<Event> + Send + 'static> Connection<E> {
                 Err(Response::refusal(StatusCode::BAD_REQUEST, &why))
             }
         }
+    }
+
+    /// What whoever makes the request may do.
+    fn admit(&self, request: &Request<()>) -> Result<Arc<Grant>, Response> {
+        let Door {
+            access, options, ..
+        } = &*self.door;
+        let is_public = || !wants_websocket(request) && pages::chat(request).is_some();
+        if access.policy() != Policy::ThisMachine && is_public() {
+            return Ok(access.anyone());
+        }
+        gate::admit(self.peer.ip(), request, access, &options.allowed_origins)
     }
 
     fn page(&self, request: &Request<()>) {
@@ -142,12 +168,13 @@ impl<E: From<Event> + Send + 'static> Connection<E> {
     /// Goes on as a WebSocket, in a fresh thread: what the handshake has touched of
     /// this one's stack and of its allocator's cache would stay with the connection
     /// for good, a third of all the memory it takes.
-    fn go_on(self, session: SessionId, rest: Vec<u8>) {
+    fn go_on(self, session: SessionId, grant: Arc<Grant>, rest: Vec<u8>) {
         let handshake = Handshake {
             conn: self.conn,
             stream: self.stream,
             peer: self.peer,
             session,
+            grant,
             rest,
             door: self.door,
         };
@@ -174,11 +201,13 @@ fn wants_websocket(request: &Request<()>) -> bool {
     protocols.any(|protocol| protocol.trim().eq_ignore_ascii_case("websocket"))
 }
 
-/// The session that the URL's query names.
-fn session_of(request: &Request<()>, max: usize) -> Result<SessionId, String> {
+/// The session that the URL's query names, or else the one that the client is bound to.
+fn session_of(request: &Request<()>, grant: &Grant, max: usize) -> Result<SessionId, String> {
     let query = request.uri().query().unwrap_or_default();
     let named = form_urlencoded::parse(query.as_bytes())
         .find(|(key, value)| key == "session" && !value.is_empty())
         .map(|(_, value)| value);
-    SessionId::parse("session", named.as_deref().unwrap_or(DEFAULT_SESSION), max)
+    let bound_to = grant.sessions.as_ref().and_then(SessionPattern::only);
+    let name = named.as_deref().or(bound_to).unwrap_or(DEFAULT_SESSION);
+    SessionId::parse("session", name, max)
 }

@@ -9,12 +9,18 @@ use std::time::SystemTime;
 use crossbeam_channel::Sender;
 
 use super::{Event, Options, Said};
+use crate::access::Access;
+use crate::audit::Audit;
 
 /// What all connections share.
 #[derive(Debug)]
 pub struct Door<E> {
     /// How the apps' side is set up.
     pub options: Options,
+    /// Who has a token.
+    pub access: Arc<Access>,
+    /// Where it is remembered who came and went.
+    pub audit: Audit,
     /// To the hub: everything but words for Claude.
     pub events: Sender<E>,
     /// To the hub: words for Claude.

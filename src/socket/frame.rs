@@ -11,6 +11,8 @@ use tungstenite::protocol::frame::{Frame, FrameHeader};
 
 pub use tungstenite::protocol::frame::coding::CloseCode;
 
+/// What let the client in doesn't hold any more.
+pub const UNAUTHORIZED: CloseCode = CloseCode::Library(4401);
 /// The longest header of an unmasked frame, in bytes.
 const MAX_HEADER: usize = 10;
 

@@ -1,13 +1,33 @@
-//! Who may connect.
+//! Who may connect, and as whom.
+//!
+//! A valid token lets anyone in, from anywhere: whoever shows it was given it, and a
+//! browser sends none by itself. If no token is configured, only this machine gets in.
 //!
 //! Browsers let any website talk to servers on the same machine. What a website
 //! cannot do is choose its `Origin`, or (unless its name was rebound to a loopback
 //! address) the `Host` it is reached under. So both must be loopback names.
 
 use std::net::{IpAddr, Ipv6Addr};
+use std::sync::Arc;
+use std::time::Instant;
 
 use http::header::{HOST, HeaderName, ORIGIN};
-use http::{HeaderMap, Uri};
+use http::{HeaderMap, Request, StatusCode, Uri};
+
+use super::credentials::shown_token;
+use super::http::Response;
+use crate::access::{Access, Denied, Policy};
+use crate::protocol::Grant;
+
+/// What proxies add to the requests they pass on.
+const FORWARDED: [&str; 6] = [
+    "forwarded",
+    "via",
+    "x-forwarded-for",
+    "x-forwarded-host",
+    "x-forwarded-proto",
+    "x-real-ip",
+];
 
 /// The origins that are let in beside loopback ones.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -39,7 +59,61 @@ fn parse_origin(text: &str) -> Result<String, String> {
     }
 }
 
-/// Decides about one request.
+/// Decides about one request: what whoever makes it may do.
+///
+/// # Errors
+/// The refusal to answer with.
+pub fn admit(
+    peer: IpAddr,
+    request: &Request<()>,
+    access: &Access,
+    allowed: &AllowedOrigins,
+) -> Result<Arc<Grant>, Response> {
+    let policy = access.policy();
+    if policy == Policy::ThisMachine {
+        return match check(peer, request.headers(), allowed) {
+            Ok(()) => Ok(access.anyone()),
+            Err(why) => Err(Response::refusal(StatusCode::FORBIDDEN, &why)),
+        };
+    }
+    match shown_token(request) {
+        Ok(Some(token)) => {
+            let grant = access.admit(&token, peer, Instant::now());
+            grant.map_err(denied)
+        }
+        Ok(None) if policy == Policy::Unreadable => Err(denied(Denied::Unreadable)),
+        Ok(None) => Err(unauthorized(
+            "a token is needed here: send it as \"Authorization: Bearer TOKEN\", as ?token=TOKEN, or as the WebSocket subprotocol bearer.TOKEN; \"claude-socket token add\" makes one",
+        )),
+        Err(why) => Err(Response::refusal(StatusCode::BAD_REQUEST, &why)),
+    }
+}
+
+fn unauthorized(why: &str) -> Response {
+    let refusal = Response::refusal(StatusCode::UNAUTHORIZED, why);
+    refusal.with("WWW-Authenticate", "Bearer realm=\"claude-socket\"")
+}
+
+fn denied(denied: Denied) -> Response {
+    match denied {
+        Denied::Unknown => unauthorized(
+            "this token is not known here, or was removed: look at \"claude-socket token list\", and make a new one with \"claude-socket token add\"",
+        ),
+        Denied::TooMany => {
+            let why = "too many wrong tokens came from this address: wait a minute, then try again with the right one";
+            let refusal = Response::refusal(StatusCode::TOO_MANY_REQUESTS, why);
+            refusal.with("Retry-After", "60")
+        }
+        Denied::Unreadable => {
+            let why =
+                "the server cannot read its tokens and lets nobody in: its log says what to repair";
+            let refusal = Response::refusal(StatusCode::SERVICE_UNAVAILABLE, why);
+            refusal.with("Retry-After", "5")
+        }
+    }
+}
+
+/// Decides about one request without a token.
 ///
 /// # Errors
 /// One sentence that says why not, and what to do.
@@ -47,6 +121,11 @@ pub fn check(peer: IpAddr, headers: &HeaderMap, allowed: &AllowedOrigins) -> Res
     if !is_loopback(peer) {
         return Err(format!(
             "connections from {peer} are refused: without a token only this machine may connect"
+        ));
+    }
+    if let Some(header) = FORWARDED.iter().find(|name| headers.contains_key(**name)) {
+        return Err(format!(
+            "the request came through a proxy, as its header {header} tells, and anyone could be behind that: make a token first, with \"claude-socket token add\""
         ));
     }
     let host = single(headers, &HOST)?.unwrap_or_default();

@@ -134,6 +134,8 @@ pub struct Response {
     pub status: StatusCode,
     /// The body, and its `Content-Type`; none for an answer that has none.
     pub body: Option<(&'static str, Cow<'static, str>)>,
+    /// The sentence of a refusal.
+    pub sentence: Option<String>,
     /// The `Cache-Control`.
     pub cache: &'static str,
     /// More headers.
@@ -151,6 +153,7 @@ impl Response {
         Self {
             status: StatusCode::OK,
             body: Some((content_type, body.into())),
+            sentence: None,
             cache: "no-store",
             headers: Vec::new(),
         }
@@ -166,7 +169,10 @@ impl Response {
 
     /// A refusal: one sentence that says what to do, as JSON.
     pub fn refusal(status: StatusCode, sentence: &str) -> Self {
-        Self::json(&json!({ "status": "error", "error": sentence })).status(status)
+        Self {
+            sentence: Some(sentence.to_owned()),
+            ..Self::json(&json!({ "status": "error", "error": sentence })).status(status)
+        }
     }
 
     /// With this status.
@@ -185,11 +191,6 @@ impl Response {
     pub fn with(mut self, name: &'static str, value: impl Into<Cow<'static, str>>) -> Self {
         self.headers.push((name, value.into()));
         self
-    }
-
-    /// Its body, for the log.
-    pub fn words(&self) -> &str {
-        self.body.as_ref().map_or("", |(_, body)| body.trim_end())
     }
 
     /// Sends it and ends the connection. `HEAD` gets no body.

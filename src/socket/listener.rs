@@ -1,21 +1,24 @@
 //! The `listener` thread: takes the port, however long that takes, and starts a
-//! thread for each connection.
+//! thread for each connection. It also looks whether the tokens have changed.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::thread;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant};
 
-use crossbeam_channel::Sender;
 use log::{error, info, warn};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::connection::Connection;
 use super::door::{Door, Place};
-use super::{Event, Options, Said, port};
+use super::{Event, port};
+use crate::audit::Record;
 use crate::protocol::ConnId;
 
+/// How often it is looked whether the tokens have changed.
+const LOOK: Duration = Duration::from_secs(1);
 /// How often a taken port is tried again.
 const RETRY: Duration = Duration::from_millis(500);
 /// How many retries pass before the holder of the port is looked up again.
@@ -32,86 +35,137 @@ const RESERVED_FILES: usize = 32;
 ///
 /// # Errors
 /// If the system has no thread left.
-pub fn start<E: From<Event> + Send + 'static>(
-    mut options: Options,
-    events: Sender<E>,
-    said: Sender<Said>,
-) -> io::Result<Arc<AtomicUsize>> {
-    let open = Arc::new(AtomicUsize::new(0));
-    if !options.host.is_loopback() {
-        let host = options.host;
-        let why = format!(
-            "nothing listens: at {host} (CLAUDE_SOCKET_HOST) other machines could connect, and only this one may; use 127.0.0.1, ::1 or localhost"
-        );
-        error!("{why}");
-        // The hub is there as long as its channel.
-        let _ = events.send(Event::Listening(Err(why)).into());
-        return Ok(open);
-    }
+pub fn start<E: From<Event> + Send + 'static>(mut door: Door<E>) -> io::Result<Arc<AtomicUsize>> {
+    let open = door.open.clone();
     let files = raise_file_limit().saturating_sub(RESERVED_FILES).max(1);
-    if options.max_connections > files {
+    if door.options.max_connections > files {
         info!("the limit of open files allows for {files} connections");
-        options.max_connections = files;
+        door.options.max_connections = files;
     }
-    let address = SocketAddr::new(options.host, options.port);
+    let address = SocketAddr::new(door.options.host, door.options.port);
     // The first try is made here, so that a free port is open before Claude Code
     // has its first answer.
-    let first = port::bind(address);
-    if let Err(error) = &first {
+    let first = match why_not(&door) {
+        None => Some(port::bind(address)),
+        Some(why) => {
+            error!("{why}");
+            // The hub is there as long as its channel.
+            door.tell(Event::Listening(Err(why)));
+            None
+        }
+    };
+    if let Some(Err(error)) = &first {
         // Who has the port takes a moment to find out; Claude may ask before.
         let why = port::explain(address, error, "another program");
-        let _ = events.send(Event::Listening(Err(why)).into());
+        door.tell(Event::Listening(Err(why)));
     }
-    let door = Arc::new(Door {
-        options,
-        events,
-        said,
-        open: open.clone(),
-        started: SystemTime::now(),
-    });
+    let listener = Listener {
+        door: Arc::new(door),
+        address,
+        connections: 0,
+        looked: Instant::now(),
+    };
     thread::Builder::new()
         .name("listener".into())
-        .spawn(move || {
-            let listener = first.unwrap_or_else(|error| wait_for(address, error, &door));
-            if let Ok(address) = listener.local_addr() {
-                info!("listening on ws://{address}/ and http://{address}/");
-                door.tell(Event::Listening(Ok(address)));
-            }
-            accept(&listener, &door);
-        })?;
+        .spawn(move || listener.run(first))?;
     Ok(open)
 }
 
-/// Tries until the port can be had.
-fn wait_for<E: From<Event>>(
-    address: SocketAddr,
-    mut error: io::Error,
-    door: &Door<E>,
-) -> TcpListener {
-    let mut told = String::new();
-    loop {
-        let why = port::explain(address, &error, &port::holder(address));
-        if why != told {
-            door.tell(Event::Listening(Err(why.clone())));
-            warn!("{why}");
-            told = why;
-        }
-        for _ in 0..RETRIES_PER_LOOKUP {
-            thread::sleep(RETRY);
-            match port::bind(address) {
-                Ok(listener) => return listener,
-                Err(again) => error = again,
-            }
-        }
+/// Why nothing may listen, if so: other machines can reach the address, and there is no
+/// token that they could show.
+fn why_not<E>(door: &Door<E>) -> Option<String> {
+    let host = door.options.host;
+    if host.is_loopback() {
+        return None;
+    }
+    match door.access.why_no_token() {
+        None => None,
+        Some(None) => Some(format!(
+            "nothing listens: at {host} (CLAUDE_SOCKET_HOST) other machines could connect, and without a token only this one may; make one with \"claude-socket token add NAME --role operator\", set CLAUDE_SOCKET_TOKEN, or listen on 127.0.0.1"
+        )),
+        Some(Some(why)) => Some(format!("nothing listens on {host}: {why}")),
     }
 }
 
-fn accept<E: From<Event> + Send + 'static>(listener: &TcpListener, door: &Arc<Door<E>>) {
-    let mut rests = false;
-    for number in 1.. {
-        let (stream, peer) = loop {
+/// The `listener` thread.
+struct Listener<E> {
+    door: Arc<Door<E>>,
+    address: SocketAddr,
+    /// How many there were.
+    connections: u64,
+    /// When it was last looked whether the tokens have changed.
+    looked: Instant,
+}
+
+impl<E: From<Event> + Send + 'static> Listener<E> {
+    /// Listens whenever that is possible.
+    fn run(mut self, mut first: Option<io::Result<TcpListener>>) {
+        loop {
+            while first.is_none() && self.must_stop() {
+                thread::sleep(RETRY);
+                self.look();
+            }
+            let bound = first.take().unwrap_or_else(|| port::bind(self.address));
+            let Some(listener) = bound.map_or_else(|error| self.wait_for_port(error), Some) else {
+                self.stopped();
+                continue;
+            };
+            if let Ok(address) = listener.local_addr() {
+                self.address = address;
+                info!("listening on ws://{address}/ and http://{address}/");
+                self.door.tell(Event::Listening(Ok(address)));
+            }
+            self.accept(&listener);
+            drop(listener);
+            self.stopped();
+        }
+    }
+
+    /// Tries until the port can be had. None if it isn't wanted any more.
+    fn wait_for_port(&mut self, mut error: io::Error) -> Option<TcpListener> {
+        let mut told = String::new();
+        loop {
+            let why = port::explain(self.address, &error, &port::holder(self.address));
+            if why != told {
+                self.door.tell(Event::Listening(Err(why.clone())));
+                warn!("{why}");
+                told = why;
+            }
+            for _ in 0..RETRIES_PER_LOOKUP {
+                thread::sleep(RETRY);
+                self.look();
+                if self.must_stop() {
+                    return None;
+                }
+                match port::bind(self.address) {
+                    Ok(listener) => return Some(listener),
+                    Err(again) => error = again,
+                }
+            }
+        }
+    }
+
+    /// Accepts connections as long as that is allowed.
+    fn accept(&mut self, listener: &TcpListener) {
+        // One that has gone before it could be accepted must not stop everything.
+        let _ = listener.set_nonblocking(true);
+        let mut rests = false;
+        loop {
+            let timeout = Timespec::try_from(LOOK).unwrap_or_default();
+            // It fails only when interrupted, and then there is nothing to accept.
+            let _ = poll(&mut [PollFd::new(listener, PollFlags::IN)], Some(&timeout));
+            self.look();
+            if self.must_stop() {
+                return;
+            }
             match listener.accept() {
-                Ok(accepted) => break accepted,
+                Ok((stream, peer)) => {
+                    rests = false;
+                    self.connections += 1;
+                    // Some systems hand it on.
+                    let _ = stream.set_nonblocking(false);
+                    admit(ConnId(self.connections), stream, peer, &self.door);
+                }
                 Err(error) if is_passing(&error) => {}
                 Err(error) => {
                     if !rests {
@@ -121,9 +175,31 @@ fn accept<E: From<Event> + Send + 'static>(listener: &TcpListener, door: &Arc<Do
                     thread::sleep(REST);
                 }
             }
-        };
-        rests = false;
-        admit(ConnId(number), stream, peer, door);
+        }
+    }
+
+    /// Looks from time to time whether the tokens have changed.
+    fn look(&mut self) {
+        if self.looked.elapsed() < LOOK {
+            return;
+        }
+        self.looked = Instant::now();
+        if self.door.access.refresh() {
+            self.door.tell(Event::AccessChanged);
+        }
+    }
+
+    /// Whether the last token is gone, and with it the right to listen.
+    fn must_stop(&self) -> bool {
+        why_not(&self.door).is_some()
+    }
+
+    /// Says why nothing listens any more.
+    fn stopped(&self) {
+        if let Some(why) = why_not(&self.door) {
+            error!("{why}");
+            self.door.tell(Event::Listening(Err(why)));
+        }
     }
 }
 
@@ -137,7 +213,13 @@ fn admit<E: From<Event> + Send + 'static>(
     let max = door.options.max_connections;
     let (place, open) = Place::take(door);
     if open >= max.saturating_add(TURNED_AWAY) {
-        return warn!("{conn} from {peer} is cut: {open} connections are open");
+        let why = format!("{open} connections are open");
+        return door.audit.record(&Record::Refused {
+            client: conn,
+            from: peer,
+            status: None,
+            why: &why,
+        });
     }
     let connection = Connection {
         conn,
@@ -149,13 +231,14 @@ fn admit<E: From<Event> + Send + 'static>(
     connection.start();
 }
 
-/// Errors that concern one connection only (accept(2)).
+/// Errors that concern one connection only (accept(2)), and that there is none.
 fn is_passing(error: &io::Error) -> bool {
     matches!(
         error.kind(),
         io::ErrorKind::ConnectionAborted
             | io::ErrorKind::ConnectionReset
             | io::ErrorKind::Interrupted
+            | io::ErrorKind::WouldBlock
     )
 }
 

@@ -8,6 +8,7 @@
 pub mod assets;
 pub mod client;
 pub mod connection;
+pub mod credentials;
 pub mod door;
 pub mod frame;
 pub mod gate;
@@ -26,7 +27,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::Sender;
 
 use crate::hub::Summary;
-use crate::protocol::{ClientRequest, ConnId, NewMessage, Refusal, SessionId};
+use crate::protocol::{ClientRequest, ConnId, Grant, NewMessage, Refusal, SessionId};
 use gate::AllowedOrigins;
 use outbox::Outbox;
 
@@ -77,6 +78,8 @@ pub enum Event {
         conn: ConnId,
         /// The session of its URL.
         session: SessionId,
+        /// What it may do.
+        grant: Arc<Grant>,
         /// Where to send to it.
         outbox: Arc<Outbox>,
     },
@@ -107,6 +110,8 @@ pub enum Event {
     },
     /// A plain HTTP request wants to know how things are.
     Inspect(Sender<Summary>),
+    /// Other tokens count now.
+    AccessChanged,
     /// The server listens, or a sentence says why it doesn't.
     Listening(Result<SocketAddr, String>),
 }

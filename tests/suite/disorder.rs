@@ -82,7 +82,7 @@ fn play(dice: &mut Dice) {
     let mut stage = HubStage::new();
     let mut apps: HashMap<&str, App> = HashMap::new();
     for session in SESSIONS {
-        stage.joins(session, session);
+        stage.joins(session, session, None);
         stage.says(session, r#"{"type":"hello","stream":true}"#);
         stage.gets(session);
         apps.entry(session).or_default().shown.0 = "idle".into();

@@ -2,15 +2,18 @@
 //! story moves.
 
 use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use claude_socket::host::{channel, tools};
 use claude_socket::hub::{Closing, Effects, Hub, Limits, Notification, Now, PermissionRequest};
-use claude_socket::protocol::{self, ClientMessage, ConnId, ServerMessage, SessionId};
+use claude_socket::protocol::{
+    self, ClientMessage, ConnId, Grant, Role, ServerMessage, SessionId, SessionPattern,
+};
 use serde_json::{Value, json};
 
 use crate::hooks;
-use crate::story::{self, Stage, Story};
+use crate::story::{self, Pass, Stage, Story};
 
 /// What the hub has sent, by client; Claude Code is nobody's client.
 #[derive(Default)]
@@ -88,11 +91,24 @@ impl HubStage {
 }
 
 impl Stage for HubStage {
-    fn joins(&mut self, who: &str, session: &str) {
+    fn joins(&mut self, who: &str, session: &str, pass: Option<&Pass>) {
         let conn = ConnId(self.conns.len() as u64 + 1);
         self.conns.insert(who.to_owned(), conn);
         let session = SessionId::parse("session", session, 128).expect("a session id");
-        self.hub.connect(self.now, conn, session, &mut self.mail);
+        let grant = Arc::new(pass.map_or(Grant::WITHOUT_TOKEN, |pass| Grant {
+            number: conn.0,
+            user: Some(pass.name.as_str().into()),
+            role: Role::parse(&pass.role).expect("a role"),
+            sessions: pass.sessions.as_deref().map(pattern),
+        }));
+        self.hub
+            .connect(self.now, conn, session, grant, &mut self.mail);
+    }
+
+    fn removed(&mut self, name: &str) {
+        let holds = |grant: &Grant| grant.user.as_deref() != Some(name);
+        let why = Closing::Unauthorized;
+        self.hub.revoke(self.now, holds, why, &mut self.mail);
     }
 
     fn leaves(&mut self, who: &str) {
@@ -201,6 +217,10 @@ impl Stage for HubStage {
     }
 }
 
+fn pattern(text: &str) -> SessionPattern {
+    SessionPattern::parse(text).expect("a pattern")
+}
+
 fn play_all(stories: &[Story]) {
     assert!(!stories.is_empty());
     for story in stories {
@@ -221,6 +241,11 @@ fn stories_of_hooks() {
 #[test]
 fn stories_of_permission() {
     play_all(&story::read(include_str!("../stories/permission.txt")));
+}
+
+#[test]
+fn stories_of_access() {
+    play_all(&story::read(include_str!("../stories/access.txt")));
 }
 
 #[test]

@@ -1,11 +1,13 @@
 //! The tests. Everything but [`hub`] and [`disorder`] runs the real binary over real pipes and real
 //! sockets.
 
+mod access;
 mod app;
+mod audit;
 mod demo;
+mod disorder;
 mod doctor;
 mod download;
-mod disorder;
 mod frames;
 mod hooks;
 mod host;
@@ -17,9 +19,12 @@ mod load;
 mod machine;
 mod plugin;
 mod prepare;
+mod proxies;
 mod releases;
 mod server;
 mod settings;
+mod state;
 mod stories;
 mod story;
+mod tokens;
 mod web;

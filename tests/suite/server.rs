@@ -18,6 +18,8 @@ pub fn binary() -> Command {
     for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("CLAUDE_")) {
         command.env_remove(name);
     }
+    // The tokens of whoever runs the tests are none of their business.
+    command.env("HOME", concat!(env!("CARGO_TARGET_TMPDIR"), "/nobody"));
     command
 }
 
@@ -31,6 +33,8 @@ pub struct Server {
     pub log: Receiver<String>,
     /// Where it listens; port 0 if it doesn't.
     pub address: SocketAddr,
+    /// The token to look in with, if it wants one.
+    pub token: Option<String>,
     requests: u64,
 }
 
@@ -83,6 +87,7 @@ impl Server {
             lines,
             log,
             address: SocketAddr::from(([127, 0, 0, 1], 0)),
+            token: None,
             requests: 1_000,
         }
     }
@@ -179,7 +184,10 @@ impl Server {
     /// What a plain HTTP request gets: the status and the body.
     pub fn get(&self, path: &str) -> (u16, String) {
         let host = self.address;
-        let head = format!("GET {path} HTTP/1.1\r\nHost: {host}\r\n\r\n");
+        let token = self.token.as_ref();
+        let token = token.map(|token| format!("Authorization: Bearer {token}\r\n"));
+        let token = token.unwrap_or_default();
+        let head = format!("GET {path} HTTP/1.1\r\nHost: {host}\r\n{token}\r\n");
         let answer = self.http(head.as_bytes());
         let body = answer.split_once("\r\n\r\n").map_or("", |(_, body)| body);
         (status_of(&answer), body.to_owned())

@@ -8,9 +8,12 @@ use serde_json::{Value, json};
 use crate::app::App;
 use crate::hooks;
 use crate::server::Server;
-use crate::story::{self, Stage, Story};
+use crate::state::State;
+use crate::story::{self, Pass, Stage, Story};
 
 struct RealStage {
+    /// By the name of who has them.
+    tokens: HashMap<String, String>,
     server: Server,
     apps: HashMap<String, (App, VecDeque<Value>)>,
 }
@@ -22,11 +25,18 @@ impl RealStage {
 }
 
 impl Stage for RealStage {
-    fn joins(&mut self, who: &str, session: &str) {
+    fn joins(&mut self, who: &str, session: &str, pass: Option<&Pass>) {
         let session: String = form_urlencoded::byte_serialize(session.as_bytes()).collect();
-        let mut app = App::open(self.server.address, &format!("/?session={session}"));
+        let token = pass.map(|pass| format!("&token={}", self.tokens[&pass.name]));
+        let token = token.unwrap_or_default();
+        let path = format!("/?session={session}{token}");
+        let mut app = App::open(self.server.address, &path);
         let before = app.pong().into();
         self.apps.insert(who.to_owned(), (app, before));
+    }
+
+    fn removed(&mut self, _: &str) {
+        unreachable!("the tests of tokens that are removed are elsewhere");
     }
 
     fn leaves(&mut self, who: &str) {
@@ -100,9 +110,21 @@ impl Stage for RealStage {
 
 fn play_all(stories: &[Story]) {
     for story in stories.iter().filter(|story| !story.needs_a_clock()) {
-        let server = Server::start(&[]);
+        let state = State::new();
+        let token = |pass: Pass| {
+            let token = state.add(&pass.name, &pass.role, pass.sessions.as_deref());
+            (pass.name, token)
+        };
+        let tokens: HashMap<_, _> = story.passes().into_iter().map(token).collect();
+        let mut server = Server::start(&["--state-dir", state.path()]);
+        server.token = tokens.values().next().cloned();
         let apps = HashMap::new();
-        story::play(story, &mut RealStage { server, apps });
+        let mut stage = RealStage {
+            tokens,
+            server,
+            apps,
+        };
+        story::play(story, &mut stage);
     }
 }
 
@@ -119,4 +141,9 @@ fn stories_of_hooks() {
 #[test]
 fn stories_of_permission() {
     play_all(&story::read(include_str!("../stories/permission.txt")));
+}
+
+#[test]
+fn stories_of_access() {
+    play_all(&story::read(include_str!("../stories/access.txt")));
 }

@@ -4,6 +4,9 @@
 //!
 //! ```text
 //! ann joins s1                    a client connects to a session
+//! dev joins s1 as sender          the same with a token of that role and of its own name
+//! dev joins s1 as sender for s*   … that is bound to these sessions
+//! token dev is removed            the token is gone
 //! ann leaves                      and disconnects
 //! ann breaks                      is cut off before it has received everything
 //! ann > {"type":"ping"}           it sends a frame
@@ -33,7 +36,8 @@ use crate::hooks;
 
 /// Where stories are played.
 pub trait Stage {
-    fn joins(&mut self, who: &str, session: &str);
+    fn joins(&mut self, who: &str, session: &str, pass: Option<&Pass>);
+    fn removed(&mut self, name: &str);
     fn leaves(&mut self, who: &str);
     fn breaks(&mut self, who: &str);
     fn says(&mut self, who: &str, frame: &str);
@@ -51,6 +55,32 @@ pub trait Stage {
     fn leftovers(&mut self) -> Vec<String>;
 }
 
+/// A token, as a story tells of it.
+pub struct Pass {
+    pub name: String,
+    pub role: String,
+    pub sessions: Option<String>,
+}
+
+impl Pass {
+    /// What follows `joins`: the session, and maybe what the token is.
+    fn read<'l>(who: &str, rest: &'l str) -> (&'l str, Option<Self>) {
+        let Some((session, role)) = rest.split_once(" as ") else {
+            return (rest, None);
+        };
+        let (role, sessions) = match role.split_once(" for ") {
+            Some((role, sessions)) => (role, Some(sessions.to_owned())),
+            None => (role, None),
+        };
+        let pass = Self {
+            name: who.to_owned(),
+            role: role.to_owned(),
+            sessions,
+        };
+        (session, Some(pass))
+    }
+}
+
 #[derive(Clone)]
 pub struct Story {
     pub title: String,
@@ -58,6 +88,20 @@ pub struct Story {
 }
 
 impl Story {
+    /// The tokens in it, each once.
+    pub fn passes(&self) -> Vec<Pass> {
+        let mut passes: Vec<Pass> = Vec::new();
+        for (_, line) in &self.lines {
+            if let Some((who, rest)) = line.split_once(" joins ")
+                && let (_, Some(pass)) = Pass::read(who, rest)
+                && passes.iter().all(|known| known.name != pass.name)
+            {
+                passes.push(pass);
+            }
+        }
+        passes
+    }
+
     /// Whether time passes in it.
     pub fn needs_a_clock(&self) -> bool {
         self.lines
@@ -100,7 +144,11 @@ pub fn play(story: &Story, stage: &mut impl Stage) {
                 let time = line.trim_start_matches("after ");
                 stage.after(humantime::parse_duration(time).expect(&place));
             }
-            [who, "joins", session] => stage.joins(who, session),
+            ["token", name, "is removed"] => stage.removed(name),
+            [who, "joins", rest] => {
+                let (session, pass) = Pass::read(who, rest);
+                stage.joins(who, session, pass.as_ref());
+            }
             [who, "leaves"] => stage.leaves(who),
             [who, "breaks"] => stage.breaks(who),
             ["host", "has", "hooks"] => stage.has_hooks(),

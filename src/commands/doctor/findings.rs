@@ -1,12 +1,13 @@
 //! What is right and wrong with each piece, and what to do about it.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, SystemTime};
 
 use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::claude::{Claude, Version};
+use crate::access::{Access, Policy};
 use crate::socket::port;
 use crate::socket::probe::{Answer, Health};
 
@@ -35,6 +36,8 @@ pub struct Finding {
 pub enum Piece {
     /// What listens on the port.
     Server,
+    /// Who may connect to it.
+    Access,
     /// The `claude` command.
     ClaudeCode,
     /// The plugin in it.
@@ -48,6 +51,7 @@ impl Piece {
     pub fn title(self) -> &'static str {
         match self {
             Self::Server => "server",
+            Self::Access => "access",
             Self::ClaudeCode => "Claude Code",
             Self::Plugin => "plugin",
             Self::Channel => "channel",
@@ -146,6 +150,30 @@ fn counted(count: usize, what: &str) -> String {
     format!("{count} {what}{}", if count == 1 { "" } else { "s" })
 }
 
+/// Who may connect, and whether that keeps the server from listening.
+pub fn access(host: IpAddr, access: &Access) -> Finding {
+    let why_no_token = access.why_no_token();
+    let (state, says) = match (&why_no_token, access.policy()) {
+        (Some(Some(why)), _) => (State::Problem, format!("no app can connect: {why}")),
+        (Some(None), _) if !host.is_loopback() => (
+            State::Problem,
+            format!("to listen on {host}, where other machines could connect, a server needs a token"),
+        ),
+        (_, Policy::ThisMachine) => (
+            State::Ok,
+            "programs of this machine need no token, and nobody else may connect".to_owned(),
+        ),
+        _ if !access.has_operator() => (
+            State::Note,
+            "whoever has a token may connect; no token is an operator's, so permission prompts stay in the terminal"
+                .to_owned(),
+        ),
+        _ => (State::Ok, "whoever has a token may connect".to_owned()),
+    };
+    let facts = json!({ "token_needed": access.policy() != Policy::ThisMachine });
+    finding(Piece::Access, state, says, facts)
+}
+
 /// Whether `claude` is there, and new enough.
 pub fn claude_code(claude: &Claude) -> Finding {
     let (state, says, version) = match &claude.version {
@@ -241,10 +269,19 @@ pub fn channel(answer: &Answer) -> Option<Finding> {
 }
 
 /// What to type, for the first problem that a message meets.
-pub fn next(address: SocketAddr, answer: &Answer, claude: &Claude) -> Vec<String> {
+pub fn next(
+    address: SocketAddr,
+    answer: &Answer,
+    access: &Finding,
+    claude: &Claude,
+) -> Vec<String> {
     let too_old = |version: &Version| *version < CHANNELS;
     match answer {
         _ if claude.version.as_ref().is_ok_and(too_old) => vec!["claude update".to_owned()],
+        _ if access.state == State::Problem => vec![match access.facts["token_needed"] {
+            Value::Bool(true) => "claude-socket token list   (when the file is mended)".to_owned(),
+            _ => "claude-socket token add NAME --role operator".to_owned(),
+        }],
         Answer::Health(health) if health.host.ready && health.channel.proven != Some(false) => {
             Vec::new()
         }

@@ -14,6 +14,7 @@ use std::time::Duration;
 use clap::Args;
 use serde::Serialize;
 
+use crate::access::Access;
 use crate::config::Settings;
 use crate::socket::probe::probe;
 use findings::{Finding, State};
@@ -43,8 +44,8 @@ struct Report {
 ///
 /// # Errors
 /// If it cannot be printed.
-pub fn run(options: &Options, settings: &Settings, token: Option<&str>) -> io::Result<ExitCode> {
-    let report = examine(settings, token);
+pub fn run(options: &Options, settings: &Settings) -> io::Result<ExitCode> {
+    let report = examine(settings);
     let text = if options.json {
         format!("{}\n", serde_json::to_string_pretty(&report)?)
     } else {
@@ -58,24 +59,26 @@ pub fn run(options: &Options, settings: &Settings, token: Option<&str>) -> io::R
     })
 }
 
-fn examine(settings: &Settings, token: Option<&str>) -> Report {
+fn examine(settings: &Settings) -> Report {
     let address = address(settings);
-    let answer = probe(address, token, SERVER_TIMEOUT);
+    let token = settings.token_to_show();
+    let answer = probe(address, token.as_deref(), SERVER_TIMEOUT);
     let claude = claude::look();
+    let access = findings::access(settings.host, &Access::open(settings.access()));
+    let next = findings::next(address, &answer, &access, &claude);
     let mut findings = vec![
         findings::server(address, &answer, token.is_some()),
+        access,
         findings::claude_code(&claude),
         findings::plugin(&claude),
     ];
     findings.extend(findings::channel(&answer));
-    let problem = findings
-        .iter()
-        .find(|finding| finding.state == State::Problem);
+    let is_problem = |finding: &Finding| finding.state == State::Problem;
     Report {
-        ok: problem.is_none(),
+        ok: !findings.iter().any(is_problem),
         version: env!("CARGO_PKG_VERSION"),
-        next: findings::next(address, &answer, &claude),
         findings,
+        next,
     }
 }
 

@@ -1,0 +1,300 @@
+//! Who has a token, and what it allows.
+//!
+//! There are two kinds: the one in `CLAUDE_SOCKET_TOKEN`, which is an operator's, and
+//! those of the [file](mod@file) that `claude-socket token` keeps. The server looks every
+//! second whether the file has changed, which is one or two calls of stat(2).
+//!
+//! What cannot be read lets nobody in: with a file that is broken, or open to others,
+//! only the token in the environment counts.
+
+mod attempts;
+pub mod file;
+mod signature;
+pub mod token;
+mod tokens;
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Instant;
+
+use log::{info, warn};
+use parking_lot::Mutex;
+
+use crate::protocol::Grant;
+use attempts::Attempts;
+use file::Stored;
+use signature::Signature;
+use token::{Digest, Secret};
+use tokens::{Tokens, find};
+
+/// What messages of the token in the environment are signed with.
+pub const OPERATOR: &str = "operator";
+
+/// Where tokens come from.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// The one in the environment.
+    pub token: Option<Secret>,
+    /// The file with the others; none if there is no place for it.
+    pub file: Option<PathBuf>,
+}
+
+/// Why a token was not taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Denied {
+    /// There is no such token.
+    Unknown,
+    /// There were too many unknown ones from that address.
+    TooMany,
+    /// The file can't be used, so it isn't known which tokens there are.
+    Unreadable,
+}
+
+/// What connections need.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Policy {
+    /// No token is configured; programs on this machine need none.
+    ThisMachine,
+    /// A token.
+    Token,
+    /// A token, but the file with the tokens can't be used.
+    Unreadable,
+}
+
+/// Who has a token, and what it allows, at this moment.
+#[derive(Debug)]
+pub struct Access {
+    options: Options,
+    /// Locked only to take them or to put others there: the hub must not wait for a
+    /// comparison.
+    tokens: Mutex<Arc<Tokens>>,
+    attempts: Mutex<Attempts>,
+    anyone: Arc<Grant>,
+}
+
+impl Access {
+    /// Reads what there is.
+    pub fn open(options: Options) -> Self {
+        // Should it not be the one that tokens are written to, this tells.
+        match &options.file {
+            Some(path) => info!("tokens are looked for in {}", path.display()),
+            None => info!("this user has no home, so there is no file of tokens"),
+        }
+        let tokens = Tokens::new(options.token.as_ref());
+        let access = Self {
+            options,
+            tokens: Mutex::new(Arc::new(tokens)),
+            attempts: Mutex::default(),
+            anyone: Arc::new(Grant::WITHOUT_TOKEN),
+        };
+        access.refresh();
+        access
+    }
+
+    /// What connections need.
+    pub fn policy(&self) -> Policy {
+        self.tokens().policy()
+    }
+
+    fn tokens(&self) -> Arc<Tokens> {
+        self.tokens.lock().clone()
+    }
+
+    /// What a client may do that needs no token.
+    pub fn anyone(&self) -> Arc<Grant> {
+        self.anyone.clone()
+    }
+
+    /// What the holder of this token may do.
+    ///
+    /// An address that has shown too many wrong ones is slowed down where guessing
+    /// could lead to anything. Long tokens get in from there all the same: they cannot
+    /// be guessed, and whoever shares an address with an attacker, or a proxy, must not
+    /// be locked out.
+    ///
+    /// # Errors
+    /// [`Denied`].
+    pub fn admit(&self, shown: &str, peer: IpAddr, now: Instant) -> Result<Arc<Grant>, Denied> {
+        let shown = Digest::of(shown);
+        let tokens = self.tokens();
+        if let Some(grant) = find(&tokens.strong, &shown) {
+            return Ok(grant);
+        }
+        // Locked over the comparison, so that many guesses at once count as many.
+        let mut attempts = self.attempts.lock();
+        if attempts.are_too_many(peer, now) {
+            return Err(Denied::TooMany);
+        }
+        if let Some(grant) = find(tokens.weak.as_slice(), &shown) {
+            return Ok(grant);
+        }
+        attempts.count(peer, now);
+        Err(match tokens.policy() {
+            Policy::Unreadable => Denied::Unreadable,
+            Policy::Token | Policy::ThisMachine => Denied::Unknown,
+        })
+    }
+
+    /// Whether a grant still holds: its token is there and allows the same.
+    pub fn holds(&self, grant: &Grant) -> bool {
+        let tokens = self.tokens();
+        if grant.number == Grant::WITHOUT_TOKEN.number {
+            return tokens.policy() == Policy::ThisMachine;
+        }
+        tokens.has(grant)
+    }
+
+    /// Whether anyone who can connect may answer permission requests.
+    pub fn has_operator(&self) -> bool {
+        let tokens = self.tokens();
+        tokens.policy() != Policy::Token || tokens.grants().any(|grant| grant.role.decides())
+    }
+
+    /// Why there is no token that anyone could show, if so: none is configured, or the
+    /// sentence says what is wrong with the file.
+    pub fn why_no_token(&self) -> Option<Option<String>> {
+        let tokens = self.tokens();
+        if tokens.grants().next().is_some() {
+            return None;
+        }
+        Some(tokens.file.as_ref().err().cloned())
+    }
+
+    /// Looks whether the file has changed. Whether that changes anything for anyone.
+    pub fn refresh(&self) -> bool {
+        let Some(path) = &self.options.file else {
+            return false;
+        };
+        let signature = Signature::of(path);
+        if signature.is_some() && self.tokens().signature == signature {
+            return false;
+        }
+        match file::read(path) {
+            Ok(stored) => self.take(Ok(stored), signature),
+            Err(file::Error::Wrong(why)) => self.take(Err(why), signature),
+            Err(file::Error::NotNow(error)) => {
+                warn!("the tokens cannot be read now ({error}); those known still count");
+                false
+            }
+        }
+    }
+
+    fn take(&self, file: Result<Vec<Stored>, String>, signature: Option<Signature>) -> bool {
+        let mut tokens = (*self.tokens()).clone();
+        tokens.signature = signature.filter(Signature::is_settled);
+        let changes = tokens.file != file;
+        if changes {
+            tokens.take(file, self.options.token.as_ref());
+        }
+        *self.tokens.lock() = Arc::new(tokens);
+        changes
+    }
+}
+
+/// Whether a name can be a token's: others could not tell it from the server's own.
+///
+/// # Errors
+/// A sentence that says what is wrong with it.
+pub fn check_name(name: &str) -> Result<(), String> {
+    if name.is_empty() || name.trim() != name {
+        return Err("a token's name must not be empty, or begin or end with a space; give the name of who uses it, such as greenhouse".into());
+    }
+    crate::json::check_name("name", name, crate::protocol::MAX_NAME)?;
+    match name {
+        OPERATOR => Err(format!(
+            "\"{OPERATOR}\" is what CLAUDE_SOCKET_TOKEN goes by; choose another name"
+        )),
+        "terminal" | "expired" => Err(format!(
+            "\"{name}\" as the author of a verdict means something else; choose another name"
+        )),
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::protocol::Role;
+
+    fn with_token(token: &str) -> Access {
+        let token = Some(Secret::parse(token).expect(token));
+        Access::open(Options { token, file: None })
+    }
+
+    const WEAK: &str = "0123456789abcdef";
+    const STRONG: &str = "0123456789abcdef0123456789abcdef";
+
+    #[test]
+    fn guessing_is_slowed_down_and_nobody_beside_the_guesser_is() {
+        let ip = |ip: &str| ip.parse::<IpAddr>().expect("an address");
+        let (here, there) = (ip("10.0.0.7"), ip("10.0.0.8"));
+        let start = Instant::now();
+        let after = |seconds| start + Duration::from_secs(seconds);
+        let access = with_token(WEAK);
+        for _ in 0..10 {
+            assert_eq!(access.admit("no", here, start), Err(Denied::Unknown));
+        }
+        assert_eq!(access.admit("no", here, after(59)), Err(Denied::TooMany));
+        assert_eq!(access.admit(WEAK, here, after(59)), Err(Denied::TooMany));
+        assert!(access.admit(WEAK, there, after(59)).is_ok());
+        assert_eq!(access.admit("no", here, after(60)), Err(Denied::Unknown));
+        assert!(access.admit(WEAK, here, after(60)).is_ok());
+
+        let access = with_token(STRONG);
+        for _ in 0..20 {
+            let _ = access.admit("no", here, start);
+        }
+        assert_eq!(access.admit("no", here, start), Err(Denied::TooMany));
+        assert!(access.admit(STRONG, here, start).is_ok());
+    }
+
+    #[test]
+    fn a_grant_holds_as_long_as_its_token_is_the_same() {
+        let stored = |name: &str, role| Stored {
+            name: name.into(),
+            role,
+            sessions: None,
+            sha256: Digest::of(name),
+            created: String::new(),
+        };
+        let access = Access::open(Options::default());
+        let peer = IpAddr::from([127, 0, 0, 1]);
+        let admit = |token: &str| access.admit(token, peer, Instant::now());
+        assert_eq!(access.policy(), Policy::ThisMachine);
+        assert!(access.holds(&access.anyone()) && access.has_operator());
+
+        let [ann, shed] = [stored("ann", Role::Viewer), stored("shed", Role::Sender)];
+        assert!(access.take(Ok(vec![ann.clone(), shed.clone()]), None));
+        assert_eq!(access.policy(), Policy::Token);
+        assert!(!access.holds(&access.anyone()) && !access.has_operator());
+        let grants = [admit("ann").expect("known"), admit("shed").expect("known")];
+        assert!(!access.take(Ok(vec![ann.clone(), shed.clone()]), None));
+        assert_eq!([0, 1].map(|i| access.holds(&grants[i])), [true, true]);
+
+        let promoted = stored("ann", Role::Operator);
+        assert!(access.take(Ok(vec![shed, promoted]), None));
+        assert_eq!([0, 1].map(|i| access.holds(&grants[i])), [false, true]);
+        assert!(access.has_operator());
+
+        assert!(access.take(Err("broken".into()), None));
+        assert_eq!([0, 1].map(|i| access.holds(&grants[i])), [false, false]);
+        assert_eq!(admit("shed"), Err(Denied::Unreadable));
+        assert!(!access.holds(&access.anyone()));
+    }
+
+    #[test]
+    fn names_of_the_servers_own_are_not_given_away() {
+        for name in ["ann", "shed 7", "Ünïté", "a\"b"] {
+            assert_eq!(check_name(name), Ok(()), "{name}");
+        }
+        let long = "x".repeat(129);
+        for name in [
+            "", " ann", "ann ", "a\nb", "operator", "terminal", "expired", &long,
+        ] {
+            assert!(check_name(name).is_err(), "{name}");
+        }
+    }
+}

@@ -1,0 +1,122 @@
+//! The tokens there are at one moment. Another moment has others: they are made anew
+//! from what the file holds then, and what hasn't changed keeps its grant.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use log::{error, info};
+
+use super::file::Stored;
+use super::signature::Signature;
+use super::token::{Digest, Secret};
+use super::{OPERATOR, Policy};
+use crate::protocol::Grant;
+
+/// The tokens there are at one moment, and what they allow.
+#[derive(Clone, Debug)]
+pub struct Tokens {
+    /// Those that nobody can guess.
+    pub strong: Vec<(Digest, Arc<Grant>)>,
+    /// A short one that somebody has made up.
+    pub weak: Option<(Digest, Arc<Grant>)>,
+    /// What the file holds, or a sentence that says what is wrong with it.
+    pub file: Result<Vec<Stored>, String>,
+    /// What the file looked like then; none if it may have changed since unnoticed.
+    pub signature: Option<Signature>,
+    /// The numbers of all grants.
+    current: HashSet<u64>,
+    /// How many numbers were given.
+    numbers: u64,
+}
+
+impl Tokens {
+    /// That of the environment, if there is one.
+    pub fn new(token: Option<&Secret>) -> Self {
+        let mut tokens = Self {
+            strong: Vec::new(),
+            weak: None,
+            file: Ok(Vec::new()),
+            signature: None,
+            current: HashSet::new(),
+            numbers: 0,
+        };
+        tokens.replace(Ok(Vec::new()), token);
+        tokens
+    }
+
+    /// Whether a grant is one of these.
+    pub fn has(&self, grant: &Grant) -> bool {
+        self.current.contains(&grant.number)
+    }
+
+    /// Takes what the file holds now, which is something else than before.
+    pub fn take(&mut self, file: Result<Vec<Stored>, String>, token: Option<&Secret>) {
+        match &file {
+            Ok(stored) => info!("the tokens were read: {}", stored.len()),
+            Err(why) => error!("{why}; until then only CLAUDE_SOCKET_TOKEN lets anyone in"),
+        }
+        self.replace(file, token);
+    }
+
+    /// What hasn't changed keeps its grant.
+    fn replace(&mut self, file: Result<Vec<Stored>, String>, token: Option<&Secret>) {
+        let known: HashMap<_, _> = self.strong.drain(..).chain(self.weak.take()).collect();
+        let mut numbers = self.numbers;
+        let mut grant = |digest: &Digest, new: Grant| {
+            numbers += 1;
+            match known.get(digest) {
+                Some(old) if old.allows_the_same(&new) => old.clone(),
+                _ => Arc::new(Grant {
+                    number: numbers,
+                    ..new
+                }),
+            }
+        };
+        for stored in file.iter().flatten() {
+            let entry = (stored.sha256, grant(&stored.sha256, stored.grant()));
+            self.strong.push(entry);
+        }
+        if let Some(secret) = token {
+            let operator = Grant {
+                user: Some(OPERATOR.into()),
+                ..Grant::WITHOUT_TOKEN
+            };
+            let entry = (secret.digest, grant(&secret.digest, operator));
+            if secret.is_guessable {
+                self.weak = Some(entry);
+            } else {
+                self.strong.push(entry);
+            }
+        }
+        self.numbers = numbers;
+        self.current = self.grants().map(|grant| grant.number).collect();
+        self.file = file;
+    }
+
+    /// What connections need.
+    pub fn policy(&self) -> Policy {
+        match &self.file {
+            Err(_) => Policy::Unreadable,
+            _ if self.grants().next().is_some() => Policy::Token,
+            _ => Policy::ThisMachine,
+        }
+    }
+
+    /// What all of them allow.
+    pub fn grants(&self) -> impl Iterator<Item = &Arc<Grant>> {
+        let all = self.strong.iter().chain(&self.weak);
+        all.map(|(_, grant)| grant)
+    }
+}
+
+/// Finds what a token allows. Looks at every one of them, to the last byte: how long
+/// it takes tells nothing.
+pub fn find(tokens: &[(Digest, Arc<Grant>)], shown: &Digest) -> Option<Arc<Grant>> {
+    let mut found = None;
+    for (digest, grant) in tokens {
+        if digest.is(shown) {
+            found = Some(grant);
+        }
+    }
+    found.cloned()
+}

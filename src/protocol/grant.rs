@@ -1,0 +1,194 @@
+//! What a client may do: its role, the name it goes by, the sessions it is bound to.
+
+use std::fmt;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::{MAX_NAME, SessionId};
+use crate::json;
+
+/// What a client may do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Role {
+    /// Everything.
+    Operator,
+    /// Talk and read; sees and answers no permission requests.
+    Sender,
+    /// Read.
+    Viewer,
+}
+
+impl Role {
+    /// The names of all of them, for error messages.
+    pub const NAMES: [&'static str; 3] = ["operator", "sender", "viewer"];
+
+    /// Finds the role of that name.
+    ///
+    /// # Errors
+    /// Which names there are.
+    pub fn parse(name: &str) -> Result<Self, String> {
+        match name {
+            "operator" => Ok(Self::Operator),
+            "sender" => Ok(Self::Sender),
+            "viewer" => Ok(Self::Viewer),
+            _ => Err(format!("give {}", Self::NAMES.join(", "))),
+        }
+    }
+
+    /// The role's name.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Operator => "operator",
+            Self::Sender => "sender",
+            Self::Viewer => "viewer",
+        }
+    }
+
+    /// Whether it may say something to Claude.
+    pub fn may_send(self) -> bool {
+        matches!(self, Self::Operator | Self::Sender)
+    }
+
+    /// Whether it sees permission requests and answers them.
+    pub fn decides(self) -> bool {
+        self == Self::Operator
+    }
+}
+
+/// What one token, or the lack of one, allows a client to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Grant {
+    /// Tells grants apart: one that was changed has another number.
+    pub number: u64,
+    /// What the client's messages are signed with, whatever they say.
+    pub user: Option<Arc<str>>,
+    /// Its role.
+    pub role: Role,
+    /// The sessions it is bound to; all if `None`.
+    pub sessions: Option<SessionPattern>,
+}
+
+impl Grant {
+    /// What a client may do that needs no token.
+    pub const WITHOUT_TOKEN: Self = Self {
+        number: 0,
+        user: None,
+        role: Role::Operator,
+        sessions: None,
+    };
+
+    /// Whether nothing changes when this one takes the other's place.
+    pub fn allows_the_same(&self, other: &Self) -> bool {
+        self.user == other.user && self.role == other.role && self.sessions == other.sessions
+    }
+
+    /// Whether it may read this session, and talk in it if its role talks at all.
+    pub fn covers(&self, session: &SessionId) -> bool {
+        let matches = |pattern: &SessionPattern| pattern.matches(session.as_str());
+        self.sessions.as_ref().is_none_or(matches)
+    }
+}
+
+/// `operator "ann"`, or `sender "shed" for sessions "shed-*"`.
+impl fmt::Display for Grant {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.role.as_str())?;
+        if let Some(user) = &self.user {
+            write!(f, " \"{user}\"")?;
+        }
+        if let Some(sessions) = &self.sessions {
+            write!(f, " for sessions \"{sessions}\"")?;
+        }
+        Ok(())
+    }
+}
+
+/// Names of sessions, in which `*` stands for any text, also none.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String")]
+pub struct SessionPattern(Arc<str>);
+
+impl TryFrom<String> for SessionPattern {
+    type Error = String;
+    fn try_from(text: String) -> Result<Self, String> {
+        Self::parse(&text)
+    }
+}
+
+impl SessionPattern {
+    /// Takes a text as a pattern.
+    ///
+    /// # Errors
+    /// A sentence, if no session could have such a name.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        if text.is_empty() {
+            return Err("a pattern must not be empty; give a session's name, or one with * for any text, such as greenhouse-*".into());
+        }
+        json::check_name("session", text, MAX_NAME)?;
+        Ok(Self(text.into()))
+    }
+
+    /// Whether it stands for this name.
+    pub fn matches(&self, name: &str) -> bool {
+        let Some((start, rest)) = self.0.split_once('*') else {
+            return *self.0 == *name;
+        };
+        let Some(mut name) = name.strip_prefix(start) else {
+            return false;
+        };
+        let (middle, end) = rest.rsplit_once('*').unwrap_or(("", rest));
+        // The first place will do for each part: it leaves the most for those behind.
+        for part in middle.split('*') {
+            match name.find(part) {
+                Some(place) => name = &name[place + part.len()..],
+                None => return false,
+            }
+        }
+        name.ends_with(end)
+    }
+
+    /// The one session that it stands for, if there is just one.
+    pub fn only(&self) -> Option<&str> {
+        (!self.0.contains('*')).then_some(&self.0)
+    }
+}
+
+impl fmt::Display for SessionPattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_star_stands_for_any_text() {
+        let cases = [
+            ("a", &["a"][..], &["", "b", "aa", "A"][..]),
+            ("shed-*", &["shed-", "shed-1"], &["shed", "my-shed-1", ""]),
+            ("*", &["", "a", "a*b"], &[]),
+            ("*-1", &["-1", "a-1"], &["1", "a-1b"]),
+            ("a*b*c", &["abc", "a-b-b-c"], &["ab", "acb", "bc", "abcd"]),
+            ("ab*ba", &["abba", "ab-ba"], &["aba", "ab"]),
+            ("a**b", &["ab", "a-b"], &["a"]),
+            ("*a*a*", &["aa", "banana"], &["a", "b"]),
+            ("é*ü", &["éü", "éßü"], &["e-u"]),
+        ];
+        for (pattern, inside, outside) in cases {
+            let parsed = SessionPattern::parse(pattern).expect(pattern);
+            for name in inside {
+                assert!(parsed.matches(name), "{pattern} and {name}");
+            }
+            for name in outside {
+                assert!(!parsed.matches(name), "{pattern} and {name}");
+            }
+        }
+        for wrong in ["", "a\nb", &"x".repeat(MAX_NAME + 1)] {
+            assert!(SessionPattern::parse(wrong).is_err(), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,68 @@
+//! Where a request shows its token: in a header, in its address, or among the
+//! WebSocket subprotocols it offers.
+
+use http::header::{AUTHORIZATION, SEC_WEBSOCKET_PROTOCOL};
+use http::{HeaderMap, Request};
+
+/// The subprotocol that is spoken here, for clients that name one.
+pub const SUBPROTOCOL: &str = "claude-socket";
+/// What precedes a token among the subprotocols: the one place where a page's script
+/// can put it without a URL.
+const BEARER: &str = "bearer.";
+/// The token that a request shows, wherever it does.
+///
+/// # Errors
+/// A sentence, if it shows different ones: each would be another guess.
+pub fn shown_token(request: &Request<()>) -> Result<Option<String>, String> {
+    let texts = |name| {
+        let values = request.headers().get_all(name).iter();
+        values.filter_map(|value| value.to_str().ok())
+    };
+    let bearers = texts(AUTHORIZATION).filter_map(|value| {
+        let (scheme, token) = value.split_once(' ')?;
+        // Another scheme is meant for a proxy on the way.
+        scheme
+            .eq_ignore_ascii_case("bearer")
+            .then(|| token.trim().to_owned())
+    });
+    let query = request.uri().query().unwrap_or_default();
+    let queries = form_urlencoded::parse(query.as_bytes())
+        .filter(|(key, _)| key == "token")
+        // No token has a space; a plus that was not encoded becomes one.
+        .map(|(_, token)| token.replace(' ', "+"));
+    let protocols = offered_protocols(request.headers())
+        .filter_map(|protocol| protocol.strip_prefix(BEARER).map(str::to_owned));
+    let mut tokens = bearers
+        .chain(queries)
+        .chain(protocols)
+        .filter(|token| !token.is_empty());
+    let first = tokens.next();
+    match (&first, tokens.find(|other| Some(other) != first.as_ref())) {
+        (_, None) => Ok(first),
+        (_, Some(_)) => Err("the request shows several tokens; show one".into()),
+    }
+}
+
+/// Which subprotocol a handshake is answered with, if it offers any that is known.
+///
+/// # Errors
+/// A sentence, if there is nothing to answer that wouldn't repeat a token. A browser
+/// would drop the connection without saying why.
+pub fn subprotocol(headers: &HeaderMap) -> Result<Option<&'static str>, String> {
+    let offers = |wanted: fn(&str) -> bool| offered_protocols(headers).any(wanted);
+    if offers(|protocol| protocol == SUBPROTOCOL) {
+        return Ok(Some(SUBPROTOCOL));
+    }
+    if offers(|protocol| protocol.starts_with(BEARER)) {
+        return Err(format!(
+            "the subprotocol bearer.TOKEN cannot be answered; offer {SUBPROTOCOL} next to it"
+        ));
+    }
+    Ok(None)
+}
+
+fn offered_protocols(headers: &HeaderMap) -> impl Iterator<Item = &str> {
+    let values = headers.get_all(SEC_WEBSOCKET_PROTOCOL).iter();
+    let texts = values.filter_map(|value| value.to_str().ok());
+    texts.flat_map(|text| text.split(',')).map(str::trim)
+}

@@ -1,0 +1,375 @@
+//! Who may connect: tokens and what they allow, addresses, proxies, guessing.
+
+use std::process::Command;
+
+use serde_json::{Value, json};
+
+use crate::app::App;
+use crate::server::{Server, address_in, binary, status_of};
+use crate::state::State;
+
+pub const STRONG: &str = "a-token-of-32-characters-or-more";
+const WEAK: &str = "sixteen-letters!";
+
+/// Starts a server, on a free port, with this environment.
+pub fn start(command: &mut Command) -> Server {
+    let mut server = Server::spawn(command.args(["--port", "0"]));
+    server.address = address_in(&server.logged("listening on "));
+    server.shake_hands();
+    server
+}
+
+pub fn with_tokens(state: &State) -> Server {
+    Server::start(&["--state-dir", state.path()])
+}
+
+/// Connects with a token, up to the point where the hub knows of it.
+pub fn connect(server: &Server, session: &str, token: &str) -> App {
+    let mut app = App::open(
+        server.address,
+        &format!("/?session={session}&token={token}"),
+    );
+    app.pong();
+    app
+}
+
+/// What a handshake with these further headers gets.
+pub fn shake(server: &Server, path: &str, headers: &str) -> String {
+    let head = server.handshake(path);
+    let head = head.trim_end();
+    // A server that lets it in would wait for frames; an empty close ends that.
+    let mut bytes = format!("{head}\r\n{headers}\r\n").into_bytes();
+    bytes.extend_from_slice(b"\x88\x80\0\0\0\0");
+    server.http(&bytes)
+}
+
+pub fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// Each way to show a token, right or wrong, and what it gets.
+#[test]
+fn a_token_can_be_shown_in_three_ways() {
+    let state = State::new();
+    let ann = state.add("ann", "operator", None);
+    let dev = state.add("dev", "sender", Some("shed-*"));
+    let one = state.add("one", "viewer", Some("shed-1"));
+    let server = with_tokens(&state);
+    let bearer = |token: &str| format!("Authorization: Bearer {token}\r\n");
+    let protocols = |list: &str| format!("Sec-WebSocket-Protocol: {list}\r\n");
+    let cases = [
+        ("/", bearer(&ann), 101, ""),
+        ("/", format!("authorization: bEaReR   {ann}\r\n"), 101, ""),
+        (&format!("/?token={ann}"), String::new(), 101, ""),
+        (
+            &format!("/x?a=b&token={ann}&session=s"),
+            String::new(),
+            101,
+            "",
+        ),
+        (
+            "/",
+            protocols(&format!("claude-socket, bearer.{ann}")),
+            101,
+            "sec-websocket-protocol: claude-socket\r\n",
+        ),
+        (
+            "/",
+            protocols(&format!("bearer.{ann},claude-socket")),
+            101,
+            "sec-websocket-protocol: claude-socket\r\n",
+        ),
+        (
+            "/",
+            protocols(&format!(
+                "bearer.{ann}\r\nSec-WebSocket-Protocol: claude-socket"
+            )),
+            101,
+            "sec-websocket-protocol: claude-socket\r\n",
+        ),
+        (
+            "/",
+            protocols(&format!("bearer.{ann}")),
+            400,
+            "offer claude-socket next to it",
+        ),
+        // Nothing of the other rules matters then.
+        (
+            "/",
+            bearer(&ann) + "Origin: https://evil.example\r\nX-Forwarded-For: 10.0.0.7\r\n",
+            101,
+            "",
+        ),
+        // The same one twice is one; another scheme is for somebody else.
+        (&format!("/?token={ann}"), bearer(&ann), 101, ""),
+        (
+            &format!("/?token={ann}"),
+            "Authorization: Basic YTpi\r\n".into(),
+            101,
+            "",
+        ),
+        (
+            &format!("/?token={ann}"),
+            bearer(&dev),
+            400,
+            "several tokens",
+        ),
+        ("/", bearer("x") + &bearer(&ann), 400, "several tokens"),
+        (
+            &format!("/?token=x&token={ann}"),
+            String::new(),
+            400,
+            "several tokens",
+        ),
+        // None, in many ways.
+        ("/", String::new(), 401, "a token is needed here"),
+        (
+            "/?token=",
+            "Authorization: Bearer \r\n".into(),
+            401,
+            "a token is needed here",
+        ),
+        (
+            "/",
+            format!("Authorization: {ann}\r\n"),
+            401,
+            "a token is needed here",
+        ),
+        (
+            &format!("/?TOKEN={ann}"),
+            String::new(),
+            401,
+            "a token is needed here",
+        ),
+        // Wrong ones.
+        ("/", bearer(&ann[1..]), 401, "not known"),
+        ("/", bearer(&format!("{ann}0")), 401, "not known"),
+        ("/", bearer(&ann.to_uppercase()), 401, "not known"),
+        ("/?token=%00%ff", String::new(), 401, "not known"),
+        // Sessions.
+        ("/?session=shed-7", bearer(&dev), 101, ""),
+        (
+            "/?session=house",
+            bearer(&dev),
+            403,
+            "for sessions \\\"shed-*\\\" and not for \\\"house\\\"",
+        ),
+        ("/", bearer(&dev), 403, "not for \\\"default\\\""),
+        ("/", bearer(&one), 101, ""),
+        (
+            "/?session=shed-2",
+            bearer(&one),
+            403,
+            "not for \\\"shed-2\\\"",
+        ),
+    ];
+    for (path, headers, status, part) in cases {
+        let answer = shake(&server, path, &headers);
+        let place = format!("{path} {headers}");
+        assert_eq!(status_of(&answer), status, "{place}: {answer}");
+        assert!(answer.contains(part), "{place}: {answer}");
+        for token in [&ann, &dev, &one] {
+            assert!(!answer.contains(token.as_str()), "{place}: {answer}");
+        }
+        assert_eq!(
+            status == 401,
+            answer.contains("WWW-Authenticate: Bearer"),
+            "{answer}"
+        );
+        if status != 101 {
+            let (_, body) = answer.split_once("\r\n\r\n").expect("a body");
+            let body: Value = serde_json::from_str(body).expect("it is JSON");
+            assert!(body["error"].is_string(), "{body}");
+        }
+    }
+}
+
+/// The figures are for those who have a token, whatever it allows.
+#[test]
+fn figures_need_a_token_too() {
+    let state = State::new();
+    let eve = state.add("eve", "viewer", None);
+    let mut server = with_tokens(&state);
+    for path in ["/", "/healthz", "/metrics", "/any"] {
+        let (status, body) = server.get(path);
+        assert_eq!(status, 401, "{path}: {body}");
+        assert!(!body.contains("sessions"), "{body}");
+    }
+    server.token = Some(eve);
+    for path in ["/healthz", "/metrics"] {
+        assert_eq!(server.get(path).0, 200, "{path}");
+    }
+}
+
+#[test]
+fn ten_wrong_tokens_a_minute_are_enough() {
+    let state = State::new();
+    let ann = state.add("ann", "operator", None);
+    let wrong = "Authorization: Bearer wrong\r\n";
+    let server = start(
+        binary()
+            .args(["--state-dir", state.path()])
+            .env("CLAUDE_SOCKET_TOKEN", WEAK),
+    );
+    for _ in 0..10 {
+        assert_eq!(status_of(&shake(&server, "/", wrong)), 401);
+    }
+    let answer = shake(&server, "/", wrong);
+    assert_eq!(status_of(&answer), 429, "{answer}");
+    assert!(
+        answer.contains("Retry-After: ") && answer.contains("wait a minute"),
+        "{answer}"
+    );
+    // What could be guessed is not compared any more; what can't be still gets in.
+    let weak = format!("Authorization: Bearer {WEAK}\r\n");
+    assert_eq!(status_of(&shake(&server, "/", &weak)), 429);
+    connect(&server, "s1", &ann);
+    // Without a token nothing was guessed.
+    assert_eq!(status_of(&shake(&server, "/", "")), 401);
+}
+
+#[test]
+fn the_token_of_the_environment_is_an_operators() {
+    let mut server = start(binary().env("CLAUDE_SOCKET_TOKEN", WEAK));
+    let mut app = connect(&server, "s1", WEAK);
+    app.send(&json!({ "type": "hello" }));
+    let welcome = app.expect("welcome");
+    assert_eq!(
+        (&welcome["role"], &welcome["user"]),
+        (&json!("operator"), &json!("operator"))
+    );
+    app.send(&json!({ "type": "message", "content": "hi", "user": "somebody" }));
+    assert_eq!(server.heard()["meta"]["user"], "operator");
+    let request = json!({ "request_id": "abcde", "tool_name": "Bash" });
+    server.notify("notifications/claude/channel/permission_request", &request);
+    app.expect("permission_request");
+    assert_eq!(status_of(&shake(&server, "/", "")), 401);
+
+    // One that was encoded for an address by nobody.
+    let server = start(binary().env("CLAUDE_SOCKET_TOKEN", "a/b+c/d+e/f+g/h+i/j+k="));
+    connect(&server, "s1", "a/b+c/d+e/f+g/h+i/j+k=");
+}
+
+#[test]
+fn a_token_that_is_easy_to_guess_is_refused_and_not_repeated() {
+    for token in [
+        "hunter2",
+        "fifteen-letters",
+        "with spaces in between",
+        "\u{fc}n\u{ef}c\u{f6}de-for-everyone",
+    ] {
+        let output = binary()
+            .env("CLAUDE_SOCKET_TOKEN", token)
+            .output()
+            .expect("it runs");
+        let stderr = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{stderr}");
+        assert_eq!(stderr.trim_end().lines().count(), 1, "{stderr}");
+        assert!(
+            stderr.contains("CLAUDE_SOCKET_TOKEN") && stderr.contains("at least 16"),
+            "{stderr}"
+        );
+        assert!(!stderr.contains(token), "{stderr}");
+    }
+    // Not on the command line, where everyone could see it.
+    let output = binary()
+        .args(["--token", STRONG])
+        .output()
+        .expect("it runs");
+    assert_eq!(output.status.code(), Some(2));
+}
+
+/// What proxies add to a request, which shows that it comes from elsewhere.
+#[test]
+fn without_a_token_nothing_comes_through_a_proxy() {
+    let server = Server::start(&[]);
+    for header in [
+        "X-Forwarded-For: 10.0.0.7",
+        "Forwarded: for=10.0.0.7",
+        "Via: 1.1 proxy",
+        "X-Real-IP: 10.0.0.7",
+        "X-Forwarded-Host: a",
+        "X-Forwarded-Proto: https",
+    ] {
+        let answer = shake(&server, "/", &format!("{header}\r\n"));
+        assert_eq!(status_of(&answer), 403, "{header}: {answer}");
+        assert!(answer.contains("through a proxy"), "{answer}");
+    }
+    // One that is shown all the same doesn't matter, and neither does where.
+    let offered = "Sec-WebSocket-Protocol: claude-socket, bearer.x\r\n";
+    let answer = shake(&server, "/?token=y", offered);
+    assert_eq!(status_of(&answer), 101, "{answer}");
+    assert!(answer.contains("sec-websocket-protocol: claude-socket\r\n"));
+}
+
+#[test]
+fn other_machines_get_in_only_while_there_is_a_token() {
+    let state = State::new();
+    let mut server = Server::spawn(binary().args([
+        "--port",
+        "0",
+        "--host",
+        "0.0.0.0",
+        "--state-dir",
+        state.path(),
+    ]));
+    server.shake_hands();
+    server.logged("nothing listens: at 0.0.0.0");
+    let fetch = json!({ "session_id": "s1" });
+    assert!(
+        server
+            .call("fetch_messages", &fetch)
+            .contains("claude-socket token add")
+    );
+
+    let ann = state.add("ann", "operator", None);
+    let address = address_in(&server.logged("listening on "));
+    server.address = ([127, 0, 0, 1], address.port()).into();
+    let mut app = connect(&server, "s1", &ann);
+    assert_eq!(server.call("fetch_messages", &fetch), "(no messages)");
+    // Under any name.
+    let head =
+        format!("GET /healthz HTTP/1.1\r\nHost: box.lan\r\nAuthorization: Bearer {ann}\r\n\r\n");
+    assert_eq!(status_of(&server.http(head.as_bytes())), 200);
+
+    state.remove("ann");
+    assert_eq!(app.close_code(), 4401);
+    server.logged("nothing listens: at 0.0.0.0");
+    assert!(server.call("fetch_messages", &fetch).contains("0.0.0.0"));
+    assert!(
+        std::net::TcpStream::connect(server.address).is_err(),
+        "it still listens"
+    );
+
+    let ann = state.add("ann", "operator", None);
+    assert_eq!(
+        address_in(&server.logged("listening on ")).port(),
+        server.address.port()
+    );
+    connect(&server, "s1", &ann);
+}
+
+/// Claude Code passes its prompts on only if there is someone to answer them.
+#[test]
+fn the_permission_capability_needs_an_operator() {
+    let declares = |tokens: &[&str], token: &str| {
+        let state = State::new();
+        for (number, role) in tokens.iter().enumerate() {
+            state.add(&format!("t{number}"), role, None);
+        }
+        let mut command = binary();
+        command.args(["--port", "0", "--state-dir", state.path()]);
+        command.env("CLAUDE_SOCKET_TOKEN", token);
+        let mut server = Server::spawn(&mut command);
+        let params = json!({ "protocolVersion": "2025-11-25", "clientInfo": {} });
+        let result = server.request("initialize", &params);
+        let channels = &result["capabilities"]["experimental"];
+        assert!(channels["claude/channel"].is_object(), "{result}");
+        channels["claude/channel/permission"].is_object()
+    };
+    assert!(declares(&[], ""));
+    assert!(declares(&["sender", "operator"], ""));
+    assert!(declares(&["viewer"], STRONG));
+    assert!(declares(&[], STRONG));
+    assert!(!declares(&["sender", "viewer"], ""));
+}

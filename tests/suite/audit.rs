@@ -1,0 +1,156 @@
+//! What is remembered of who came and who decided: the log, and the audit file.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+
+use serde_json::{Value, json};
+
+use crate::access::{connect, shake, text};
+use crate::app::App;
+use crate::server::{Server, binary, status_of};
+use crate::state::State;
+
+/// Who, from where, as whom, and what they decided; never what was said, nor a token.
+#[test]
+fn the_log_and_the_audit_file_tell_who_did_what() {
+    let state = State::new();
+    let [ann, dev] = [
+        state.add("ann", "operator", None),
+        state.add("dev", "sender", Some("s*")),
+    ];
+    let audit = state.file().with_extension("audit");
+    let mut server = Server::start(&[
+        "--state-dir",
+        state.path(),
+        "--audit",
+        audit.to_str().expect("text"),
+        "--log-level",
+        "trace",
+    ]);
+    let mut apps = [connect(&server, "s1", &ann), connect(&server, "s1", &dev)];
+    apps[1].say("a secret");
+    assert_eq!(server.heard()["content"], "a secret");
+    let verdict = json!({ "type": "permission_response", "request_id": "abcde", "allowed": true });
+    apps[1].send(&verdict);
+    apps[1].expect("error");
+    apps[1].send(&verdict);
+    apps[1].expect("error");
+    let request = json!({ "request_id": "abcde", "tool_name": "Ba\nsh", "description": "a secret", "input_preview": "a secret" });
+    server.notify("notifications/claude/channel/permission_request", &request);
+    apps[0].expect("user_message");
+    apps[0].expect("permission_request");
+    apps[0].send(&verdict);
+    assert_eq!(
+        server.notified("notifications/claude/channel/permission")["behavior"],
+        "allow"
+    );
+    apps[0].expect("permission_resolved");
+    let own = json!({ "request_id": "fghij", "tool_name": "mcp__claude-socket__reply" });
+    server.notify("notifications/claude/channel/permission_request", &own);
+    server.notified("notifications/claude/channel/permission");
+    assert_eq!(
+        status_of(&shake(&server, "/?token=wrong-token", "Referer: x\r\n")),
+        401
+    );
+    assert_eq!(
+        status_of(&shake(&server, &format!("/?session=house&token={dev}"), "")),
+        403
+    );
+    drop(apps);
+    server.token = Some(ann.clone());
+    server.health_until(|health| health["clients"] == 0);
+    drop(server.stdin.take());
+    let log: Vec<String> = server.log.iter().collect();
+    assert!(server.ended().0.success());
+    let log = log.join("\n");
+    let lines = fs::read_to_string(&audit).expect("it was written");
+    for secret in [&ann, &dev, "a secret", "wrong-token"] {
+        assert!(
+            !log.contains(secret) && !lines.contains(secret),
+            "{secret}: {log}\n{lines}"
+        );
+    }
+    for part in [
+        "is in session \"s1\" as operator \"ann\"",
+        "as sender \"dev\" for sessions \"s*\"",
+        "ann at client-1 allowed Ba\\nsh (abcde)",
+        "claude-socket allowed mcp__claude-socket__reply (fghij)",
+        "is refused: 401, this token is not known",
+    ] {
+        assert!(log.contains(part), "{part}: {log}");
+    }
+    assert_eq!(
+        fs::metadata(&audit)
+            .expect("it is there")
+            .permissions()
+            .mode()
+            & 0o777,
+        0o600
+    );
+    let lines: Vec<Value> = lines
+        .lines()
+        .map(|line| serde_json::from_str(line).expect("JSON"))
+        .collect();
+    let count = |wanted: Value| {
+        let matches = |line: &&Value| {
+            wanted
+                .as_object()
+                .expect("fields")
+                .iter()
+                .all(|(name, value)| line[name] == *value)
+        };
+        lines.iter().filter(matches).count()
+    };
+    let cases = [
+        json!({ "event": "connected", "user": "ann", "role": "operator", "session": "s1", "client": "client-1" }),
+        json!({ "event": "connected", "user": "dev", "role": "sender", "session": "s1" }),
+        json!({ "event": "disconnected", "client": "client-1" }),
+        json!({ "event": "forbidden", "user": "dev" }),
+        json!({ "event": "verdict", "user": "ann", "tool": "Ba\nsh", "request_id": "abcde", "allowed": true, "client": "client-1" }),
+        json!({ "event": "verdict", "user": "claude-socket", "request_id": "fghij", "client": null }),
+        json!({ "event": "refused", "status": 401 }),
+        json!({ "event": "refused", "status": 403 }),
+    ];
+    for case in cases {
+        assert_eq!(count(case.clone()), 1, "{case}: {lines:#?}");
+    }
+    for line in &lines {
+        assert!(
+            line["ts"].as_str().is_some_and(|ts| ts.ends_with('Z')),
+            "{line}"
+        );
+        assert_eq!(
+            line["from"].is_string(),
+            line["event"] == "connected" || line["event"] == "refused",
+            "{line}"
+        );
+    }
+}
+
+/// A full disk costs lines of the audit file, and one line of the log.
+#[test]
+#[cfg(target_os = "linux")]
+fn a_full_disk_stops_nothing() {
+    let mut server = Server::start(&["--audit", "/dev/full"]);
+    for _ in 0..3 {
+        let mut app = App::connect(&server, "s1");
+        app.say("hello");
+        assert_eq!(server.heard()["content"], "hello");
+    }
+    drop(server.stdin.take());
+    let log: Vec<String> = server.log.iter().collect();
+    assert!(server.ended().0.success());
+    let told = log.iter().filter(|line| line.contains("/dev/full")).count();
+    assert_eq!(told, 1, "{log:#?}");
+
+    let output = binary()
+        .args(["--audit", "/nowhere/at/all"])
+        .output()
+        .expect("it runs");
+    let stderr = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(
+        stderr.contains("CLAUDE_SOCKET_AUDIT") && stderr.contains("/nowhere/at/all"),
+        "{stderr}"
+    );
+}

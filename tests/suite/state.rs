@@ -1,0 +1,62 @@
+//! A folder for a server's tokens, and `claude-socket token` on it.
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::Output;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use crate::server::binary;
+
+/// It is gone with what is in it when this is dropped.
+pub struct State(PathBuf);
+
+impl State {
+    /// An empty one, which doesn't exist yet.
+    pub fn new() -> Self {
+        static COUNT: AtomicUsize = AtomicUsize::new(0);
+        let count = COUNT.fetch_add(1, Ordering::Relaxed);
+        let name = format!("claude-socket-test-{}-{count}", std::process::id());
+        Self(std::env::temp_dir().join(name).join("state"))
+    }
+
+    pub fn path(&self) -> &str {
+        self.0.to_str().expect("it is text")
+    }
+
+    /// The file with the tokens.
+    pub fn file(&self) -> PathBuf {
+        self.0.join("access.json")
+    }
+
+    /// Runs `claude-socket token` with these arguments.
+    pub fn run(&self, arguments: &[&str]) -> Output {
+        let mut command = binary();
+        command.env("CLAUDE_SOCKET_STATE_DIR", &self.0);
+        command.arg("token").args(arguments);
+        command.output().expect("it runs")
+    }
+
+    /// Makes a token.
+    pub fn add(&self, name: &str, role: &str, sessions: Option<&str>) -> String {
+        let mut arguments = vec!["add", name, "--role", role];
+        arguments.extend(sessions.iter().flat_map(|sessions| ["--session", sessions]));
+        let output = self.run(&arguments);
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success(), "{said}");
+        let token = String::from_utf8(output.stdout).expect("it is text");
+        token.trim_end().to_owned()
+    }
+
+    pub fn remove(&self, name: &str) {
+        let output = self.run(&["remove", name]);
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success(), "{said}");
+    }
+}
+
+impl Drop for State {
+    fn drop(&mut self) {
+        // It may never have been used.
+        let _ = fs::remove_dir_all(self.0.parent().unwrap_or(&self.0));
+    }
+}

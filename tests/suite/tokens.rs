@@ -1,0 +1,467 @@
+//! The tokens: the command that makes them, the file they are in, and what changes in
+//! a running server when that does.
+
+use std::fs::{self, Permissions};
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::process::Command;
+
+use claude_socket::access::file::Stored;
+use claude_socket::access::token::Digest;
+use claude_socket::protocol::Role;
+use serde_json::{Value, json};
+
+use crate::access::{STRONG, connect, shake, start, text, with_tokens};
+use crate::app::App;
+use crate::server::{Server, address_in, binary, status_of};
+use crate::state::State;
+
+#[test]
+fn a_removed_token_cuts_its_clients_off_and_nobody_else() {
+    let state = State::new();
+    let [ann, dev] = [
+        state.add("ann", "operator", None),
+        state.add("dev", "sender", None),
+    ];
+    let server = with_tokens(&state);
+    let mut apps = [connect(&server, "s1", &ann), connect(&server, "s1", &dev)];
+    state.remove("dev");
+    assert_eq!(apps[1].close_code(), 4401);
+    assert_eq!(apps[0].pong(), [] as [Value; 0]);
+    assert_eq!(
+        status_of(&shake(
+            &server,
+            "/",
+            &format!("Authorization: Bearer {dev}\r\n")
+        )),
+        401
+    );
+
+    // The same name with another token, or another role, is another token.
+    server.logged("the tokens were read: 1");
+    let again = state.add("dev", "sender", None);
+    server.logged("the tokens were read: 2");
+    let mut other = connect(&server, "s1", &again);
+    let edited = fs::read_to_string(state.file())
+        .expect("it is there")
+        .replace("sender", "viewer");
+    fs::write(state.file(), edited).expect("it can be written");
+    assert_eq!(other.close_code(), 4401);
+    let mut other = connect(&server, "s1", &again);
+    other.say("hello");
+    assert_eq!(other.expect("error")["code"], "forbidden");
+    assert_eq!(apps[0].pong(), [] as [Value; 0]);
+}
+
+/// What was said with a removed token and has not reached Claude Code never will,
+/// whether who said it is still there or not.
+#[test]
+fn words_of_a_removed_token_are_not_passed_on() {
+    let state = State::new();
+    let [ann, dev] = [
+        state.add("ann", "operator", None),
+        state.add("dev", "sender", None),
+    ];
+    // Claude Code takes no messages yet.
+    let mut server = Server::listening(&["--state-dir", state.path()]);
+    let mut staying = connect(&server, "s1", &dev);
+    staying.say("from one who stays");
+    staying.pong();
+    let mut leaving = connect(&server, "s1", &dev);
+    leaving.say("from one who goes");
+    leaving.pong();
+    drop(leaving);
+    server.token = Some(ann.clone());
+    server.health_until(|health| health["clients"] == 1);
+    state.remove("dev");
+    assert_eq!(staying.close_code(), 4401);
+    server.shake_hands();
+    let mut app = connect(&server, "s1", &ann);
+    app.say("from ann");
+    assert_eq!(server.heard()["content"], "from ann");
+    app.send(&json!({ "type": "fetch_history" }));
+    assert_eq!(app.expect("history")["messages"][1], Value::Null);
+}
+
+#[test]
+fn the_first_token_cuts_off_who_has_none_and_the_last_lets_them_in_again() {
+    let state = State::new();
+    let server = with_tokens(&state);
+    let mut before = App::connect(&server, "s1");
+    let ann = state.add("ann", "operator", None);
+    assert_eq!(before.close_code(), 4401);
+    assert_eq!(status_of(&shake(&server, "/", "")), 401);
+    let mut app = connect(&server, "s1", &ann);
+    state.remove("ann");
+    assert_eq!(app.close_code(), 4401);
+    App::connect(&server, "s1");
+}
+
+/// Each way in which the file can be wrong: nobody gets in by it, and everyone is told.
+#[test]
+fn a_file_that_cannot_be_trusted_lets_nobody_in() {
+    let state = State::new();
+    let ann = state.add("ann", "operator", None);
+    let good = fs::read_to_string(state.file()).expect("it is there");
+    let bearer = format!("Authorization: Bearer {ann}\r\n");
+    let strong = format!("Authorization: Bearer {STRONG}\r\n");
+    let digest = good
+        .split('"')
+        .find(|part| part.len() == 64)
+        .expect("a digest");
+    let token =
+        |fields: &str| format!(r#"{{"version":1,"tokens":[{{"sha256":"{digest}",{fields}}}]}}"#);
+    let edited = [
+        (good.replace('}', ""), "cannot be understood"),
+        (String::new(), "cannot be understood"),
+        ("[]".into(), "cannot be understood"),
+        (
+            good.replace("\"version\": 1", "\"version\": 2"),
+            "of version 2",
+        ),
+        (good.replace("operator", "admin"), "`admin`"),
+        (
+            token(r#""name":"ann","role":"operator","expires":"soon""#),
+            "`expires`",
+        ),
+        (
+            token(r#""name":"ann","role":"operator","sessions":"a*""#),
+            "cannot be bound",
+        ),
+        (
+            token(r#""name":"ann","role":"sender","sessions":"""#),
+            "must not be empty",
+        ),
+        (
+            token(r#""name":"operator","role":"sender""#),
+            "choose another name",
+        ),
+        (
+            token(r#""name":"a\nb","role":"sender""#),
+            "control characters",
+        ),
+        (
+            token(r#""name":"ann","role":"sender","role":"operator""#),
+            "duplicate",
+        ),
+        (good.replace(&digest[1..], ""), "64 hexadecimal digits"),
+        (
+            format!(
+                r#"{{"version":1,"tokens":[{0},{0}]}}"#,
+                format_args!(r#"{{"sha256":"{digest}","name":"ann","role":"viewer"}}"#)
+            ),
+            "two of the name",
+        ),
+        (
+            good.replace(
+                "\"tokens\": [",
+                &format!(r#""tokens": [{{"sha256":"{digest}","name":"eve","role":"viewer"}},"#),
+            ),
+            "the token of somebody else",
+        ),
+    ];
+    type Break<'a> = Box<dyn Fn() + 'a>;
+    let mode = |path: &str, mode| {
+        fs::set_permissions(path, Permissions::from_mode(mode)).expect("it is ours")
+    };
+    let file = state.file();
+    let file_name = file.to_str().expect("it is text");
+    let elsewhere = file.with_extension("elsewhere");
+    let mut cases: Vec<(Break<'_>, &str)> = vec![
+        (Box::new(|| mode(file_name, 0o644)), "chmod 600"),
+        (Box::new(|| mode(file_name, 0o620)), "chmod 600"),
+        (Box::new(|| mode(state.path(), 0o777)), "chmod 700"),
+        (
+            Box::new(|| {
+                fs::rename(&file, &elsewhere).expect("it is there");
+                symlink(&elsewhere, &file).expect("there is room");
+            }),
+            "symbolic link",
+        ),
+        (
+            Box::new(|| {
+                fs::remove_file(&file).expect("it is there");
+                fs::create_dir(&file).expect("there is room");
+            }),
+            "no plain file",
+        ),
+        (
+            Box::new(|| {
+                fs::remove_file(&file).expect("it is there");
+                let made = Command::new("mkfifo")
+                    .args(["-m", "600"])
+                    .arg(&file)
+                    .status();
+                assert!(made.expect("it runs").success());
+            }),
+            "no plain file",
+        ),
+        (
+            Box::new(|| fs::write(&file, b"\xff").expect("it is ours")),
+            "not text",
+        ),
+    ];
+    for (contents, part) in &edited {
+        let file = &file;
+        cases.push((
+            Box::new(move || fs::write(file, contents).expect("it is ours")),
+            part,
+        ));
+    }
+    for (break_it, part) in cases {
+        break_it();
+        let mut server = Server::spawn(binary().args(["--port", "0", "--state-dir", state.path()]));
+        assert!(
+            server
+                .logged("only CLAUDE_SOCKET_TOKEN lets anyone in")
+                .contains(part),
+            "{part}"
+        );
+        server.address = address_in(&server.logged("listening on "));
+        let answer = shake(&server, "/", &bearer);
+        assert_eq!(status_of(&answer), 503, "{part}: {answer}");
+        assert_eq!(status_of(&shake(&server, "/", "")), 503, "{part}");
+        for arguments in [
+            &["list"][..],
+            &["add", "bob", "--role", "viewer"],
+            &["remove", "ann"],
+        ] {
+            let output = state.run(arguments);
+            let stderr = text(&output.stderr);
+            assert_eq!(output.status.code(), Some(1), "{part}: {stderr}");
+            assert_eq!(stderr.trim_end().lines().count(), 1, "{stderr}");
+            assert!(
+                stderr.contains(part) && stderr.contains(file_name),
+                "{part}: {stderr}"
+            );
+            assert!(output.stdout.is_empty());
+        }
+        drop(server);
+        // What doesn't come from the file still counts.
+        let server = start(
+            binary()
+                .args(["--state-dir", state.path()])
+                .env("CLAUDE_SOCKET_TOKEN", STRONG),
+        );
+        assert_eq!(status_of(&shake(&server, "/", &strong)), 101, "{part}");
+        assert_eq!(status_of(&shake(&server, "/", &bearer)), 503, "{part}");
+        drop(server);
+        mode(state.path(), 0o700);
+        // Whatever it is now.
+        let _ = fs::remove_file(&file).or_else(|_| fs::remove_dir(&file));
+        fs::write(&file, &good).expect("there is room");
+        mode(file_name, 0o600);
+    }
+}
+
+/// While it runs too; and when the file is repaired, everything is as before.
+#[test]
+fn a_file_that_breaks_cuts_everyone_off_until_it_is_repaired() {
+    let state = State::new();
+    let ann = state.add("ann", "operator", None);
+    let good = fs::read_to_string(state.file()).expect("it is there");
+    let mut server = with_tokens(&state);
+    let mut app = connect(&server, "s1", &ann);
+    fs::write(state.file(), "{").expect("it is ours");
+    assert_eq!(app.close_code(), 1013, "they may come back");
+    server.logged("cannot be understood");
+    let told = server.call("fetch_messages", &json!({ "session_id": "s1" }));
+    assert!(told.contains("no app can connect: the tokens in"), "{told}");
+    assert_eq!(
+        status_of(&shake(&server, &format!("/?token={ann}"), "")),
+        503
+    );
+    fs::write(state.file(), good).expect("it is ours");
+    server.logged("the tokens were read: 1");
+    connect(&server, "s1", &ann);
+    fs::remove_dir_all(state.path()).expect("it is there");
+    server.logged("the tokens were read: 0");
+    App::connect(&server, "s1");
+}
+
+#[test]
+fn the_command_says_what_is_needed_and_keeps_secrets() {
+    let state = State::new();
+    let list = |arguments: &[&str]| text(&state.run(arguments).stdout);
+    assert_eq!(list(&["list"]), "");
+    assert_eq!(list(&["list", "--json"]), "[]\n");
+    assert!(!state.file().exists());
+
+    let output = state.run(&["add", "ann", "--role", "operator"]);
+    let token = text(&output.stdout);
+    assert_eq!(token.lines().count(), 1, "the token alone: {token}");
+    let said = text(&output.stderr);
+    assert!(
+        said.contains("only once") && said.contains("every connection needs a token"),
+        "{said}"
+    );
+    let contents = fs::read_to_string(state.file()).expect("it is there");
+    assert!(
+        !contents.contains(token.trim()) && !said.contains(token.trim()),
+        "{contents}"
+    );
+    let mode = |path| {
+        fs::metadata(path)
+            .expect("it is there")
+            .permissions()
+            .mode()
+            & 0o7777
+    };
+    assert_eq!(mode(state.file()), 0o600);
+    assert_eq!(mode(state.path().into()), 0o700);
+    state.add("shed 7", "sender", Some("shed-*"));
+
+    let table = list(&["list"]);
+    let rows: Vec<&str> = table.lines().collect();
+    assert!(
+        rows[0].starts_with("NAME    ROLE      SESSIONS  CREATED"),
+        "{table}"
+    );
+    assert!(
+        rows[1].starts_with("ann     operator  all       20"),
+        "{table}"
+    );
+    assert!(
+        rows[2].starts_with("shed 7  sender    shed-*    20"),
+        "{table}"
+    );
+    let json: Value = serde_json::from_str(&list(&["list", "--json"])).expect("it is JSON");
+    assert_eq!(json[0]["sessions"], Value::Null);
+    assert_eq!(
+        (&json[1]["name"], &json[1]["role"], &json[1]["sessions"]),
+        (&json!("shed 7"), &json!("sender"), &json!("shed-*"))
+    );
+    assert!(!json.to_string().contains("sha256"), "{json}");
+
+    let cases: [(&[&str], i32, &str); 10] = [
+        (
+            &["add", "ann", "--role", "viewer"],
+            1,
+            "there is already a token of the name \"ann\"",
+        ),
+        (
+            &["add", "bob", "--role", "operator", "--session", "a"],
+            1,
+            "cannot be bound",
+        ),
+        (&["add", "", "--role", "viewer"], 1, "must not be empty"),
+        (
+            &["add", " bob", "--role", "viewer"],
+            1,
+            "begin or end with a space",
+        ),
+        (
+            &["add", "a\nb", "--role", "viewer"],
+            1,
+            "control characters",
+        ),
+        (
+            &["add", "operator", "--role", "viewer"],
+            1,
+            "CLAUDE_SOCKET_TOKEN",
+        ),
+        (
+            &["add", "expired", "--role", "viewer"],
+            1,
+            "choose another name",
+        ),
+        (
+            &["add", "bob", "--role", "admin"],
+            2,
+            "--role cannot be \"admin\": give operator, sender, viewer",
+        ),
+        (
+            &["add", "bob", "--role", "viewer", "--session", ""],
+            2,
+            "--session",
+        ),
+        (
+            &["remove", "bob"],
+            1,
+            "there is no token of the name \"bob\"",
+        ),
+    ];
+    for (arguments, code, part) in cases {
+        let output = state.run(arguments);
+        let stderr = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(code), "{arguments:?}: {stderr}");
+        assert!(stderr.contains(part), "{arguments:?}: {stderr}");
+        assert_eq!(stderr.trim_end().lines().count(), 1, "{stderr}");
+        assert!(output.stdout.is_empty(), "{arguments:?}");
+    }
+    state.remove("ann");
+    let output = state.run(&["remove", "shed 7"]);
+    assert!(
+        text(&output.stderr).contains("the last one"),
+        "{}",
+        text(&output.stderr)
+    );
+    assert_eq!(list(&["list", "--json"]), "[]\n");
+}
+
+#[test]
+fn the_folder_is_where_channels_keep_such_things() {
+    let state = State::new();
+    let run = |name: &str, value: &str| {
+        let mut command = binary();
+        command
+            .args(["token", "add", "ann", "--role", "operator"])
+            .env(name, value);
+        let output = command.output().expect("it runs");
+        (output.status.success(), text(&output.stderr))
+    };
+    let home = state.path();
+    assert!(run("HOME", home).0);
+    assert!(
+        fs::exists(format!("{home}/.claude/channels/claude-socket/access.json")).expect("known")
+    );
+    assert!(run("CLAUDE_CONFIG_DIR", &format!("{home}/other")).0);
+    assert!(fs::exists(format!("{home}/other/channels/claude-socket/access.json")).expect("known"));
+    assert!(run("CLAUDE_SOCKET_STATE_DIR", &format!("{home}/third")).0);
+    assert!(fs::exists(format!("{home}/third/access.json")).expect("known"));
+    for relative in ["tokens", "~/tokens"] {
+        let (success, stderr) = run("CLAUDE_SOCKET_STATE_DIR", relative);
+        assert!(!success && stderr.contains("in full"), "{stderr}");
+    }
+}
+
+#[test]
+fn tokens_made_at_once_are_all_there() {
+    let state = State::new();
+    let tokens: Vec<String> = std::thread::scope(|scope| {
+        let add = |number: usize| state.add(&format!("t{number}"), "viewer", None);
+        let adding: Vec<_> = (0..12)
+            .map(|number| scope.spawn(move || add(number)))
+            .collect();
+        adding
+            .into_iter()
+            .map(|thread| thread.join().expect("it works"))
+            .collect()
+    });
+    let server = with_tokens(&state);
+    for token in &tokens {
+        connect(&server, "s1", token);
+    }
+    let left = fs::read_dir(state.path()).expect("it is there").count();
+    assert_eq!(left, 1, "nothing but the file is left");
+}
+
+#[test]
+fn ten_thousand_tokens_all_count() {
+    let state = State::new();
+    state.add("first", "viewer", None);
+    let tokens: Vec<Stored> = (0..10_000)
+        .map(|number| Stored {
+            name: format!("device {number}"),
+            role: Role::Sender,
+            sessions: None,
+            sha256: Digest::of(&format!("token-{number}")),
+            created: String::new(),
+        })
+        .collect();
+    let contents = json!({ "version": 1, "tokens": tokens });
+    fs::write(state.file(), contents.to_string()).expect("it is ours");
+    let server = with_tokens(&state);
+    for number in [0, 5_000, 9_999] {
+        connect(&server, "s1", &format!("token-{number}"));
+    }
+}
