@@ -1,5 +1,7 @@
 //! What can be told about the hub from outside.
 
+use serde::{Deserialize, Serialize};
+
 /// Figures for `/healthz` and `/metrics`.
 #[derive(Clone, Debug, Default)]
 pub struct Summary {
@@ -20,7 +22,8 @@ pub struct Summary {
 }
 
 /// What is known of the way into the conversation.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Channel {
     /// Whether hooks must be there, because the plugin has started the server.
     pub plugin: bool,

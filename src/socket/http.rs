@@ -8,6 +8,7 @@ use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 use http::{HeaderName, HeaderValue, Request, StatusCode};
+use serde::Serialize;
 use serde_json::json;
 
 use super::linger;
@@ -144,8 +145,10 @@ pub struct Response {
 
 impl Response {
     /// A body of JSON.
-    pub fn json(body: &serde_json::Value) -> Self {
-        Self::text("application/json", format!("{body}\n"))
+    pub fn json(body: &impl Serialize) -> Self {
+        // Nothing that is answered here can fail to be JSON.
+        let body = serde_json::to_string(body).unwrap_or_default();
+        Self::text("application/json", body + "\n")
     }
 
     /// A body of some kind of text.

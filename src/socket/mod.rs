@@ -12,6 +12,7 @@ pub mod credentials;
 pub mod door;
 pub mod frame;
 pub mod gate;
+pub mod health;
 pub mod http;
 pub mod listener;
 pub mod outbox;

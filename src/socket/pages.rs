@@ -5,9 +5,9 @@ use std::fmt::Write;
 use std::time::SystemTime;
 
 use http::Request;
-use serde_json::json;
 
 use super::assets;
+use super::health::Health;
 use super::http::Response;
 use crate::hub::Summary;
 
@@ -29,35 +29,10 @@ pub fn chat(request: &Request<()>) -> Option<Response> {
 pub fn answer(path: &str, started: SystemTime, summary: &Summary) -> Response {
     match path {
         "/metrics" => Response::text("text/plain; version=0.0.4; charset=utf-8", metrics(summary)),
-        "/healthz" => health(started, summary),
+        "/healthz" => Response::json(&Health::of(started, summary)),
         // To a browser it is the web chat.
-        _ => health(started, summary).with("Vary", "Accept"),
+        _ => Response::json(&Health::of(started, summary)).with("Vary", "Accept"),
     }
-}
-
-fn health(started: SystemTime, summary: &Summary) -> Response {
-    let host = summary.host.as_ref();
-    Response::json(&json!({
-        "status": "ok",
-        "server": env!("CARGO_PKG_NAME"),
-        "version": env!("CARGO_PKG_VERSION"),
-        "pid": std::process::id(),
-        "started": humantime::format_rfc3339_seconds(started).to_string(),
-        "sessions": summary.sessions,
-        "clients": summary.clients,
-        "permissions": summary.permissions,
-        "host": {
-            "name": host.map(|(name, _)| name),
-            "version": host.map(|(_, version)| version),
-            "ready": summary.host_ready,
-        },
-        "channel": {
-            "plugin": summary.channel.plugin,
-            "hooks": summary.channel.hooks,
-            "proven": summary.channel.proven,
-            "unseen": summary.channel.unseen,
-        },
-    }))
 }
 
 fn metrics(summary: &Summary) -> String {

@@ -5,61 +5,10 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
-use serde::Deserialize;
+use super::health::Health;
 
 /// The longest answer that is read, in bytes.
 const MAX_ANSWER: usize = 64 * 1024;
-
-/// What `/healthz` says.
-#[derive(Clone, Debug, Deserialize)]
-pub struct Health {
-    /// Always `claude-socket`.
-    server: String,
-    /// The server's version.
-    #[serde(default)]
-    pub version: String,
-    /// Its process.
-    pub pid: u32,
-    /// When it started, RFC 3339 in UTC.
-    pub started: String,
-    /// How many sessions there are.
-    #[serde(default)]
-    pub sessions: usize,
-    /// How many clients are connected.
-    #[serde(default)]
-    pub clients: usize,
-    /// Claude Code.
-    #[serde(default)]
-    pub host: Host,
-    /// The way into Claude's conversation.
-    #[serde(default)]
-    pub channel: Channel,
-}
-
-/// Claude Code, as far as it has introduced itself.
-#[derive(Clone, Debug, Default, Deserialize)]
-pub struct Host {
-    /// Its name.
-    pub name: Option<String>,
-    /// Its version.
-    pub version: Option<String>,
-    /// Whether it takes messages.
-    #[serde(default)]
-    pub ready: bool,
-}
-
-/// What is known of the way into Claude's conversation.
-#[derive(Clone, Copy, Debug, Default, Deserialize)]
-pub struct Channel {
-    /// Whether a hook has called yet.
-    #[serde(default)]
-    pub hooks: bool,
-    /// Whether messages get there; `None` if that isn't known yet.
-    pub proven: Option<bool>,
-    /// How many should have, and did not.
-    #[serde(default)]
-    pub unseen: usize,
-}
 
 /// Who answers.
 #[derive(Clone, Debug)]
@@ -83,12 +32,7 @@ pub fn probe(address: SocketAddr, token: Option<&str>, timeout: Duration) -> Ans
     match get(stream, address, token, deadline) {
         Some((200, body)) => match serde_json::from_str::<Health>(&body) {
             // What it says ends up in the log and before Claude.
-            Ok(health)
-                if health.server == env!("CARGO_PKG_NAME")
-                    && humantime::parse_rfc3339(&health.started).is_ok() =>
-            {
-                Answer::Health(Box::new(health))
-            }
+            Ok(health) if health.since().is_some() => Answer::Health(Box::new(health)),
             _ => Answer::Stranger,
         },
         Some((status, body)) if body.contains(r#""status":"error""#) => Answer::Refused(status),

@@ -5,9 +5,10 @@ use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::server::{Server, binary};
+use crate::state::State;
 
 /// A folder with a `claude` that answers what a test wants.
 struct Claude(PathBuf);
@@ -28,15 +29,27 @@ impl Claude {
 
 /// The report, and whether all is well.
 fn examine(claude: Option<&Claude>, port: u16) -> (Value, bool) {
+    examine_with(claude, port, &[], &[])
+}
+
+/// The same, with more arguments and with variables.
+fn examine_with(
+    claude: Option<&Claude>,
+    port: u16,
+    more: &[&str],
+    variables: &[(&str, &str)],
+) -> (Value, bool) {
     let path = claude.map_or_else(|| PathBuf::from("/nonexistent"), |claude| claude.0.clone());
     let port = port.to_string();
     let run = |arguments: &[&str]| {
         let arguments = ["doctor", "--port", &port]
             .into_iter()
-            .chain(arguments.iter().copied());
+            .chain(more.iter().chain(arguments).copied());
         let path = format!("{}:/usr/bin:/bin", path.display());
-        let output = binary().args(arguments).env("PATH", path).output();
-        output.expect("it runs")
+        let mut command = binary();
+        command.args(arguments).env("PATH", path);
+        command.envs(variables.iter().copied());
+        command.output().expect("it runs")
     };
     let json = run(&["--json"]);
     let report: Value = serde_json::from_slice(&json.stdout).expect("it is JSON");
@@ -156,4 +169,80 @@ fn another_program_on_the_port_is_named() {
         "{says}"
     );
     assert!(next(&report)[0].starts_with("export CLAUDE_SOCKET_PORT="));
+}
+
+#[test]
+fn a_channel_that_is_off_is_a_problem_and_one_that_works_is_proven() {
+    let mut command = binary();
+    command.args(["--port", "0", "--seen-timeout", "1ms"]);
+    let mut server = Server::spawn(command.env("CLAUDE_PLUGIN_ROOT", "/plugin"));
+    server.address = crate::server::address_in(&server.logged("listening on "));
+    server.shake_hands();
+    let claude = Claude::new("flag", "2.1.330 (Claude Code)", INSTALLED);
+    let look = |server: &Server| examine(Some(&claude), server.address.port());
+
+    let (report, ok) = look(&server);
+    assert_eq!((piece(&report, "channel").0, ok), ("note", true));
+
+    let mut app = crate::app::App::connect(&server, "s1");
+    app.say("anybody?");
+    let message = server.heard();
+    server.health_until(|health| health["channel"]["unseen"] == 1);
+    let (report, ok) = look(&server);
+    assert_eq!((piece(&report, "channel").0, ok), ("problem", false));
+    assert_eq!(next(&report), [START]);
+
+    let id = message["meta"]["message_id"].as_str().unwrap_or_default();
+    let source = "plugin:claude-socket:claude-socket";
+    let tag = format!("<channel source=\"{source}\" chat_id=\"s1\" message_id=\"{id}\">");
+    let event = json!({ "event": "UserPromptSubmit", "prompt_id": "p1", "prompt": tag });
+    let hook = json!({ "name": "activity", "arguments": event });
+    server.request("tools/call", &hook);
+    let (report, ok) = look(&server);
+    assert_eq!((piece(&report, "channel").0, ok), ("ok", true));
+}
+
+#[test]
+fn a_server_that_asks_for_a_token_tells_who_has_one() {
+    let state = State::new();
+    let token = state.add("ann", "operator", None);
+    let server = Server::start(&["--state-dir", state.path()]);
+    let port = server.address.port();
+    let look = |variables: &[(&str, &str)]| {
+        let (report, ok) = examine_with(None, port, &["--state-dir", state.path()], variables);
+        assert_eq!(piece(&report, "access").0, "ok");
+        let (state, says) = piece(&report, "server");
+        (state.to_owned(), says.to_owned(), ok)
+    };
+    let (state, says, ok) = look(&[]);
+    assert_eq!((&*state, ok), ("problem", false));
+    assert!(says.contains("set CLAUDE_SOCKET_TOKEN"), "{says}");
+    let (_, says, ok) = look(&[("CLAUDE_SOCKET_TOKEN", "nobody-knows-this-one")]);
+    assert!(!ok && says.contains("none of its tokens"), "{says}");
+    let (state, says, ok) = look(&[("CLAUDE_SOCKET_TOKEN", &token)]);
+    assert_eq!((&*state, ok), ("ok", true), "{says}");
+}
+
+#[test]
+fn what_keeps_a_server_from_listening_is_told() {
+    let state = State::new();
+    let elsewhere = ["--host", "0.0.0.0", "--state-dir", state.path()];
+    let (report, ok) = examine_with(None, free_port(), &elsewhere, &[]);
+    assert!(!ok);
+    let (how, says) = piece(&report, "access");
+    assert!(how == "problem" && says.contains("needs a token"), "{says}");
+    assert_eq!(
+        next(&report),
+        ["claude-socket token add NAME --role operator"]
+    );
+
+    state.add("ann", "operator", None);
+    fs::write(state.file(), "{").expect("it can be damaged");
+    let here = ["--state-dir", state.path()];
+    let (report, _) = examine_with(None, free_port(), &here, &[]);
+    let (how, says) = piece(&report, "access");
+    assert!(
+        how == "problem" && says.contains("no app can connect"),
+        "{says}"
+    );
 }

@@ -8,8 +8,9 @@ use serde_json::{Value, json};
 
 use super::claude::{Claude, Version};
 use crate::access::{Access, Policy};
+use crate::socket::health::Health;
 use crate::socket::port;
-use crate::socket::probe::{Answer, Health};
+use crate::socket::probe::Answer;
 
 /// The first Claude Code with channels (Claude Code channels reference).
 const CHANNELS: Version = Version(2, 1, 80);
@@ -117,7 +118,7 @@ pub fn server(address: SocketAddr, answer: &Answer, has_token: bool) -> Finding 
 
 fn listening(address: SocketAddr, health: &Health) -> Finding {
     let version = &health.version;
-    let started = humantime::parse_rfc3339(&health.started).unwrap_or_else(|_| SystemTime::now());
+    let started = health.since().unwrap_or_else(SystemTime::now);
     let age = Duration::from_secs(started.elapsed().unwrap_or_default().as_secs());
     let says = format!(
         "claude-socket {version} listens on {address} (process {}, for {}), {} in {}, started by {}",
@@ -134,7 +135,7 @@ fn listening(address: SocketAddr, health: &Health) -> Finding {
         "started": health.started,
         "clients": health.clients,
         "sessions": health.sessions,
-        "host": { "name": health.host.name, "version": health.host.version, "ready": health.host.ready },
+        "host": health.host,
     });
     finding(Piece::Server, State::Ok, says, facts)
 }
@@ -253,7 +254,7 @@ pub fn channel(answer: &Answer) -> Option<Finding> {
                 counted(channel.unseen, "message")
             ),
         ),
-        None if channel.hooks => (
+        None if channel.hooks || channel.plugin => (
             State::Note,
             "not proven yet: no app has said anything; send a message, then look again".to_owned(),
         ),
@@ -263,8 +264,7 @@ pub fn channel(answer: &Answer) -> Option<Finding> {
                 .to_owned(),
         ),
     };
-    let facts =
-        json!({ "proven": channel.proven, "hooks": channel.hooks, "unseen": channel.unseen });
+    let facts = json!(channel);
     Some(finding(Piece::Channel, state, says, facts))
 }
 
