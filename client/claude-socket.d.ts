@@ -284,6 +284,10 @@ export type WelcomeMessage = {
     session_id: string;
     role: "operator" | "sender" | "viewer";
     /**
+     * the name of this client's token, which its messages are signed with
+     */
+    user?: string | undefined;
+    /**
      * the last one of the session
      */
     seq: number;

@@ -121,6 +121,7 @@
  * @property {string} version
  * @property {string} session_id
  * @property {'operator' | 'sender' | 'viewer'} role
+ * @property {string} [user] the name of this client's token, which its messages are signed with
  * @property {number} seq the last one of the session
  * @property {string} created when the session began, as RFC 3339
  * @property {number} max_message the longest frame that the server takes, in bytes

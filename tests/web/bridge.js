@@ -1,6 +1,6 @@
 // The real binary as a child, with the test in Claude Code's place: real pipes.
 
-import { spawn } from 'node:child_process';
+import { execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { fileURLToPath } from 'node:url';
 import { createInterface } from 'node:readline';
@@ -12,6 +12,11 @@ const BINARY =
 
 /** How long anything may take that should happen at once. Machines can be slow. */
 export const PATIENCE = 20_000;
+
+/** Runs another command of the binary, and returns what it prints. */
+export function run(...args) {
+  return execFileSync(BINARY, args, { encoding: 'utf8', stdio: ['ignore', 'pipe', 'ignore'] }).trim();
+}
 
 /** Waits for a promise, but not for ever. */
 export function soon(promise, what) {
@@ -110,6 +115,17 @@ export class Bridge {
   /** Uses a tool, as Claude does. */
   call(tool, args) {
     return this.request('tools/call', { name: tool, arguments: args });
+  }
+
+  /** Calls the plugin's hook, as Claude Code does. */
+  hook(event, fields) {
+    return this.call('activity', { event, prompt_id: 'p1', ...fields });
+  }
+
+  /** Puts a message into the conversation. */
+  take({ meta: { chat_id, message_id } }) {
+    const tag = `<channel source="plugin:claude-socket:claude-socket" chat_id="${chat_id}" message_id="${message_id}">`;
+    return this.hook('UserPromptSubmit', { prompt: tag });
   }
 
   reply(text, chat_id = 'default') {

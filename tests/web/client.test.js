@@ -2,13 +2,15 @@
 
 import { test } from 'node:test';
 import assert from 'node:assert/strict';
+import { mkdtempSync, rmSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { once } from 'node:events';
+import { tmpdir } from 'node:os';
 
 import { WebSocket } from 'ws';
 
 import DefaultExport, { ClaudeSocket, DeliveryError } from '../../client/claude-socket.js';
-import { Bridge, Inbox, soon } from './bridge.js';
+import { Bridge, Inbox, run, soon } from './bridge.js';
 import { Wire } from './wire.js';
 
 const EVENTS = [
@@ -379,6 +381,55 @@ test('connect while waiting doesn’t wait any longer', async (t) => {
   await next('disconnected');
   socket.connect();
   await next('welcome');
+});
+
+test('with hooks, a message is seen, and Claude’s text is heard as it appears', async (t) => {
+  const server = await bridge(t);
+  const { socket, next } = await connected(t, server.url, { stream: true });
+  const message = socket.send('hello');
+  await server.take(await server.heard());
+  assert.equal((await soon(message.seen, 'seen')).state, 'seen');
+  assert.equal((await next('status')).status, 'thinking');
+  await server.hook('MessageDisplay', { message_id: 'm1', index: '0', delta: 'Hel' });
+  await server.hook('MessageDisplay', { message_id: 'm1', index: '1', delta: 'lo' });
+  assert.deepEqual([(await next('stream')).delta, (await next('stream')).delta], ['Hel', 'lo']);
+  await server.hook('Stop', { last_assistant_message: 'Hello' });
+  const { content, via } = await next('reply');
+  assert.deepEqual([content, via], ['Hello', 'transcript']);
+  await soon(message.answered, 'answered');
+});
+
+test('a message that Claude Code drops is unseen, and one that comes later is seen', async (t) => {
+  const server = await bridge(t, { flags: ['--seen-timeout', '1ms'], env: { CLAUDE_PLUGIN_ROOT: '/plugin' } });
+  const { socket, next } = await connected(t, server.url);
+  const message = socket.send('hello');
+  const heard = await server.heard();
+  const { hint } = await next('delivery', ({ state }) => state === 'unseen');
+  assert.match(hint, /without the channel flag/);
+  await server.take(heard);
+  await soon(message.seen, 'seen');
+});
+
+test('a token lets the client in, and names it, until it is removed', async (t) => {
+  const folder = mkdtempSync(`${tmpdir()}/tokens-`);
+  t.after(() => rmSync(folder, { recursive: true }));
+  const token = run('token', 'add', 'shed', '--role', 'sender', '--state-dir', folder);
+  const server = await bridge(t, { flags: ['--state-dir', folder] });
+  const stranger = client(t, server.url, { token: 'guessed', reconnect: false });
+  stranger.socket.connect();
+  assert.equal((await stranger.next('disconnected')).code, 1006);
+  const shed = client(t, server.url, { token, user: 'somebody else' });
+  shed.socket.connect();
+  const { role, user } = await shed.next('welcome');
+  assert.deepEqual([role, user], ['sender', 'shed']);
+  shed.socket.send('17 degrees');
+  assert.equal((await server.heard()).meta.user, 'shed');
+  server.ask('abcde');
+  shed.socket.respondToPermission('abcde', true);
+  assert.equal((await shed.next('error')).code, 'forbidden');
+  run('token', 'remove', 'shed', '--state-dir', folder);
+  const { code, retryIn } = await shed.next('disconnected');
+  assert.deepEqual([code, retryIn], [4401, null]);
 });
 
 test('mistakes are told at once', async (t) => {
