@@ -1,7 +1,7 @@
 //! A WebSocket: the thread that reads from one client, to the end.
 
 use std::io::{self, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::TcpStream;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -33,8 +33,6 @@ pub struct Handshake<E> {
     pub conn: ConnId,
     /// The socket.
     pub stream: TcpStream,
-    /// Where it comes from.
-    pub peer: SocketAddr,
     /// The session of its URL.
     pub session: SessionId,
     /// What the client may do.
@@ -50,7 +48,6 @@ pub fn serve<E: From<Event>>(handshake: Handshake<E>) {
     let Handshake {
         conn,
         stream,
-        peer,
         session,
         grant,
         rest,
@@ -61,12 +58,6 @@ pub fn serve<E: From<Event>>(handshake: Handshake<E>) {
     let Ok(outbox) = interval.and_then(|()| Outbox::new(conn, stream, max_backlog)) else {
         return;
     };
-    door.audit.record(&Record::Connected {
-        client: conn,
-        from: peer,
-        session: &session,
-        grant: &grant,
-    });
     door.tell(Event::Connected {
         conn,
         session,

@@ -169,10 +169,16 @@ impl<E: From<Event> + Send + 'static> Connection<E> {
     /// this one's stack and of its allocator's cache would stay with the connection
     /// for good, a third of all the memory it takes.
     fn go_on(self, session: SessionId, grant: Arc<Grant>, rest: Vec<u8>) {
+        // Here, because the next thread keeps every page of stack that it has touched.
+        self.door.audit.record(&Record::Connected {
+            client: self.conn,
+            from: self.peer,
+            session: &session,
+            grant: &grant,
+        });
         let handshake = Handshake {
             conn: self.conn,
             stream: self.stream,
-            peer: self.peer,
             session,
             grant,
             rest,
