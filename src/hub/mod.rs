@@ -238,12 +238,7 @@ impl Hub {
             counts: self.counts.clone(),
             host_ready: self.host_ready,
             host: self.host.clone(),
-            channel: Channel {
-                plugin: self.watch.is_expected(),
-                hooks: self.watch.is_heard(),
-                proven: self.watch.proven(),
-                unseen: self.watch.missing(),
-            },
+            channel: self.watch.channel(),
         }
     }
 

@@ -1,5 +1,7 @@
 //! What can be told about the hub from outside.
 
+use std::borrow::Cow;
+
 use serde::{Deserialize, Serialize};
 
 /// Figures for `/healthz` and `/metrics`.
@@ -22,7 +24,7 @@ pub struct Summary {
 }
 
 /// What is known of the way into the conversation.
-#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Channel {
     /// Whether hooks must be there, because the plugin has started the server.
@@ -33,6 +35,9 @@ pub struct Channel {
     pub proven: Option<bool>,
     /// Messages that should have been seen, and have not.
     pub unseen: usize,
+    /// What may be wrong, for people, if messages don't get there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hint: Option<Cow<'static, str>>,
 }
 
 /// What has happened since the start.

@@ -7,6 +7,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::Channel;
 use crate::protocol::{MessageId, SessionId};
 
 /// How many messages that nobody has seen are remembered.
@@ -14,6 +15,9 @@ const KEPT: usize = 4_096;
 
 /// What to try if no message was ever seen.
 const NO_CHANNEL: &str = "Claude Code has not put this message into its conversation; its session may have been \
+     started without the channel flag, --channels or --dangerously-load-development-channels";
+/// The same, where no message in particular is meant.
+const OFF: &str = "Claude Code does not put apps' messages into its conversation; its session may have been \
      started without the channel flag, --channels or --dangerously-load-development-channels";
 /// What to try if others were.
 const NOT_THIS_ONE: &str = "Claude Code has put other messages into its conversation, but not this one; if it \
@@ -88,11 +92,6 @@ impl Watch {
     /// Whether there are hooks.
     pub fn has_hooks(&self) -> bool {
         self.heard || self.expected
-    }
-
-    /// Whether there must be some, whatever has been heard.
-    pub fn is_expected(&self) -> bool {
-        self.expected
     }
 
     /// Whether a hook has called.
@@ -189,17 +188,19 @@ impl Watch {
         }
     }
 
-    /// Whether messages get into the conversation, if that is known.
-    pub fn proven(&self) -> Option<bool> {
-        match (self.proven, self.missing.is_empty()) {
+    /// What is known of the way into the conversation.
+    pub fn channel(&self) -> Channel {
+        let proven = match (self.proven, self.missing.is_empty()) {
             (true, _) => Some(true),
             (false, false) => Some(false),
             (false, true) => None,
+        };
+        Channel {
+            plugin: self.expected,
+            hooks: self.heard,
+            proven,
+            unseen: self.missing.len(),
+            hint: (proven == Some(false)).then_some(OFF.into()),
         }
-    }
-
-    /// How many messages are missing.
-    pub fn missing(&self) -> usize {
-        self.missing.len()
     }
 }

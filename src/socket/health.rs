@@ -67,7 +67,7 @@ impl Health {
                 version,
                 ready: summary.host_ready,
             },
-            channel: summary.channel,
+            channel: summary.channel.clone(),
         }
     }
 

@@ -377,8 +377,15 @@ fn the_plugin_without_the_channel_flag_is_noticed() {
     app.say("hello?");
     server.heard();
     server.health_until(|health| health["channel"]["unseen"] == 2);
-    let channel = json!({ "plugin": true, "hooks": false, "proven": false, "unseen": 2 });
-    assert_eq!(server.health()["channel"], channel);
+    let health = server.health();
+    let channel = &health["channel"];
+    assert_eq!(
+        (&channel["plugin"], &channel["hooks"]),
+        (&json!(true), &json!(false))
+    );
+    assert_eq!(channel["proven"], false);
+    let hint = channel["hint"].as_str().unwrap_or_default();
+    assert!(hint.contains("without the channel flag"), "{health}");
 }
 
 /// Every hook calls this server's tool with nothing but templates, and on no event on

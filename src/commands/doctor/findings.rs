@@ -237,7 +237,7 @@ pub fn channel(answer: &Answer) -> Option<Finding> {
     let Answer::Health(health) = answer else {
         return None;
     };
-    let channel = health.channel;
+    let channel = &health.channel;
     let (state, says) = match channel.proven {
         _ if !health.host.ready => (
             State::Problem,
@@ -250,8 +250,9 @@ pub fn channel(answer: &Answer) -> Option<Finding> {
         Some(false) => (
             State::Problem,
             format!(
-                "off: Claude Code was given {}, and dropped them, as it does without the channel flag",
-                counted(channel.unseen, "message")
+                "{} unseen: {}",
+                counted(channel.unseen, "message"),
+                channel.hint.as_deref().unwrap_or_default()
             ),
         ),
         None if channel.hooks || channel.plugin => (
