@@ -140,7 +140,9 @@ pub fn check_name(field: &str, name: &str, max: usize) -> Result<(), String> {
             "\"{field}\" has {length} characters; the limit is {max}"
         ));
     }
-    if name.chars().any(char::is_control) {
+    // Unicode's own line separators are no control characters.
+    let breaks_line = |c: char| c.is_control() || matches!(c, '\u{2028}' | '\u{2029}');
+    if name.chars().any(breaks_line) {
         return Err(format!("\"{field}\" must not contain control characters"));
     }
     Ok(())
