@@ -94,10 +94,14 @@ pub fn watch<E: From<Ending> + Send + 'static>(hub: Sender<E>) -> io::Result<()>
 
 /// Blocks until there is a reason to end.
 fn wait(mut signals: UnixStream, parent: &Parent) -> Ending {
-    let stdin = io::stdin();
+    let (stdin, stdout) = (io::stdin(), io::stdout());
     let mut watches_stdin = true;
     loop {
-        let mut files = vec![PollFd::new(&signals, PollFlags::IN)];
+        let mut files = vec![
+            PollFd::new(&signals, PollFlags::IN),
+            // That nobody reads it any more is told unasked.
+            PollFd::new(&stdout, PollFlags::empty()),
+        ];
         if let Some(process) = &parent.process {
             files.push(PollFd::new(process, PollFlags::IN));
         }
@@ -108,6 +112,7 @@ fn wait(mut signals: UnixStream, parent: &Parent) -> Ending {
         // It fails only when interrupted, and then everything is looked at again.
         let _ = poll(&mut files, timeout.as_ref());
         let signal = !files[0].revents().is_empty();
+        let stdout_has = files[1].revents();
         let stdin_has = match files.last() {
             Some(file) if watches_stdin => file.revents(),
             _ => PollFlags::empty(),
@@ -125,6 +130,11 @@ fn wait(mut signals: UnixStream, parent: &Parent) -> Ending {
             // host-reader comes to the end by itself, unless the hub has stopped
             // taking lines because Claude Code doesn't read its answers.
             let ending = Ending::now(Reason::InputEnded);
+            thread::sleep(LAST_WORDS);
+            return ending;
+        }
+        if stdout_has.intersects(PollFlags::HUP | PollFlags::ERR) {
+            let ending = Ending::now(Reason::Unwritable(io::ErrorKind::BrokenPipe.into()));
             thread::sleep(LAST_WORDS);
             return ending;
         }
