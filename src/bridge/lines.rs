@@ -72,13 +72,16 @@ impl Bridge {
         }
     }
 
-    /// Why no app can connect, if so.
+    /// Why there is no app and none can connect, if so.
     fn why_unreachable(&self) -> Option<String> {
         let unreadable = || {
             let why = self.access.why_no_token().flatten()?;
             Some(format!("no app can connect: {why}"))
         };
-        self.not_listening.clone().or_else(unreadable)
+        // Apps that connected before the port was lost are still here.
+        let is_alone = |_: &String| self.hub.summary().clients == 0;
+        let why = self.not_listening.clone().or_else(unreadable);
+        why.filter(is_alone)
     }
 
     fn ask_permission(&mut self, asked: PermissionRequest) {

@@ -145,7 +145,7 @@ impl<E: From<Event> + Send + 'static> Listener<E> {
         }
     }
 
-    /// Accepts connections as long as that is allowed.
+    /// Accepts connections as long as that is allowed and possible.
     fn accept(&mut self, listener: &TcpListener) {
         // One that has gone before it could be accepted must not stop everything.
         let _ = listener.set_nonblocking(true);
@@ -167,6 +167,11 @@ impl<E: From<Event> + Send + 'static> Listener<E> {
                     admit(ConnId(self.connections), stream, peer, &self.door);
                 }
                 Err(error) if is_passing(&error) => {}
+                // Whatever has ended the listening, it doesn't begin again by itself.
+                Err(error) if error.kind() == io::ErrorKind::InvalidInput => {
+                    let port = self.address.port();
+                    return error!("port {port} is lost ({error}); taking it again");
+                }
                 Err(error) => {
                     if !rests {
                         error!("cannot accept connections ({error}); trying again until it works");
