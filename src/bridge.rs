@@ -173,7 +173,8 @@ impl Bridge {
             let first = self.next();
             self.handle(first);
             for _ in 0..BATCH {
-                if self.ending.is_some() || !self.take_what_is_there() {
+                let must_send = self.ending.is_some() || self.wires.has_gathered_much();
+                if must_send || !self.take_what_is_there() {
                     break;
                 }
             }

@@ -33,6 +33,7 @@ impl Bridge {
                 conn,
                 after,
                 request,
+                answered: _answered,
             } => {
                 self.catch_up(conn, after);
                 self.hub.request(conn, request, &mut self.wires);

@@ -30,6 +30,8 @@ pub struct Wires {
     pub peers: HashMap<ConnId, Peer>,
     /// The clients that something waits for.
     waiting: Vec<ConnId>,
+    /// How many bytes this wake-up has encoded for them.
+    encoded: usize,
 }
 
 /// What the bridge keeps of one connection.
@@ -80,13 +82,21 @@ impl Wires {
             audit,
             peers: HashMap::new(),
             waiting: Vec::new(),
+            encoded: 0,
         }
+    }
+
+    /// Whether it is time to send, so that those who asked for little don't wait for
+    /// those who asked for much.
+    pub fn has_gathered_much(&self) -> bool {
+        self.encoded > MAX_GATHERED
     }
 
     /// Sends what has gathered. Nothing here blocks. Returns the clients to which
     /// nothing can be sent any more.
     pub fn flush(&mut self) -> Vec<ConnId> {
         self.output.flush();
+        self.encoded = 0;
         let mut gone = Vec::new();
         for conn in self.waiting.drain(..) {
             if let Some(peer) = self.peers.get_mut(&conn) {
@@ -114,7 +124,11 @@ impl Effects for Wires {
                 continue;
             }
             reached += 1;
-            let frame = encoded.get_or_insert_with(|| frame::text(message));
+            let frame = encoded.get_or_insert_with(|| {
+                let frame = frame::text(message);
+                self.encoded += frame.len();
+                frame
+            });
             if peer.frames.is_empty() {
                 self.waiting.push(conn);
             }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use crossbeam_channel::bounded;
 use tungstenite::error::ProtocolError;
 use tungstenite::protocol::{Role, WebSocket, WebSocketConfig};
 use tungstenite::{Error, Message};
@@ -15,7 +16,9 @@ use super::frame::{self, CloseCode};
 use super::outbox::Outbox;
 use super::{Event, Said, linger};
 use crate::audit::Record;
-use crate::protocol::{self, ClientMessage, ConnId, ErrorCode, Grant, Refusal, SessionId};
+use crate::protocol::{
+    self, ClientMessage, ClientRequest, ConnId, ErrorCode, Grant, Refusal, SessionId,
+};
 
 /// What is read at once, in bytes. It is kept while the connection idles.
 const READ_BUFFER: usize = 4 * 1024;
@@ -114,6 +117,7 @@ impl<E: From<Event>> Client<'_, E> {
         let mut silent = Duration::ZERO;
         let mut pinged = Instant::now();
         loop {
+            self.outbox.wait_until_read(self.door.options.ping_timeout);
             let message = socket.read();
             if self.outbox.is_closed() {
                 // Whatever comes now comes too late, but for the answer to the close.
@@ -170,13 +174,24 @@ impl<E: From<Event>> Client<'_, E> {
                 // If the hub is gone, so is the process in a moment.
                 let _ = self.door.said.send(Said { conn, message });
             }
-            Ok(ClientMessage::Request(request)) => self.door.tell(Event::Asked {
-                conn: self.conn,
-                after: self.sent,
-                request,
-            }),
+            Ok(ClientMessage::Request(request)) => self.ask(request),
             Err(refusal) => self.refuse(refusal),
         }
+    }
+
+    /// Asks the hub. What has a long answer is asked one by one, so that a client that
+    /// asks for much at once delays nobody but itself.
+    fn ask(&self, request: ClientRequest) {
+        let is_long = matches!(request, ClientRequest::FetchHistory { .. });
+        let (answered, answer) = is_long.then(|| bounded(0)).unzip();
+        self.door.tell(Event::Asked {
+            conn: self.conn,
+            after: self.sent,
+            request,
+            answered,
+        });
+        // Nothing is sent: it ends.
+        let _: Option<Result<(), _>> = answer.map(|answer| answer.recv());
     }
 
     fn refuse(&self, refusal: Refusal) {

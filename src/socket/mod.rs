@@ -92,6 +92,8 @@ pub enum Event {
         after: u64,
         /// For what.
         request: ClientRequest,
+        /// Dropped when it is answered, for a client that waits for that.
+        answered: Option<Sender<()>>,
     },
     /// It sent something that can't be taken.
     Refused {

@@ -4,7 +4,8 @@
 //! hub's, or the connection's own for pongs and closes. Only when the socket is full
 //! does a `client-N-drain` thread take over, until it has caught up; from then on
 //! frames queue behind it. A client that stays behind past its limit is closed with
-//! 1013. So an idle or quick client costs one file descriptor and no second thread.
+//! 1013. A client that is behind is not read from either, so that it can't ask for more
+//! than it reads. So an idle or quick client costs one file descriptor and no second thread.
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice, Write};
@@ -27,6 +28,8 @@ const GATHER: usize = 64;
 /// How long the drain thread waits for a client that reads nothing before it looks
 /// whether there is still a point.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// With this many bytes waiting for a client, it should read before it is heard again.
+const MUCH: usize = 256 * 1024;
 /// The drain thread's stack, in bytes. It only writes.
 const STACK: usize = 64 * 1024;
 
@@ -44,8 +47,10 @@ pub struct Outbox {
     broken: AtomicBool,
     /// What waits for the drain thread, which runs as long as this is `Some`.
     backlog: Mutex<Option<Backlog>>,
-    /// Told when the drain thread ends.
+    /// Told when the drain thread has written a frame, and when it ends.
     drained: Condvar,
+    /// The drain thread has written something since this was looked at.
+    progress: AtomicBool,
 }
 
 /// The frames behind the one that the drain thread is writing.
@@ -53,6 +58,8 @@ pub struct Outbox {
 struct Backlog {
     frames: VecDeque<Bytes>,
     bytes: usize,
+    /// The bytes of the one that it is writing.
+    writing: usize,
 }
 
 impl Backlog {
@@ -71,6 +78,7 @@ impl Backlog {
     fn pop(&mut self) -> Option<Bytes> {
         let frame = self.frames.pop_front()?;
         self.bytes -= Self::cost(&frame);
+        self.writing = frame.len();
         Some(frame)
     }
 }
@@ -90,6 +98,7 @@ impl Outbox {
             broken: AtomicBool::new(false),
             backlog: Mutex::default(),
             drained: Condvar::new(),
+            progress: AtomicBool::new(false),
         }))
     }
 
@@ -117,6 +126,7 @@ impl Outbox {
         if self.takes_frames() {
             self.send_locked(&mut backlog, &[frame]);
             self.closed.store(true, Ordering::Release);
+            self.drained.notify_all();
         }
     }
 
@@ -128,6 +138,25 @@ impl Outbox {
     /// Whether there is a point in sending anything.
     pub fn takes_frames(&self) -> bool {
         !self.is_closed() && !self.broken.load(Ordering::Acquire)
+    }
+
+    /// Waits while much is waiting for the client. One that reads nothing for as long as
+    /// `patience` is closed.
+    pub fn wait_until_read(&self, patience: Duration) {
+        let mut backlog = self.backlog.lock();
+        while let Some(waiting) = &mut *backlog
+            && waiting.bytes + waiting.writing > MUCH
+            && self.takes_frames()
+        {
+            let timed_out = self.drained.wait_for(&mut backlog, patience).timed_out();
+            if let Some(waiting) = &mut *backlog
+                && timed_out
+                && !self.progress.swap(false, Ordering::Relaxed)
+                && self.takes_frames()
+            {
+                self.close_slow(waiting);
+            }
+        }
     }
 
     /// Waits until everything is written, but not for long.
@@ -154,7 +183,10 @@ impl Outbox {
         match self.write_without_blocking(frames) {
             Ok(None) => {}
             Ok(Some((begun, rest))) => {
-                let waiting = backlog.insert(Backlog::default());
+                let waiting = backlog.insert(Backlog {
+                    writing: begun.len(),
+                    ..Backlog::default()
+                });
                 rest.iter().for_each(|frame| waiting.push(frame.clone()));
                 let outbox = self.clone();
                 let drain = thread::Builder::new()
@@ -218,6 +250,7 @@ impl Outbox {
         *backlog = Backlog::default();
         backlog.push(frame::close(CloseCode::Again, "reading too slowly"));
         self.closed.store(true, Ordering::Release);
+        self.drained.notify_all();
     }
 
     fn give_up_writing(&self, backlog: &mut Option<Backlog>) {
@@ -235,7 +268,10 @@ impl Outbox {
             }
             let mut backlog = self.backlog.lock();
             match backlog.as_mut().and_then(Backlog::pop) {
-                Some(next) => frame = next,
+                Some(next) => {
+                    frame = next;
+                    self.drained.notify_all();
+                }
                 None => {
                     *backlog = None;
                     self.drained.notify_all();
@@ -248,7 +284,10 @@ impl Outbox {
     fn write_blocking(&self, mut frame: Bytes) -> io::Result<()> {
         while !frame.is_empty() {
             match (&self.stream).write(&frame) {
-                Ok(bytes) => frame.advance(bytes),
+                Ok(bytes) => {
+                    frame.advance(bytes);
+                    self.progress.store(true, Ordering::Relaxed);
+                }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 // Nothing went out for a while. That's the client's business, unless
                 // the connection is to end anyway.

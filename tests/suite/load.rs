@@ -54,15 +54,17 @@ fn a_client_that_never_reads_disturbs_nobody() {
 #[cfg(target_os = "linux")]
 #[test]
 fn a_client_that_asks_and_never_reads_costs_little_memory() {
-    let mut server = Server::start(&[]);
+    let flags = ["--ping-interval", "200ms", "--ping-timeout", "600ms"];
+    let mut server = Server::start(&flags);
     let mut greedy = App::connect(&server, "s1");
     let text = "x".repeat(10_000);
     for _ in 0..100 {
         server.call("reply", &json!({ "chat_id": "s1", "text": text }));
     }
     // Each answer has a mebibyte.
+    let fetch = json!({ "type": "fetch_history", "limit": 100 }).to_string();
     for _ in 0..500 {
-        greedy.send(&json!({ "type": "fetch_history", "limit": 100 }));
+        greedy.send_text(&fetch);
     }
     server.logged("it reads too slowly");
     assert!(
