@@ -1,8 +1,8 @@
 //! Frames as apps should not send them: what can be answered is answered, and only
 //! what RFC 6455 wants closed is closed.
 
-use std::io::{Read, Write};
-use std::net::{Shutdown, TcpStream};
+use std::io::Write;
+use std::net::Shutdown;
 
 use serde_json::{Value, json};
 use tungstenite::Message;
@@ -10,6 +10,7 @@ use tungstenite::protocol::CloseFrame;
 use tungstenite::protocol::frame::coding::CloseCode;
 
 use crate::app::App;
+use crate::raw::Raw;
 use crate::server::Server;
 
 #[test]
@@ -78,7 +79,7 @@ fn what_cannot_be_understood_is_answered_and_the_connection_kept() {
 #[test]
 fn fragments_with_pings_between_are_one_message() {
     let server = Server::start(&[]);
-    let mut raw = Raw::connect(&server);
+    let mut raw = Raw::connect(&server, "raw");
     raw.frame(0x01, br#"{"type":"message","#);
     raw.frame(0x89, b"are you there");
     assert_eq!(raw.read(), (0x8a, b"are you there".to_vec()));
@@ -134,7 +135,7 @@ fn what_breaks_the_protocol_is_closed_with_its_code() {
         ("half a close code", b"\x88\x81\0\0\0\0\x03", 1002),
     ];
     for (offence, bytes, code) in cases {
-        let mut raw = Raw::connect(&server);
+        let mut raw = Raw::connect(&server, "raw");
         let padding = vec![0; if *code == 1002 { 130 } else { 0 }];
         raw.stream.write_all(bytes).expect(offence);
         let _ = raw.stream.write_all(&padding);
@@ -173,7 +174,7 @@ fn a_close_is_answered_with_the_same_code() {
         assert_eq!(app.close_code(), code);
     }
     // And without a code, without one.
-    let mut raw = Raw::connect(&server);
+    let mut raw = Raw::connect(&server, "raw");
     raw.frame(0x88, b"");
     assert_eq!(raw.read(), (0x88, Vec::new()));
     assert_eq!(raw.rest(), b"");
@@ -222,64 +223,5 @@ fn session_ids_of_every_script_work_and_harmful_ones_do_not() {
         let head = server.handshake(&format!("/?session={encoded}"));
         let answer = server.http(head.as_bytes());
         assert!(answer.starts_with("HTTP/1.1 400 "), "{encoded}: {answer}");
-    }
-}
-
-/// A client that puts its frames together by hand.
-struct Raw {
-    stream: TcpStream,
-}
-
-impl Raw {
-    fn connect(server: &Server) -> Self {
-        let mut stream = TcpStream::connect(server.address).expect("it listens");
-        stream
-            .set_read_timeout(Some(crate::server::PATIENCE))
-            .expect("a timeout");
-        stream
-            .write_all(server.handshake("/?session=raw").as_bytes())
-            .expect("it reads");
-        let mut head = Vec::new();
-        while !head.ends_with(b"\r\n\r\n") {
-            let mut byte = [0];
-            stream.read_exact(&mut byte).expect("it answers");
-            head.extend(byte);
-        }
-        let head = String::from_utf8(head).expect("it is text");
-        // The key and its answer are those of RFC 6455, section 1.3.
-        assert!(head.contains("s3pPLMBiTxaQ9kYGzzhZRbK+xOo="), "{head}");
-        Self { stream }
-    }
-
-    /// Sends a short frame, masked with zeros.
-    fn frame(&mut self, first: u8, payload: &[u8]) {
-        let length = u8::try_from(payload.len()).expect("it is short");
-        let mut frame = vec![first, 0x80 | length, 0, 0, 0, 0];
-        frame.extend(payload);
-        self.stream.write_all(&frame).expect("it reads");
-    }
-
-    /// The next frame: its first byte and its payload.
-    fn read(&mut self) -> (u8, Vec<u8>) {
-        let mut head = [0; 2];
-        self.stream.read_exact(&mut head).expect("a frame");
-        let length = match head[1] {
-            126 => {
-                let mut long = [0; 2];
-                self.stream.read_exact(&mut long).expect("a length");
-                usize::from(u16::from_be_bytes(long))
-            }
-            short => usize::from(short),
-        };
-        let mut payload = vec![0; length];
-        self.stream.read_exact(&mut payload).expect("a payload");
-        (head[0], payload)
-    }
-
-    /// What still comes until the connection ends.
-    fn rest(&mut self) -> Vec<u8> {
-        let mut rest = Vec::new();
-        let _ = self.stream.read_to_end(&mut rest);
-        rest
     }
 }

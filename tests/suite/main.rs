@@ -8,6 +8,8 @@ mod demo;
 mod disorder;
 mod doctor;
 mod download;
+#[cfg(target_os = "linux")]
+mod faults;
 mod frames;
 mod hooks;
 mod host;
@@ -20,6 +22,7 @@ mod machine;
 mod plugin;
 mod prepare;
 mod proxies;
+mod raw;
 mod releases;
 mod server;
 mod settings;

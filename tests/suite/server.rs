@@ -63,6 +63,11 @@ impl Server {
             .spawn()
             .expect("the binary starts");
         let stdout = child.stdout.take().expect("it is piped");
+        Self::around(child, stdout)
+    }
+
+    /// A server that was started with its output on its way to `stdout`.
+    pub fn around(mut child: Child, stdout: impl Read + Send + 'static) -> Self {
         let stderr = child.stderr.take().expect("it is piped");
         let (to_test, lines) = bounded(0);
         thread::spawn(move || {
@@ -101,6 +106,11 @@ impl Server {
 
     pub fn pid(&self) -> u32 {
         self.child.id()
+    }
+
+    /// Its output, for somebody else to read.
+    pub fn lines(&self) -> Receiver<Value> {
+        self.lines.clone()
     }
 
     /// Waits for a line of the log.

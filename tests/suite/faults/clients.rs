@@ -1,0 +1,390 @@
+//! What clients do wrong.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use socket2::SockRef;
+
+use super::{Scene, faults, healthy};
+use crate::app::App;
+use crate::raw::Raw;
+use crate::server::{PATIENCE, Server, status_of};
+
+/// How many clients do the same wrong thing.
+const CLIENTS: usize = 50;
+/// The start of a text frame of 200 bytes, masked with zeros.
+const HALF_A_FRAME: &[u8] = b"\x81\xfe\0\xc8\0\0\0\0{\"type\":\"mess";
+
+faults! {
+    killed_mid_frame(scene) [] {
+        for number in 0..CLIENTS {
+            let mut raw = Raw::connect(&scene.host.server, "s1");
+            raw.stream.write_all(HALF_A_FRAME).expect("it reads");
+            if number % 2 == 0 {
+                reset(&raw.stream);
+            }
+        }
+        has_left(scene);
+    }
+
+    killed_mid_handshake(scene) [] {
+        for number in 0..CLIENTS {
+            let mut stream = connect(&scene.host.server);
+            stream.write_all(b"GET / HTTP/1.1\r\nHost: 127").expect("it reads");
+            if number % 2 == 0 {
+                reset(&stream);
+            }
+        }
+    }
+
+    /// Nothing comes from them any more, not even an end.
+    half_open(scene) ["--ping-interval", "100ms", "--ping-timeout", "300ms"] {
+        let mut mute: Vec<Raw> = (0..CLIENTS)
+            .map(|_| Raw::connect(&scene.host.server, healthy::SESSION))
+            .collect();
+        for raw in &mut mute[CLIENTS / 2..] {
+            raw.stream.write_all(HALF_A_FRAME).expect("it reads");
+        }
+        has_left(scene);
+        drop(mute);
+    }
+
+    /// They ask for much, each for itself, and read nothing of it.
+    never_reading(scene) [] {
+        let server = &scene.host.server;
+        let mut rich = App::connect(server, "rich");
+        let text = "x".repeat(100_000);
+        for _ in 0..4 {
+            rich.say(&text);
+            scene.host.hears();
+        }
+        drop(rich);
+        let fetch = json!({ "type": "fetch_history", "limit": 100 }).to_string();
+        let mut greedy: Vec<App> = (0..10).map(|_| App::connect(server, "rich")).collect();
+        for app in &mut greedy {
+            // More than the system takes for it and the server keeps for it.
+            for _ in 0..20 {
+                if app.socket.send(tungstenite::Message::text(fetch.as_str())).is_err() {
+                    break;
+                }
+            }
+        }
+        // Whoever is still here doesn't keep the server from anything.
+        scene.healthy.beats(10);
+        drop(greedy);
+        has_left(scene);
+    }
+
+    /// They get what everyone in the session gets, and read nothing of it.
+    never_reading_what_all_get(scene) [] {
+        let server = &scene.host.server;
+        let stuck: Vec<App> = (0..CLIENTS).map(|_| App::connect(server, "s1")).collect();
+        let arguments = json!({ "chat_id": "s1", "text": "x".repeat(200_000) });
+        let params = json!({ "name": "reply", "arguments": arguments });
+        for id in 0..60 {
+            scene.host.send(&json!({ "jsonrpc": "2.0", "id": id, "method": "tools/call", "params": params }));
+            scene.host.answer();
+        }
+        server.logged("it reads too slowly");
+        drop(stuck);
+        has_left(scene);
+    }
+
+    one_byte_at_a_time_in_the_head(scene) ["--handshake-timeout", "500ms"] {
+        let server = &scene.host.server;
+        let head = server.handshake("/?session=s1");
+        let mut streams: Vec<TcpStream> = (0..CLIENTS).map(|_| connect(server)).collect();
+        let start = Instant::now();
+        for byte in head.bytes() {
+            // Once it has been refused, nothing more goes through.
+            streams.iter_mut().for_each(|stream| drop(stream.write_all(&[byte])));
+            if start.elapsed() > Duration::from_millis(600) {
+                break;
+            }
+            thread::sleep(Duration::from_millis(20));
+        }
+        for mut stream in streams {
+            let mut answer = String::new();
+            let _ = stream.read_to_string(&mut answer);
+            assert_eq!(status_of(&answer), 408, "{answer}");
+        }
+    }
+
+    /// Slower than pings come: they are dropped. Quicker: they are waited for.
+    one_byte_at_a_time_in_a_frame(scene) ["--ping-interval", "150ms", "--ping-timeout", "450ms"] {
+        let server = &scene.host.server;
+        let mut slow: Vec<Raw> = (0..CLIENTS).map(|_| Raw::connect(server, "slow")).collect();
+        let mut slower = Raw::connect(server, "slower");
+        let text = br#"{"type":"message","content":"slowly"}"#;
+        let mut frame = vec![0x81, 0x80 | u8::try_from(text.len()).expect("it is short"), 0, 0, 0, 0];
+        frame.extend(text);
+        let start = Instant::now();
+        for (number, byte) in frame.iter().enumerate() {
+            slow.iter_mut().for_each(|raw| raw.stream.write_all(&[*byte]).expect("it reads"));
+            if number % 16 == 0 {
+                let _ = slower.stream.write_all(&[*byte]);
+            }
+            let due = start + Duration::from_millis(20) * u32::try_from(number).expect("few");
+            thread::sleep(due.saturating_duration_since(Instant::now()));
+        }
+        for _ in 0..CLIENTS {
+            assert_eq!(scene.host.hears()["content"], "slowly");
+        }
+        let end = loop {
+            let (opcode, payload) = slower.read();
+            if opcode != 0x89 {
+                break (opcode, payload);
+            }
+        };
+        assert_eq!((end.0, &end.1[..2]), (0x88, &1001_u16.to_be_bytes()[..]));
+        drop(slow);
+        has_left(scene);
+    }
+
+    fragments_with_pings_between(scene) [] {
+        let server = &scene.host.server;
+        let text = json!({ "type": "message", "content": "é".repeat(400) }).to_string();
+        for _ in 0..CLIENTS {
+            let mut raw = Raw::connect(server, "s1");
+            let parts: Vec<&[u8]> = text.as_bytes().chunks(7).collect();
+            for (number, part) in parts.iter().enumerate() {
+                let first = if number == 0 { 0x01 } else { 0x00 };
+                let last = if number + 1 == parts.len() { 0x80 } else { 0x00 };
+                raw.frame(first | last, part);
+                raw.frame(0x89, b"still there?");
+            }
+            for _ in &parts {
+                assert_eq!(raw.read(), (0x8a, b"still there?".to_vec()));
+            }
+            assert_eq!(scene.host.hears()["content"], "é".repeat(400));
+        }
+        has_left(scene);
+    }
+
+    unmasked(scene) [] { offend(scene, b"\x81\x02hi", &[1002]); }
+    reserved_bits(scene) [] {
+        for bit in [0x40, 0x20, 0x10] {
+            offend(scene, &[0x81 | bit, 0x80, 0, 0, 0, 0], &[1002]);
+        }
+    }
+    bad_opcode(scene) [] {
+        for opcode in (3..=7).chain(11..=15) {
+            offend(scene, &[0x80 | opcode, 0x80, 0, 0, 0, 0], &[1002]);
+        }
+    }
+    bad_utf8(scene) [] {
+        for text in [&b"\xff"[..], b"\xc3\x28", b"\xc0\xaf", b"\xe2\x82", b"\xed\xa0\x80", b"\xf5\x80\x80\x80"] {
+            offend(scene, &frame(0x81, text), &[1007]);
+        }
+    }
+    bad_utf8_split_across_frames(scene) [] {
+        for (start, end) in [(&b"\xe2\x82"[..], &b"("[..]), (b"\xf0\x9f", b"\xff"), (b"a\xc3", b"")] {
+            offend(scene, &[frame(0x01, start), frame(0x80, end)].concat(), &[1007]);
+        }
+    }
+    bad_close_codes(scene) [] {
+        for code in [0, 999, 1004, 1005, 1006, 1015, 1016, 2999, 5000, 65535_u16] {
+            offend(scene, &frame(0x88, &code.to_be_bytes()), &[1002]);
+        }
+        offend(scene, &frame(0x88, b"\x03"), &[1002]);
+        offend(scene, &frame(0x88, b"\x03\xe8\xff"), &[1002, 1007]);
+    }
+    a_gibibyte_announced(scene) [] {
+        for _ in 0..CLIENTS {
+            offend(scene, b"\x81\xff\0\0\0\0\x40\0\0\0\0\0\0\0", &[1009]);
+        }
+    }
+    a_gibibyte_in_fragments(scene) [] {
+        let mut raw = Raw::connect(&scene.host.server, "s1");
+        let mut head = vec![0x01, 0xff];
+        head.extend((64_u64 << 10).to_be_bytes());
+        head.extend([0; 4]);
+        let part = vec![b' '; 64 << 10];
+        let mut sent = 0;
+        while sent < 1 << 30 && raw.stream.write_all(&head).and_then(|()| raw.stream.write_all(&part)).is_ok() {
+            head[0] = 0x00;
+            sent += part.len();
+        }
+        assert!(sent < 64 << 20, "{sent} bytes were taken");
+        has_left(scene);
+    }
+
+    /// As quickly as it goes: a quick machine makes far more than that in a second.
+    five_thousand_connects_a_second(scene) [] {
+        let server = &scene.host.server;
+        let head = server.handshake("/?session=s1");
+        thread::scope(|scope| {
+            for worker in 0..2 {
+                let head = &head;
+                scope.spawn(move || {
+                    for number in 0..2_500 {
+                        let mut stream = connect(server);
+                        if number % 5 == worker {
+                            let _ = stream.write_all(head.as_bytes());
+                        }
+                        // Or this machine would run out of ports.
+                        reset(&stream);
+                    }
+                });
+            }
+        });
+        has_left(scene);
+    }
+
+    more_than_the_connection_limit(scene) ["--max-connections", "20"] {
+        let server = &scene.host.server;
+        let head = server.handshake("/?session=s1");
+        let mut inside: Vec<Raw> = (0..19).map(|_| Raw::connect(server, "s1")).collect();
+        let mut outside: Vec<TcpStream> = (0..200).map(|_| connect(server)).collect();
+        for stream in &mut outside {
+            let _ = stream.write_all(head.as_bytes());
+        }
+        for mut stream in outside {
+            let mut answer = String::new();
+            let _ = stream.read_to_string(&mut answer);
+            assert!([0, 503].contains(&status_of(&answer)), "{answer}");
+        }
+        for raw in &mut inside {
+            raw.frame(0x89, b"");
+            assert_eq!(raw.read().0, 0x8a);
+        }
+        drop(inside);
+        has_left(scene);
+        App::connect(server, "s1");
+    }
+
+    /// Every character there is, a hundred at a time.
+    session_ids_of_every_character(scene) [] {
+        let mut app = App::connect(&scene.host.server, "s1");
+        let all: Vec<char> = ('\0'..=char::MAX).collect();
+        for names in all.chunks(100 * 64).map(|block| block.chunks(100)) {
+            for name in names.clone() {
+                let name: String = name.iter().collect();
+                app.send(&json!({ "type": "fetch_history", "session_id": name }));
+            }
+            for name in names {
+                let breaks_lines = |c: &char| c.is_control() || ['\u{2028}', '\u{2029}'].contains(c);
+                let answer = app.next();
+                if name.iter().any(breaks_lines) {
+                    assert_eq!(answer["code"], "invalid_message", "{answer}");
+                } else {
+                    let name: String = name.iter().collect();
+                    assert_eq!(answer["type"], "history", "{answer}");
+                    assert_eq!(answer["session_id"], name);
+                }
+            }
+        }
+    }
+
+    /// In the URL and in a message.
+    session_ids_that_are_too_much(scene) [] {
+        let server = &scene.host.server;
+        for (encoded, statuses) in [
+            ("%00", &[400][..]),
+            ("a%00b", &[400]),
+            ("a%0Ab", &[400]),
+            ("%0D%0AX-Evil:%20yes", &[400]),
+            ("%C2%85", &[400]),
+            ("%E2%80%A8", &[400]),
+            // No UTF-8: what replaces it is as good a name as any.
+            ("%FF%ED%A0%80", &[101]),
+            (&"x".repeat(129), &[400]),
+            (&"%F0%9F%A4%96".repeat(129), &[400]),
+            (&"x".repeat(10_000_000), &[431, 0]),
+        ] {
+            let mut stream = connect(server);
+            let _ = stream.write_all(server.handshake(&format!("/?session={encoded}")).as_bytes());
+            let mut answer = vec![0; 12];
+            let read = stream.read(&mut answer).unwrap_or(0);
+            let status = status_of(&String::from_utf8_lossy(&answer[..read]));
+            assert!(statuses.contains(&status), "{status}: {}", &encoded[..encoded.len().min(50)]);
+        }
+        let mut app = App::connect(server, "s1");
+        for (name, part) in [
+            ("\0".to_owned(), "control characters"),
+            ("a\nb".to_owned(), "control characters"),
+            ("x".repeat(900_000), "900000 characters"),
+            ("x".repeat(1_100_000), "1048576 bytes"),
+        ] {
+            app.send(&json!({ "type": "message", "content": "x", "session_id": name }));
+            let error = app.expect("error");
+            assert!(error["message"].as_str().is_some_and(|text| text.contains(part)), "{error}");
+        }
+        let name = "x".repeat(10_000_000);
+        let much = json!({ "type": "message", "content": "x", "session_id": name }).to_string();
+        let _ = app.socket.send(tungstenite::Message::text(much));
+        assert_eq!(app.close_code(), 1009);
+    }
+
+    /// One client has all of them on its way at once. Each arrives, once and in order.
+    a_flood_of_messages(scene) [] {
+        const MESSAGES: usize = 100_000;
+        let mut app = App::connect(&scene.host.server, "flood");
+        let flood = thread::spawn(move || {
+            for number in 0..MESSAGES {
+                let said = format!(r#"{{"type":"message","content":"{number}"}}"#);
+                let frame = tungstenite::Message::text(said);
+                // Without a system call for each.
+                app.socket.write(frame).expect("it reads");
+            }
+            app.socket.flush().expect("it reads");
+            app
+        });
+        for number in 0..MESSAGES {
+            assert_eq!(scene.host.hears()["content"], number.to_string());
+        }
+        let mut app = flood.join().expect("everything could be sent");
+        assert_eq!(app.pong(), [] as [Value; 0]);
+    }
+}
+
+/// A connection that says nothing yet.
+fn connect(server: &Server) -> TcpStream {
+    let stream = TcpStream::connect(server.address).expect("it listens");
+    stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+    stream
+}
+
+/// Has the connection end with a reset, as when a process dies with data unread.
+fn reset(stream: &TcpStream) {
+    let now = Some(Duration::ZERO);
+    SockRef::from(stream).set_linger(now).expect("it is open");
+}
+
+/// Waits until nobody but the healthy client is left.
+fn has_left(scene: &Scene) {
+    let server = &scene.host.server;
+    server.health_until(|health| health["clients"] == 1);
+}
+
+/// A short frame, masked with zeros.
+fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
+    let length = u8::try_from(payload.len()).expect("it is short");
+    [&[first, 0x80 | length, 0, 0, 0, 0], payload].concat()
+}
+
+/// Offends against RFC 6455 in many connections at once, and is closed with one of these
+/// codes.
+fn offend(scene: &Scene, bytes: &[u8], codes: &[u16]) {
+    let server = &scene.host.server;
+    let mut offenders: Vec<Raw> = (0..5)
+        .map(|_| Raw::connect(server, healthy::SESSION))
+        .collect();
+    for raw in &mut offenders {
+        raw.stream.write_all(bytes).expect("it reads");
+    }
+    for raw in &mut offenders {
+        let code = loop {
+            let (opcode, payload) = raw.read();
+            if opcode == 0x88 {
+                break u16::from_be_bytes([payload[0], payload[1]]);
+            }
+        };
+        assert!(codes.contains(&code), "{bytes:02x?}: {code}");
+    }
+    drop(offenders);
+    has_left(scene);
+}

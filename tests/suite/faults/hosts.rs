@@ -1,0 +1,244 @@
+//! What Claude Code does wrong, or whoever is in its place.
+
+use std::io::Write;
+use std::net::Shutdown;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::process::Stdio;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::{Scene, faults};
+use crate::app::App;
+use crate::server::{Server, address_in, binary, text_of};
+
+faults! {
+    /// Each line gets an error, and nothing else comes of it.
+    garbage(scene) [] {
+        let deep = "[".repeat(100_000);
+        let mut lines: Vec<Vec<u8>> = [
+            "{", "}", "null", "\"\"", "1e999", "[]", "{}", "\u{feff}{}", "\0", "{\"id\":1,\"id\":2}",
+            r#"{"jsonrpc":"2.0","id":{"a":1},"method":"ping"}"#,
+            r#"{"jsonrpc":"2.0","id":1,"method":"\ud800"}"#,
+            r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"reply","arguments":7,"name":7}}"#,
+            &format!(r#"{{"jsonrpc":"2.0","id":1,"method":"initialize","params":{deep}"#),
+            &deep,
+        ]
+        .map(|line| line.as_bytes().to_vec())
+        .to_vec();
+        let mut random = 1_u64;
+        for length in 1..1_000 {
+            let bytes = (0..length).map(|_| {
+                random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+                // No line end.
+                (random >> 56) as u8 | 0x80
+            });
+            lines.push(bytes.collect());
+        }
+        for line in lines {
+            scene.host.write(&[&line[..], b"\r\n"].concat());
+            let answer = scene.host.answer();
+            assert!(answer["error"]["code"].is_i64(), "{answer}");
+        }
+    }
+
+    a_line_of_100_megabytes(scene) [] {
+        scene.host.writes_slowly(|stdin| {
+            let part = vec![b'x'; 1_000_000];
+            stdin.write_all(br#"{"jsonrpc":"2.0","id":1,"method":""#).expect("it reads");
+            (0..100).for_each(|_| stdin.write_all(&part).expect("it reads"));
+            stdin.write_all(b"\"}\n").expect("it reads");
+        });
+        assert_eq!(scene.host.answer()["error"]["code"], -32600);
+    }
+
+    half_a_line_and_then_nothing(scene) [] {
+        scene.host.writes_slowly(|stdin| {
+            stdin.write_all(br#"{"jsonrpc":"2.0","id":1,"#).expect("it reads");
+            scene.healthy.beats(20);
+            stdin.write_all(b"\"method\":\"ping\"}\n").expect("it reads");
+        });
+        assert_eq!(scene.host.answer()["result"], json!({}));
+    }
+
+    stops_reading(scene) [] {
+        scene.host.stops_reading();
+        let words = "x".repeat(10_000);
+        let mut apps: Vec<App> = (0..10)
+            .map(|number| App::connect(&scene.host.server, &format!("s{number}")))
+            .collect();
+        for app in &mut apps {
+            for number in 0..10 {
+                app.send(&json!({ "type": "message", "content": words, "id": number.to_string() }));
+            }
+        }
+        scene.healthy.beats(20);
+        scene.host.reads_on();
+        for _ in 0..100 {
+            assert_eq!(scene.host.hears()["content"], words);
+        }
+        for app in &mut apps {
+            for number in 0..10 {
+                assert_eq!(app.expect("delivery")["id"], number.to_string());
+            }
+            assert_eq!(app.pong(), [] as [Value; 0]);
+        }
+    }
+
+    /// All of them are written before anyone looks at an answer.
+    ten_thousand_tool_calls_at_once(scene) [] {
+        let mut app = App::connect(&scene.host.server, "s1");
+        for id in 0..10_000 {
+            let arguments = json!({ "chat_id": "s1", "status": "thinking", "detail": id.to_string() });
+            let params = json!({ "name": "status", "arguments": arguments });
+            scene.host.send(&json!({ "jsonrpc": "2.0", "id": id, "method": "tools/call", "params": params }));
+        }
+        for id in 0..10_000 {
+            let answer = scene.host.answer();
+            assert_eq!((&answer["id"], text_of(&answer["result"])), (&json!(id), "sent".to_owned()));
+        }
+        for id in 0..10_000 {
+            assert_eq!(app.expect("status")["detail"], id.to_string());
+        }
+    }
+}
+
+/// It is answered at once, and nothing is pushed.
+#[test]
+fn requests_before_initialize() {
+    let mut server = Server::listening(&[]);
+    let mut early = App::connect(&server, "s1");
+    early.say("early");
+    early.pong();
+    let tools = server.request("tools/list", &json!({}));
+    assert_eq!(tools["tools"].as_array().map(Vec::len), Some(3));
+    assert_eq!(
+        server.call("reply", &json!({ "chat_id": "s1", "text": "hi" })),
+        "sent"
+    );
+    assert_eq!(early.expect("reply")["content"], "hi");
+    let asked = json!({ "request_id": "abcde", "tool_name": "Bash" });
+    server.notify("notifications/claude/channel/permission_request", &asked);
+    assert_eq!(early.expect("permission_request")["request_id"], "abcde");
+    assert_eq!(
+        server.request("server/discover", &json!({}))["code"],
+        -32601
+    );
+    // What nobody is to see any more when the healthy client comes.
+    early.send(&json!({ "type": "permission_response", "request_id": "abcde", "allowed": false }));
+    let verdict = server.notified("notifications/claude/channel/permission");
+    assert_eq!(verdict["behavior"], "deny");
+    Scene::with(server).play(|scene| {
+        assert_eq!(scene.host.hears()["content"], "early");
+        drop(early);
+    });
+}
+
+#[test]
+fn closes_stdin_only() {
+    Scene::start(&[]).play_to_the_end(|scene| {
+        scene.host.is_busy();
+        scene.host.closes_stdin();
+    });
+}
+
+#[test]
+fn closes_stdout_only() {
+    let (server, output) = server_with_a_socket_as_output();
+    Scene::with(server).play_to_the_end(|scene| {
+        scene.host.is_busy();
+        output.shutdown(Shutdown::Both).expect("it is open");
+    });
+}
+
+/// The same while nobody has anything to say that could not be written.
+#[test]
+fn closes_stdout_only_and_nobody_speaks() {
+    let (mut server, output) = server_with_a_socket_as_output();
+    server.shake_hands();
+    let mut app = App::connect(&server, "s1");
+    output.shutdown(Shutdown::Both).expect("it is open");
+    let (status, took) = server.ended();
+    assert!(
+        status.success() && took < Duration::from_secs(1),
+        "{status} {took:?}"
+    );
+    assert_eq!(app.close_code(), 1001);
+}
+
+fn server_with_a_socket_as_output() -> (Server, UnixStream) {
+    let (test, output) = UnixStream::pair().expect("a pair");
+    let child = binary()
+        .args(["--port", "0"])
+        .stdin(Stdio::piped())
+        .stdout(OwnedFd::from(output))
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the binary starts");
+    let mut server = Server::around(child, test.try_clone().expect("a copy"));
+    server.address = address_in(&server.logged("listening on "));
+    (server, test)
+}
+
+/// However it went, an app that sends again what has no receipt is heard once.
+#[test]
+fn restarts() {
+    for is_killed in [false, true] {
+        const MESSAGES: u64 = 40;
+        let mut before = Server::start(&[]);
+        let port = before.address.port().to_string();
+        let mut app = App::connect(&before, "s1");
+        let message = |number: u64| json!({ "type": "message", "content": number.to_string(), "id": number.to_string() });
+        (0..MESSAGES).for_each(|number| app.send(&message(number)));
+        let mut heard: Vec<Value> = (0..MESSAGES / 2)
+            .map(|_| before.heard()["content"].clone())
+            .collect();
+        let mut accepted: Vec<Value> = heard
+            .iter()
+            .map(|_| app.expect("delivery")["id"].clone())
+            .collect();
+        // From here on what Claude Code is handed is read by nobody, but for a line that
+        // the test reads ahead.
+        if is_killed {
+            before.child.kill().expect("it runs");
+        } else {
+            drop(before.stdin.take());
+        }
+        before.child.wait().expect("it is a child");
+        heard.extend(
+            before
+                .lines()
+                .try_iter()
+                .map(|line| line["params"]["content"].clone()),
+        );
+        while let Ok(message) = app.socket.read() {
+            let Ok(text) = message.to_text() else {
+                continue;
+            };
+            let Ok(message) = serde_json::from_str::<Value>(text) else {
+                continue;
+            };
+            if message["state"] == "accepted" {
+                accepted.push(message["id"].clone());
+            }
+        }
+        drop(before);
+        Scene::with(Server::listening(&["--port", &port])).play(|scene| {
+            let mut app = App::connect(&scene.host.server, "s1");
+            let unknown: Vec<u64> = (0..MESSAGES)
+                .filter(|number| !accepted.contains(&json!(number.to_string())))
+                .collect();
+            for number in &unknown {
+                // Once more for good measure.
+                app.send(&message(*number));
+                app.send(&message(*number));
+            }
+            for number in &unknown {
+                assert_eq!(scene.host.hears()["content"], number.to_string());
+            }
+            app.pong();
+            assert!(scene.host.heard.is_empty(), "something comes twice");
+        });
+    }
+}
