@@ -41,3 +41,8 @@ fn runtimes() {
 fn types() {
     node("types.test.js", &["npm"]);
 }
+
+#[test]
+fn origins() {
+    node("origins.test.js", &["npm", "chromium"]);
+}

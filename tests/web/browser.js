@@ -22,10 +22,18 @@ const FLAGS = [
 /** What the console says when a server isn't there, or refuses: part of some tests. */
 const EXPECTED = /ERR_CONNECTION_REFUSED|ERR_INTERNET_DISCONNECTED|ERR_CONNECTION_RESET|ERR_SOCKET_NOT_CONNECTED|WebSocket connection to/;
 
+const browsers = [];
+/** Starts a browser, with more flags if need be. */
+export function launch(...more) {
+  const browser = chromium.launch({ executablePath: CHROMIUM, args: [...FLAGS, ...more] });
+  browsers.push(browser);
+  return browser;
+}
+
 let launched;
-const browser = () => (launched ??= chromium.launch({ executablePath: CHROMIUM, args: FLAGS }));
-/** Ends the browser. */
-export const close = async () => (await launched)?.close();
+const browser = () => (launched ??= launch());
+/** Ends the browsers. */
+export const close = () => Promise.all(browsers.map(async (browser) => (await browser).close()));
 after(close);
 
 /**
