@@ -54,6 +54,7 @@ impl Effects for Mail {
     }
 }
 
+/// The hub, with everyone around it made up.
 pub struct HubStage {
     hub: Hub,
     mail: Mail,

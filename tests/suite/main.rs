@@ -21,6 +21,7 @@ mod load;
 mod machine;
 mod plugin;
 mod prepare;
+mod properties;
 mod proxies;
 mod raw;
 mod releases;
