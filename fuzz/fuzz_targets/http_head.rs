@@ -1,0 +1,29 @@
+//! The head of an HTTP request, and the gate behind it.
+
+#![no_main]
+
+use claude_socket::socket::gate::{self, AllowedOrigins};
+use claude_socket::socket::http::{HeadError, parse_head};
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|bytes: &[u8]| {
+    let parsed = parse_head(bytes);
+    match &parsed {
+        Ok(Some((request, length))) => {
+            assert!(*length <= bytes.len());
+            // What follows a head doesn't change it.
+            let (again, same) = parse_head(&bytes[..*length]).expect("it was one").expect("it was whole");
+            assert_eq!((again.uri(), same), (request.uri(), *length));
+            let here = [127, 0, 0, 1].into();
+            let _ = gate::check(here, request.headers(), &AllowedOrigins::default());
+        }
+        // More of it can't unsay what was wrong.
+        Err(HeadError::Refused(status, why)) => {
+            assert!(status.is_client_error() && !why.is_empty());
+            let more = [bytes, b"\r\n\r\n"].concat();
+            assert!(parse_head(&more).is_err());
+        }
+        Err(HeadError::Gone) => unreachable!("nobody can go here"),
+        Ok(None) => {}
+    }
+});

@@ -1,0 +1,57 @@
+//! What comes from Claude Code: the lines, the envelope, the requests, the tools.
+
+#![no_main]
+
+use std::io::BufReader;
+
+use claude_socket::host::lines::{Line, Lines};
+use claude_socket::host::mcp::{self, Incoming};
+use claude_socket::host::rpc;
+use libfuzzer_sys::fuzz_target;
+use serde_json::Value;
+
+/// The longest line here, in bytes.
+const MAX: usize = 512;
+
+fuzz_target!(|bytes: &[u8]| {
+    let whole = lines(bytes, 4096);
+    // However it arrives, the same lines come of it.
+    assert_eq!(whole, lines(bytes, 3));
+    for line in whole.iter().flatten() {
+        assert!(line.len() < MAX);
+        match mcp::read(line, "claude-socket") {
+            Some(Incoming::Malformed(id, error)) => {
+                let mut answer = Vec::new();
+                rpc::write_error(&mut answer, id.as_ref(), &error);
+                is_one_line_of_json(&answer);
+            }
+            Some(Incoming::Request(id, _)) => {
+                let mut answer = Vec::new();
+                rpc::write_result(&mut answer, &id, &());
+                is_one_line_of_json(&answer);
+            }
+            Some(Incoming::End) => unreachable!("a line is no end"),
+            Some(Incoming::Initialized | Incoming::PermissionRequest(_)) | None => {}
+        }
+    }
+});
+
+/// The lines; `None` for those that are too long.
+fn lines(bytes: &[u8], buffer: usize) -> Vec<Option<Vec<u8>>> {
+    let mut lines = Lines::new(BufReader::with_capacity(buffer, bytes), MAX);
+    let mut all = Vec::new();
+    while let Some(line) = lines.next_line().expect("memory does not fail") {
+        all.push(match line {
+            Line::Complete(line) => Some(line.to_vec()),
+            Line::TooLong => None,
+        });
+    }
+    all
+}
+
+fn is_one_line_of_json(answer: &[u8]) {
+    let line = answer.strip_suffix(b"\n").expect("a line has an end");
+    assert!(!line.contains(&b'\n'));
+    let answer: Value = serde_json::from_slice(line).expect("it is JSON");
+    assert_eq!(answer["jsonrpc"], "2.0");
+}
