@@ -12,7 +12,9 @@ fuzz_target!(|bytes: &[u8]| {
         Ok(Some((request, length))) => {
             assert!(*length <= bytes.len());
             // What follows a head doesn't change it.
-            let (again, same) = parse_head(&bytes[..*length]).expect("it was one").expect("it was whole");
+            let (again, same) = parse_head(&bytes[..*length])
+                .expect("it was one")
+                .expect("it was whole");
             assert_eq!((again.uri(), same), (request.uri(), *length));
             let here = [127, 0, 0, 1].into();
             let _ = gate::check(here, request.headers(), &AllowedOrigins::default());

@@ -13,7 +13,10 @@ fuzz_target!(|text: &str| {
     match protocol::parse(text, MAX_NAME) {
         Ok(ClientMessage::Message(message)) => {
             assert!(!message.content.is_empty());
-            for name in [message.session.as_ref().map(|id| id.as_str()), message.user.as_deref()] {
+            for name in [
+                message.session.as_ref().map(|id| id.as_str()),
+                message.user.as_deref(),
+            ] {
                 assert!(name.is_none_or(is_name), "{name:?}");
             }
             // What is taken is JSON for everybody else, too.

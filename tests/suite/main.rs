@@ -27,6 +27,8 @@ mod raw;
 mod releases;
 mod server;
 mod settings;
+#[cfg(target_os = "linux")]
+mod soak;
 mod state;
 mod stories;
 mod story;

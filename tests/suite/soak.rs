@@ -1,0 +1,448 @@
+//! A minute of everything at once: 200 clients come and go, talk, decide and misbehave,
+//! and Claude Code isn't at its best either. At the end every message has been delivered
+//! exactly once, and nothing is left of all that.
+//!
+//! It takes longer than all other tests together, so it is run by itself:
+//!
+//! ```text
+//! cargo test --test suite soak -- --ignored --nocapture
+//! ```
+//!
+//! What happens depends on a seed, which is printed. `SOAK_SEED` repeats one, and
+//! `SOAK_SECONDS` makes it longer or shorter.
+
+use std::collections::{HashMap, HashSet};
+use std::env;
+use std::fs;
+use std::io::{ErrorKind, Write};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant, SystemTime};
+
+use parking_lot::Mutex;
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::{Value, json};
+use socket2::SockRef;
+use tungstenite::{Error, Message};
+
+use crate::app::App;
+use crate::server::{PATIENCE, Server};
+
+const CLIENTS: u64 = 200;
+const SESSIONS: u64 = 20;
+/// How long sessions and permission requests are kept. Long enough for everyone to come
+/// back, short enough to be waited for.
+const TTL: &str = "5s";
+/// What may stay in memory that wasn't there after the first few seconds, in KiB: less
+/// than half a kilobyte for each connection there was.
+const LEFT_OVER: u64 = 4 << 10;
+/// What a client sends that it shouldn't.
+const BAD_FRAMES: [&[u8]; 4] = [
+    b"\x81\xfe\0\xc8\0\0\0\0{\"type\":\"mess", // half a frame
+    b"\x81\x82\0\0\0\0\xc3\x28",               // no UTF-8
+    b"\x81\x02hi",                             // no mask
+    b"\x81\xff\0\0\0\0\x40\0\0\0\0\0\0\0",     // a gibibyte
+];
+
+#[test]
+#[ignore = "it takes a minute: cargo test --test suite soak -- --ignored --nocapture"]
+fn soak() {
+    let number = |name: &str| env::var(name).ok().map(|text| text.parse().expect(name));
+    let now = SystemTime::UNIX_EPOCH.elapsed().expect("a clock");
+    let seed = number("SOAK_SEED").unwrap_or(now.as_secs());
+    let seconds = number("SOAK_SECONDS").unwrap_or(60);
+    println!("SOAK_SEED={seed} SOAK_SECONDS={seconds}");
+
+    let flags = [
+        "--session-ttl",
+        TTL,
+        "--unseen-ttl",
+        TTL,
+        "--permission-ttl",
+        TTL,
+    ];
+    let server = Server::start(&flags);
+    let base = Footprint::of(&server);
+    let host = Host::start(server, seed);
+    // The allocator keeps what it once had to get, so the first seconds don't count.
+    let mut rounds = Vec::new();
+    for (round, length) in [(0, seconds / 6), (1, seconds - seconds / 6)] {
+        host.runs_wild(true);
+        play(
+            &host,
+            seed + round * CLIENTS,
+            round,
+            Duration::from_secs(length),
+        );
+        host.runs_wild(false);
+        rounds.push(host.comes_to_rest());
+    }
+    let (warm, end) = (&rounds[0], &rounds[1]);
+    println!(
+        "{} messages; at the start {base:?}, warm {warm:?}, at the end {end:?}",
+        host.heard.lock().len()
+    );
+    assert_eq!(
+        (end.threads, end.files),
+        (base.threads, base.files),
+        "something is left"
+    );
+    assert!(
+        end.memory < warm.memory + LEFT_OVER,
+        "memory has grown: {warm:?}, then {end:?}"
+    );
+    assert!(end.memory < 64 << 10, "{end:?}");
+}
+
+/// Has all clients come and go for a while, and checks what became of their messages.
+fn play(host: &Arc<Host>, seed: u64, round: u64, length: Duration) {
+    let until = Instant::now() + length;
+    let clients: Vec<_> = (0..CLIENTS)
+        .map(|number| {
+            let mut client = Client {
+                host: host.clone(),
+                name: format!("{round}-{number}"),
+                session: format!("s{}", number % SESSIONS),
+                random: Random(seed + number),
+                sent: 0,
+                unknown: Vec::new(),
+                accepted: HashSet::new(),
+                asked: Vec::new(),
+            };
+            thread::spawn(move || {
+                while Instant::now() < until {
+                    client.visit();
+                }
+                client.settle();
+                client.accepted
+            })
+        })
+        .collect();
+    while Instant::now() < until {
+        host.has_a_bad_day();
+    }
+    for client in clients {
+        let accepted = client.join().expect("a client that notices nothing");
+        let heard = host.heard.lock();
+        for id in accepted {
+            assert_eq!(heard.get(&id), Some(&1), "how often {id} was delivered");
+        }
+    }
+}
+
+/// A client, over all its connections.
+struct Client {
+    host: Arc<Host>,
+    name: String,
+    session: String,
+    random: Random,
+    /// How many different messages it has sent.
+    sent: u64,
+    /// Those of which it doesn't know yet what became of them.
+    unknown: Vec<String>,
+    accepted: HashSet<String>,
+    /// Permission requests that it has seen.
+    asked: Vec<String>,
+}
+
+impl Client {
+    /// Connects, does this and that, and goes, one way or another.
+    fn visit(&mut self) {
+        let mut app = self.connect();
+        for _ in 0..self.random.below(20) {
+            if self.act(&mut app).is_err() {
+                return;
+            }
+            let pause = self.random.below(300);
+            self.read(&mut app, Duration::from_millis(20 + pause));
+        }
+        let stream = SockRef::from(app.socket.get_ref())
+            .try_clone()
+            .expect("a copy");
+        match self.random.below(4) {
+            0 => {
+                let _ = app.socket.close(None);
+                self.read(&mut app, Duration::from_millis(300));
+            }
+            1 => drop(stream.set_linger(Some(Duration::ZERO))),
+            2 => {
+                let frame = BAD_FRAMES[self.random.below(4) as usize];
+                let _ = app.socket.get_mut().write_all(frame);
+            }
+            // It just isn't there any more, having read nothing for a while.
+            _ => thread::sleep(Duration::from_millis(self.random.below(500))),
+        }
+    }
+
+    /// Connects, and sends again what it isn't sure of.
+    fn connect(&mut self) -> App {
+        let path = format!("/?session={}", self.session);
+        let mut app = App::open(self.host.address, &path);
+        for id in &self.unknown {
+            let _ = app.socket.send(message(id));
+        }
+        app
+    }
+
+    fn act(&mut self, app: &mut App) -> Result<(), Error> {
+        let frame = match self.random.below(10) {
+            0..6 => {
+                self.sent += 1;
+                let id = format!("{}-{}", self.name, self.sent);
+                let frame = message(&id);
+                self.unknown.push(id);
+                frame
+            }
+            6 => Message::text(r#"{"type":"fetch_history","limit":100}"#),
+            7 => Message::text("{\"type\":\"message\",\"content\":"),
+            8 => Message::binary(vec![0; 100]),
+            _ => match self.asked.pop() {
+                Some(id) => Message::text(
+                    json!({ "type": "permission_response", "request_id": id, "allowed": true })
+                        .to_string(),
+                ),
+                None => Message::text(r#"{"type":"ping"}"#),
+            },
+        };
+        app.socket.send(frame)
+    }
+
+    /// Reads what comes for a while.
+    fn read(&mut self, app: &mut App, time: Duration) {
+        let until = Instant::now() + time;
+        loop {
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return;
+            }
+            app.socket
+                .get_ref()
+                .set_read_timeout(Some(left))
+                .expect("a timeout");
+            match app.socket.read() {
+                Ok(Message::Text(text)) => {
+                    self.hear(&serde_json::from_str(&text).expect("it is JSON"))
+                }
+                Ok(_) => {}
+                Err(Error::Io(error)) if error.kind() == ErrorKind::Interrupted => {}
+                Err(_) => return,
+            }
+        }
+    }
+
+    fn hear(&mut self, message: &Value) {
+        let text = |name: &str| message[name].as_str().unwrap_or_default().to_owned();
+        match (message["type"].as_str(), message["state"].as_str()) {
+            (_, Some("accepted" | "answered")) => {
+                let id = text("id");
+                self.unknown.retain(|unknown| *unknown != id);
+                self.accepted.insert(id);
+            }
+            (_, Some(_)) => panic!("{} got {message}", self.name),
+            (Some("permission_request"), _) => self.asked.push(text("request_id")),
+            (Some("reply" | "user_message"), _) => assert_eq!(message["session_id"], self.session),
+            (Some("error"), _) => {
+                let expected = [
+                    "invalid_json",
+                    "invalid_message",
+                    "unknown_request",
+                    "too_large",
+                ];
+                assert!(
+                    expected.contains(&&*text("code")),
+                    "{} got {message}",
+                    self.name
+                );
+            }
+            _ => {}
+        }
+    }
+
+    /// Comes back until it knows what became of everything.
+    fn settle(&mut self) {
+        let deadline = Instant::now() + PATIENCE;
+        while !self.unknown.is_empty() {
+            assert!(
+                Instant::now() < deadline,
+                "{}: {:?} got lost",
+                self.name,
+                self.unknown
+            );
+            let mut app = self.connect();
+            self.read(&mut app, Duration::from_millis(500));
+        }
+        assert_eq!(self.accepted.len() as u64, self.sent);
+    }
+}
+
+fn message(id: &str) -> Message {
+    let content = format!("{id} {}", "x".repeat(200));
+    Message::text(json!({ "type": "message", "content": content, "id": id }).to_string())
+}
+
+/// Claude Code.
+struct Host {
+    address: SocketAddr,
+    server: Mutex<Server>,
+    random: Mutex<Random>,
+    /// Whether it asks and answers at random.
+    wild: AtomicBool,
+    /// Locked while it doesn't read.
+    reading: Mutex<()>,
+    /// How often each message was delivered.
+    heard: Mutex<HashMap<String, u64>>,
+    /// The permission requests that were decided.
+    verdicts: Mutex<HashSet<String>>,
+}
+
+impl Host {
+    fn start(server: Server, seed: u64) -> Arc<Self> {
+        let lines = server.lines();
+        let host = Arc::new(Self {
+            address: server.address,
+            server: Mutex::new(server),
+            random: Mutex::new(Random(seed)),
+            wild: AtomicBool::new(false),
+            reading: Mutex::default(),
+            heard: Mutex::default(),
+            verdicts: Mutex::default(),
+        });
+        let reader = host.clone();
+        thread::spawn(move || {
+            for line in lines {
+                drop(reader.reading.lock());
+                reader.take(&line);
+            }
+        });
+        host
+    }
+
+    fn take(&self, line: &Value) {
+        let params = &line["params"];
+        if let Some(content) = params["content"].as_str() {
+            let id = content.split(' ').next().expect("it has one").to_owned();
+            *self.heard.lock().entry(id).or_default() += 1;
+            if self.is_wild() && self.random.lock().below(4) == 0 {
+                let arguments = json!({ "chat_id": params["meta"]["chat_id"], "text": content });
+                let params = json!({ "name": "reply", "arguments": arguments });
+                self.server.lock().ask("tools/call", &params);
+            }
+        } else if let Some(id) = params["request_id"].as_str() {
+            assert!(
+                self.verdicts.lock().insert(id.to_owned()),
+                "two verdicts on {id}"
+            );
+        }
+    }
+
+    fn runs_wild(&self, wild: bool) {
+        self.wild.store(wild, Ordering::Relaxed);
+    }
+
+    fn is_wild(&self) -> bool {
+        self.wild.load(Ordering::Relaxed)
+    }
+
+    /// Does something that a healthy host wouldn't, or asks for permission.
+    fn has_a_bad_day(&self) {
+        let (what, how_long) = {
+            let mut random = self.random.lock();
+            (random.below(8), Duration::from_millis(random.below(400)))
+        };
+        match what {
+            0 => {
+                let _not_now = self.reading.lock();
+                thread::sleep(how_long);
+            }
+            1 => self.server.lock().write(b"\xff{garbage\n[\n"),
+            2 => {
+                // Half a line, and the rest much later.
+                let mut server = self.server.lock();
+                server.write(br#"{"jsonrpc":"2.0","id":1,"#);
+                thread::sleep(how_long);
+                server.write(b"\"method\":\"ping\"}\n");
+            }
+            3 => {
+                let pid = Pid::from_child(&self.server.lock().child);
+                kill_process(pid, Signal::STOP).expect("it runs");
+                thread::sleep(how_long);
+                kill_process(pid, Signal::CONT).expect("it runs");
+            }
+            _ => {
+                let id = self.random.lock().below(1 << 40).to_string();
+                let asked = json!({ "request_id": id, "tool_name": "Bash", "description": "d", "input_preview": "{}" });
+                let method = "notifications/claude/channel/permission_request";
+                self.server.lock().notify(method, &asked);
+                thread::sleep(how_long);
+            }
+        }
+    }
+
+    /// Waits until nobody and nothing is there any more. Returns what is left.
+    fn comes_to_rest(&self) -> Footprint {
+        let server = self.server.lock();
+        let deadline = Instant::now() + 2 * PATIENCE;
+        loop {
+            let health = server.health();
+            let left = ["clients", "sessions", "permissions"].map(|name| health[name].as_u64());
+            if left == [Some(0); 3] {
+                return Footprint::of(&server);
+            }
+            assert!(
+                Instant::now() < deadline,
+                "it does not come to rest: {health}"
+            );
+            thread::sleep(Duration::from_millis(100));
+        }
+    }
+}
+
+/// What the server takes of the machine.
+#[derive(Debug)]
+struct Footprint {
+    /// In KiB.
+    memory: u64,
+    threads: u64,
+    files: usize,
+}
+
+impl Footprint {
+    fn of(server: &Server) -> Self {
+        let files = || {
+            fs::read_dir(format!("/proc/{}/fd", server.pid()))
+                .expect("it runs")
+                .count()
+        };
+        // The connection that asked for its health may be on its way out.
+        let deadline = Instant::now() + PATIENCE;
+        let mut seen = (server.memory("Threads"), files());
+        loop {
+            thread::sleep(Duration::from_millis(600));
+            let again = (server.memory("Threads"), files());
+            if again == seen || Instant::now() > deadline {
+                break;
+            }
+            seen = again;
+        }
+        Self {
+            memory: server.memory("VmRSS"),
+            threads: seen.0,
+            files: seen.1,
+        }
+    }
+}
+
+/// Numbers that depend on nothing but the seed (SplitMix64).
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, limit: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut bits = self.0;
+        bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (bits ^ (bits >> 31)) % limit
+    }
+}
