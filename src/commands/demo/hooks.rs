@@ -7,17 +7,6 @@ use serde_json::{Value, json};
 
 use super::standin::{Message, Standin};
 
-/// The turn that the stand-in is at.
-#[derive(Debug, Default)]
-pub struct Turn {
-    /// Turns so far.
-    count: u64,
-    /// The messages it has still to answer.
-    open: usize,
-    /// What was said last.
-    said: String,
-}
-
 impl<W: Write> Standin<W> {
     /// A message goes into the conversation, and begins a turn unless one is going on.
     pub(super) fn take(&mut self, message: &Message) -> io::Result<()> {

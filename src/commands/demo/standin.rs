@@ -9,7 +9,6 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::answers::{self, Plan};
-use super::hooks::Turn;
 
 /// Claude Code's names for the server's tools in a raw MCP config begin with this.
 const OWN: &str = "mcp__claude-socket__";
@@ -59,6 +58,17 @@ struct Speech {
 pub enum Asked {
     Run(Message, String),
     Reply(String, String),
+}
+
+/// The turn that the stand-in is at.
+#[derive(Debug, Default)]
+pub struct Turn {
+    /// Turns so far.
+    pub(super) count: u64,
+    /// The messages it has still to answer.
+    pub(super) open: usize,
+    /// What was said last.
+    pub(super) said: String,
 }
 
 /// A pretended Claude Code.
