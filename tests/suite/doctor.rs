@@ -173,11 +173,7 @@ fn another_program_on_the_port_is_named() {
 
 #[test]
 fn a_channel_that_is_off_is_a_problem_and_one_that_works_is_proven() {
-    let mut command = binary();
-    command.args(["--port", "0", "--seen-timeout", "1ms"]);
-    let mut server = Server::spawn(command.env("CLAUDE_PLUGIN_ROOT", "/plugin"));
-    server.address = crate::server::address_in(&server.logged("listening on "));
-    server.shake_hands();
+    let mut server = Server::of_plugin(&["--seen-timeout", "1ms"]);
     let claude = Claude::new("flag", "2.1.330 (Claude Code)", INSTALLED);
     let look = |server: &Server| examine(Some(&claude), server.address.port());
 

@@ -360,11 +360,7 @@ fn health_tells_what_is_known_of_the_channel() {
 /// The plugin's environment promises hooks, so a message that none shows is missing.
 #[test]
 fn the_plugin_without_the_channel_flag_is_noticed() {
-    let mut command = binary();
-    command.args(["--port", "0", "--seen-timeout", "1ms"]);
-    let mut server = Server::spawn(command.env("CLAUDE_PLUGIN_ROOT", "/plugin"));
-    server.address = crate::server::address_in(&server.logged("listening on "));
-    server.shake_hands();
+    let server = Server::of_plugin(&["--seen-timeout", "1ms"]);
     let mut app = App::connect(&server, "s1");
     app.send(&json!({ "type": "message", "content": "anybody?", "id": "a1" }));
     server.heard();

@@ -54,6 +54,16 @@ impl Server {
         server
     }
 
+    /// Starts it as the plugin does, so that it knows that there must be hooks.
+    pub fn of_plugin(flags: &[&str]) -> Self {
+        let mut command = binary();
+        command.args(["--port", "0"]).args(flags);
+        let mut server = Self::spawn(command.env("CLAUDE_PLUGIN_ROOT", "/plugin"));
+        server.address = address_in(&server.logged("listening on "));
+        server.shake_hands();
+        server
+    }
+
     /// Starts a command that becomes the server.
     pub fn spawn(command: &mut Command) -> Self {
         let mut child = command
