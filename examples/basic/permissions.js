@@ -56,9 +56,12 @@ export class Permissions {
     const card = this.#card(request_id, tool, purpose, input_preview);
     this.#cards.set(request_id, { ...card, title });
     // Above the others: what is there keeps its place above the text box.
-    part('cards').prepend(card.element);
+    const cards = part('cards');
+    const below = cards.scrollHeight - cards.scrollTop;
+    cards.prepend(card.element);
     setText(part('alert'), `Claude asks for permission. ${title}`);
     this.#show(title);
+    cards.scrollTop = cards.scrollHeight - Math.max(below, cards.clientHeight);
   }
 
   resolved({ request_id, allowed, by }) {
@@ -131,7 +134,7 @@ export class Permissions {
   #show(asked) {
     const count = this.#cards.size;
     part('permissions').hidden = count === 0;
-    setText(part('permissions-title'), count === 1 ? 'Claude asks for permission' : `Claude asks for permission, ${count} times`);
+    setText(part('permissions-title'), count === 1 ? 'Claude asks for permission' : `Claude asks for ${count} permissions`);
     this.#disarm();
     this.changed(count, asked);
   }
