@@ -53,7 +53,7 @@ function send(content) {
     });
 }
 
-followName((name) => (socket.user = name));
+const setName = followName((name) => (socket.user = name));
 connection.start(socket);
 
 socket.on('connected', () => permissions.connected());
@@ -61,10 +61,11 @@ socket.on('disconnected', () => {
   permissions.disconnected();
   messages.disconnected();
 });
-socket.on('welcome', ({ role, created }) => {
+socket.on('welcome', ({ role, user, created }) => {
   messages.began(created);
   permissions.welcome();
   composer.allow(role);
+  if (user) setName(user);
 });
 socket.once('welcome', async () => {
   const { messages: items } = await socket.fetchHistory(HISTORY);

@@ -88,13 +88,21 @@ export class Outbox {
   }
 }
 
-/** Keeps the name, and tells of it. */
+/**
+ * Keeps the name, and tells of it.
+ * @returns {(name: string) => void} what sets it for good: to a token belongs a name
+ */
 export function followName(changed) {
-  part('name').value = browser.get('name') ?? '';
-  const tell = () => changed(part('name').value.trim() || DEFAULT_NAME);
-  part('name').addEventListener('input', () => {
-    browser.set('name', part('name').value.trim());
-    tell();
+  const field = part('name');
+  field.value = browser.get('name') ?? '';
+  field.addEventListener('input', () => {
+    browser.set('name', field.value.trim());
+    changed(field.value.trim() || DEFAULT_NAME);
   });
-  tell();
+  changed(field.value.trim() || DEFAULT_NAME);
+  return (name) => {
+    field.value = name;
+    field.readOnly = true;
+    changed(name);
+  };
 }

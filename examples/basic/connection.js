@@ -2,7 +2,7 @@
 // until when, and what the server wants before it lets anyone in.
 
 import { part, setText } from './dom.js';
-import { server, token, useToken } from './place.js';
+import { server, session, token, useToken } from './place.js';
 
 /** How long a connection may be made before anyone is told that it isn't there, in milliseconds. */
 const QUIET = 1200;
@@ -31,7 +31,7 @@ export function start(socket) {
     const refusal = await whyNot();
     if (socket.connected) return;
     if (refusal?.unauthorized) return askForToken(socket);
-    if (refusal?.sentence) setText(part('banner-text'), `The server refuses: ${refusal.sentence}.`);
+    if (refusal) setText(part('banner-text'), refusal.sentence);
   });
   part('retry').addEventListener('click', () => {
     stop();
@@ -66,9 +66,12 @@ async function whyNot() {
   const headers = known ? { Authorization: `Bearer ${known}` } : {};
   try {
     const answer = await fetch(new URL('healthz', server), { headers, cache: 'no-store' });
-    if (answer.ok) return undefined;
-    const { error = '' } = await answer.json().catch(() => ({}));
-    return { unauthorized: answer.status === 401, sentence: String(error) };
+    if (answer.ok) {
+      // So it is something about the session.
+      return known && { sentence: `The server is there, but the token may not be for the session ${session}.` };
+    }
+    const { error = answer.status } = await answer.json().catch(() => ({}));
+    return { unauthorized: answer.status === 401, sentence: `The server refuses: ${error}.` };
   } catch {
     // It isn't there.
     return undefined;

@@ -12,6 +12,8 @@ const MAX_INLINE_DEPTH = 16;
 const MAX_OPEN = 500;
 /** The longest address of a link. */
 const MAX_ADDRESS = 2000;
+/** How deep parentheses may nest in it. Without a limit, an unclosed one would be looked for again and again. */
+const MAX_PARENTHESES = 8;
 /** The most columns of a table. */
 const MAX_COLUMNS = 64;
 
@@ -105,7 +107,7 @@ function code(lines, at, [opening, mark, info], found) {
     text.push(lines[next].slice(Math.min(indent, indentOf(lines[next]))));
     next += 1;
   }
-  found.push({ type: 'code', language: info.trim().split(/\s/)[0].slice(0, 40), text: text.join('\n') });
+  found.push({ type: 'code', language: info.trim(), text: text.join('\n') });
   return next + 1;
 }
 
@@ -206,7 +208,12 @@ function table(lines, at, columns, found) {
     if (!cell.endsWith(':')) return undefined;
     return cell.startsWith(':') ? 'center' : 'right';
   });
-  const row = (line) => cells(line).slice(0, columns).map(inline);
+  const row = (line) => {
+    const found = cells(line);
+    // More than there are columns: nothing that was written may disappear.
+    const surplus = found.splice(columns - 1).join(' | ');
+    return (surplus ? [...found, surplus] : found).map(inline);
+  };
   const rows = [];
   let next = at + 2;
   while (next < lines.length && lines[next].includes('|')) {
@@ -217,7 +224,7 @@ function table(lines, at, columns, found) {
   return next;
 }
 
-/** The cells of a table's row. A bar in code or after a backslash is part of its cell. */
+/** The cells of a table's row. A bar after a backslash is part of its cell. */
 function cells(line) {
   const found = [];
   const trimmed = line.trim();
@@ -463,7 +470,7 @@ function destination(text, start) {
   let end = pointed ? pointed[0].length : /^\s*/.exec(piece)[0].length;
   const begin = end;
   for (let depth = 0; !pointed && end < piece.length && !/\s/.test(piece[end]); end += 1) {
-    if (piece[end] === '(') depth += 1;
+    if (piece[end] === '(' && (depth += 1) > MAX_PARENTHESES) return undefined;
     if (piece[end] === ')' && depth-- === 0) break;
   }
   const close = /^\s*(?:"[^"]*"|'[^']*')?\s*\)/.exec(piece.slice(end));

@@ -46,3 +46,28 @@ fn types() {
 fn origins() {
     node("origins.test.js", &["npm", "chromium"]);
 }
+
+#[test]
+fn markdown() {
+    node("markdown.test.js", &["npm"]);
+}
+
+#[test]
+fn page() {
+    node("page.test.js", &["npm", "chromium"]);
+}
+
+#[test]
+fn page_connection() {
+    node("page-connection.test.js", &["npm", "chromium"]);
+}
+
+#[test]
+fn page_looks() {
+    node("page-looks.test.js", &["npm", "chromium"]);
+}
+
+#[test]
+fn page_permissions() {
+    node("page-permissions.test.js", &["npm", "chromium"]);
+}

@@ -6,7 +6,8 @@ import { fileURLToPath } from 'node:url';
 import { createInterface } from 'node:readline';
 import assert from 'node:assert/strict';
 
-const BINARY =
+/** The binary under test. */
+export const BINARY =
   process.env.CLAUDE_SOCKET_TEST_BINARY ??
   fileURLToPath(new URL('../../target/debug/claude-socket', import.meta.url));
 
@@ -74,7 +75,8 @@ export class Bridge {
   }
 
   async #spawn(port, flags, env) {
-    const inherited = Object.entries(process.env).filter(([name]) => !name.startsWith('CLAUDE_'));
+    const theirs = (name) => name.startsWith('CLAUDE_') && name !== 'CLAUDE_SOCKET_STATE_DIR';
+    const inherited = Object.entries(process.env).filter(([name]) => !theirs(name));
     this.process = spawn(BINARY, ['--port', String(port), ...flags], {
       env: { ...Object.fromEntries(inherited), ...env },
     });

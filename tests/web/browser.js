@@ -49,7 +49,7 @@ export function story(name, run, options = {}) {
     const open = async (where = '/', settings = {}) => {
       const page = await newPage(settings);
       opened.push(page);
-      await page.goto(where.includes(':') ? where : `http://${bridge.host}${where}`);
+      await page.goto(where.startsWith('/') ? `http://${bridge.host}${where}` : where);
       return page;
     };
     try {
@@ -94,6 +94,3 @@ export async function say(page, text) {
 
 /** Waits until a condition holds in the page. */
 export const until = (page, condition, argument) => page.waitForFunction(condition, argument, { polling: 'raf' });
-
-/** Waits until the cards' buttons work. */
-export const armed = (page) => page.locator('.permission .allow[aria-disabled=false]').first().waitFor();

@@ -5,7 +5,7 @@
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 
-import { armed, close, connected, newPage, say } from './browser.js';
+import { close, connected, newPage, say } from './browser.js';
 import { Bridge } from './bridge.js';
 
 const REPLY = `# What I found
@@ -78,11 +78,11 @@ for (const [name, settings] of Object.entries({
 
   bridge.ask('abcde', 'Bash', 'Look at the door', { command: 'camera --door greenhouse | tee door.png', timeout: 5000 });
   await page.locator('.permission').waitFor();
-  await armed(page);
+  await page.locator('.permission .allow[aria-disabled=false]').first().waitFor();
   await shot('4-permission');
   bridge.ask('abcdf', 'Write', 'Write down what was seen', { file_path: '/tmp/seen.md', content: '# Seen\n\nThe door is closed.\n' });
   await page.locator('.permission').nth(1).waitFor();
-  await armed(page);
+  await page.locator('.permission .allow[aria-disabled=false]').first().waitFor();
   await shot('5-permissions');
   await page.getByRole('button', { name: 'Allow Bash' }).click();
   await page.getByText('You allowed').waitFor();

@@ -1,0 +1,175 @@
+// The web chat: what it looks like, on a phone and in the dark, and whether everyone can
+// use it. axe-core looks for what can be found by rules.
+
+import { test } from 'node:test';
+import assert from 'node:assert/strict';
+import { readFile, readdir } from 'node:fs/promises';
+import { createRequire } from 'node:module';
+
+import { connected, say, story, until } from './browser.js';
+
+const AXE = await readFile(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8');
+const SMALL = { viewport: { width: 320, height: 568 }, hasTouch: true, isMobile: true };
+const REPLY = '# A heading\n\n- one [link](https://example.org/)\n\n> a quote\n\n| a | b |\n|---|---|\n| c | ' + 'wide'.repeat(60) + '|\n\n```sh\nmake ' + 'x'.repeat(300) + '\n```\n\n`code` ' + 'y'.repeat(200);
+
+/** What is wrong with what is shown. */
+async function violations(page) {
+  // It is put in by the debugger: the page's policy would refuse it.
+  await page.evaluate(AXE);
+  await page.evaluate(() => Promise.all(document.getAnimations().map((animation) => animation.effect.getComputedTiming().iterations === Infinity || animation.finished)));
+  const { violations } = await page.evaluate(() => window.axe.run());
+  return violations.map(({ id, nodes }) => `${id}: ${nodes.map(({ html, failureSummary }) => `${html} ${failureSummary}`).join(' ')}`);
+}
+
+for (const colorScheme of ['light', 'dark']) {
+  story(`every state can be used by everyone (${colorScheme})`, async ({ bridge, open }) => {
+    const page = await open('/', { colorScheme, expected: /status of 401/ });
+    await connected(page);
+    await page.locator('#welcome').waitFor();
+    assert.deepEqual(await violations(page), []);
+    await say(page, 'hello');
+    await bridge.heard();
+    await bridge.status('thinking');
+    await bridge.reply(REPLY);
+    await page.locator('[data-state=answered]').waitFor();
+    const other = await open('/');
+    await connected(other);
+    await say(other, 'and I');
+    await page.locator('.other').waitFor();
+    assert.deepEqual(await violations(page), []);
+    bridge.ask('abcde', 'Bash', 'make a file');
+    bridge.ask('abcdf', 'Write', 'write a file');
+    await page.locator('.permission').nth(1).waitFor();
+    assert.deepEqual(await violations(page), [], 'not armed yet');
+    await page.locator('.permission .allow[aria-disabled=false]').nth(1).waitFor();
+    assert.deepEqual(await violations(page), []);
+    await page.getByRole('button', { name: 'Allow Bash' }).click();
+    await page.getByRole('button', { name: /^Session/ }).click();
+    assert.deepEqual(await violations(page), []);
+    await page.keyboard.press('Escape');
+    await bridge.kill();
+    await page.getByText('The connection is lost').waitFor();
+    await say(page, 'still there?');
+    await page.locator('[data-state=waiting]').waitFor();
+    assert.deepEqual(await violations(page), []);
+  });
+
+  story(`the colours are those of the system (${colorScheme})`, async ({ open }) => {
+    const page = await open('/', { colorScheme });
+    await connected(page);
+    const [paper, ink] = await page.evaluate(() => {
+      const { backgroundColor, color } = getComputedStyle(document.body);
+      return [backgroundColor, color];
+    });
+    const expected = { light: ['rgb(250, 248, 244)', 'rgb(35, 33, 29)'], dark: ['rgb(27, 26, 24)', 'rgb(235, 231, 223)'] };
+    assert.deepEqual([paper, ink], expected[colorScheme]);
+  });
+
+  story(`the token's form can be used by everyone (${colorScheme})`, async ({ open }) => {
+    const page = await open('/', { colorScheme, expected: /status of 401/ });
+    await page.locator('#token-form').waitFor();
+    assert.deepEqual(await violations(page), []);
+  }, { env: { CLAUDE_SOCKET_TOKEN: 'a-token-that-is-long-enough-to-be-one' } });
+}
+
+story('it fits a small phone', async ({ bridge, open }) => {
+  const page = await open('/?session=a-session-with-a-rather-long-name', SMALL);
+  await connected(page);
+  // Enter breaks the line there.
+  await page.locator('#words').fill('one');
+  await page.keyboard.press('Enter');
+  await page.keyboard.type('two');
+  assert.equal(await page.locator('#words').inputValue(), 'one\ntwo');
+  await page.getByRole('button', { name: 'Send' }).tap();
+  assert.equal((await bridge.heard()).content, 'one\ntwo');
+  await bridge.reply(REPLY, 'a-session-with-a-rather-long-name');
+  await page.locator('.code').waitFor();
+  bridge.ask('abcde', 'Bash', 'make a file ' + 'z'.repeat(200), { command: 'touch ' + 'q'.repeat(3000) });
+  bridge.ask('abcdf', 'Write', 'write a file', { file_path: 'a' });
+  await page.locator('.permission .allow[aria-disabled=false]').nth(1).waitFor();
+
+  const { width, wide, small } = await page.evaluate(() => {
+    const visible = (element) => element.checkVisibility() && !element.closest('.unseen, .skip') && getComputedStyle(element).clipPath === 'none';
+    const name = ({ localName, id, className }) => `${localName} ${id} ${className}`;
+    const scrolls = (element) => element.closest('.table, pre, .input, #session-name, #server');
+    const all = [...document.body.querySelectorAll('*')].filter(visible);
+    return {
+      width: document.documentElement.scrollWidth,
+      wide: all.filter((element) => !scrolls(element) && element.getBoundingClientRect().right > 320.5).map(name),
+      small: all
+        .filter((element) => element.matches('button, input, textarea'))
+        .filter((element) => element.getBoundingClientRect().height < 44 || element.getBoundingClientRect().width < 44)
+        .map(name),
+    };
+  });
+  assert.deepEqual({ width, wide, small }, { width: 320, wide: [], small: [] });
+  // The table and the code scroll in themselves.
+  for (const scroller of ['.table', '.code pre']) {
+    assert.ok(await page.locator(scroller).evaluate(({ scrollWidth, clientWidth }) => scrollWidth > clientWidth), scroller);
+  }
+  // The one that came first has kept its place, and the whole of its input can be read.
+  const bash = page.locator('.permission').filter({ hasText: 'Bash' });
+  const whole = await bash.locator('.input').evaluate((input) => {
+    input.scrollTop = input.scrollHeight;
+    return input.scrollTop > 0 && input.textContent.includes('q'.repeat(3000));
+  });
+  assert.ok(whole);
+  await page.getByRole('button', { name: 'Allow Bash' }).tap();
+  assert.equal(await bridge.verdict('abcde'), 'allow');
+});
+
+story('the text box grows, and a prompt never covers it', async ({ bridge, open }) => {
+  const page = await open('/', { viewport: { width: 700, height: 320 } });
+  await connected(page);
+  const height = () => page.locator('#words').evaluate(({ clientHeight }) => clientHeight);
+  const before = await height();
+  await page.locator('#words').fill('a\n'.repeat(30));
+  assert.ok((await height()) > before * 1.5);
+  assert.ok((await height()) <= 320 * 0.4);
+  await page.locator('#words').fill('');
+  bridge.ask('abcde', 'Bash', 'make a file', { command: 'x\n'.repeat(100) });
+  await page.locator('.permission').waitFor();
+  const box = await page.locator('#words').boundingBox();
+  assert.ok(box.y + box.height <= 320, 'it is on the screen');
+  await page.getByRole('button', { name: 'Deny Bash' }).click();
+  assert.equal(await bridge.verdict('abcde'), 'deny');
+});
+
+story('who wants no motion gets none', async ({ bridge, open }) => {
+  const page = await open('/', { reducedMotion: 'reduce' });
+  await connected(page);
+  await bridge.status('thinking');
+  await page.getByText('Claude is thinking').waitFor();
+  assert.equal(await page.evaluate(() => document.getAnimations().length), 0);
+});
+
+story('with the keyboard alone everything is reached, and what has the focus is seen', async ({ open }) => {
+  const page = await open('/');
+  await connected(page);
+  await until(page, () => document.activeElement.id === 'words');
+  const reached = new Set();
+  for (let tab = 0; tab < 12; tab += 1) {
+    await page.keyboard.press('Tab');
+    const [id, outline] = await page.evaluate(() => {
+      const { id, parentElement } = document.activeElement;
+      const seen = [document.activeElement, parentElement].some((element) => {
+        const { outlineStyle, borderColor } = getComputedStyle(element);
+        return outlineStyle !== 'none' || (id === 'words' && borderColor === 'rgb(168, 73, 42)');
+      });
+      return [id, seen];
+    });
+    if (id) reached.add(id);
+    assert.ok(outline || !id, `${id} has the focus, and nobody can see it`);
+  }
+  for (const id of ['words', 'send', 'name', 'place-button', 'scroll']) assert.ok(reached.has(id), id);
+});
+
+test('no part of the page parses HTML, or runs text', async () => {
+  const folder = new URL('../../examples/basic/', import.meta.url);
+  for (const name of await readdir(folder)) {
+    const text = await readFile(new URL(name, folder), 'utf8');
+    const found = /innerHTML|outerHTML|insertAdjacentHTML|document\.write|DOMParser|createContextualFragment|setHTML|\beval\b|new Function|\son\w+=|style="/.exec(text);
+    assert.equal(found, null, `${name} has ${found}`);
+    if (name.endsWith('.html')) assert.ok(!/<script>|<style|(?:src|href)="(?:\w+:)?\/\/(?!127\.0\.0\.1:3100\/)/.test(text), name);
+  }
+});
