@@ -19,6 +19,7 @@ mod launcher;
 mod life;
 mod load;
 mod machine;
+mod pages;
 mod plugin;
 mod prepare;
 mod properties;

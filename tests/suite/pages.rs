@@ -1,0 +1,207 @@
+//! The web chat's files over HTTP: who gets them, and what is said about them.
+
+use serde_json::Value;
+
+use crate::server::{Server, status_of};
+
+/// What a browser asks with when it opens a page.
+const BROWSER: &str =
+    "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,*/*;q=0.8";
+
+/// An answer to a request: its head, and its body.
+fn ask(server: &Server, method: &str, path: &str, headers: &str) -> (String, String) {
+    let host = server.address;
+    let request = format!("{method} {path} HTTP/1.1\r\nHost: {host}\r\n{headers}\r\n");
+    let answer = server.http(request.as_bytes());
+    let (head, body) = answer.split_once("\r\n\r\n").expect("a whole answer");
+    (head.to_owned(), body.to_owned())
+}
+
+fn get(server: &Server, path: &str, accept: &str) -> (String, String) {
+    ask(server, "GET", path, &format!("Accept: {accept}\r\n"))
+}
+
+fn header<'h>(head: &'h str, name: &str) -> Option<&'h str> {
+    let mut values = head
+        .lines()
+        .filter_map(|line| line.split_once(": "))
+        .filter(|(other, _)| other.eq_ignore_ascii_case(name))
+        .map(|(_, value)| value);
+    let value = values.next();
+    assert_eq!(values.next(), None, "{name} twice");
+    value
+}
+
+#[test]
+fn a_browser_gets_the_page_and_a_script_gets_json() {
+    let server = Server::start(&[]);
+    for accept in [BROWSER, "text/html", "text/html, application/json;q=0.9"] {
+        let (head, body) = get(&server, "/?session=s1", accept);
+        assert_eq!(status_of(&head), 200);
+        assert_eq!(
+            header(&head, "Content-Type"),
+            Some("text/html; charset=utf-8")
+        );
+        assert!(body.starts_with("<!doctype html>"), "{accept}: {body}");
+    }
+    // curl, fetch, axios, and one who says nothing.
+    for accept in [
+        "*/*",
+        "application/json, text/plain, */*",
+        "text/html;q=0.1, application/json",
+        "",
+    ] {
+        for path in ["/", "/any/other"] {
+            let (head, body) = get(&server, path, accept);
+            assert_eq!(header(&head, "Content-Type"), Some("application/json"));
+            assert_eq!(header(&head, "Vary"), Some("Accept"));
+            let health: Value = serde_json::from_str(&body).expect("it is JSON");
+            assert_eq!(health["status"], "ok", "{accept}");
+        }
+    }
+    for (path, kind) in [
+        ("/healthz", "application/json"),
+        ("/metrics", "text/plain; version=0.0.4; charset=utf-8"),
+    ] {
+        let (head, _) = get(&server, path, BROWSER);
+        assert_eq!(header(&head, "Content-Type"), Some(kind), "{path}");
+    }
+}
+
+/// Relative, so that it holds behind a proxy that serves all this under a path.
+#[test]
+fn a_browser_at_another_path_is_sent_to_the_page() {
+    let server = Server::start(&[]);
+    let cases = [
+        ("/chat", "./"),
+        ("/chat?session=s%201&x", "./?session=s%201&x"),
+        ("/a/b/c", "../../"),
+        ("/a/", "../"),
+        ("/index.html", "./"),
+        ("//evil.example/x", "../../"),
+        ("/chat.cssx?y", "./?y"),
+    ];
+    for (path, location) in cases {
+        let (head, _) = get(&server, path, BROWSER);
+        assert_eq!(status_of(&head), 302, "{path}");
+        assert_eq!(header(&head, "Location"), Some(location), "{path}");
+        assert_eq!(header(&head, "Vary"), Some("Accept"), "{path}");
+        assert_eq!(header(&head, "Cache-Control"), Some("no-store"), "{path}");
+    }
+}
+
+#[test]
+fn every_file_has_its_type_and_is_asked_for_again() {
+    let server = Server::start(&[]);
+    let files = [
+        ("/", "text/html; charset=utf-8"),
+        ("/chat.css", "text/css; charset=utf-8"),
+        ("/chat.js", "text/javascript; charset=utf-8"),
+        ("/from-disk.js", "text/javascript; charset=utf-8"),
+        ("/client/claude-socket.js", "text/javascript; charset=utf-8"),
+        ("/icon.svg", "image/svg+xml"),
+        ("/manifest.webmanifest", "application/manifest+json"),
+    ];
+    for (path, kind) in files {
+        let (head, body) = get(&server, path, BROWSER);
+        assert_eq!(status_of(&head), 200, "{path}");
+        assert_eq!(header(&head, "Content-Type"), Some(kind), "{path}");
+        let length = body.len().to_string();
+        assert_eq!(
+            header(&head, "Content-Length"),
+            Some(&*length),
+            "{path}: not all of it is ASCII, or it is cut"
+        );
+        for (name, value) in [
+            ("Cache-Control", "no-cache"),
+            ("X-Content-Type-Options", "nosniff"),
+            ("Referrer-Policy", "no-referrer"),
+        ] {
+            assert_eq!(header(&head, name), Some(value), "{path}");
+        }
+        let tag = header(&head, "ETag").expect("a tag");
+
+        // The same length and headers, and no body.
+        let accept = format!("Accept: {BROWSER}\r\n");
+        let (bare, nothing) = ask(&server, "HEAD", path, &accept);
+        assert_eq!((&*bare, &*nothing), (&*head, ""), "{path}");
+
+        // The browser has it already, or something else.
+        for known in [
+            tag.to_owned(),
+            format!("W/{tag}"),
+            format!("\"x\", {tag}"),
+            "*".into(),
+        ] {
+            let (head, body) = ask(
+                &server,
+                "GET",
+                path,
+                &format!("{accept}If-None-Match: {known}\r\n"),
+            );
+            assert_eq!((status_of(&head), &*body), (304, ""), "{path} {known}");
+            assert_eq!(header(&head, "ETag"), Some(tag), "{path}");
+            assert_eq!(header(&head, "Content-Length"), None, "{path}");
+        }
+        let changed = format!("{accept}If-None-Match: \"0123456789abcdef\"\r\n");
+        let (head, _) = ask(&server, "GET", path, &changed);
+        assert_eq!(status_of(&head), 200, "{path}");
+    }
+}
+
+#[test]
+fn the_page_may_only_use_its_own_server() {
+    let server = Server::start(&[]);
+    let (head, page) = get(&server, "/", BROWSER);
+    let policy = header(&head, "Content-Security-Policy").expect("a policy");
+    for directive in [
+        "default-src 'none'",
+        "script-src 'self'",
+        "style-src 'self'",
+        "connect-src 'self'",
+        "base-uri 'none'",
+        "form-action 'none'",
+        "frame-ancestors 'none'",
+    ] {
+        let found = policy.split(';').any(|other| other.trim() == directive);
+        assert!(found, "{directive} is not in {policy}");
+    }
+    assert!(!policy.contains("unsafe") && !policy.contains("http"));
+    assert_eq!(header(&head, "X-Frame-Options"), Some("DENY"));
+    assert_eq!(header(&head, "Vary"), Some("Accept"));
+    // Everything that the page names is there.
+    let named = page.split('"').filter(|part| {
+        let extension = part.rsplit_once('.').map(|(_, extension)| extension);
+        matches!(extension, Some("js" | "css" | "svg" | "webmanifest"))
+    });
+    let mut count = 0;
+    for name in named {
+        let (head, _) = get(&server, &format!("/{name}"), "*/*");
+        assert_ne!(header(&head, "ETag"), None, "{name}");
+        count += 1;
+    }
+    assert!(count >= 5, "{page}");
+}
+
+/// The page can be loaded without a token, and then asks for it. Nothing else can.
+#[test]
+fn the_page_needs_no_token() {
+    let env = (
+        "CLAUDE_SOCKET_TOKEN",
+        "a-token-that-is-long-enough-to-be-one",
+    );
+    let mut server = Server::spawn(
+        crate::server::binary()
+            .args(["--port", "0"])
+            .env(env.0, env.1),
+    );
+    server.address = crate::server::address_in(&server.logged("listening on "));
+    for path in ["/", "/chat.js", "/client/claude-socket.js"] {
+        let (head, _) = get(&server, path, BROWSER);
+        assert_eq!(status_of(&head), 200, "{path}");
+    }
+    for (path, accept) in [("/", "*/*"), ("/healthz", BROWSER), ("/metrics", BROWSER)] {
+        let (head, _) = get(&server, path, accept);
+        assert_eq!(status_of(&head), 401, "{path}");
+    }
+}
