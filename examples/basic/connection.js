@@ -53,7 +53,7 @@ export function start(socket) {
     const due = Date.now() + retryIn;
     const tick = () => {
       const left = Math.ceil((due - Date.now()) / 1000);
-      setText(part('countdown'), left > 0 ? `What you write is sent then. Next attempt in ${left} s.` : 'Trying again …');
+      setText(part('countdown'), left > 0 ? `What you write is kept. Next attempt in ${left} s.` : 'Trying again …');
     };
     tick();
     ticking = setInterval(tick, 250);

@@ -211,8 +211,8 @@ function table(lines, at, columns, found) {
   const row = (line) => {
     const found = cells(line);
     // More than there are columns: nothing that was written may disappear.
-    const surplus = found.splice(columns - 1).join(' | ');
-    return (surplus ? [...found, surplus] : found).map(inline);
+    const last = found.splice(columns - 1);
+    return (last.length > 0 ? [...found, last.join(' | ')] : found).map(inline);
   };
   const rows = [];
   let next = at + 2;

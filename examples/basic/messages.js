@@ -8,6 +8,8 @@ import { render } from './render.js';
 const MAX_ENTRIES = 1000;
 /** How near to the end counts as there, in pixels. */
 const NEAR = 48;
+/** What is left free above a reply that is shown from its beginning, in pixels. */
+const MARGIN = 12;
 /** How often the text that is just appearing is laid out anew, in milliseconds. */
 const STREAM_PACE = 60;
 /** The most of it that is shown, in characters. */
@@ -77,7 +79,7 @@ export class Messages {
     const { offsetHeight, offsetTop } = this.#known.get(message.message_id).element;
     if (isNew && this.#atEnd && !wasStreaming && offsetHeight > this.#scroll.clientHeight) {
       // What is longer than the screen is read from its beginning.
-      this.#scroll.scrollTop = offsetTop - this.#scroll.offsetTop;
+      this.#scroll.scrollTop = offsetTop - this.#scroll.offsetTop - MARGIN;
     }
     return isNew;
   }

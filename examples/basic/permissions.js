@@ -104,10 +104,10 @@ export class Permissions {
     const made = element(
       'article',
       { class: 'card permission', 'aria-labelledby': name },
-      element('h3', { id: name }, tool),
+      element('div', { class: 'title' }, element('h3', { id: name }, tool), state),
       element('p', { class: 'purpose' }, purpose),
       element('div', { class: 'input', tabindex: 0, role: 'group', 'aria-label': 'Input' }, ...fields(input)),
-      element('div', { class: 'buttons' }, state, ...buttons),
+      element('div', { class: 'buttons' }, ...buttons),
     );
     return { element: made, buttons, state };
   }
@@ -154,7 +154,7 @@ export class Permissions {
       const works = this.#arming === undefined && this.#online && verdict === undefined;
       // Not `disabled`: that would take the focus from who is on it.
       for (const button of buttons) button.setAttribute('aria-disabled', String(!works));
-      if (verdict === undefined) setText(state, this.#online ? '' : 'Waiting for the connection');
+      if (verdict === undefined) setText(state, this.#online ? '' : 'Not connected');
     }
   }
 }

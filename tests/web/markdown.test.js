@@ -58,6 +58,7 @@ const CASES = [
   ['~~~\nnever closed\n# x', '(pre |never closed\\n# x)'],
   ['````\n```\n````', '(pre |```)'],
   ['| a | b |\n|---|--:|\n| c | `d|e` \\| f |\n| g |\nend', '(table - right (a | b) (c | (code d | e)  | f) (g)) (p end)'],
+  ['|a|b|\n|-|-|\n|c||\n|d|', '(table - - (a | b) (c | ) (d))'],
   ['a | b\n:-: | -\n1 | 2', '(table center - (a | b) (1 | 2))'],
   ['a | b\nno table', '(p a | b (br) no table)'],
   ['[a](https://b.example/c_(d) "title") [e](<mailto:f@g.example>)', '(p (a https://b.example/c_(d) a)   (a mailto:f@g.example e))'],

@@ -153,7 +153,7 @@ story('what was decided while a page was away is gone when it is back', async ({
   await card(page, 'Write').waitFor();
   away = true;
   await server.close();
-  await page.getByText('Waiting for the connection').first().waitFor();
+  await page.locator('.permission').getByText('Not connected').first().waitFor();
   assert.equal(await button(page, 'Allow Bash').getAttribute('aria-disabled'), 'true');
   await button(other, 'Allow Bash').click();
   assert.equal(await bridge.verdict('abcde'), 'allow');
