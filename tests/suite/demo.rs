@@ -35,12 +35,15 @@ fn start() -> (Demo, App) {
         .expect("it starts");
     let stdout = process.stdout.take().expect("it is piped");
     let mut output = BufReader::new(stdout).lines();
-    let line = output
-        .by_ref()
-        .map_while(Result::ok)
-        .find(|line| line.contains("ws://"))
-        .expect("it prints the address");
-    let address = crate::server::address_in(&line);
+    let mut find = |part: &str| {
+        let mut lines = output.by_ref().map_while(Result::ok);
+        let line = lines.find(|line| line.contains(part));
+        line.unwrap_or_else(|| panic!("it prints no {part}"))
+    };
+    // First what a newcomer can open.
+    let open = find("open ");
+    let address = crate::server::address_in(&find("ws://"));
+    assert!(open.ends_with(&format!(" http://{address}/")), "{open}");
     let demo = Demo {
         process,
         address,

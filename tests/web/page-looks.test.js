@@ -116,6 +116,14 @@ story('it fits a small phone', async ({ bridge, open }) => {
   assert.ok(whole);
   await page.getByRole('button', { name: 'Allow Bash' }).tap();
   assert.equal(await bridge.verdict('abcde'), 'allow');
+
+  // Also with a banner on top of it all.
+  bridge.ask('abcdg', 'Edit', 'change a file', { file_path: 'a' });
+  await page.locator('.permission').nth(1).waitFor();
+  await bridge.kill();
+  await page.getByText('The connection is lost').waitFor();
+  const { y, height } = await page.locator('#name').boundingBox();
+  assert.ok(y + height <= 568, `the name ends at ${y + height}`);
 });
 
 story('the text box grows, and a prompt never covers it', async ({ bridge, open }) => {
