@@ -29,17 +29,21 @@ export class DeliveryError extends Error {
 export class SentMessage {
     /**
      * @param {string} content
-     * @param {string} user
+     * @param {{user: string, id?: string, ts?: string}} message
      */
-    constructor(content: string, user: string);
-    /** Its id. @readonly */
-    readonly id: string;
-    /** When it was sent, as RFC 3339. @readonly */
-    readonly ts: string;
+    constructor(content: string, { user, id, ts }: {
+        user: string;
+        id?: string;
+        ts?: string;
+    });
     /** What was said. @readonly */
     readonly content: string;
     /** Who said it. @readonly */
     readonly user: string;
+    /** Its id. @readonly */
+    readonly id: string;
+    /** When it was sent, as RFC 3339. @readonly */
+    readonly ts: string;
     /**
      * Claude Code has got it. Rejected with a {@link DeliveryError} if it was not taken.
      * @returns {Promise<DeliveryMessage>}
@@ -57,11 +61,13 @@ export class SentMessage {
      */
     get answered(): Promise<DeliveryMessage>;
     /**
-     * Takes a receipt: a later state includes the earlier ones.
+     * Takes a receipt: a later state includes the earlier ones. `why` is what the server has said if
+     * it is rejected.
      * @param {DeliveryMessage} delivery
+     * @param {string} [why]
      * @internal
      */
-    settle(delivery: DeliveryMessage): void;
+    settle(delivery: DeliveryMessage, why?: string): void;
     /**
      * @param {string} why
      * @param {ErrorCode | 'queue_full'} code
@@ -78,10 +84,10 @@ export class ClaudeSocket {
      * @throws {SyntaxError | TypeError} if the URL is none, or the runtime has no WebSocket
      */
     constructor(url: string | URL, options?: ClaudeSocketOptions);
-    /** The session this takes part in. @readonly */
-    readonly session: string;
     /** Who speaks. May be changed at any time. */
     user: string;
+    /** The session this takes part in. Where nobody has named one, the server does. */
+    get session(): string;
     /** Whether the connection is open. */
     get connected(): boolean;
     /** Whether it is being opened. */
@@ -96,11 +102,17 @@ export class ClaudeSocket {
     /**
      * Sends words to Claude, now or when the connection is open.
      * @param {string} content
+     * @param {{id?: string, ts?: string, user?: string}} [again] what an earlier client has sent and
+     *   nobody has acknowledged keeps its id, time and user, so that Claude gets it once
      * @returns {SentMessage} its id, and promises of what becomes of it. Nobody need wait for them:
      *   what is not taken is also an `error` event.
      * @throws {TypeError} if the content is not a string
      */
-    send(content: string): SentMessage;
+    send(content: string, again?: {
+        id?: string;
+        ts?: string;
+        user?: string;
+    }): SentMessage;
     /**
      * Asks for what was said in the session. It comes as an event, too.
      * @param {number} [limit] the most messages, from 1 to 100
@@ -372,7 +384,8 @@ export type ClaudeSocketEvents = {
 };
 export type ClaudeSocketOptions = {
     /**
-     * the chat to take part in; `default` if left out
+     * the chat to take part in; if left out, the one that the URL names, the
+     * one that the token is for, or `default`
      */
     session?: string | undefined;
     /**

@@ -184,7 +184,8 @@
 
 /**
  * @typedef {object} ClaudeSocketOptions
- * @property {string} [session] the chat to take part in; `default` if left out
+ * @property {string} [session] the chat to take part in; if left out, the one that the URL names, the
+ *   one that the token is for, or `default`
  * @property {string} [user] who speaks; `user` if left out
  * @property {boolean} [reconnect] whether a lost connection is opened again; true if left out
  * @property {number} [reconnectDelay] the longest wait before the first attempt, in milliseconds; it
@@ -261,22 +262,22 @@ export class DeliveryError extends Error {
 
 /** A message that was sent, and what becomes of it. */
 export class SentMessage {
-  /** Its id. @readonly */
-  id = uuid();
-  /** When it was sent, as RFC 3339. @readonly */
-  ts = new Date().toISOString();
   /** @type {Record<'accepted' | 'seen' | 'answered', Deferred<DeliveryMessage>>} */
   #states = { accepted: deferred(), seen: deferred(), answered: deferred() };
 
   /**
    * @param {string} content
-   * @param {string} user
+   * @param {{user: string, id?: string, ts?: string}} message
    */
-  constructor(content, user) {
+  constructor(content, { user, id = uuid(), ts = new Date().toISOString() }) {
     /** What was said. @readonly */
     this.content = content;
     /** Who said it. @readonly */
     this.user = user;
+    /** Its id. @readonly */
+    this.id = id;
+    /** When it was sent, as RFC 3339. @readonly */
+    this.ts = ts;
   }
 
   /**
@@ -305,14 +306,14 @@ export class SentMessage {
   }
 
   /**
-   * Takes a receipt: a later state includes the earlier ones.
+   * Takes a receipt: a later state includes the earlier ones. `why` is what the server has said if
+   * it is rejected.
    * @param {DeliveryMessage} delivery
+   * @param {string} [why]
    * @internal
    */
-  settle(delivery) {
-    if (delivery.state === 'rejected') {
-      return this.reject(`the server has not taken the message (${delivery.code})`, delivery.code ?? 'invalid_message');
-    }
+  settle(delivery, why = `the server has not taken the message (${delivery.code})`) {
+    if (delivery.state === 'rejected') return this.reject(why, delivery.code ?? 'invalid_message');
     const { accepted, seen, answered } = this.#states;
     accepted.resolve(delivery);
     if (delivery.state === 'seen' || delivery.state === 'answered') seen.resolve(delivery);
@@ -336,6 +337,7 @@ export class ClaudeSocket {
   #url;
   /** @type {string | undefined} */
   #token;
+  #session = '';
   /** @type {WebSocketConstructor} */
   #WebSocket;
   #options;
@@ -366,6 +368,8 @@ export class ClaudeSocket {
   /** Histories that were asked for and have not come, in order. @type {Ask[]} */
   #asks = [];
 
+  /** The last error, which comes before the receipt of a message that was not taken. @type {ErrorMessage | undefined} */
+  #lastError;
   /** When the session began; tells one that began anew. @type {string | undefined} */
   #created;
   /** The number of the last that was told of the session; what was missed comes after it. */
@@ -387,7 +391,7 @@ export class ClaudeSocket {
    */
   constructor(url, options = {}) {
     const {
-      session = 'default',
+      session,
       user = 'user',
       reconnect = true,
       reconnectDelay = 1000,
@@ -404,14 +408,18 @@ export class ClaudeSocket {
     this.#url = new URL(url, globalThis.location?.href);
     this.#url.protocol = this.#url.protocol.replace(/^http/, 'ws');
     this.#url.hash = '';
-    this.#url.searchParams.set('session', session);
+    if (session !== undefined) this.#url.searchParams.set('session', session);
     this.#token = token;
     this.#WebSocket = /** @type {WebSocketConstructor} */ (WebSocket);
     this.#options = { reconnect, reconnectDelay, maxReconnectDelay, stream, heartbeat, queueLimit };
-    /** The session this takes part in. @readonly */
-    this.session = session;
+    this.#session = this.#url.searchParams.get('session') || 'default';
     /** Who speaks. May be changed at any time. */
     this.user = user;
+  }
+
+  /** The session this takes part in. Where nobody has named one, the server does. */
+  get session() {
+    return this.#session;
   }
 
   /** Whether the connection is open. */
@@ -460,13 +468,15 @@ export class ClaudeSocket {
   /**
    * Sends words to Claude, now or when the connection is open.
    * @param {string} content
+   * @param {{id?: string, ts?: string, user?: string}} [again] what an earlier client has sent and
+   *   nobody has acknowledged keeps its id, time and user, so that Claude gets it once
    * @returns {SentMessage} its id, and promises of what becomes of it. Nobody need wait for them:
    *   what is not taken is also an `error` event.
    * @throws {TypeError} if the content is not a string
    */
-  send(content) {
+  send(content, again) {
     if (typeof content !== 'string') throw new TypeError(`the content is a ${typeof content}; give a string`);
-    const message = new SentMessage(content, this.user);
+    const message = new SentMessage(content, { user: this.user, ...again });
     if (this.#unacknowledged.size >= this.#options.queueLimit) {
       const limit = this.#options.queueLimit;
       this.#refuse(message, `${limit} messages already wait for the server; send less, or give a larger queueLimit`, 'queue_full');
@@ -676,13 +686,17 @@ export class ClaudeSocket {
       }
       case 'delivery':
         return this.#receipt(message);
+      case 'error':
+        this.#lastError = message;
+        return this.#tell(message);
       default:
         return this.#tell(message);
     }
   }
 
   /** @param {WelcomeMessage} welcome */
-  #welcome({ seq, created, max_message }) {
+  #welcome({ session_id, seq, created, max_message }) {
+    this.#session = session_id;
     // What a listener sends or asks from here on goes by itself.
     const messages = [...this.#unacknowledged.values()];
     const asks = this.#asks.filter((ask) => !ask.fill);
@@ -773,7 +787,8 @@ export class ClaudeSocket {
       this.#accepted.set(id, { message, receipt: delivery, created: this.#created });
       this.#forgetOldest();
     }
-    message?.settle(delivery);
+    const { code, message: why } = this.#lastError ?? {};
+    message?.settle(delivery, code === delivery.code ? why : undefined);
     this.#tell(delivery);
   }
 

@@ -18,39 +18,33 @@ place.start();
 notify.start();
 
 const socket = new ClaudeSocket(place.server, {
-  session: place.session,
+  session: place.named,
   token: place.token(),
   stream: true,
   maxReconnectDelay: 15000,
 });
 const messages = new Messages();
 const outbox = new Outbox();
-/** One's own words of which nothing is known yet. */
-const sent = new Set();
 const composer = new Composer(send);
 const permissions = new Permissions(
   (id, allowed) => socket.respondToPermission(id, allowed),
   (text) => messages.note(text),
   notify.waiting,
 );
-/** The last error, while it may be about a message. */
-let lastError;
+/** What tells of the last error, unless that is about a message. */
+let aboutAMessage;
 
-function send(content) {
-  const message = socket.send(content);
-  sent.add(message.id);
+/** `again` is what an earlier page has sent: under its id Claude gets it once. */
+function send(content, again) {
+  const message = socket.send(content, again);
   outbox.add(message);
   messages.own(message, (text) => composer.write(text));
   message.accepted
     .catch((error) => {
-      const why = lastError?.code === error.code ? lastError.message : error.message;
-      clearTimeout(lastError?.timer);
-      messages.rejected(message.id, why);
+      clearTimeout(aboutAMessage);
+      messages.rejected(message.id, error.message);
     })
-    .finally(() => {
-      sent.delete(message.id);
-      outbox.remove(message.id);
-    });
+    .finally(() => outbox.remove(message.id));
 }
 
 const setName = followName((name) => (socket.user = name));
@@ -61,7 +55,8 @@ socket.on('disconnected', () => {
   permissions.disconnected();
   messages.disconnected();
 });
-socket.on('welcome', ({ role, user, created }) => {
+socket.on('welcome', ({ role, user, created, session_id }) => {
+  if (session_id !== place.session) return place.goTo(session_id);
   messages.began(created);
   permissions.welcome();
   composer.allow(role);
@@ -70,7 +65,6 @@ socket.on('welcome', ({ role, user, created }) => {
 socket.once('welcome', async () => {
   const { messages: items } = await socket.fetchHistory(HISTORY);
   messages.history(items, socket.user);
-  for (const { content } of outbox.takeLeft(items, sent)) send(content);
 });
 
 const isHere = (listener) => (message) => {
@@ -88,8 +82,8 @@ socket.on('permission_request', (request) => permissions.request(request));
 socket.on('permission_resolved', (resolution) => permissions.resolved(resolution));
 socket.on('error', ({ code, message }) => {
   if (code === 'unknown_request' && permissions.tooLate(message)) return;
-  const timer = setTimeout(() => messages.note(`The server says: ${message}.`), ABOUT_A_MESSAGE);
-  lastError = { code, message, timer };
+  aboutAMessage = setTimeout(() => messages.note(`The server says: ${message}.`), ABOUT_A_MESSAGE);
 });
 
+for (const left of outbox.takeLeft()) send(left.content, left);
 socket.connect();

@@ -67,19 +67,19 @@ export class Outbox {
   /** What an earlier page left, or this one holds. */
   #waiting = tab.list(OUTBOX);
 
-  add({ id, content, ts }) {
-    this.#keep([...this.#waiting, { id, content, ts }]);
+  add({ id, content, ts, user }) {
+    this.#keep([...this.#waiting, { id, content, ts, user }]);
   }
 
   remove(id) {
     this.#keep(this.#waiting.filter((sent) => sent.id !== id));
   }
 
-  /** Takes what an earlier page left and the server doesn't know. */
-  takeLeft(history, ids) {
-    const left = this.#waiting.filter(({ id }) => !ids.has(id));
-    for (const { id } of left) this.remove(id);
-    return left.filter(({ ts, content }) => !history.some((item) => item.ts === ts && item.content === content));
+  /** Takes what an earlier page left. */
+  takeLeft() {
+    const left = this.#waiting;
+    this.#keep([]);
+    return left;
   }
 
   #keep(waiting) {

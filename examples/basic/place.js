@@ -11,8 +11,14 @@ const MAX_KNOWN = 12;
 export const server = new URL('.', location.href);
 server.hash = '';
 
-/** The session, from the address. */
-export const session = new URLSearchParams(location.search).get('session') || 'default';
+/** The session that the address names, if it names one. */
+export const named = new URLSearchParams(location.search).get('session') || undefined;
+export const session = named ?? 'default';
+
+/** Goes to the session that the token is for. */
+export function goTo(name) {
+  location.replace(`?${new URLSearchParams({ session: name })}`);
+}
 
 /** The token, if there is one. */
 export const token = () => tab.get('token') ?? undefined;

@@ -167,6 +167,10 @@ test('a token goes into a subprotocol, or into the URL if it doesn’t fit there
 
 test('the address may be any that leads there', async (t) => {
   const { url, accepted } = await listen(t);
+  client(t, url);
+  assert.equal((await accepted()).request.url, '/');
+  client(t, `${url}/?session=c`);
+  assert.equal((await accepted()).request.url, '/?session=c');
   for (const [address, expected] of [
     [url, '/?session=a+b'],
     [`${url}/chat?x=1`, '/chat?x=1&session=a+b'],

@@ -310,7 +310,22 @@ test('what the server would close the connection for is not sent', async (t) => 
 test('what the server refuses is rejected with its code', async (t) => {
   const server = await bridge(t);
   const { socket } = await connected(t, server.url);
-  await assert.rejects(soon(socket.send('').accepted, 'rejected'), { code: 'invalid_message' });
+  await assert.rejects(soon(socket.send('').accepted, 'rejected'), {
+    code: 'invalid_message',
+    message: /"content" must not be empty/,
+  });
+});
+
+test('what an earlier client has sent can be sent again under its id', async (t) => {
+  const server = await bridge(t);
+  const first = await connected(t, server.url, { user: 'ann' });
+  const { id, ts, user, content, accepted } = first.socket.send('hello');
+  const { message_id } = await soon(accepted, 'accepted');
+  const second = await connected(t, server.url);
+  const again = second.socket.send(content, { id, ts, user });
+  assert.equal((await soon(again.accepted, 'accepted')).message_id, message_id);
+  second.socket.send('once');
+  assert.deepEqual([(await server.heard()).content, (await server.heard()).content], ['hello', 'once']);
 });
 
 test('a verdict and a question wait for the connection too', async (t) => {
@@ -413,7 +428,7 @@ test('a message that Claude Code drops is unseen, and one that comes later is se
 test('a token lets the client in, and names it, until it is removed', async (t) => {
   const folder = mkdtempSync(`${tmpdir()}/tokens-`);
   t.after(() => rmSync(folder, { recursive: true }));
-  const token = run('token', 'add', 'shed', '--role', 'sender', '--state-dir', folder);
+  const token = run('token', 'add', 'shed', '--role', 'sender', '--session', 'shed-1', '--state-dir', folder);
   const server = await bridge(t, { flags: ['--state-dir', folder] });
   const stranger = client(t, server.url, { token: 'guessed', reconnect: false });
   stranger.socket.connect();
@@ -421,9 +436,12 @@ test('a token lets the client in, and names it, until it is removed', async (t) 
   const shed = client(t, server.url, { token, user: 'somebody else' });
   shed.socket.connect();
   const { role, user } = await shed.next('welcome');
-  assert.deepEqual([role, user], ['sender', 'shed']);
+  assert.deepEqual([role, user, shed.socket.session], ['sender', 'shed', 'shed-1']);
   shed.socket.send('17 degrees');
-  assert.equal((await server.heard()).meta.user, 'shed');
+  const { meta } = await server.heard();
+  assert.deepEqual([meta.user, meta.chat_id], ['shed', 'shed-1']);
+  await server.reply('thanks', 'shed-1');
+  assert.equal((await shed.next('reply')).content, 'thanks');
   server.ask('abcde');
   shed.socket.respondToPermission('abcde', true);
   assert.equal((await shed.next('error')).code, 'forbidden');

@@ -193,9 +193,11 @@ story('each role sees what it may', async ({ bridge, open }) => {
   // Another session than its own.
   await sender.goto(`http://${bridge.host}/?session=s2`);
   await sender.getByText('the token may not be for the session s2').waitFor();
-  // A token that is taken back.
-  await sender.goto(`http://${bridge.host}/?session=s1`);
+  // Without a session in the address it is in its own.
+  await sender.goto(`http://${bridge.host}/`);
+  await sender.waitForURL(/session=s1$/);
   await connected(sender);
+  // A token that is taken back.
   await token(state, 'remove', 'sam');
   await sender.getByText('is not valid, or not any more').waitFor();
 }, { env: { CLAUDE_SOCKET_STATE_DIR: state } });

@@ -81,6 +81,7 @@ end();
 
 socket.connect();
 const sent: SentMessage = socket.send('hello');
+socket.send(sent.content, { id: sent.id, ts: sent.ts, user: sent.user });
 const told: string[] = [sent.id, sent.ts, sent.content, sent.user];
 try {
   const delivery: DeliveryMessage = await sent.accepted;
