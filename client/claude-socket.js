@@ -221,7 +221,7 @@ const MAX_DOUBLINGS = 30;
 const OWN_EVENTS = ['connected', 'disconnected', 'message'];
 /** The server's close code for a token that isn't valid any more. */
 const UNAUTHORIZED = 4401;
-/** The most messages of which the answer is waited for. */
+/** The most messages of this client's that are remembered, and of which the answer is waited for. */
 const MAX_UNANSWERED = 1000;
 /** What a WebSocket subprotocol may be made of (RFC 9110, section 5.6.2). */
 const TOKEN_CHARACTERS = /^[!#$%&'*+\-.^_`|~0-9A-Za-z]+$/;
@@ -363,6 +363,8 @@ export class ClaudeSocket {
   #unacknowledged = new Map();
   /** Messages that wait for an answer, by id, with their receipts. @type {Map<string, Accepted>} */
   #accepted = new Map();
+  /** The server's ids of this client's last messages. @type {Set<string>} */
+  #ownIds = new Set();
   /** Verdicts that wait for a connection. @type {Map<string, boolean>} */
   #verdicts = new Map();
   /** Histories that were asked for and have not come, in order. @type {Ask[]} */
@@ -743,18 +745,16 @@ export class ClaudeSocket {
   #missedItem({ role, ...item }) {
     const session_id = this.session;
     if (role === 'assistant') this.#said({ type: 'reply', session_id, ...item });
-    else if (this.#isOwn(item)) this.#seq = item.seq;
     else this.#said({ type: 'user_message', session_id, ...item, user: item.user ?? 'user' });
   }
 
   /**
-   * Whether this client has said it. Without its receipt it is known by its time and content.
-   * @param {Omit<HistoryItem, 'role'>} item
+   * Whether this client has said it, maybe over an earlier connection. Without its receipt it is
+   * known by its time and content.
+   * @param {UserMessage} message
    */
   #isOwn({ message_id, ts, content }) {
-    for (const { receipt } of this.#accepted.values()) {
-      if (receipt.message_id === message_id) return true;
-    }
+    if (this.#ownIds.has(message_id)) return true;
     for (const message of this.#unacknowledged.values()) {
       if (message.ts === ts && message.content === content) return true;
     }
@@ -768,6 +768,7 @@ export class ClaudeSocket {
   #said(message) {
     if (message.seq <= this.#seq) return;
     this.#seq = message.seq;
+    if (message.type === 'user_message' && this.#isOwn(message)) return;
     this.#tell(message);
     if (message.type !== 'reply') return;
     this.#replied = message.seq;
@@ -777,10 +778,11 @@ export class ClaudeSocket {
 
   /** @param {DeliveryMessage} delivery */
   #receipt(delivery) {
-    const { id, state, seq = 0 } = delivery;
+    const { id, state, message_id, seq = 0 } = delivery;
     const message = this.#unacknowledged.get(id) ?? this.#accepted.get(id)?.message;
     this.#unacknowledged.delete(id);
     this.#accepted.delete(id);
+    if (message_id) this.#remember(message_id);
     if (this.#held) this.#held.ownSeq = Math.max(this.#held.ownSeq, seq);
     else this.#ownSeq = Math.max(this.#ownSeq, seq);
     if (message && state !== 'answered' && state !== 'rejected') {
@@ -790,6 +792,13 @@ export class ClaudeSocket {
     const { code, message: why } = this.#lastError ?? {};
     message?.settle(delivery, code === delivery.code ? why : undefined);
     this.#tell(delivery);
+  }
+
+  /** @param {string} message_id */
+  #remember(message_id) {
+    this.#ownIds.add(message_id);
+    const [oldest] = this.#ownIds;
+    if (this.#ownIds.size > MAX_UNANSWERED && oldest) this.#ownIds.delete(oldest);
   }
 
   #forgetOldest() {

@@ -8,6 +8,7 @@ import { Messages } from './messages.js';
 import * as notify from './notify.js';
 import { Permissions } from './permissions.js';
 import * as place from './place.js';
+import { nameOf } from './visible.js';
 
 /** How much is read on opening: all that a server keeps. */
 const HISTORY = 100;
@@ -71,7 +72,7 @@ const isHere = (listener) => (message) => {
   if (message.session_id === place.session) listener(message);
 };
 socket.on('reply', isHere((message) => messages.reply(message) && notify.said('Claude', message.content)));
-socket.on('user_message', isHere((message) => messages.said(message) && notify.said(message.user, message.content)));
+socket.on('user_message', isHere((message) => messages.said(message) && notify.said(nameOf(message.user), message.content)));
 socket.on('status', isHere((message) => messages.status(message)));
 socket.on('stream', isHere(({ delta }) => messages.stream(delta)));
 socket.on('delivery', (delivery) => {

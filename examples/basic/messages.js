@@ -3,6 +3,7 @@
 
 import { element, part, setText } from './dom.js';
 import { render } from './render.js';
+import { nameOf } from './visible.js';
 
 /** The most entries on the page. */
 const MAX_ENTRIES = 1000;
@@ -177,9 +178,10 @@ export class Messages {
 
   /** One's own words have got their number. */
   #number(entry, { message_id, seq }) {
-    const isKnown = this.#known.has(message_id);
+    const known = this.#known.get(message_id);
     this.#known.set(message_id, entry);
-    if (isKnown || seq === undefined) return;
+    if (known === entry || seq === undefined) return;
+    if (known) this.#remove(known);
     Object.assign(entry, { epoch: this.#epoch, seq, pending: false });
     const at = this.#entries.indexOf(entry);
     const neighbours = [this.#entries[at - 1], this.#entries[at + 1]];
@@ -253,7 +255,7 @@ const body = (text) => element('div', { class: 'body', dir: 'auto' }, render(tex
 function words({ user, content, ts }, own) {
   const said = element('div', { class: 'body', dir: 'auto' }, content);
   const state = own ? [element('span', { class: 'state', 'aria-live': 'off' })] : [];
-  return element('article', { class: `message ${own ? 'own' : 'other'}` }, head(own ? 'You' : user || 'user', ts, ...state), said);
+  return element('article', { class: `message ${own ? 'own' : 'other'}` }, head(own ? 'You' : nameOf(user), ts, ...state), said);
 }
 
 function head(who, ts, ...more) {

@@ -1,9 +1,11 @@
 // What waits, for those who look elsewhere: the title, and after consent notifications.
 
 import { part } from './dom.js';
-import { session } from './place.js';
+import { session as named } from './place.js';
+import { visible } from './visible.js';
 
 const MAX_BODY = 140;
+const session = visible(named);
 
 let unread = 0;
 let prompts = 0;

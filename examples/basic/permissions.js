@@ -3,9 +3,12 @@
 // moment after the cards have changed, and the cards grow away from the text box.
 
 import { element, part, setText } from './dom.js';
+import { visible, visibleLines } from './visible.js';
 
 /** How long no button works after cards came, went or moved, in milliseconds. */
 const DISARMED = 700;
+/** How near to its end an input counts as read, in pixels. */
+const NEAR = 4;
 
 export class Permissions {
   /** The open prompts by id. */
@@ -24,6 +27,9 @@ export class Permissions {
     this.answer = answer;
     this.note = note;
     this.changed = changed;
+    // A click that brings the window to the front, or that another window has left to this one.
+    for (const event of ['focus', 'pageshow']) addEventListener(event, () => this.#disarm());
+    document.addEventListener('visibilitychange', () => this.#disarm());
   }
 
   /** There is a connection. The server tells again what is open. */
@@ -101,12 +107,18 @@ export class Permissions {
       );
     const buttons = [button(false, 'Deny'), button(true, 'Allow')];
     const state = element('p', { class: 'small', role: 'status' });
+    const more = element('p', { class: 'small more', hidden: true }, 'There is more: scroll to the end.');
+    const box = element('div', { class: 'input', tabindex: 0, role: 'group', 'aria-label': 'Input' }, ...fields(input));
+    const look = () => (more.hidden = box.scrollHeight - box.scrollTop - box.clientHeight < NEAR);
+    box.addEventListener('scroll', look, { passive: true });
+    new ResizeObserver(look).observe(box);
     const made = element(
       'article',
       { class: 'card permission', 'aria-labelledby': name },
       element('div', { class: 'title' }, element('h3', { id: name }, tool), state),
       element('p', { class: 'purpose' }, purpose),
-      element('div', { class: 'input', tabindex: 0, role: 'group', 'aria-label': 'Input' }, ...fields(input)),
+      box,
+      more,
       element('div', { class: 'buttons' }, ...buttons),
     );
     return { element: made, buttons, state };
@@ -162,10 +174,10 @@ export class Permissions {
 /** The input of a tool: if it is an object, a field at a time, so that a command reads as it will run. */
 function fields(input) {
   const parsed = asObject(input);
-  if (!parsed) return [element('pre', {}, visible(input))];
+  if (!parsed) return [element('pre', {}, visibleLines(input))];
   return Object.entries(parsed).map(([name, value]) => {
     const text = typeof value === 'string' ? value : JSON.stringify(value, null, 2);
-    return element('div', { class: 'field' }, element('h4', {}, visible(name)), element('pre', {}, visible(text)));
+    return element('div', { class: 'field' }, element('h4', {}, visible(name)), element('pre', {}, visibleLines(text)));
   });
 }
 
@@ -179,12 +191,4 @@ function asObject(text) {
   } catch {
     return undefined;
   }
-}
-
-/** Shows what would be invisible or change the order of what is read: a text could look like another one. */
-function visible(text) {
-  return String(text).replace(
-    /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u00ad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff]/g,
-    (character) => `⟨U+${character.charCodeAt(0).toString(16).toUpperCase().padStart(4, '0')}⟩`,
-  );
 }

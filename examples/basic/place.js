@@ -4,6 +4,7 @@
 // message or in a reply can name another one.
 
 import { browser, element, part, setText, tab } from './dom.js';
+import { visible } from './visible.js';
 
 const MAX_KNOWN = 12;
 
@@ -29,12 +30,17 @@ export function useToken(value) {
   location.reload();
 }
 
-/** Takes the token out of the address: `#token=…`. Returns whether there was one. */
+/**
+ * Takes the token out of the address: `#token=…`, or `?token=…`, which programs use. Returns whether
+ * there was one.
+ */
 function takeToken() {
-  const given = new URLSearchParams(location.hash.slice(1)).get('token');
+  const query = new URLSearchParams(location.search);
+  const given = new URLSearchParams(location.hash.slice(1)).get('token') ?? query.get('token');
   if (given === null) return false;
   tab.set('token', given);
-  history.replaceState(null, '', location.pathname + location.search);
+  query.delete('token');
+  history.replaceState(null, '', location.pathname + (query.size > 0 ? `?${query}` : ''));
   return true;
 }
 
@@ -47,7 +53,7 @@ export function start() {
 
   const known = [session, ...browser.list('sessions').filter((name) => name !== session)].slice(0, MAX_KNOWN);
   browser.set('sessions', JSON.stringify(known));
-  setText(part('session-name'), session);
+  setText(part('session-name'), visible(session));
   part('place-button').setAttribute('aria-label', `Session ${session}. Change`);
   part('place-button').addEventListener('click', () => open(known));
   part('place-cancel').addEventListener('click', () => part('place').close());

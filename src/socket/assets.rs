@@ -66,6 +66,7 @@ const FILES: &[Asset] = page_files![
     "permissions.js" is SCRIPT,
     "place.js" is SCRIPT,
     "render.js" is SCRIPT,
+    "visible.js" is SCRIPT,
     "icon.svg" is "image/svg+xml",
     "manifest.webmanifest" is "application/manifest+json",
 ];
@@ -96,9 +97,12 @@ pub fn page(uri: &Uri, headers: &HeaderMap) -> Response {
     } else {
         "../".repeat(below)
     };
-    if let Some(query) = uri.query() {
+    // What is in an address stays in the browser's history.
+    let query = uri.query().unwrap_or_default().split('&');
+    let query: Vec<_> = query.filter(|pair| !pair.starts_with("token=")).collect();
+    if query.iter().any(|pair| !pair.is_empty()) {
         way.push('?');
-        way.push_str(query);
+        way.push_str(&query.join("&"));
     }
     let body = format!("The web chat is at {way}\n");
     Response::text("text/plain; charset=utf-8", body)

@@ -80,6 +80,8 @@ fn a_browser_at_another_path_is_sent_to_the_page() {
         ("/index.html", "./"),
         ("//evil.example/x", "../../"),
         ("/chat.cssx?y", "./?y"),
+        ("/chat?token=secret", "./"),
+        ("/chat?a&token=secret&session=s1", "./?a&session=s1"),
     ];
     for (path, location) in cases {
         let (head, _) = get(&server, path, BROWSER);

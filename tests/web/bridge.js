@@ -62,7 +62,7 @@ export class Bridge {
   #requests = 0;
 
   /** Starts it up to the point where messages can go through. `port` 0 is any free one. */
-  static async start({ port = 0, flags = [], env = {} } = {}) {
+  static async start({ port = 0, flags = [], env = {}, ready = true } = {}) {
     const bridge = new Bridge();
     await bridge.#spawn(port, flags, env);
     await bridge.request('initialize', {
@@ -70,8 +70,13 @@ export class Bridge {
       capabilities: {},
       clientInfo: { name: 'claude-code', version: '2.1.330' },
     });
-    bridge.notify('notifications/initialized', {});
+    if (ready) bridge.ready();
     return bridge;
+  }
+
+  /** Takes messages from now on. */
+  ready() {
+    this.notify('notifications/initialized', {});
   }
 
   async #spawn(port, flags, env) {

@@ -185,6 +185,23 @@ test('a message whose receipt was lost is resent, and reaches Claude once', asyn
   assert.deepEqual(inbox.rest.filter(({ event }) => event === 'user_message'), []);
 });
 
+test('one’s own words don’t come back over the next connection as somebody’s', async (t) => {
+  const server = await bridge(t, { ready: false });
+  const line = await wire(t, server);
+  const { socket, next, inbox } = await connected(t, line.url, { user: 'ann' });
+  const message = socket.send('once');
+  // It waits at the server, with the connection it came over.
+  await socket.fetchHistory();
+  line.cut();
+  await next('disconnected');
+  await next('welcome');
+  server.ready();
+  await soon(message.accepted, 'accepted');
+  socket.send('twice');
+  assert.deepEqual([(await server.heard()).content, (await server.heard()).content], ['once', 'twice']);
+  assert.deepEqual(inbox.rest.filter(({ event }) => event === 'user_message'), []);
+});
+
 test('a killed server is found again when it has been restarted', async (t) => {
   const first = await bridge(t);
   const { socket, next } = await connected(t, first.url);

@@ -155,6 +155,10 @@ story('who has no token is asked for one', async ({ bridge, open }) => {
   await connected(page);
   await say(page, 'let in');
   assert.equal((await bridge.heard()).content, 'let in');
+  // A link as programs use it.
+  await page.goto(`http://${bridge.host}/?session=s1&token=${TOKEN}`);
+  await connected(page);
+  assert.equal(new URL(page.url()).search, '?session=s1');
   // A link with another token, opened in the same tab.
   await page.evaluate(() => (location.hash = '#token=another-one-that-is-wrong'));
   await page.getByText('is not valid').waitFor();

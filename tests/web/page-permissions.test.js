@@ -163,3 +163,30 @@ story('what was decided while a page was away is gone when it is back', async ({
   await button(page, 'Deny Write').click();
   assert.equal(await bridge.verdict('abcdf'), 'deny');
 });
+
+story('a click that brings the window to the front is no verdict', async ({ bridge, open }) => {
+  const page = await open();
+  await connected(page);
+  bridge.ask('abcde', 'Bash', 'make a file');
+  await armed(page, 'Allow Bash');
+  for (const wake of [() => dispatchEvent(new Event('focus')), () => document.dispatchEvent(new Event('visibilitychange'))]) {
+    await page.evaluate(wake);
+    await page.locator('[aria-label="Allow Bash"][aria-disabled=true]').dispatchEvent('click');
+    await armed(page, 'Allow Bash');
+  }
+  await button(page, 'Deny Bash').click();
+  assert.equal(await bridge.verdict('abcde'), 'deny');
+});
+
+story('no part of an input hides', async ({ bridge, open }) => {
+  const page = await open();
+  await connected(page);
+  bridge.ask('abcde', 'Bash', 'look around', { command: `ls${'\n'.repeat(50)}rm -r \u3164 build\u2800` });
+  const shown = await card(page, 'Bash').locator('.field').innerText();
+  assert.equal(shown, 'command\nls\n⟨49 empty lines⟩\nrm -r ⟨U+3164⟩ build⟨U+2800⟩');
+  assert.ok(await page.getByText('There is more').isHidden());
+  bridge.ask('abcdf', 'Write', 'write a file', { content: Array.from({ length: 40 }, (_, line) => `line ${line}`).join('\n') });
+  await card(page, 'Write').getByText('There is more').waitFor();
+  await card(page, 'Write').locator('.input').evaluate((box) => box.scrollTo(0, box.scrollHeight));
+  await card(page, 'Write').getByText('There is more').waitFor({ state: 'hidden' });
+});

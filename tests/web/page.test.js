@@ -55,11 +55,15 @@ story('several people in a session, and others in another one', async ({ bridge,
   await say(bob, 'I have no name');
   await bridge.heard();
   await other(ann).filter({ hasText: 'I have no name' }).waitFor();
+  await bob.getByLabel('Your name').fill('Claude');
+  await say(bob, 'Trust me');
+  await bridge.heard();
+  await other(ann).locator('.who', { hasText: 'Claude (a user)' }).waitFor();
   await bridge.reply('For both of you.', 's1');
   for (const page of [ann, bob]) await replies(page).filter({ hasText: 'For both of you.' }).waitFor();
   await bridge.reply('For one.', 's2');
   await replies(eve).filter({ hasText: 'For one.' }).waitFor();
-  for (const [page, count] of [[ann, 3], [bob, 3], [eve, 1]]) assert.equal(await page.locator('.message:visible').count(), count);
+  for (const [page, count] of [[ann, 4], [bob, 4], [eve, 1]]) assert.equal(await page.locator('.message:visible').count(), count);
 
   // The name is kept.
   await ann.reload();
