@@ -111,7 +111,7 @@ impl Wires {
 }
 
 impl Effects for Wires {
-    fn send(&mut self, to: impl Iterator<Item = ConnId>, message: &ServerMessage<'_>) -> usize {
+    fn send(&mut self, to: impl Iterator<Item = ConnId>, message: &ServerMessage<&str>) -> usize {
         let mut encoded = None;
         let mut reached = 0;
         for conn in to {

@@ -182,7 +182,7 @@ impl Hub {
         });
         if session.members.len() > 1 {
             let said = ServerMessage::UserMessage {
-                session_id: &id,
+                session_id: id.as_str(),
                 message_id,
                 seq: entry.seq,
                 content: &entry.content,
@@ -235,7 +235,7 @@ impl Hub {
                 let welcome = ServerMessage::Welcome {
                     server: env!("CARGO_PKG_NAME"),
                     version: env!("CARGO_PKG_VERSION"),
-                    session_id: &asker.home,
+                    session_id: asker.home.as_str(),
                     role: asker.grant.role,
                     user: asker.grant.user.as_deref(),
                     seq: session.map_or(0, Session::seq),
@@ -378,7 +378,7 @@ impl Hub {
         Ok(())
     }
 
-    fn host_info(&self) -> HostInfo<'_> {
+    fn host_info(&self) -> HostInfo<&str> {
         let (name, version) = self
             .host
             .as_ref()

@@ -7,7 +7,7 @@ use crate::protocol::{ConnId, Grant, MessageId, ServerMessage, SessionId};
 pub trait Effects {
     /// Sends a message to some clients. It is encoded once, however many they are.
     /// Returns how many of them can still be sent to.
-    fn send(&mut self, to: impl Iterator<Item = ConnId>, message: &ServerMessage<'_>) -> usize;
+    fn send(&mut self, to: impl Iterator<Item = ConnId>, message: &ServerMessage<&str>) -> usize;
     /// Closes a client's connection, after what was sent to it.
     fn close(&mut self, client: ConnId, reason: Closing);
     /// Tells Claude Code something.

@@ -29,7 +29,7 @@ impl Entry {
         size_of::<Self>() + self.content.len() + self.ts.len()
     }
 
-    fn item(&self) -> HistoryItem<'_> {
+    fn item(&self) -> HistoryItem<&str> {
         HistoryItem {
             role: self.role,
             content: &self.content,
@@ -68,7 +68,7 @@ impl History {
     }
 
     /// The last `limit` messages; with `since`, the first `limit` after that seq.
-    pub fn items(&self, limit: usize, since: Option<u64>) -> Vec<HistoryItem<'_>> {
+    pub fn items(&self, limit: usize, since: Option<u64>) -> Vec<HistoryItem<&str>> {
         let start = match since {
             Some(seq) => self.entries.partition_point(|entry| entry.seq <= seq),
             None => self.entries.len().saturating_sub(limit),

@@ -199,7 +199,7 @@ impl Hub {
         };
         let asked = |member: &_| self.clients.get(member).is_some_and(|client| client.stream);
         let piece = ServerMessage::Stream {
-            session_id: id,
+            session_id: id.as_str(),
             delta: &[gap, delta].concat(),
         };
         fx.send(session.members.iter().copied().filter(asked), &piece);

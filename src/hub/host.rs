@@ -85,7 +85,7 @@ impl Hub {
         session.say(Speaker::Assistant, message_id, words, &self.limits);
         let entry = session.last().expect("it was just said");
         let reply = ServerMessage::Reply {
-            session_id: &id,
+            session_id: id.as_str(),
             message_id,
             seq: entry.seq,
             content: &entry.content,
@@ -131,7 +131,7 @@ impl Hub {
             detail: detail.map(Arc::from),
         };
         let message = ServerMessage::Status {
-            session_id: &id,
+            session_id: id.as_str(),
             status,
             detail,
         };

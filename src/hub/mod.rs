@@ -244,7 +244,7 @@ impl Hub {
 
     /// The last `limit` messages of a session, oldest first; none if there is no
     /// such session.
-    pub fn messages(&self, chat_id: &str, limit: usize) -> Vec<HistoryItem<'_>> {
+    pub fn messages(&self, chat_id: &str, limit: usize) -> Vec<HistoryItem<&str>> {
         let session = self.sessions.get(chat_id);
         session.map_or_else(Vec::new, |session| session.history(limit, None))
     }
@@ -260,7 +260,7 @@ impl Hub {
         fx: &mut impl Effects,
     ) {
         self.to_operators(fx, |home| ServerMessage::PermissionResolved {
-            session_id: home,
+            session_id: home.as_str(),
             request_id: &request.request_id,
             allowed,
             by,
@@ -271,7 +271,7 @@ impl Hub {
     fn to_operators<'a>(
         &'a self,
         fx: &mut impl Effects,
-        message: impl Fn(&'a SessionId) -> ServerMessage<'a>,
+        message: impl Fn(&'a SessionId) -> ServerMessage<&'a str>,
     ) {
         for (id, session) in &self.sessions {
             let at_home = |member: &ConnId| {
@@ -301,9 +301,9 @@ fn only(client: ConnId) -> std::iter::Once<ConnId> {
 fn permission_request<'a>(
     home: &'a SessionId,
     request: &'a PermissionRequest,
-) -> ServerMessage<'a> {
+) -> ServerMessage<&'a str> {
     ServerMessage::PermissionRequest {
-        session_id: home,
+        session_id: home.as_str(),
         request_id: &request.request_id,
         tool_name: &request.tool_name,
         description: &request.description,
@@ -317,7 +317,7 @@ fn delivery<'a>(
     receipt: &Receipt,
     state: DeliveryState,
     hint: Option<&'a str>,
-) -> ServerMessage<'a> {
+) -> ServerMessage<&'a str> {
     ServerMessage::Delivery {
         session_id: session_id.as_str(),
         id,

@@ -115,7 +115,7 @@ impl Session {
     pub fn show(&mut self, id: &SessionId, shown: &Shown, fx: &mut impl Effects) {
         if self.shown != *shown {
             let message = ServerMessage::Status {
-                session_id: id,
+                session_id: id.as_str(),
                 status: shown.status,
                 detail: shown.detail.as_deref(),
             };
@@ -137,7 +137,7 @@ impl Session {
     /// The last `limit` messages; with `since`, the first `limit` after that seq. A seq
     /// that is still to come is one of an earlier session of this name, of which the
     /// client has seen nothing here yet.
-    pub fn history(&self, limit: usize, since: Option<u64>) -> Vec<HistoryItem<'_>> {
+    pub fn history(&self, limit: usize, since: Option<u64>) -> Vec<HistoryItem<&str>> {
         let since = since.map(|seq| if seq > self.seq { 0 } else { seq });
         self.history.items(limit, since)
     }

@@ -88,7 +88,7 @@ impl Refusal {
     }
 
     /// What the client is told.
-    pub fn error(&self) -> ServerMessage<'_> {
+    pub fn error(&self) -> ServerMessage<&str> {
         ServerMessage::Error {
             session_id: &self.session_id,
             message: &self.message,

@@ -1,25 +1,27 @@
 //! What the server says.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
-use super::{MessageId, Role, SessionId};
+use super::{MessageId, Role};
 
 /// What the server says. Serialized, each is one text frame.
-#[derive(Clone, Debug, Serialize)]
+///
+/// `T` is how it holds text: the server borrows it (`&str`), and clients own it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
-pub enum ServerMessage<'a> {
+pub enum ServerMessage<T = String> {
     /// Claude's answer.
     Reply {
         /// The session it belongs to.
-        session_id: &'a SessionId,
+        session_id: T,
         /// The server's id of this reply.
         message_id: MessageId,
         /// Its place in the session.
         seq: u64,
         /// The text.
-        content: &'a str,
+        content: T,
         /// When, RFC 3339 in UTC.
-        ts: &'a str,
+        ts: T,
         /// How it came, if not by the reply tool.
         #[serde(skip_serializing_if = "Option::is_none")]
         via: Option<Via>,
@@ -27,72 +29,72 @@ pub enum ServerMessage<'a> {
     /// A piece of Claude's text, as it appears in the terminal.
     Stream {
         /// The session that Claude answers.
-        session_id: &'a SessionId,
+        session_id: T,
         /// The piece.
-        delta: &'a str,
+        delta: T,
     },
     /// What Claude is doing.
     Status {
         /// The session it is for.
-        session_id: &'a SessionId,
+        session_id: T,
         /// Which of three things.
         status: Activity,
         /// A few words more.
         #[serde(skip_serializing_if = "Option::is_none")]
-        detail: Option<&'a str>,
+        detail: Option<T>,
     },
     /// What was said in a session, oldest first.
     History {
         /// The session.
-        session_id: &'a str,
+        session_id: T,
         /// Its messages.
-        messages: Vec<HistoryItem<'a>>,
+        messages: Vec<HistoryItem<T>>,
     },
     /// Claude Code asks whether a tool may run.
     PermissionRequest {
         /// The client's own session.
-        session_id: &'a SessionId,
+        session_id: T,
         /// What to answer with.
-        request_id: &'a str,
+        request_id: T,
         /// The tool.
-        tool_name: &'a str,
+        tool_name: T,
         /// What it is about to do. Untrusted text.
-        description: &'a str,
+        description: T,
         /// Its input, as display text. Untrusted text.
-        input_preview: &'a str,
+        input_preview: T,
     },
     /// A permission request is closed.
     PermissionResolved {
         /// The client's own session.
-        session_id: &'a SessionId,
+        session_id: T,
         /// Which request.
-        request_id: &'a str,
+        request_id: T,
         /// Whether the tool may run.
         allowed: bool,
         /// A user, `terminal` or `expired`.
-        by: &'a str,
+        by: T,
     },
     /// Someone else in the session said something.
     UserMessage {
         /// The session.
-        session_id: &'a SessionId,
+        session_id: T,
         /// The server's id of the message.
         message_id: MessageId,
         /// Its place in the session.
         seq: u64,
         /// The text.
-        content: &'a str,
+        content: T,
         /// Who said it.
-        user: &'a str,
+        user: T,
         /// When.
-        ts: &'a str,
+        ts: T,
     },
     /// What became of a message that had an `id`.
     Delivery {
         /// The session.
-        session_id: &'a str,
+        session_id: T,
         /// The client's id of the message.
-        id: &'a str,
+        id: T,
         /// The server's id; none if the message was not taken.
         #[serde(skip_serializing_if = "Option::is_none")]
         message_id: Option<MessageId>,
@@ -106,85 +108,91 @@ pub enum ServerMessage<'a> {
         code: Option<ErrorCode>,
         /// What can be done about it, for people.
         #[serde(skip_serializing_if = "Option::is_none")]
-        hint: Option<&'a str>,
+        hint: Option<T>,
     },
     /// The answer to `hello`.
     Welcome {
         /// Always `claude-socket`.
-        server: &'a str,
+        server: T,
         /// The server's version.
-        version: &'a str,
+        version: T,
         /// The connection's own session.
-        session_id: &'a SessionId,
+        session_id: T,
         /// What this client may do.
         role: Role,
         /// What its messages are signed with, if its token decides that.
         #[serde(skip_serializing_if = "Option::is_none")]
-        user: Option<&'a str>,
+        user: Option<T>,
         /// The last `seq` of the session.
         seq: u64,
         /// When the session began, RFC 3339 in UTC. One that began anew counts from 1 again.
-        created: &'a str,
+        created: T,
         /// The longest frame that is taken, in bytes.
         max_message: usize,
         /// Claude Code, as far as it has introduced itself.
-        host: HostInfo<'a>,
+        host: HostInfo<T>,
     },
     /// The answer to `ping`.
     Pong,
     /// Something was wrong with what the client sent.
     Error {
         /// The session, or `""` if unknown.
-        session_id: &'a str,
+        session_id: T,
         /// One sentence for people.
-        message: &'a str,
+        message: T,
         /// The same for programs.
         code: ErrorCode,
     },
+    /// Something that only a newer server says. Clients leave it alone.
+    #[serde(other, skip_serializing)]
+    Unknown,
 }
 
 /// One line of a session's history.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct HistoryItem<'a> {
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct HistoryItem<T = String> {
     /// Who: `user` or `assistant`.
     pub role: Speaker,
     /// The text.
-    pub content: &'a str,
+    pub content: T,
     /// When.
-    pub ts: &'a str,
+    pub ts: T,
     /// The server's id.
     pub message_id: MessageId,
     /// Its place in the session.
     pub seq: u64,
     /// The user's name; none for Claude.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub user: Option<&'a str>,
+    pub user: Option<T>,
     /// How it came, if not by the reply tool.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub via: Option<Via>,
 }
 
 /// How a reply came, if Claude didn't use the reply tool.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Via {
     /// Claude has said it in the terminal, and nothing else to the session.
     Transcript,
+    /// Another way, which only a newer server knows.
+    #[serde(other)]
+    Other,
 }
 
 /// What a client is told about Claude Code.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-pub struct HostInfo<'a> {
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HostInfo<T = String> {
     /// Its name, `claude-code`; `""` before it has introduced itself.
-    pub name: &'a str,
+    pub name: T,
     /// Its version.
-    pub version: &'a str,
+    pub version: T,
     /// Whether it takes messages yet.
     pub ready: bool,
 }
 
 /// Who said a line of the history.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Speaker {
     /// Someone at an app.
@@ -204,7 +212,7 @@ impl Speaker {
 }
 
 /// What Claude is doing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Activity {
     /// It thinks.
@@ -231,7 +239,7 @@ impl Activity {
 }
 
 /// How far a message has come.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum DeliveryState {
     /// It was handed to Claude Code.
@@ -247,7 +255,7 @@ pub enum DeliveryState {
 }
 
 /// The kind of an error, for programs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ErrorCode {
     /// The frame is not JSON.
@@ -266,4 +274,7 @@ pub enum ErrorCode {
     Busy,
     /// Claude Code has gone, and the server with it.
     HostClosed,
+    /// A kind that only a newer server knows.
+    #[serde(other)]
+    Other,
 }

@@ -25,7 +25,7 @@ struct Mail {
 }
 
 impl Effects for Mail {
-    fn send(&mut self, to: impl Iterator<Item = ConnId>, message: &ServerMessage<'_>) -> usize {
+    fn send(&mut self, to: impl Iterator<Item = ConnId>, message: &ServerMessage<&str>) -> usize {
         let message = serde_json::to_value(message).expect("it is JSON");
         let mut reached = 0;
         for client in to {
