@@ -70,6 +70,7 @@
 pub mod access;
 pub mod audit;
 pub mod bridge;
+pub mod client;
 pub mod commands;
 pub mod config;
 pub mod host;

@@ -278,3 +278,20 @@ pub enum ErrorCode {
     #[serde(other)]
     Other,
 }
+
+impl ErrorCode {
+    /// The code, as on the wire.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::InvalidJson => "invalid_json",
+            Self::UnknownType => "unknown_type",
+            Self::InvalidMessage => "invalid_message",
+            Self::TooLarge => "too_large",
+            Self::Forbidden => "forbidden",
+            Self::UnknownRequest => "unknown_request",
+            Self::Busy => "busy",
+            Self::HostClosed => "host_closed",
+            Self::Other => "other",
+        }
+    }
+}
