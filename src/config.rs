@@ -4,7 +4,7 @@
 
 use std::env;
 use std::ffi::OsString;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -26,7 +26,7 @@ const PLUGIN: &str = "CLAUDE_PLUGIN_ROOT";
 const TOKEN: &str = "CLAUDE_SOCKET_TOKEN";
 
 /// The flags of commands that are no settings.
-const WITHOUT_VARIABLE: [&str; 2] = ["--role", "--session"];
+const WITHOUT_VARIABLE: [&str; 4] = ["--role", "--session", "--user", "--wait"];
 
 /// The settings of the server.
 #[derive(Args, Clone, Debug)]
@@ -176,6 +176,16 @@ impl Settings {
     /// The same token, for a server that asks for one.
     pub fn token_to_show(&self) -> Option<String> {
         env::var(TOKEN).ok().filter(|token| !token.is_empty())
+    }
+
+    /// Where a server with these settings can be reached from this machine.
+    pub fn server(&self) -> SocketAddr {
+        let host = match self.host {
+            host if !host.is_unspecified() => host,
+            IpAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
+            IpAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
+        };
+        SocketAddr::new(host, self.port)
     }
 
     /// Where tokens come from.

@@ -4,6 +4,11 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use claude_socket::audit::Audit;
+#[cfg(feature = "completions")]
+use claude_socket::commands::shell;
+#[cfg(feature = "chat")]
+use claude_socket::commands::terminal::chat;
+use claude_socket::commands::terminal::{open, send, watch};
 use claude_socket::commands::{demo, doctor, serve, token};
 use claude_socket::config::{self, Settings};
 use claude_socket::logging;
@@ -29,11 +34,26 @@ struct Arguments {
 enum Command {
     /// Try it without a Claude account: a stand-in for Claude Code answers the apps
     Demo(demo::Options),
+    /// Talk to Claude in this terminal
+    #[cfg(feature = "chat")]
+    Chat(chat::Options),
+    /// Say something to Claude from a script, and wait for the answer if wanted
+    Send(send::Options),
+    /// Print everything that happens in a session, one line each
+    Watch(watch::Options),
+    /// Open the chat page in the browser, or show it as a QR code for a phone
+    Open(open::Options),
     /// Find out why nothing arrives, and what to do about it
     Doctor(doctor::Options),
     /// Make, list and remove the tokens that let apps connect
     #[command(subcommand)]
     Token(token::Command),
+    /// Print a script that completes the arguments in a shell
+    #[cfg(feature = "completions")]
+    Completions(shell::Completions),
+    /// Print the manual page
+    #[cfg(feature = "completions")]
+    Man(shell::Man),
 }
 
 fn main() -> ExitCode {
@@ -58,6 +78,15 @@ fn main() -> ExitCode {
         Some(Command::Demo(options)) => {
             demo::run(options, &arguments.settings, &flags).map(|()| ExitCode::SUCCESS)
         }
+        #[cfg(feature = "chat")]
+        Some(Command::Chat(options)) => chat::run(options, &arguments.settings),
+        Some(Command::Send(options)) => send::run(options, &arguments.settings),
+        Some(Command::Watch(options)) => watch::run(options, &arguments.settings),
+        Some(Command::Open(options)) => open::run(options, &arguments.settings),
+        #[cfg(feature = "completions")]
+        Some(Command::Completions(options)) => shell::completions(options, Arguments::command()),
+        #[cfg(feature = "completions")]
+        Some(Command::Man(options)) => shell::man(options, Arguments::command()),
         Some(Command::Doctor(options)) => doctor::run(options, &arguments.settings),
         Some(Command::Token(command)) => {
             token::run(command, &arguments.settings).map(|()| ExitCode::SUCCESS)

@@ -3,4 +3,7 @@
 pub mod demo;
 pub mod doctor;
 pub mod serve;
+#[cfg(feature = "completions")]
+pub mod shell;
+pub mod terminal;
 pub mod token;

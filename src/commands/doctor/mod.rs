@@ -7,7 +7,6 @@ mod claude;
 mod findings;
 
 use std::io::{self, Write};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -16,7 +15,7 @@ use serde::Serialize;
 
 use crate::access::Access;
 use crate::config::Settings;
-use crate::socket::probe::probe;
+use crate::socket::probe::{Answer, probe};
 use findings::{Finding, State};
 
 /// How long the server may take to say how it is.
@@ -60,7 +59,7 @@ pub fn run(options: &Options, settings: &Settings) -> io::Result<ExitCode> {
 }
 
 fn examine(settings: &Settings) -> Report {
-    let address = address(settings);
+    let address = settings.server();
     let token = settings.token_to_show();
     let answer = probe(address, token.as_deref(), SERVER_TIMEOUT);
     let claude = claude::look();
@@ -82,14 +81,32 @@ fn examine(settings: &Settings) -> Report {
     }
 }
 
-/// Where a server with these settings can be reached from here.
-fn address(settings: &Settings) -> SocketAddr {
-    let host = match settings.host {
-        host if !host.is_unspecified() => host,
-        IpAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
-        IpAddr::V6(_) => std::net::Ipv6Addr::LOCALHOST.into(),
-    };
-    SocketAddr::new(host, settings.port)
+/// Why nobody can talk to the server, and what to type; `None` if one can be talked to.
+pub fn obstacle(settings: &Settings) -> Option<Obstacle> {
+    let address = settings.server();
+    let token = settings.token_to_show();
+    let answer = probe(address, token.as_deref(), SERVER_TIMEOUT);
+    if matches!(answer, Answer::Health(_)) {
+        return None;
+    }
+    let says = findings::server(address, &answer, token.is_some()).says;
+    let access = findings::access(settings.host, &Access::open(settings.access()));
+    Some(Obstacle {
+        says,
+        next: findings::next(address, &answer, &access, &claude::look()),
+        is_refusal: matches!(answer, Answer::Refused(_)),
+    })
+}
+
+/// Why nobody can talk to the server.
+#[derive(Debug)]
+pub struct Obstacle {
+    /// What is wrong.
+    pub says: String,
+    /// What to type.
+    pub next: Vec<String>,
+    /// A server is there, and doesn't want to.
+    pub is_refusal: bool,
 }
 
 fn screen(report: &Report) -> String {

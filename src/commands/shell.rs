@@ -1,0 +1,62 @@
+//! `claude-socket completions` and `man`: what shells and man(1) want to know of this program.
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use clap::{Args, Command};
+use clap_complete::Shell;
+
+/// Which shell.
+#[derive(Args, Clone, Debug)]
+pub struct Completions {
+    /// The shell that completes
+    pub shell: Shell,
+}
+
+/// Which page.
+#[derive(Args, Clone, Debug)]
+pub struct Man {
+    /// The command that the page is about; the program itself if left out
+    pub command: Option<String>,
+}
+
+/// Prints a script that completes this program's arguments.
+///
+/// # Errors
+/// If it cannot be printed.
+pub fn completions(options: &Completions, mut program: Command) -> io::Result<ExitCode> {
+    let name = program.get_name().to_owned();
+    let mut script = Vec::new();
+    clap_complete::generate(options.shell, &mut program, name, &mut script);
+    io::stdout().write_all(&script)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Prints a page for man(1).
+///
+/// # Errors
+/// If there is no such command, or the page cannot be printed.
+pub fn man(options: &Man, mut program: Command) -> io::Result<ExitCode> {
+    program.build();
+    let page = match &options.command {
+        None => program,
+        Some(name) => {
+            let names = program
+                .get_subcommands()
+                .map(|command| command.get_name().to_owned());
+            let names: Vec<String> = names.collect();
+            let Some(command) = program.find_subcommand(name) else {
+                eprintln!(
+                    "claude-socket: there is no command {name:?}; give one of {}",
+                    names.join(", ")
+                );
+                return Ok(ExitCode::from(2));
+            };
+            command.clone()
+        }
+    };
+    let mut text = Vec::new();
+    clap_mangen::Man::new(page).render(&mut text)?;
+    io::stdout().write_all(&text)?;
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,115 @@
+//! The binary as a client: `send`, `watch`, `chat` and `open`, for shells, scripts and people.
+
+#[cfg(feature = "chat")]
+pub mod chat;
+pub mod open;
+pub mod send;
+pub mod text;
+pub mod watch;
+
+use std::env;
+use std::process::ExitCode;
+
+use clap::Args;
+
+use super::doctor;
+use crate::client::{Client, Error, Options};
+use crate::config::Settings;
+use crate::json;
+use crate::protocol::{DEFAULT_SESSION, DEFAULT_USER, MAX_NAME};
+
+/// Where to talk, and as whom.
+#[derive(Args, Clone, Debug)]
+pub struct Place {
+    /// The chat to take part in
+    #[arg(long, value_name = "SESSION", default_value = DEFAULT_SESSION, value_parser = name)]
+    pub session: String,
+    /// Who speaks; this machine's user if left out, and the name of the token if there is one
+    #[arg(long, value_name = "NAME", value_parser = name)]
+    pub user: Option<String>,
+}
+
+impl Place {
+    /// Starts to connect to the server of these settings.
+    ///
+    /// # Errors
+    /// If there cannot be a connection.
+    pub fn connect(&self, settings: &Settings, stream: bool) -> Result<Client, Error> {
+        let login = || env::var("USER").ok().filter(|user| name(user).is_ok());
+        let user = self.user.clone().or_else(login);
+        Client::connect(Options {
+            session: self.session.clone(),
+            user: user.unwrap_or_else(|| DEFAULT_USER.to_owned()),
+            token: settings.token_to_show(),
+            stream,
+            ..Options::new(format!("ws://{}", settings.server()))
+        })
+    }
+}
+
+fn name(text: &str) -> Result<String, String> {
+    if text.is_empty() {
+        return Err("give a name that is not empty".to_owned());
+    }
+    json::check_name("name", text, MAX_NAME)?;
+    Ok(text.to_owned())
+}
+
+/// Why a command has ended without success; each has an exit code of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Failure {
+    /// The server, or what it is asked, says no.
+    Refused,
+    /// The command line is wrong.
+    Usage,
+    /// Nobody has answered in time.
+    TimedOut,
+    /// There is no server.
+    NoServer,
+}
+
+impl Failure {
+    /// The exit code.
+    pub fn code(self) -> ExitCode {
+        ExitCode::from(match self {
+            Self::Refused => 1,
+            Self::Usage => 2,
+            Self::TimedOut => 3,
+            Self::NoServer => 4,
+        })
+    }
+
+    /// For programs.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Refused => "refused",
+            Self::Usage => "usage",
+            Self::TimedOut => "timed_out",
+            Self::NoServer => "no_server",
+        }
+    }
+}
+
+/// Why there is no connection, with what to do about it. `code` and `reason` are what the
+/// client was told.
+pub fn unreachable(settings: &Settings, code: Option<u16>, reason: &str) -> (Failure, String) {
+    let Some(obstacle) = doctor::obstacle(settings) else {
+        let failure = code.map_or(Failure::NoServer, |_| Failure::Refused);
+        return (failure, reason.to_owned());
+    };
+    let next = obstacle.next.iter().map(|line| format!("\n  {line}"));
+    let next: String = next.collect();
+    let ways = if next.is_empty() { "" } else { "; to go on:" };
+    let failure = if obstacle.is_refusal {
+        Failure::Refused
+    } else {
+        Failure::NoServer
+    };
+    (failure, format!("{}{ways}{next}", obstacle.says))
+}
+
+/// Prints why a command has failed.
+pub fn failed(failure: Failure, why: &str) -> ExitCode {
+    eprintln!("claude-socket: {}", text::lines(why));
+    failure.code()
+}

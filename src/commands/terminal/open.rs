@@ -1,0 +1,158 @@
+//! `claude-socket open`: the chat page in the browser, or as a QR code for a phone.
+
+use std::fs::{self, OpenOptions};
+use std::io::{self, Write};
+use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::PathBuf;
+use std::process::{Command, ExitCode, Stdio};
+use std::thread;
+use std::time::Duration;
+
+use clap::Args;
+use qrcode::render::unicode::Dense1x2;
+use qrcode::{EcLevel, QrCode};
+use uuid::Uuid;
+
+use super::{Failure, failed, name, unreachable};
+use crate::config::Settings;
+use crate::protocol::DEFAULT_SESSION;
+
+/// What opens a page in the browser.
+const OPENER: &str = if cfg!(target_os = "macos") {
+    "open"
+} else {
+    "xdg-open"
+};
+/// How long a browser that has been started may take to read a file.
+const BROWSER_READS: Duration = Duration::from_secs(3);
+
+/// Which chat, and how.
+#[derive(Args, Clone, Debug)]
+pub struct Options {
+    /// The chat to take part in
+    #[arg(long, value_name = "SESSION", value_parser = name)]
+    pub session: Option<String>,
+    /// Print the address as a QR code, for a phone, with the token in it if there is one
+    #[arg(long)]
+    pub qr: bool,
+}
+
+/// Opens the page or prints the code.
+///
+/// # Errors
+/// If nothing can be printed, or no browser be started.
+pub fn run(options: &Options, settings: &Settings) -> io::Result<ExitCode> {
+    if let Some((failure, why)) =
+        super::doctor::obstacle(settings).map(|_| unreachable(settings, None, ""))
+    {
+        return Ok(failed(failure, &why));
+    }
+    let mut address = settings.server();
+    if options.qr && settings.host.is_unspecified() {
+        address.set_ip(own_address(address).unwrap_or(address.ip()));
+    }
+    let token = settings.token_to_show();
+    let url = page(address, options.session.as_deref(), token.as_deref());
+    if options.qr {
+        return show(&url, address);
+    }
+    match &token {
+        None => start(&url)?,
+        Some(_) => start_unseen(&url)?,
+    }
+    let plain = page(address, options.session.as_deref(), None);
+    writeln!(io::stdout(), "{plain}")?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The page's address. The token is in the fragment, which browsers send to nobody.
+fn page(address: SocketAddr, session: Option<&str>, token: Option<&str>) -> String {
+    let encoded = |name: &str, value: &str| {
+        form_urlencoded::Serializer::new(String::new())
+            .append_pair(name, value)
+            .finish()
+    };
+    let session = session.filter(|session| *session != DEFAULT_SESSION);
+    let query = session.map(|session| format!("?{}", encoded("session", session)));
+    let fragment = token.map(|token| format!("#{}", encoded("token", token)));
+    let (query, fragment) = (query.unwrap_or_default(), fragment.unwrap_or_default());
+    format!("http://{address}/{query}{fragment}")
+}
+
+fn show(url: &str, address: SocketAddr) -> io::Result<ExitCode> {
+    let code = match QrCode::with_error_correction_level(url, EcLevel::L) {
+        Ok(code) => code,
+        Err(error) => {
+            let why =
+                format!("the address is too long for a QR code ({error}); take a shorter token");
+            return Ok(failed(Failure::Refused, &why));
+        }
+    };
+    // Light on dark, as most terminals are: the light modules are the ones that are drawn.
+    let drawn = code
+        .render::<Dense1x2>()
+        .dark_color(Dense1x2::Dark)
+        .light_color(Dense1x2::Light)
+        .build();
+    writeln!(io::stdout(), "{drawn}\n{url}")?;
+    if address.ip().is_loopback() {
+        eprintln!(
+            "claude-socket: a phone cannot reach {}; make a token, and start the server with --host and this machine's address in a private network",
+            address.ip()
+        );
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// This machine's address towards others. Nothing is sent to find it.
+fn own_address(server: SocketAddr) -> Option<IpAddr> {
+    // Documentation addresses (RFC 5737, RFC 3849), which are never on this machine's links.
+    let (any, other) = match server {
+        SocketAddr::V4(_) => ("0.0.0.0:0", "192.0.2.1:9"),
+        SocketAddr::V6(_) => ("[::]:0", "[2001:db8::1]:9"),
+    };
+    let socket = UdpSocket::bind(any).ok()?;
+    socket.connect(other).ok()?;
+    Some(socket.local_addr().ok()?.ip())
+}
+
+/// Opens something in the browser.
+fn start(what: &str) -> io::Result<()> {
+    let started = Command::new(OPENER)
+        .arg(what)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .status();
+    let hint = "open the address yourself, or on a phone by claude-socket open --qr";
+    match started {
+        Ok(status) if status.success() => Ok(()),
+        Ok(status) => Err(io::Error::other(format!(
+            "{OPENER} has failed ({status}); {hint}"
+        ))),
+        Err(error) => Err(io::Error::other(format!(
+            "{OPENER} cannot be started ({error}); {hint}"
+        ))),
+    }
+}
+
+/// The same by a file that leads there and that only this user can read: everyone on the
+/// machine can see the arguments of every process.
+fn start_unseen(url: &str) -> io::Result<()> {
+    let path: PathBuf = std::env::temp_dir().join(format!("claude-socket-{}.html", Uuid::new_v4()));
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(&path)?;
+    // What is encoded has no quotes and no angle brackets; an ampersand never matters here.
+    let page = format!("<!doctype html><meta http-equiv=\"refresh\" content=\"0; url={url}\">\n");
+    let started = file
+        .write_all(page.as_bytes())
+        .and_then(|()| start(&path.to_string_lossy()));
+    if started.is_ok() {
+        thread::sleep(BROWSER_READS);
+    }
+    fs::remove_file(&path)?;
+    started
+}

@@ -1,0 +1,245 @@
+//! `claude-socket send`: one message, for cron, shell scripts and CI.
+
+use std::io::{self, IsTerminal, Read, Write, stdin};
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use clap::Args;
+use crossbeam_channel::RecvTimeoutError;
+use serde_json::{Value, json};
+
+use super::{Failure, Place, failed, text, unreachable};
+use crate::client::{Client, Event};
+use crate::config::{self, Settings};
+use crate::protocol::{DeliveryState, ErrorCode, ServerMessage};
+
+/// How long Claude Code may take to get the message, if nobody waits for the answer.
+const ACCEPT_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// What to say, and how long to wait.
+#[derive(Args, Clone, Debug)]
+#[command(after_help = "\
+Exit codes: 0 answered, or accepted without --wait; 1 refused; 2 wrong usage;\n\
+3 nobody has answered in time; 4 no server.")]
+pub struct Options {
+    /// What to say; from stdin if it is left out or -
+    pub text: Option<String>,
+    #[command(flatten)]
+    place: Place,
+    /// Wait for the answer and print it; 5m if no duration is given
+    #[arg(long, value_name = "DURATION", num_args = 0..=1, require_equals = true, default_missing_value = "5m", value_parser = config::duration)]
+    pub wait: Option<Duration>,
+    /// Print what has become of it as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// What has become of a message.
+struct Outcome {
+    state: DeliveryState,
+    delivery: Value,
+    answer: Option<ServerMessage>,
+}
+
+/// Why nothing good has.
+struct Trouble {
+    failure: Failure,
+    code: Option<ErrorCode>,
+    why: String,
+}
+
+impl Trouble {
+    fn new(failure: Failure, why: impl Into<String>) -> Self {
+        Self {
+            failure,
+            code: None,
+            why: why.into(),
+        }
+    }
+}
+
+/// Sends a message, and prints the answer if it is waited for.
+///
+/// # Errors
+/// If nothing can be printed.
+pub fn run(options: &Options, settings: &Settings) -> io::Result<ExitCode> {
+    let result = words(options).and_then(|words| deliver(options, settings, &words));
+    let line = match &result {
+        Ok(outcome) if options.json => report(outcome).to_string(),
+        Ok(Outcome {
+            answer: Some(ServerMessage::Reply { content, .. }),
+            ..
+        }) => {
+            // A file or a program gets it as it is.
+            if io::stdout().is_terminal() {
+                text::lines(content)
+            } else {
+                content.clone()
+            }
+        }
+        Ok(_) => return Ok(ExitCode::SUCCESS),
+        Err(trouble) if options.json => {
+            let state = trouble.failure.as_str();
+            json!({ "state": state, "code": trouble.code, "error": trouble.why }).to_string()
+        }
+        Err(trouble) => return Ok(failed(trouble.failure, &trouble.why)),
+    };
+    writeln!(io::stdout(), "{line}")?;
+    Ok(result.map_or_else(|trouble| trouble.failure.code(), |_| ExitCode::SUCCESS))
+}
+
+/// The text, from the argument or from stdin.
+fn words(options: &Options) -> Result<String, Trouble> {
+    let usage = |why: &str| Trouble::new(Failure::Usage, why);
+    let words = match options.text.as_deref() {
+        Some(words) if words != "-" => words.to_owned(),
+        None if stdin().is_terminal() => {
+            return Err(usage(
+                "there is nothing to send; give a text, or pipe one in",
+            ));
+        }
+        _ => {
+            let mut words = String::new();
+            let read = stdin().read_to_string(&mut words);
+            read.map_err(|error| usage(&format!("stdin cannot be read as text ({error})")))?;
+            words.trim_end_matches(['\n', '\r']).to_owned()
+        }
+    };
+    if words.trim().is_empty() {
+        return Err(usage("the text is empty; there is nothing to send"));
+    }
+    Ok(words)
+}
+
+fn deliver(options: &Options, settings: &Settings, words: &str) -> Result<Outcome, Trouble> {
+    let client = options.place.connect(settings, false);
+    let client = client.map_err(|error| Trouble::new(Failure::Refused, error.to_string()))?;
+    let sent = client.send(words);
+    let mut wait = Wait {
+        id: sent.id(),
+        wants_answer: options.wait.is_some(),
+        is_connected: false,
+        refusal: None,
+        replies: Vec::new(),
+    };
+    let timeout = options.wait.unwrap_or(ACCEPT_TIMEOUT);
+    let outcome = wait.follow(&client, settings, Instant::now() + timeout)?;
+    outcome.ok_or_else(|| {
+        let time = humantime::format_duration(timeout);
+        if !wait.is_connected {
+            return Trouble::new(Failure::NoServer, format!("the connection was lost, and has not come back within {time}"));
+        }
+        let why = match sent.receipt() {
+            None => format!("Claude Code has not taken the message within {time}; it may be stopped, or not ready"),
+            Some(receipt) => match receipt.hint {
+                Some(hint) => format!("nobody has answered within {time}: {hint}"),
+                None => format!("nobody has answered within {time}"),
+            },
+        };
+        Trouble::new(Failure::TimedOut, why)
+    })
+}
+
+/// Following one message.
+struct Wait<'a> {
+    id: &'a str,
+    wants_answer: bool,
+    is_connected: bool,
+    /// What the server has said is wrong.
+    refusal: Option<String>,
+    replies: Vec<(u64, ServerMessage)>,
+}
+
+impl Wait<'_> {
+    /// What becomes of it, if something does in time.
+    fn follow(
+        &mut self,
+        client: &Client,
+        settings: &Settings,
+        deadline: Instant,
+    ) -> Result<Option<Outcome>, Trouble> {
+        let mut was_connected = false;
+        loop {
+            match client.events().recv_deadline(deadline) {
+                Ok(Event::Message(message)) => {
+                    was_connected = true;
+                    self.is_connected = true;
+                    if let Some(outcome) = self.hear(message)? {
+                        return Ok(Some(outcome));
+                    }
+                }
+                Ok(Event::Disconnected {
+                    code,
+                    reason,
+                    retry_in,
+                }) => {
+                    self.is_connected = false;
+                    if !was_connected || retry_in.is_none() {
+                        let (failure, why) = unreachable(settings, code, &reason);
+                        return Err(Trouble::new(failure, why));
+                    }
+                }
+                Err(RecvTimeoutError::Timeout) => return Ok(None),
+                Err(RecvTimeoutError::Disconnected) => {
+                    return Err(Trouble::new(Failure::NoServer, "the connection has ended"));
+                }
+            }
+        }
+    }
+
+    fn hear(&mut self, message: ServerMessage) -> Result<Option<Outcome>, Trouble> {
+        match message {
+            ServerMessage::Reply { seq, .. } => self.replies.push((seq, message)),
+            ServerMessage::Error { message, .. } => self.refusal = Some(message),
+            ServerMessage::Delivery {
+                ref id,
+                seq,
+                state,
+                code,
+                ..
+            } if id == self.id => {
+                let rejected = || Trouble {
+                    code,
+                    ..Trouble::new(
+                        Failure::Refused,
+                        self.refusal
+                            .clone()
+                            .unwrap_or_else(|| "the server has not taken the message".to_owned()),
+                    )
+                };
+                let is_done = match state {
+                    DeliveryState::Rejected => return Err(rejected()),
+                    DeliveryState::Answered => true,
+                    _ => !self.wants_answer,
+                };
+                if is_done {
+                    let later = |(place, _): &&(u64, ServerMessage)| Some(*place) > seq;
+                    let answer = self.replies.iter().rev().find(later);
+                    return Ok(Some(Outcome {
+                        state,
+                        answer: answer.map(|(_, reply)| reply.clone()),
+                        delivery: json!(message),
+                    }));
+                }
+            }
+            _ => {}
+        }
+        Ok(None)
+    }
+}
+
+fn report(outcome: &Outcome) -> Value {
+    let mut report = outcome.delivery.clone();
+    report["state"] = json!(outcome.state);
+    if let Some(fields) = report.as_object_mut() {
+        fields.remove("type");
+    }
+    if let Some(answer) = &outcome.answer {
+        report["answer"] = json!(answer);
+        if let Some(fields) = report["answer"].as_object_mut() {
+            fields.remove("type");
+            fields.remove("session_id");
+        }
+    }
+    report
+}
