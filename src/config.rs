@@ -284,7 +284,9 @@ pub fn explain(error: &clap::Error) -> Option<String> {
     ) {
         return None;
     }
-    let flag = text(ContextKind::InvalidArg)?.split(' ').next()?;
+    let flag = text(ContextKind::InvalidArg)?
+        .split([' ', '[', '='])
+        .next()?;
     let value = text(ContextKind::InvalidValue)?;
     let variable = flag
         .trim_start_matches('-')

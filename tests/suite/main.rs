@@ -4,6 +4,8 @@
 mod access;
 mod app;
 mod audit;
+mod cli;
+mod client;
 mod demo;
 mod disorder;
 mod doctor;

@@ -93,10 +93,15 @@ impl Failure {
 /// Why there is no connection, with what to do about it. `code` and `reason` are what the
 /// client was told.
 pub fn unreachable(settings: &Settings, code: Option<u16>, reason: &str) -> (Failure, String) {
-    let Some(obstacle) = doctor::obstacle(settings) else {
+    obstacle(settings).unwrap_or_else(|| {
         let failure = code.map_or(Failure::NoServer, |_| Failure::Refused);
-        return (failure, reason.to_owned());
-    };
+        (failure, reason.to_owned())
+    })
+}
+
+/// What keeps everyone from talking to the server, as the doctor sees it.
+pub fn obstacle(settings: &Settings) -> Option<(Failure, String)> {
+    let obstacle = doctor::obstacle(settings)?;
     let next = obstacle.next.iter().map(|line| format!("\n  {line}"));
     let next: String = next.collect();
     let ways = if next.is_empty() { "" } else { "; to go on:" };
@@ -105,7 +110,7 @@ pub fn unreachable(settings: &Settings, code: Option<u16>, reason: &str) -> (Fai
     } else {
         Failure::NoServer
     };
-    (failure, format!("{}{ways}{next}", obstacle.says))
+    Some((failure, format!("{}{ways}{next}", obstacle.says)))
 }
 
 /// Prints why a command has failed.

@@ -14,7 +14,8 @@ use qrcode::render::unicode::Dense1x2;
 use qrcode::{EcLevel, QrCode};
 use uuid::Uuid;
 
-use super::{Failure, failed, name, unreachable};
+use super::text::Paint;
+use super::{Failure, failed, name, obstacle};
 use crate::config::Settings;
 use crate::protocol::DEFAULT_SESSION;
 
@@ -43,9 +44,7 @@ pub struct Options {
 /// # Errors
 /// If nothing can be printed, or no browser be started.
 pub fn run(options: &Options, settings: &Settings) -> io::Result<ExitCode> {
-    if let Some((failure, why)) =
-        super::doctor::obstacle(settings).map(|_| unreachable(settings, None, ""))
-    {
+    if let Some((failure, why)) = obstacle(settings) {
         return Ok(failed(failure, &why));
     }
     let mut address = settings.server();
@@ -89,13 +88,7 @@ fn show(url: &str, address: SocketAddr) -> io::Result<ExitCode> {
             return Ok(failed(Failure::Refused, &why));
         }
     };
-    // Light on dark, as most terminals are: the light modules are the ones that are drawn.
-    let drawn = code
-        .render::<Dense1x2>()
-        .dark_color(Dense1x2::Dark)
-        .light_color(Dense1x2::Light)
-        .build();
-    writeln!(io::stdout(), "{drawn}\n{url}")?;
+    writeln!(io::stdout(), "{}\n{url}", drawn(&code, Paint::of_stdout()))?;
     if address.ip().is_loopback() {
         eprintln!(
             "claude-socket: a phone cannot reach {}; make a token, and start the server with --host and this machine's address in a private network",
@@ -103,6 +96,21 @@ fn show(url: &str, address: SocketAddr) -> io::Result<ExitCode> {
         );
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// The code, dark on light as scanners want it. Without colours a terminal is taken to be
+/// dark, and the light modules are drawn.
+fn drawn(code: &QrCode, paint: Paint) -> String {
+    let mut renderer = code.render::<Dense1x2>();
+    if !paint.is_on() {
+        let renderer = renderer.dark_color(Dense1x2::Light);
+        return renderer.light_color(Dense1x2::Dark).build();
+    }
+    let code = renderer.build();
+    let lines = code
+        .lines()
+        .map(|line| format!("\x1b[30;107m{line}\x1b[0m"));
+    lines.collect::<Vec<_>>().join("\n")
 }
 
 /// This machine's address towards others. Nothing is sent to find it.

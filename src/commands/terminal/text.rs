@@ -74,6 +74,11 @@ impl Paint {
         Self(stdout().is_terminal() && !is_set("NO_COLOR") && !is_dumb)
     }
 
+    /// Whether there are.
+    pub fn is_on(self) -> bool {
+        self.0
+    }
+
     /// The text in its style.
     pub fn apply(self, style: Style, text: &str) -> String {
         let code = match style {

@@ -64,7 +64,8 @@ pub fn run(options: &Options, settings: &Settings) -> io::Result<ExitCode> {
 
 fn as_json(event: &Event) -> String {
     match event {
-        Event::Message(message) => json!(message).to_string(),
+        // Strings and numbers can always be written.
+        Event::Message(message) => serde_json::to_string(message).unwrap_or_default(),
         Event::Disconnected {
             code,
             reason,

@@ -1,0 +1,541 @@
+//! The binary as a client: each exit code, each command, and a conversation in a terminal.
+
+use std::fs::File;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, unbounded};
+use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+use serde_json::{Value, json};
+
+use crate::app::App;
+use crate::prepare::prepare;
+use crate::server::{PATIENCE, Server, binary};
+use crate::state::State;
+
+/// A command on a server's port.
+fn command(port: u16, arguments: &[&str]) -> Command {
+    let mut command = binary();
+    command
+        .env_remove("USER")
+        .env("TERM", "xterm")
+        .env_remove("NO_COLOR");
+    command.args(arguments).args(["--port", &port.to_string()]);
+    command
+}
+
+/// Runs it with something on stdin.
+fn run(command: &mut Command, stdin: &str) -> Output {
+    let mut child = start(command.stdin(Stdio::piped()));
+    let mut pipe = child.stdin.take().expect("it is piped");
+    // It may not read at all.
+    let _ = pipe.write_all(stdin.as_bytes());
+    drop(pipe);
+    child.wait_with_output().expect("it runs")
+}
+
+fn start(command: &mut Command) -> Child {
+    let command = command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    command.spawn().expect("it starts")
+}
+
+fn send(server: &Server, arguments: &[&str], stdin: &str) -> Output {
+    let mut command = command(server.address.port(), &["send"]);
+    run(command.args(arguments), stdin)
+}
+
+fn printed(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+fn complained(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+fn free_port() -> u16 {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).expect("any port");
+    listener.local_addr().expect("it is bound").port()
+}
+
+fn reply(server: &mut Server, text: &str) {
+    server.call("reply", &json!({ "chat_id": "default", "text": text }));
+}
+
+#[test]
+fn send_says_it_and_ends_when_it_is_accepted() {
+    let server = Server::start(&[]);
+    let cases: [(&[&str], &str, &str); 3] = [
+        (
+            &["from the argument", "--user", "cron"],
+            "",
+            "from the argument",
+        ),
+        (&["-"], "from a pipe\n", "from a pipe"),
+        (&[], "two\nlines\n\n", "two\nlines"),
+    ];
+    for (arguments, stdin, expected) in cases {
+        let output = send(&server, arguments, stdin);
+        assert_eq!(output.status.code(), Some(0), "{}", complained(&output));
+        assert_eq!(printed(&output), "");
+        let heard = server.heard();
+        assert_eq!(heard["content"], expected);
+        let user = if arguments.len() > 1 { "cron" } else { "user" };
+        assert_eq!(heard["meta"]["user"], user);
+    }
+    let output = send(&server, &["x", "--json", "--session", "s1"], "");
+    assert_eq!(server.heard()["meta"]["chat_id"], "s1");
+    let report: Value = serde_json::from_str(&printed(&output)).expect("it is JSON");
+    assert_eq!(
+        (&report["state"], &report["seq"]),
+        (&json!("accepted"), &json!(1))
+    );
+}
+
+#[test]
+fn send_waits_for_the_answer_and_prints_it() {
+    let mut server = Server::start(&[]);
+    let port = server.address.port();
+    for json in [false, true] {
+        let mut command = command(port, &["send", "how warm?", "--wait"]);
+        let child = start(command.args(json.then_some("--json")));
+        assert_eq!(server.heard()["content"], "how warm?");
+        reply(&mut server, "21 °C\nor so");
+        let output = child.wait_with_output().expect("it runs");
+        assert_eq!(output.status.code(), Some(0), "{}", complained(&output));
+        if json {
+            let report: Value = serde_json::from_str(&printed(&output)).expect("it is JSON");
+            assert_eq!(report["state"], "answered");
+            assert_eq!(report["answer"]["content"], "21 °C\nor so");
+        } else {
+            assert_eq!(printed(&output), "21 °C\nor so\n");
+        }
+    }
+}
+
+/// Each exit code but 0, with what is said about it.
+#[test]
+fn send_says_by_its_exit_code_what_went_wrong() {
+    let server = Server::start(&["--max-message", "1KiB"]);
+    let long = "x".repeat(2_000);
+    let cases: [(&[&str], u8, &str, &str); 6] = [
+        (&[&long], 1, "refused", "1024"),
+        (&["--wait=soon", "x"], 2, "", "--wait cannot be \"soon\""),
+        (&["x", "--session", ""], 2, "", "--session"),
+        (&[""], 2, "usage", "nothing to send"),
+        (&[], 2, "usage", "nothing to send"),
+        (&["anyone?", "--wait=50ms"], 3, "timed_out", "50ms"),
+    ];
+    for (arguments, code, state, why) in cases {
+        let output = send(&server, arguments, "");
+        assert_eq!(
+            output.status.code(),
+            Some(code.into()),
+            "{arguments:?}: {}",
+            complained(&output)
+        );
+        assert!(complained(&output).contains(why), "{}", complained(&output));
+        assert_eq!(printed(&output), "", "stdout is for the answer");
+        if state.is_empty() {
+            continue;
+        }
+        let mut arguments = arguments.to_vec();
+        arguments.push("--json");
+        let output = send(&server, &arguments, "");
+        assert_eq!(output.status.code(), Some(code.into()));
+        let report: Value = serde_json::from_str(&printed(&output)).expect("it is JSON");
+        assert_eq!(report["state"], state);
+    }
+}
+
+/// The same without a server, for each command that wants one.
+#[test]
+fn without_a_server_they_say_what_to_start() {
+    let port = free_port();
+    let commands: [&[&str]; 3] = [&["send", "x"], &["watch"], &["open"]];
+    for arguments in commands {
+        let mut command = command(port, arguments);
+        let output = run(command.env("PATH", "/nonexistent"), "");
+        let said = complained(&output);
+        assert_eq!(output.status.code(), Some(4), "{arguments:?}: {said}");
+        assert!(
+            said.contains(&format!("nothing listens on 127.0.0.1:{port}")),
+            "{said}"
+        );
+        assert!(said.contains("claude-socket demo"), "{said}");
+    }
+}
+
+#[test]
+fn the_token_comes_from_the_environment() {
+    let state = State::new();
+    let token = state.add("ann", "operator", None);
+    let viewer = state.add("eve", "viewer", None);
+    let mut server = Server::listening(&["--state-dir", state.path()]);
+    server.token = Some(token.clone());
+    server.shake_hands();
+    let port = server.address.port();
+    let try_with = |token: &str| {
+        let mut command = command(port, &["send", "x"]);
+        run(command.env("CLAUDE_SOCKET_TOKEN", token), "")
+    };
+    let output = try_with("");
+    assert_eq!(output.status.code(), Some(1));
+    assert!(
+        complained(&output).contains("CLAUDE_SOCKET_TOKEN"),
+        "{}",
+        complained(&output)
+    );
+    let output = try_with("0123456789abcdef0123456789abcdef");
+    assert_eq!(output.status.code(), Some(1));
+    let output = try_with(&viewer);
+    assert_eq!(output.status.code(), Some(1), "{}", complained(&output));
+    assert!(
+        complained(&output).contains("viewer"),
+        "{}",
+        complained(&output)
+    );
+    let output = try_with(&token);
+    assert_eq!(output.status.code(), Some(0), "{}", complained(&output));
+    assert_eq!(server.heard()["meta"]["user"], "ann");
+}
+
+#[test]
+fn watch_prints_a_line_for_everything_and_nothing_that_steers() {
+    let mut server = Server::start(&[]);
+    let port = server.address.port();
+    for json in [false, true] {
+        let mut command = command(port, &["watch"]);
+        let mut child = start(command.args(json.then_some("--json")));
+        let mut lines = BufReader::new(child.stdout.take().expect("it is piped")).lines();
+        let mut line = || lines.next().expect("there is more").expect("it is text");
+        let first = line();
+        assert!(
+            first.contains(if json {
+                r#""type":"welcome""#
+            } else {
+                "connected"
+            }),
+            "{first}"
+        );
+        let mut app = App::connect(&server, "default");
+        app.send(&json!({ "type": "message", "content": "a\u{1b}[2Jb\nc", "user": "bob" }));
+        server.heard();
+        let said = line();
+        assert!(!said.contains('\u{1b}'), "{said:?}");
+        if json {
+            let message: Value = serde_json::from_str(&said).expect("it is JSON");
+            assert_eq!(message["content"], "a\u{1b}[2Jb\nc");
+        } else {
+            assert!(said.ends_with(r"bob: a\u{1b}[2Jb\nc"), "{said}");
+        }
+        server.call(
+            "status",
+            &json!({ "chat_id": "default", "status": "thinking" }),
+        );
+        assert!(line().contains("think"));
+        reply(&mut server, "done");
+        assert!(line().contains("done"));
+        // By its own process id.
+        child.kill().expect("it runs");
+        child.wait().expect("it ends");
+    }
+}
+
+/// A program that stands in for the browser: it keeps what it is asked to open.
+fn browser(name: &str) -> (PathBuf, PathBuf) {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name);
+    std::fs::create_dir_all(&folder).expect("a folder");
+    let asked = folder.join("asked");
+    let script = format!(
+        "#!/bin/sh\ncase $1 in\nhttp*) echo \"$1\" ;;\n*) stat -c %a \"$1\"; cat \"$1\" ;;\nesac >'{}'\n",
+        asked.display()
+    );
+    for opener in ["xdg-open", "open"] {
+        let path = folder.join(opener);
+        std::fs::write(&path, &script).expect("a script");
+        let mode = std::fs::Permissions::from_mode(0o755);
+        std::fs::set_permissions(path, mode).expect("a program");
+    }
+    (folder, asked)
+}
+
+#[test]
+fn open_shows_the_page_and_hides_the_token() {
+    let (folder, asked) = browser("browser-open");
+    let path = format!("{}:/usr/bin:/bin", folder.display());
+    let server = Server::start(&[]);
+    let port = server.address.port();
+    let mut command_ = command(port, &["open", "--session", "a b"]);
+    let output = run(command_.env("PATH", &path), "");
+    assert_eq!(output.status.code(), Some(0), "{}", complained(&output));
+    let page = format!("http://127.0.0.1:{port}/?session=a+b\n");
+    assert_eq!(std::fs::read_to_string(&asked).expect("it was asked"), page);
+
+    let state = State::new();
+    let token = state.add("ann", "operator", None);
+    let server = Server::listening(&["--state-dir", state.path()]);
+    let port = server.address.port();
+    let mut command_ = command(port, &["open"]);
+    let output = run(
+        command_
+            .env("PATH", &path)
+            .env("CLAUDE_SOCKET_TOKEN", &token),
+        "",
+    );
+    assert_eq!(output.status.code(), Some(0), "{}", complained(&output));
+    assert!(
+        !printed(&output).contains(&token),
+        "it stays out of the terminal"
+    );
+    let asked = std::fs::read_to_string(&asked).expect("it was asked");
+    assert!(asked.starts_with("600\n"), "{asked}");
+    assert!(
+        asked.contains(&format!("url=http://127.0.0.1:{port}/#token={token}\"")),
+        "{asked}"
+    );
+}
+
+/// Reads the code as a phone would.
+#[test]
+fn the_qr_code_leads_to_the_page_with_the_token() {
+    let state = State::new();
+    let token = state.add("ann", "operator", None);
+    let server = Server::listening(&["--state-dir", state.path()]);
+    let port = server.address.port();
+    let mut command = command(port, &["open", "--qr", "--session", "s1"]);
+    let output = run(command.env("CLAUDE_SOCKET_TOKEN", &token), "");
+    assert_eq!(output.status.code(), Some(0), "{}", complained(&output));
+    let text = printed(&output);
+    let rows: Vec<Vec<char>> = text
+        .lines()
+        .filter(|line| line.chars().all(|c| " ▀▄█".contains(c)))
+        .map(|line| line.chars().collect())
+        .collect();
+    let (width, height) = (rows[0].len(), rows.len() * 2);
+    // Light modules are drawn, and a camera sees more than one pixel for each.
+    const SCALE: usize = 4;
+    let dark = |x: usize, y: usize| {
+        let drawn = match rows[y / 2].get(x) {
+            Some('█') => true,
+            Some('▀') => y.is_multiple_of(2),
+            Some('▄') => !y.is_multiple_of(2),
+            _ => false,
+        };
+        !drawn
+    };
+    let grey = |x: usize, y: usize| if dark(x / SCALE, y / SCALE) { 0 } else { 255 };
+    let mut image =
+        rqrr::PreparedImage::prepare_from_greyscale(width * SCALE, height * SCALE, grey);
+    let grids = image.detect_grids();
+    assert_eq!(grids.len(), 1, "{text}");
+    let (_, read) = grids[0].decode().expect("it can be read");
+    let page = format!("http://127.0.0.1:{port}/?session=s1#token={token}");
+    assert_eq!(read, page);
+    assert!(text.ends_with(&format!("{page}\n")), "{text}");
+}
+
+#[test]
+fn shells_take_their_completions_and_man_its_page() {
+    prepare(&["zsh", "fish"]);
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR"));
+    for shell in ["bash", "zsh", "fish"] {
+        let output = binary()
+            .args(["completions", shell])
+            .output()
+            .expect("it runs");
+        assert!(output.status.success());
+        let script = folder.join(format!("completions.{shell}"));
+        std::fs::write(&script, &output.stdout).expect("it can be written");
+        let parsed = Command::new(shell)
+            .arg("-n")
+            .arg(&script)
+            .output()
+            .expect("it is there");
+        assert!(parsed.status.success(), "{shell}: {}", complained(&parsed));
+        assert!(printed(&output).contains("--session"), "{shell}");
+    }
+    let commands = ["send", "watch", "open", "chat", "token", "demo", "doctor"];
+    for command in [None].into_iter().chain(commands.map(Some)) {
+        let page = binary().arg("man").args(command).output().expect("it runs");
+        let page = printed(&page);
+        assert!(page.contains(".SH SYNOPSIS"), "{command:?}: {page}");
+        assert!(page.contains(command.unwrap_or("doctor")), "{command:?}");
+    }
+    let output = binary().args(["man", "nothing"]).output().expect("it runs");
+    assert_eq!(output.status.code(), Some(2));
+}
+
+/// `claude-socket chat` in a terminal of its own.
+struct Terminal {
+    child: Child,
+    keyboard: File,
+    screen: Receiver<Vec<u8>>,
+    seen: String,
+}
+
+impl Terminal {
+    fn chat(port: u16, arguments: &[&str], variables: &[(&str, &str)]) -> Self {
+        let pty = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).expect("a terminal");
+        grantpt(&pty).expect("it is ours");
+        unlockpt(&pty).expect("it is ours");
+        let name = ptsname(&pty, Vec::new()).expect("it has a name");
+        let name = name.to_str().expect("it is text");
+        let side = || {
+            File::options()
+                .read(true)
+                .write(true)
+                .open(name)
+                .expect("it opens")
+        };
+        let mut command = command(port, &["chat"]);
+        command.args(arguments).envs(variables.iter().copied());
+        command.stdin(side()).stdout(side()).stderr(side());
+        let child = command.spawn().expect("it starts");
+        drop(command);
+        let keyboard = File::from(pty);
+        let mut output = keyboard.try_clone().expect("a descriptor");
+        let (to_test, screen) = unbounded();
+        thread::spawn(move || {
+            let mut bytes = [0; 4096];
+            while let Ok(read @ 1..) = output.read(&mut bytes) {
+                // Read on, whether the test looks or not.
+                let _ = to_test.send(bytes[..read].to_vec());
+            }
+        });
+        Self {
+            child,
+            keyboard,
+            screen,
+            seen: String::new(),
+        }
+    }
+
+    fn types(&mut self, text: &str) {
+        self.keyboard.write_all(text.as_bytes()).expect("it reads");
+    }
+
+    /// Waits until this is on the screen, and forgets what was before.
+    fn shows(&mut self, text: &str) {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            if let Some((_, rest)) = self.seen.split_once(text) {
+                self.seen = rest.to_owned();
+                return;
+            }
+            match self.screen.recv_deadline(deadline) {
+                Ok(bytes) => self.seen.push_str(&String::from_utf8_lossy(&bytes)),
+                Err(_) => panic!("«{text}» is never shown, but {:?}", self.seen),
+            }
+        }
+    }
+}
+
+impl Drop for Terminal {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn ask(server: &mut Server, id: &str) {
+    let params = json!({
+        "request_id": id, "tool_name": "Bash", "description": "make \u{1b}[2J", "input_preview": "{}",
+    });
+    server.notify("notifications/claude/channel/permission_request", &params);
+}
+
+#[test]
+fn a_conversation_in_the_terminal() {
+    let mut server = Server::start(&[]);
+    let mut bob = App::connect(&server, "default");
+    bob.send(&json!({ "type": "message", "content": "earlier", "user": "bob" }));
+    server.heard();
+    let arguments = ["--user", "ann"];
+    let mut chat = Terminal::chat(server.address.port(), &arguments, &[("NO_COLOR", "1")]);
+    chat.shows("session default, as operator; claude-code 2.1.330 is there");
+    chat.shows("bob: earlier");
+
+    // What comes while a line is being typed doesn't become part of it.
+    chat.types("how wa");
+    bob.send(&json!({ "type": "message", "content": "in between", "user": "bob" }));
+    server.heard();
+    chat.shows("bob: in between");
+    chat.shows("how wa");
+    chat.types("rm?\r");
+    let heard = server.heard();
+    assert_eq!(
+        (&heard["content"], &heard["meta"]["user"]),
+        (&json!("how warm?"), &json!("ann"))
+    );
+    server.call(
+        "status",
+        &json!({ "chat_id": "default", "status": "tool_use", "detail": "Bash: look" }),
+    );
+    chat.shows("· Claude uses a tool: Bash: look");
+    reply(&mut server, "21 °C\u{1b}[2J");
+    chat.shows("claude: 21 °C\\u{1b}[2J");
+
+    // The arrow brings the line back.
+    chat.types("\u{1b}[A");
+    chat.shows("how warm?");
+    chat.types("\r");
+    assert_eq!(server.heard()["content"], "how warm?");
+
+    ask(&mut server, "abcde");
+    chat.shows("Claude wants to use Bash (abcde): make \\u{1b}[2J");
+    chat.shows("yes or no to abcde?");
+    // A stray Enter decides nothing, and other words are words.
+    chat.types("\r");
+    chat.types("yes of course\r");
+    assert_eq!(server.heard()["content"], "yes of course");
+    let verdict = loop {
+        // Until it has been on the screen for a moment.
+        chat.types("y\r");
+        match server.lines().recv_timeout(Duration::from_millis(300)) {
+            Ok(line) => break line,
+            Err(_) => chat.shows("has just come"),
+        }
+    };
+    assert_eq!(
+        verdict["params"],
+        json!({ "request_id": "abcde", "behavior": "allow" })
+    );
+    chat.shows("abcde is allowed by ann");
+
+    chat.types("\u{4}");
+    let status = chat.child.wait().expect("it ends");
+    assert!(status.success(), "{status}");
+}
+
+#[test]
+fn colours_are_only_where_they_are_wanted() {
+    let server = Server::start(&[]);
+    let port = server.address.port();
+    let dim = "\u{1b}[2msession default";
+    Terminal::chat(port, &[], &[]).shows(dim);
+    for variable in [("NO_COLOR", "1"), ("TERM", "dumb")] {
+        let mut chat = Terminal::chat(port, &[], &[variable]);
+        chat.shows("session default");
+        assert!(
+            !chat.seen.contains("\u{1b}[2m"),
+            "{variable:?}: {:?}",
+            chat.seen
+        );
+    }
+}
+
+#[test]
+fn a_chat_without_a_terminal_says_what_to_use() {
+    let output = run(&mut command(free_port(), &["chat"]), "hi\n");
+    assert_eq!(output.status.code(), Some(2));
+    assert!(
+        complained(&output).contains("claude-socket send"),
+        "{}",
+        complained(&output)
+    );
+}

@@ -1,0 +1,299 @@
+//! The library's client against the real binary.
+
+use std::net::TcpListener;
+use std::time::Duration;
+
+use claude_socket::client::{Client, Error, Event, Options};
+use claude_socket::protocol::{DeliveryState, ErrorCode, ServerMessage};
+use serde_json::json;
+
+use crate::app::App;
+use crate::server::{PATIENCE, Server};
+use crate::state::State;
+
+fn options(server: &Server) -> Options {
+    Options {
+        session: "s1".to_owned(),
+        user: "ann".to_owned(),
+        reconnect_delay: Duration::from_millis(10),
+        max_reconnect_delay: Duration::from_millis(50),
+        ..Options::new(format!("ws://{}", server.address))
+    }
+}
+
+fn connect(server: &Server) -> Client {
+    Client::connect(options(server)).expect("a thread")
+}
+
+/// The next message that is wanted.
+fn next<T>(client: &Client, wanted: impl Fn(ServerMessage) -> Option<T>) -> T {
+    loop {
+        let message = client
+            .recv_timeout(PATIENCE)
+            .expect("the server says something");
+        if let Some(found) = wanted(message) {
+            return found;
+        }
+    }
+}
+
+fn welcomed(client: &Client) {
+    next(client, |message| {
+        matches!(message, ServerMessage::Welcome { .. }).then_some(())
+    });
+}
+
+/// The next thing that is said in the session.
+fn said(client: &Client) -> String {
+    next(client, |message| match message {
+        ServerMessage::Reply { content, .. } => Some(format!("claude: {content}")),
+        ServerMessage::UserMessage { content, user, .. } => Some(format!("{user}: {content}")),
+        _ => None,
+    })
+}
+
+fn reply(server: &mut Server, text: &str) {
+    server.call("reply", &json!({ "chat_id": "s1", "text": text }));
+}
+
+/// A server on the port of another that has ended.
+fn again(port: u16) -> Server {
+    let mut server = Server::listening(&["--port", &port.to_string()]);
+    server.shake_hands();
+    server
+}
+
+#[test]
+fn a_message_is_followed_to_its_answer() {
+    let mut server = Server::start(&[]);
+    let client = connect(&server);
+    let sent = client.send("31 °C");
+    let heard = server.heard();
+    assert_eq!(
+        (&heard["content"], &heard["meta"]["user"]),
+        (&json!("31 °C"), &json!("ann"))
+    );
+    assert_eq!(sent.accepted(PATIENCE).expect("it is there").seq, Some(1));
+    assert_eq!(sent.answered(Duration::ZERO), Err(Error::TimedOut));
+    reply(&mut server, "open the window");
+    let receipt = sent.answered(PATIENCE).expect("it is answered");
+    assert_eq!(receipt.state, DeliveryState::Answered);
+    assert_eq!(said(&client), "claude: open the window");
+    let nothing = client.recv_timeout(Duration::ZERO);
+    assert!(matches!(
+        nothing,
+        Ok(ServerMessage::Delivery { .. }) | Err(Error::TimedOut)
+    ));
+}
+
+/// What was sent before there is a server arrives when there is one.
+#[test]
+fn what_is_sent_waits_for_the_server() {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).expect("any port");
+    let port = listener.local_addr().expect("it is bound").port();
+    drop(listener);
+    let server = Server::listening(&[]);
+    let mut options = options(&server);
+    options.url = format!("ws://127.0.0.1:{port}");
+    drop(server);
+    let client = Client::connect(options).expect("a thread");
+    let sent = client.send("early");
+    let event = client.events().recv_timeout(PATIENCE).expect("it is told");
+    assert!(
+        matches!(
+            event,
+            Event::Disconnected {
+                retry_in: Some(_),
+                ..
+            }
+        ),
+        "{event:?}"
+    );
+    let server = again(port);
+    assert_eq!(server.heard()["content"], "early");
+    sent.accepted(PATIENCE).expect("it is there");
+}
+
+/// A connection that breaks between a message and its receipt: the same message comes again
+/// under its id, and Claude gets it once. What was said meanwhile comes in order.
+#[test]
+fn a_gap_is_filled_in_order_and_nothing_is_doubled() {
+    let mut server = Server::start(&[]);
+    let between = between(server.address);
+    let mut options = options(&server);
+    options.url = format!("ws://{}", between.address);
+    let client = Client::connect(options).expect("a thread");
+    welcomed(&client);
+    let first = client.send("one");
+    assert_eq!(server.heard()["content"], "one");
+    first.accepted(PATIENCE).expect("it is there");
+
+    between.cut();
+    let mut bob = App::connect(&server, "s1");
+    bob.send(&json!({ "type": "message", "content": "two", "user": "bob" }));
+    assert_eq!(server.heard()["content"], "two");
+    reply(&mut server, "three");
+    let second = client.send("four");
+    between.mend();
+    assert_eq!(said(&client), "bob: two");
+    assert_eq!(said(&client), "claude: three");
+    assert_eq!(server.heard()["content"], "four");
+    second.accepted(PATIENCE).expect("it is there");
+    first.answered(PATIENCE).expect("somebody has told");
+    reply(&mut server, "five");
+    assert_eq!(said(&client), "claude: five");
+    assert_eq!(
+        server.request("ping", &json!({})),
+        json!({}),
+        "nothing came twice"
+    );
+}
+
+/// Another server has taken its place: what had no receipt is sent to that one.
+#[test]
+fn a_restarted_server_is_found_again() {
+    let server = Server::start(&[]);
+    let port = server.address.port();
+    let client = connect(&server);
+    let first = client.send("one");
+    assert_eq!(server.heard()["content"], "one");
+    first.accepted(PATIENCE).expect("it is there");
+    drop(server);
+    loop {
+        match client.events().recv_timeout(PATIENCE).expect("it is told") {
+            Event::Disconnected { retry_in, .. } => break assert!(retry_in.is_some()),
+            Event::Message(_) => {}
+        }
+    }
+    let second = client.send("two");
+    let mut server = again(port);
+    assert_eq!(server.heard()["content"], "two");
+    second.accepted(PATIENCE).expect("it is there");
+    reply(&mut server, "both");
+    assert_eq!(said(&client), "claude: both");
+    // The new server doesn't know of the first, but Claude has spoken since.
+    first.answered(PATIENCE).expect("it is told");
+    second.answered(PATIENCE).expect("it is told");
+}
+
+#[test]
+fn what_is_not_taken_says_why() {
+    let server = Server::start(&["--max-message", "1KiB"]);
+    let mut options = options(&server);
+    options.queue_limit = 1;
+    let client = Client::connect(options).expect("a thread");
+    welcomed(&client);
+    let code = |error| match error {
+        Err(Error::Rejected { code, why }) => (code, why),
+        other => panic!("{other:?}"),
+    };
+    let (too_large, why) = code(client.send("x".repeat(2_000)).accepted(PATIENCE));
+    assert_eq!(too_large, Some(ErrorCode::TooLarge));
+    assert!(why.contains("1024"), "{why}");
+    let (invalid, _) = code(client.send("").accepted(PATIENCE));
+    assert_eq!(invalid, Some(ErrorCode::InvalidMessage));
+}
+
+/// 4401 and 401 end it: no other attempt would help.
+#[test]
+fn a_client_without_a_valid_token_ends() {
+    let state = State::new();
+    let token = state.add("ann", "operator", None);
+    let server = Server::start(&["--state-dir", state.path()]);
+    let client = Client::connect(Options {
+        token: Some(token),
+        ..options(&server)
+    });
+    let client = client.expect("a thread");
+    welcomed(&client);
+    let sent = client.send("hi");
+    sent.accepted(PATIENCE).expect("it is there");
+    state.add("bob", "operator", None);
+    state.remove("ann");
+    let end = client.iter().count();
+    assert!(end < 10, "{end}");
+    assert!(matches!(sent.answered(PATIENCE), Err(Error::Ended(_))));
+    assert!(matches!(
+        client.send("more").accepted(PATIENCE),
+        Err(Error::Ended(_))
+    ));
+
+    let client = connect(&server);
+    match client.recv_timeout(PATIENCE) {
+        Err(Error::Ended(why)) => assert!(why.contains("token"), "{why}"),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn who_receives_nothing_loses_the_oldest_and_nothing_else() {
+    let mut server = Server::start(&[]);
+    let client = Client::connect(Options {
+        inbox_limit: 2,
+        ..options(&server)
+    });
+    let client = client.expect("a thread");
+    let sent = client.send("hi");
+    server.heard();
+    for text in ["one", "two", "three"] {
+        reply(&mut server, text);
+    }
+    sent.answered(PATIENCE).expect("receipts come all the same");
+    let last = client.send("last");
+    server.heard();
+    last.accepted(PATIENCE).expect("it is there");
+    assert!(client.dropped() > 0);
+    assert!(client.events().len() <= 2);
+}
+
+/// A wire between client and server that can be cut.
+struct Between {
+    address: std::net::SocketAddr,
+    whole: std::sync::Arc<std::sync::atomic::AtomicBool>,
+    wires: std::sync::Arc<parking_lot::Mutex<Vec<std::net::TcpStream>>>,
+}
+
+impl Between {
+    fn cut(&self) {
+        self.whole.store(false, std::sync::atomic::Ordering::SeqCst);
+        for wire in self.wires.lock().drain(..) {
+            // It may be gone already.
+            let _ = wire.shutdown(std::net::Shutdown::Both);
+        }
+    }
+
+    fn mend(&self) {
+        self.whole.store(true, std::sync::atomic::Ordering::SeqCst);
+    }
+}
+
+fn between(server: std::net::SocketAddr) -> Between {
+    use std::net::TcpStream;
+    let listener = TcpListener::bind(("127.0.0.1", 0)).expect("any port");
+    let address = listener.local_addr().expect("it is bound");
+    let between = Between {
+        address,
+        whole: Default::default(),
+        wires: Default::default(),
+    };
+    between.mend();
+    let (whole, wires) = (between.whole.clone(), between.wires.clone());
+    std::thread::spawn(move || {
+        for client in listener.incoming().map_while(Result::ok) {
+            if !whole.load(std::sync::atomic::Ordering::SeqCst) {
+                continue;
+            }
+            let server = TcpStream::connect(server).expect("it listens");
+            let both = [(&client, &server), (&server, &client)];
+            for (from, to) in both.map(|(from, to)| (from.try_clone(), to.try_clone())) {
+                let (mut from, mut to) = (from.expect("a socket"), to.expect("a socket"));
+                std::thread::spawn(move || {
+                    // It ends when it is cut.
+                    let _ = std::io::copy(&mut from, &mut to);
+                });
+            }
+            wires.lock().extend([client, server]);
+        }
+    });
+    between
+}
