@@ -298,7 +298,7 @@ impl Conversation {
             let why = format!(
                 "{limit} messages already wait for the server; send less, or give a larger queue_limit"
             );
-            message.sent.fail(Error::Rejected { code: None, why });
+            self.refuse(&message.sent, None, why);
         } else {
             self.unacknowledged.push_back(message.clone());
             if self.is_welcomed() {
@@ -324,9 +324,30 @@ impl Conversation {
             "the message has {length} bytes, and the server takes {limit}; send less at once"
         );
         let code = Some(ErrorCode::TooLarge);
-        message.sent.fail(Error::Rejected { code, why });
+        self.refuse(&message.sent, code, why);
         self.unacknowledged
             .retain(|waiting| waiting.sent.id() != id);
+    }
+
+    /// Tells of a message that isn't sent, as the server tells of one it doesn't take.
+    fn refuse(&mut self, sent: &Sent, code: Option<ErrorCode>, why: String) {
+        let session_id = self.options.session.clone();
+        let kind = code.unwrap_or(ErrorCode::Busy);
+        self.tell(Event::Message(ServerMessage::Error {
+            session_id: session_id.clone(),
+            message: why.clone(),
+            code: kind,
+        }));
+        self.tell(Event::Message(ServerMessage::Delivery {
+            session_id,
+            id: sent.id().to_owned(),
+            message_id: None,
+            seq: None,
+            state: DeliveryState::Rejected,
+            code: Some(kind),
+            hint: None,
+        }));
+        sent.fail(Error::Rejected { code, why });
     }
 
     /// Asks for what was said in the session: with `since` the first messages after that

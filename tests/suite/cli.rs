@@ -357,7 +357,7 @@ fn shells_take_their_completions_and_man_its_page() {
             .output()
             .expect("it is there");
         assert!(parsed.status.success(), "{shell}: {}", complained(&parsed));
-        assert!(printed(&output).contains("--session"), "{shell}");
+        assert!(printed(&output).contains("session"), "{shell}");
     }
     let commands = ["send", "watch", "open", "chat", "token", "demo", "doctor"];
     for command in [None].into_iter().chain(commands.map(Some)) {

@@ -6,7 +6,7 @@
 
 mod screen;
 
-use std::io::{self, IsTerminal};
+use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -88,7 +88,8 @@ pub fn run(options: &Options, settings: &Settings) -> io::Result<ExitCode> {
     };
     let config = Config::builder().auto_add_history(true).build();
     let mut editor = DefaultEditor::with_config(config).map_err(io::Error::other)?;
-    let mut printer = editor.create_external_printer().map_err(io::Error::other)?;
+    // A terminal that cannot move the cursor has none, and needs none.
+    let mut printer = editor.create_external_printer().ok();
     let open = Mutex::new(Vec::new());
     let (end, ended) = bounded::<()>(0);
     let mut screen = Screen::new(options.place.session.clone());
@@ -97,7 +98,10 @@ pub fn run(options: &Options, settings: &Settings) -> io::Result<ExitCode> {
         scope.spawn(|| {
             let mut print = |text: String| {
                 // Nobody sees it any more when it fails.
-                let _ = printer.print(format!("{text}\n"));
+                let _ = match &mut printer {
+                    Some(printer) => printer.print(format!("{text}\n")).map_err(io::Error::other),
+                    None => writeln!(io::stdout(), "{text}"),
+                };
             };
             follow(&client, &ended, first, &mut screen, &open, &mut print);
         });
