@@ -62,10 +62,16 @@
 //! [`host::activity`] understands them, and [`hub::Hub::hook`] draws conclusions. Statuses
 //! and receipts get better by them; no message waits for one.
 //!
+//! # The other side
+//!
+//! [`client`] is what apps written in Rust use, and the commands `send`, `watch`, `chat` and
+//! `open` ([`commands::terminal`]). Its one thread, `claude-socket`, connects, reads and writes
+//! as a state machine says that knows neither sockets nor the clock.
+//!
 //! # Where things are
 //!
 //! Imports point one way: `main` → [`commands`] → [`bridge`] → [`host`], [`socket`] → [`hub`]
-//! → [`protocol`] → [`json`]. [`config`] holds every setting, [`access`] who may connect.
+//! → [`protocol`] → [`json`], and [`commands`] → [`client`] → [`protocol`]. [`config`] holds every setting, [`access`] who may connect.
 
 pub mod access;
 pub mod audit;

@@ -664,6 +664,9 @@ impl Conversation {
     }
 }
 
+#[cfg(test)]
+mod tests;
+
 fn text_of(frame: &Frame<'_>) -> String {
     // Strings and numbers can always be written.
     serde_json::to_string(frame).unwrap_or_default()
