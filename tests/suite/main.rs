@@ -10,6 +10,7 @@ mod demo;
 mod disorder;
 mod doctor;
 mod download;
+mod examples;
 #[cfg(target_os = "linux")]
 mod faults;
 mod frames;

@@ -1,0 +1,165 @@
+//! The examples, as their READMEs start them, with the real server behind.
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::thread;
+
+use crossbeam_channel::{Receiver, unbounded};
+use serde_json::json;
+
+use crate::prepare::prepare;
+use crate::server::{PATIENCE, Server};
+use crate::state::State;
+
+const EXAMPLES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/examples");
+
+/// A program that runs as long as the test does.
+struct Program {
+    child: Child,
+    printed: Receiver<String>,
+}
+
+impl Program {
+    fn start(command: &mut Command) -> Self {
+        let mut child = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("it starts");
+        let stdout = child.stdout.take().expect("it is piped");
+        let (to_test, printed) = unbounded();
+        thread::spawn(move || {
+            for line in BufReader::new(stdout).lines().map_while(Result::ok) {
+                // Read on, whether the test listens or not.
+                let _ = to_test.send(line);
+            }
+        });
+        Self { child, printed }
+    }
+
+    fn prints(&self, line: &str) {
+        let printed = self.printed.recv_timeout(PATIENCE);
+        assert_eq!(printed.as_deref(), Ok(line));
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        // It may have ended.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The folder in which the files are that a sensor reads.
+struct Machine(State);
+
+impl Machine {
+    fn new() -> Self {
+        let machine = Self(State::new());
+        for folder in ["proc", "sys/class/thermal/thermal_zone0"] {
+            fs::create_dir_all(machine.path().join(folder)).expect("there is room");
+        }
+        machine
+    }
+
+    fn path(&self) -> PathBuf {
+        PathBuf::from(self.0.path())
+    }
+
+    /// As the kernel would write it: thousandths of a degree, and the load of 1, 5 and 15 minutes.
+    fn is(&self, millidegrees: u32, load: &str) {
+        // A reader must never find an empty file.
+        let write = |name: &str, text: String| {
+            let path = self.path().join(name);
+            let new = path.with_extension("new");
+            fs::write(&new, text).expect("there is room");
+            fs::rename(new, path).expect("it is the same folder");
+        };
+        write(
+            "sys/class/thermal/thermal_zone0/temp",
+            format!("{millidegrees}\n"),
+        );
+        write("proc/loadavg", format!("{load} 0.30 0.20 1/100 4711\n"));
+    }
+}
+
+/// What a sensor must do, whatever it is written in: `program` is started with the
+/// address, a token, and the options that all of them have.
+fn senses(mut program: Command) {
+    let state = State::new();
+    let token = state.add("cellar", "sender", Some("sensor-*"));
+    let mut server = Server::start(&["--state-dir", state.path()]);
+    let machine = Machine::new();
+    machine.is(50_000, "0.25");
+    let switch = machine.path().join("gpio");
+    program
+        .args(["--url", &format!("ws://{}", server.address)])
+        .args(["--session", "sensor-cellar", "--every", "0.05"])
+        .args(["--pause", "0.2"])
+        .arg("--switch")
+        .arg(&switch)
+        .arg("--root")
+        .arg(machine.path())
+        .env("SENSOR_TOKEN", &token);
+    let program = Program::start(&mut program);
+
+    // Nothing to tell until a line is crossed.
+    machine.is(69_900, "0.25");
+    server.token = Some(token);
+    server.health_until(|health| health["clients"] == 1);
+    machine.is(71_500, "0.25");
+    let heard = server.heard();
+    let content = heard["content"].as_str().expect("it is text").to_owned();
+    assert_eq!(heard["meta"]["user"], "cellar", "{heard}");
+    for part in ["71.5", "temperature", "too high", "load 0.25", "on or off"] {
+        assert!(content.contains(part), "{part} is missing: {content}");
+    }
+    let answer = json!({ "chat_id": "sensor-cellar", "text": "I see. Switch it on." });
+    server.call("reply", &answer);
+    program.prints("I see. Switch it on.");
+    written(&switch, "1");
+
+    // Between the lines it stays as it was; the load is told when that changes.
+    machine.is(66_000, "5.00");
+    let content = server.heard()["content"].to_string();
+    for part in ["66", "load 5", "too high"] {
+        assert!(content.contains(part), "{part} is missing: {content}");
+    }
+    assert_eq!(content.matches("too high").count(), 2, "{content}");
+    machine.is(60_000, "5.00");
+    let content = server.heard()["content"].to_string();
+    assert_eq!(content.matches("all right").count(), 1, "{content}");
+
+    // One word decides; both say nothing.
+    for (text, state) in [("on or off, as you like", "1"), ("Off, please.", "0")] {
+        server.call(
+            "reply",
+            &json!({ "chat_id": "sensor-cellar", "text": text }),
+        );
+        program.prints(text);
+        written(&switch, state);
+    }
+}
+
+/// Waits until a file has this in it.
+fn written(file: &Path, text: &str) {
+    let deadline = std::time::Instant::now() + PATIENCE;
+    let read = || fs::read_to_string(file).unwrap_or_default();
+    while read().trim_end() != text {
+        assert!(std::time::Instant::now() < deadline, "it is «{}»", read());
+        thread::yield_now();
+    }
+}
+
+#[test]
+fn sensor_py() {
+    prepare(&["python3", "python"]);
+    let target = std::env::var("CARGO_TARGET_DIR");
+    let target = target.unwrap_or_else(|_| concat!(env!("CARGO_MANIFEST_DIR"), "/target").into());
+    let mut python = Command::new(format!("{target}/python/bin/python"));
+    python.arg(format!("{EXAMPLES}/sensor.py"));
+    senses(python);
+}
