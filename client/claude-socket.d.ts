@@ -124,6 +124,11 @@ export class ClaudeSocket {
         since?: number;
     }): Promise<HistoryMessage>;
     /**
+     * Asks which sessions there are, and how they are. It comes as an event, too. Joins none of them.
+     * @returns {Promise<SessionsMessage>}
+     */
+    fetchSessions(): Promise<SessionsMessage>;
+    /**
      * Answers a permission request. The first verdict counts.
      * @param {string} requestId
      * @param {boolean} allowed
@@ -210,6 +215,48 @@ export type HistoryMessage = {
     type: "history";
     session_id: string;
     messages: HistoryItem[];
+};
+/**
+ * How a session is.
+ */
+export type SessionItem = {
+    session_id: string;
+    /**
+     * how many are in it
+     */
+    clients: number;
+    /**
+     * when it began, as RFC 3339
+     */
+    created: string;
+    /**
+     * of what was said last; 0 before
+     */
+    seq: number;
+    status: "thinking" | "tool_use" | "idle";
+    detail?: string | undefined;
+    /**
+     * what was said last; of a long text only the beginning
+     */
+    last?: HistoryItem | undefined;
+};
+/**
+ * Which sessions there are.
+ */
+export type SessionsMessage = {
+    type: "sessions";
+    /**
+     * 100 at most, those with somebody in them first
+     */
+    sessions: SessionItem[];
+    /**
+     * how many there are
+     */
+    total: number;
+    /**
+     * how many permission requests wait for an operator
+     */
+    permissions: number;
 };
 /**
  * What somebody else in the session said.
@@ -345,7 +392,7 @@ export type ErrorMessage = {
 /**
  * Every message of the server's, told apart by `type`.
  */
-export type ServerMessage = ReplyMessage | StatusMessage | HistoryMessage | UserMessage | PermissionRequestMessage | PermissionResolvedMessage | DeliveryMessage | StreamMessage | WelcomeMessage | PongMessage | ErrorMessage;
+export type ServerMessage = ReplyMessage | StatusMessage | HistoryMessage | SessionsMessage | UserMessage | PermissionRequestMessage | PermissionResolvedMessage | DeliveryMessage | StreamMessage | WelcomeMessage | PongMessage | ErrorMessage;
 /**
  * Why and for how long there is no connection.
  */
@@ -369,6 +416,7 @@ export type ClaudeSocketEvents = {
     reply: (message: ReplyMessage) => void;
     status: (message: StatusMessage) => void;
     history: (message: HistoryMessage) => void;
+    sessions: (message: SessionsMessage) => void;
     user_message: (message: UserMessage) => void;
     permission_request: (message: PermissionRequestMessage) => void;
     permission_resolved: (message: PermissionResolvedMessage) => void;

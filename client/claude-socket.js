@@ -60,6 +60,27 @@
  */
 
 /**
+ * How a session is.
+ * @typedef {object} SessionItem
+ * @property {string} session_id
+ * @property {number} clients how many are in it
+ * @property {string} created when it began, as RFC 3339
+ * @property {number} seq of what was said last; 0 before
+ * @property {'thinking' | 'tool_use' | 'idle'} status
+ * @property {string} [detail]
+ * @property {HistoryItem} [last] what was said last; of a long text only the beginning
+ */
+
+/**
+ * Which sessions there are.
+ * @typedef {object} SessionsMessage
+ * @property {'sessions'} type
+ * @property {SessionItem[]} sessions 100 at most, those with somebody in them first
+ * @property {number} total how many there are
+ * @property {number} permissions how many permission requests wait for an operator
+ */
+
+/**
  * What somebody else in the session said.
  * @typedef {object} UserMessage
  * @property {'user_message'} type
@@ -150,9 +171,9 @@
 
 /**
  * Every message of the server's, told apart by `type`.
- * @typedef {ReplyMessage | StatusMessage | HistoryMessage | UserMessage | PermissionRequestMessage |
- *   PermissionResolvedMessage | DeliveryMessage | StreamMessage | WelcomeMessage | PongMessage |
- *   ErrorMessage} ServerMessage
+ * @typedef {ReplyMessage | StatusMessage | HistoryMessage | SessionsMessage | UserMessage |
+ *   PermissionRequestMessage | PermissionResolvedMessage | DeliveryMessage | StreamMessage |
+ *   WelcomeMessage | PongMessage | ErrorMessage} ServerMessage
  */
 
 /**
@@ -171,6 +192,7 @@
  * @property {(message: ReplyMessage) => void} reply
  * @property {(message: StatusMessage) => void} status
  * @property {(message: HistoryMessage) => void} history
+ * @property {(message: SessionsMessage) => void} sessions
  * @property {(message: UserMessage) => void} user_message
  * @property {(message: PermissionRequestMessage) => void} permission_request
  * @property {(message: PermissionResolvedMessage) => void} permission_resolved
@@ -369,6 +391,11 @@ export class ClaudeSocket {
   #verdicts = new Map();
   /** Histories that were asked for and have not come, in order. @type {Ask[]} */
   #asks = [];
+  /**
+   * Who asked for the sessions and hasn't got them, in order.
+   * @type {((sessions: SessionsMessage) => void)[]}
+   */
+  #lists = [];
 
   /** The last error, which comes before the receipt of a message that was not taken. @type {ErrorMessage | undefined} */
   #lastError;
@@ -501,6 +528,17 @@ export class ClaudeSocket {
       if (!Number.isSafeInteger(value)) throw new TypeError(`${name} is ${value}; give a whole number`);
     }
     return new Promise((answer) => this.#ask({ limit, since, answer }));
+  }
+
+  /**
+   * Asks which sessions there are, and how they are. It comes as an event, too. Joins none of them.
+   * @returns {Promise<SessionsMessage>}
+   */
+  fetchSessions() {
+    return new Promise((answer) => {
+      this.#lists.push(answer);
+      if (this.#welcomed) this.#write({ type: 'list_sessions' });
+    });
   }
 
   /**
@@ -686,6 +724,9 @@ export class ClaudeSocket {
         this.#tell(message);
         return ask?.answer?.(message);
       }
+      case 'sessions':
+        this.#tell(message);
+        return this.#lists.shift()?.(message);
       case 'delivery':
         return this.#receipt(message);
       case 'error':
@@ -702,6 +743,7 @@ export class ClaudeSocket {
     // What a listener sends or asks from here on goes by itself.
     const messages = [...this.#unacknowledged.values()];
     const asks = this.#asks.filter((ask) => !ask.fill);
+    const lists = this.#lists.length;
     const verdicts = [...this.#verdicts];
     this.#asks = [];
     this.#verdicts.clear();
@@ -717,6 +759,7 @@ export class ClaudeSocket {
     else this.#release();
     for (const message of messages) this.#transmit(message);
     for (const ask of asks) this.#ask(ask);
+    for (let asked = 0; asked < lists; asked += 1) this.#write({ type: 'list_sessions' });
     for (const [id, allowed] of verdicts) this.respondToPermission(id, allowed);
   }
 

@@ -9,7 +9,8 @@ pub use client::{ClientMessage, ClientRequest, NewMessage, Refusal, clamp_limit,
 pub use grant::{Grant, Role, SessionPattern};
 pub use names::{ConnId, MessageId, SessionId};
 pub use server::{
-    Activity, DeliveryState, ErrorCode, HistoryItem, HostInfo, ServerMessage, Speaker, Via,
+    Activity, DeliveryState, ErrorCode, HistoryItem, HostInfo, ServerMessage, SessionItem, Speaker,
+    Via,
 };
 
 /// The session of a client that names none.
@@ -20,6 +21,10 @@ pub const DEFAULT_USER: &str = "user";
 pub const DEFAULT_LIMIT: usize = 50;
 /// The most messages one `history` holds.
 pub const MAX_LIMIT: usize = 100;
+/// The most sessions one `sessions` holds.
+pub const MAX_SESSIONS_LISTED: usize = 100;
+/// How much of each session's last message it holds, in characters.
+pub const MAX_EXCERPT: usize = 200;
 /// The longest `id` a client may give a message, in characters.
 pub const MAX_MESSAGE_ID: usize = 64;
 /// The longest name of a token, and the longest pattern for sessions, in characters.

@@ -256,6 +256,10 @@ impl Hub {
                     None => self.history(client, &id, limit, since, fx),
                 }
             }
+            ClientRequest::ListSessions => {
+                let grant = asker.grant.clone();
+                fx.send(only(client), &self.sessions_for(&grant));
+            }
             ClientRequest::PermissionResponse {
                 request_id,
                 allowed,

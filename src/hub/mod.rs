@@ -11,6 +11,7 @@ mod event;
 mod history;
 mod hooks;
 mod host;
+mod listing;
 mod permissions;
 mod receipts;
 mod rights;

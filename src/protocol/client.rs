@@ -54,6 +54,8 @@ pub enum ClientRequest {
         /// Allowed or denied.
         allowed: bool,
     },
+    /// `list_sessions`: which sessions there are, and how they are.
+    ListSessions,
     /// `hello`: tell me who you are.
     Hello {
         /// Whether Claude's text is wanted as it appears; as before if `None`.
@@ -112,6 +114,7 @@ pub fn parse(text: &str, max_name: usize) -> Result<ClientMessage, Refusal> {
         "message" => fields.message(max_name).map(ClientMessage::Message),
         "fetch_history" => fields.fetch_history(max_name).map(ClientMessage::Request),
         "permission_response" => fields.permission_response().map(ClientMessage::Request),
+        "list_sessions" => Ok(ClientMessage::Request(ClientRequest::ListSessions)),
         "hello" => fields.hello().map(ClientMessage::Request),
         "ping" => Ok(ClientMessage::Request(ClientRequest::Ping)),
         other => {

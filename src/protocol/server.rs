@@ -50,6 +50,15 @@ pub enum ServerMessage<T = String> {
         /// Its messages.
         messages: Vec<HistoryItem<T>>,
     },
+    /// Which sessions there are, as far as the client may know of them.
+    Sessions {
+        /// Those that somebody is in first, then by name.
+        sessions: Vec<SessionItem<T>>,
+        /// How many there are; more than are listed if there are too many.
+        total: usize,
+        /// How many permission requests wait for an operator. They belong to no session.
+        permissions: usize,
+    },
     /// Claude Code asks whether a tool may run.
     PermissionRequest {
         /// The client's own session.
@@ -167,6 +176,27 @@ pub struct HistoryItem<T = String> {
     /// How it came, if not by the reply tool.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub via: Option<Via>,
+}
+
+/// How a session is.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SessionItem<T = String> {
+    /// Its name.
+    pub session_id: T,
+    /// How many clients are in it.
+    pub clients: usize,
+    /// When it began, RFC 3339 in UTC.
+    pub created: String,
+    /// The last `seq`; 0 before the first message.
+    pub seq: u64,
+    /// What Claude is doing there.
+    pub status: Activity,
+    /// A few words more.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub detail: Option<T>,
+    /// What was said last; of a long text only the beginning.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last: Option<HistoryItem<T>>,
 }
 
 /// How a reply came, if Claude didn't use the reply tool.

@@ -182,7 +182,10 @@ impl<E: From<Event>> Client<'_, E> {
     /// Asks the hub. What has a long answer is asked one by one, so that a client that
     /// asks for much at once delays nobody but itself.
     fn ask(&self, request: ClientRequest) {
-        let is_long = matches!(request, ClientRequest::FetchHistory { .. });
+        let is_long = matches!(
+            request,
+            ClientRequest::FetchHistory { .. } | ClientRequest::ListSessions
+        );
         let (answered, answer) = is_long.then(|| bounded(0)).unzip();
         self.door.tell(Event::Asked {
             conn: self.conn,

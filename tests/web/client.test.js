@@ -14,7 +14,7 @@ import { Bridge, Inbox, run, soon } from './bridge.js';
 import { Wire } from './wire.js';
 
 const EVENTS = [
-  'connected', 'disconnected', 'reply', 'status', 'history', 'user_message', 'permission_request',
+  'connected', 'disconnected', 'reply', 'status', 'history', 'sessions', 'user_message', 'permission_request',
   'permission_resolved', 'delivery', 'stream', 'welcome', 'pong', 'error',
 ];
 
@@ -357,8 +357,11 @@ test('a verdict and a question wait for the connection too', async (t) => {
   await next('disconnected');
   socket.respondToPermission('abcde', true);
   const history = socket.fetchHistory();
+  const list = socket.fetchSessions();
   assert.equal(await server.verdict('abcde'), 'allow');
   assert.deepEqual(contents((await soon(history, 'history')).messages), ['hello']);
+  const { sessions, total } = await soon(list, 'sessions');
+  assert.deepEqual([sessions[0].last.content, total], ['hello', 1]);
   assert.deepEqual(contents((await soon(socket.fetchHistory(5, { since: 1 }), 'history')).messages), []);
 });
 

@@ -44,6 +44,8 @@ function describe(message: ServerMessage): string {
       return message.status === 'tool_use' ? (message.detail ?? '') : message.status;
     case 'history':
       return message.messages.map(({ role, user, content, seq }: HistoryItem) => `${seq} ${user ?? role}: ${content}`).join('\n');
+    case 'sessions':
+      return message.sessions.map(({ session_id, status, detail }) => session_id + status + (detail ?? '')).join() + message.total.toFixed() + message.permissions.toFixed();
     case 'user_message':
       return message.user + message.content;
     case 'permission_request':
@@ -95,6 +97,8 @@ try {
 }
 const history: HistoryMessage = await socket.fetchHistory();
 await socket.fetchHistory(10, { since: history.messages[0]?.seq ?? 0 });
+const { sessions } = await socket.fetchSessions();
+console.log(sessions[0]?.last?.content.length);
 socket.respondToPermission('abcde', true);
 socket.disconnect();
 
