@@ -43,6 +43,11 @@ fn types() {
 }
 
 #[test]
+fn dashboard() {
+    node("dashboard.test.js", &["npm", "chromium"]);
+}
+
+#[test]
 fn origins() {
     node("origins.test.js", &["npm", "chromium"]);
 }
