@@ -43,6 +43,11 @@ fn types() {
 }
 
 #[test]
+fn bot() {
+    node("bot.test.js", &["npm", "ngircd"]);
+}
+
+#[test]
 fn dashboard() {
     node("dashboard.test.js", &["npm", "chromium"]);
 }
