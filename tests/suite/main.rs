@@ -28,6 +28,7 @@ mod prepare;
 mod properties;
 mod proxies;
 mod raw;
+mod relay;
 mod releases;
 mod server;
 mod settings;

@@ -22,7 +22,7 @@ use crate::state::State;
 const NAME: &str = "chat.example.org";
 
 /// Ends a process with the test.
-struct Running(Child);
+pub struct Running(pub Child);
 
 impl Drop for Running {
     fn drop(&mut self) {
@@ -152,23 +152,7 @@ impl Proxy {
 
     /// A TLS connection to it, its certificate checked.
     fn connect(&self) -> Tls {
-        let mut child = Command::new("openssl")
-            .args(["s_client", "-quiet", "-verify_return_error"])
-            .args(["-servername", NAME, "-verify_hostname", NAME])
-            .arg("-connect")
-            .arg(self.address.to_string())
-            .arg("-CAfile")
-            .arg(&self.certificate)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("it starts");
-        Tls {
-            input: child.stdin.take().expect("it is piped"),
-            output: child.stdout.take().expect("it is piped"),
-            _process: Running(child),
-        }
+        Tls::connect(self.address, NAME, &self.certificate)
     }
 
     /// What a plain request gets.
@@ -215,7 +199,7 @@ impl Proxy {
 }
 
 /// A port that nothing has. Somebody else could take it in between, but hardly does.
-fn free_port() -> u16 {
+pub fn free_port() -> u16 {
     static TRIED: AtomicU16 = AtomicU16::new(0);
     let start = 20_000 + (std::process::id() % 4_000) as u16;
     let next = || start + TRIED.fetch_add(1, Ordering::Relaxed);
@@ -227,10 +211,33 @@ fn free_port() -> u16 {
 }
 
 /// A connection through `openssl s_client`.
-struct Tls {
+pub struct Tls {
     input: ChildStdin,
     output: ChildStdout,
     _process: Running,
+}
+
+impl Tls {
+    /// Connects to this name at this address, with this authority or certificate.
+    pub fn connect(address: SocketAddr, name: &str, certificate: &Path) -> Self {
+        let mut child = Command::new("openssl")
+            .args(["s_client", "-quiet", "-verify_return_error"])
+            .args(["-servername", name, "-verify_hostname", name])
+            .arg("-connect")
+            .arg(address.to_string())
+            .arg("-CAfile")
+            .arg(certificate)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("it starts");
+        Tls {
+            input: child.stdin.take().expect("it is piped"),
+            output: child.stdout.take().expect("it is piped"),
+            _process: Running(child),
+        }
+    }
 }
 
 impl Read for Tls {
