@@ -53,7 +53,7 @@ listener=$!
 trap 'kill "$neighbour" "$listener"' EXIT
 read -r _ <ready
 while read -r place rest; do
-    [ "$place" = there ] || place=env
+    [ "$place" = there ] || place="env"
     # shellcheck disable=SC2086 # each word is an argument
     $place python3 connect.py "$place" $rest
 done <table
