@@ -5,7 +5,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
 HOST = socket.gethostname()
-LINES = {"temperature": (65, 70, "°C"), "load": (2, 4, "")}  # too high above the second, until below the first
+LINES = {"temperature": (65, 70, " °C"), "load": (2, 4, "")}  # too high above the second, until below the first
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
 parser.add_argument("--url", default="ws://127.0.0.1:3100", help="the server; a token is taken from SENSOR_TOKEN")
 parser.add_argument("--session", default=f"sensor-{HOST}", help="the session to talk in")
@@ -23,7 +23,7 @@ def look():
         try: values["temperature"] = max(values.get("temperature", -273), int(zone.read_text()) / 1000)
         except (OSError, ValueError): pass  # a sensor that is switched off
     high.update({name: value > LINES[name][0 if high.get(name) else 1] for name, value in values.items()})
-    states = [f"{name} {value:g} {LINES[name][2]} ({'too high' if high[name] else 'all right'})" for name, value in values.items()]
+    states = [f"{name} {value:g}{LINES[name][2]} ({'too high' if high[name] else 'all right'})" for name, value in values.items()]
     return f"{HOST}: {', '.join(states)}. Answer on or off to switch the fan." if options.switch else f"{HOST}: {', '.join(states)}."
 
 

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader};
+use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread;
@@ -10,7 +11,7 @@ use crossbeam_channel::{Receiver, unbounded};
 use serde_json::json;
 
 use crate::prepare::prepare;
-use crate::server::{PATIENCE, Server};
+use crate::server::{PATIENCE, Server, binary};
 use crate::state::State;
 
 const EXAMPLES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/examples");
@@ -87,8 +88,8 @@ impl Machine {
 }
 
 /// What a sensor must do, whatever it is written in: `program` is started with the
-/// address, a token, and the options that all of them have.
-fn senses(mut program: Command) {
+/// address, a token, and the options that all of them have. Some write durations otherwise.
+fn senses(mut program: Command, [every, pause]: [&str; 2]) {
     let state = State::new();
     let token = state.add("cellar", "sender", Some("sensor-*"));
     let mut server = Server::start(&["--state-dir", state.path()]);
@@ -97,8 +98,8 @@ fn senses(mut program: Command) {
     let switch = machine.path().join("gpio");
     program
         .args(["--url", &format!("ws://{}", server.address)])
-        .args(["--session", "sensor-cellar", "--every", "0.05"])
-        .args(["--pause", "0.2"])
+        .args(["--session", "sensor-cellar", "--every", every])
+        .args(["--pause", pause])
         .arg("--switch")
         .arg(&switch)
         .arg("--root")
@@ -161,5 +162,102 @@ fn sensor_py() {
     let target = target.unwrap_or_else(|_| concat!(env!("CARGO_MANIFEST_DIR"), "/target").into());
     let mut python = Command::new(format!("{target}/python/bin/python"));
     python.arg(format!("{EXAMPLES}/sensor.py"));
-    senses(python);
+    senses(python, ["0.05", "0.2"]);
+}
+
+/// `sensor.rs`, built as it is for people.
+fn sensor() -> Command {
+    let folder = PathBuf::from(binary().get_program());
+    let folder = folder.parent().expect("it is in a folder").to_owned();
+    let target = folder.parent().expect("it is in a folder");
+    let mut cargo = Command::new(env!("CARGO"));
+    cargo
+        .args(["build", "--locked", "--quiet", "--example", "sensor"])
+        .arg("--target-dir")
+        .arg(target)
+        .current_dir(env!("CARGO_MANIFEST_DIR"));
+    if !cfg!(debug_assertions) {
+        cargo.arg("--release");
+    }
+    let built = cargo.status().expect("cargo is there");
+    assert!(built.success());
+    Command::new(folder.join("examples/sensor"))
+}
+
+#[test]
+fn sensor_rs() {
+    senses(sensor(), ["50ms", "200ms"]);
+}
+
+/// It takes the token that systemd hands it, says when it is ready and that it is alive,
+/// and fails where it can't measure.
+#[test]
+fn sensor_as_a_service() {
+    let state = State::new();
+    let token = state.add("cellar", "sender", Some("sensor-*"));
+    let mut server = Server::start(&["--state-dir", state.path()]);
+    let machine = Machine::new();
+    machine.is(50_000, "0.25");
+    let credentials = machine.path().join("credentials");
+    fs::create_dir(&credentials).expect("there is room");
+    fs::write(credentials.join("token"), format!("{token}\n")).expect("there is room");
+    let systemd = machine.path().join("notify");
+    let socket = UnixDatagram::bind(&systemd).expect("there is room");
+    socket.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+    let mut command = sensor();
+    command
+        .args(["--url", &format!("ws://{}", server.address)])
+        .args(["--session", "sensor-cellar", "--root"])
+        .arg(machine.path())
+        .env("CREDENTIALS_DIRECTORY", credentials)
+        .env("NOTIFY_SOCKET", systemd)
+        .env("WATCHDOG_USEC", "100000");
+    let mut program = Program::start(&mut command);
+    let mut buffer = [0; 256];
+    let mut said = || {
+        let length = socket.recv(&mut buffer).expect("it says something");
+        String::from_utf8_lossy(&buffer[..length]).into_owned()
+    };
+    assert_eq!(said(), "READY=1");
+    server.token = Some(token);
+    server.health_until(|health| health["clients"] == 1);
+    let mut heard: Vec<String> = (0..8).map(|_| said()).collect();
+    assert!(
+        heard.iter().any(|line| line == "STATUS=connected"),
+        "{heard:?}"
+    );
+    heard.retain(|line| !line.starts_with("STATUS="));
+    assert!(
+        heard.len() >= 3 && heard.iter().all(|line| line == "WATCHDOG=1"),
+        "{heard:?}"
+    );
+    fs::remove_file(machine.path().join("proc/loadavg")).expect("it is there");
+    let ended = program.child.wait().expect("it is a child");
+    assert_eq!(ended.code(), Some(1));
+}
+
+/// systemd finds nothing wrong with the unit, and little that it could still forbid.
+#[test]
+fn sensor_service() {
+    prepare(&["systemd-analyze:systemd"]);
+    let folder = Machine::new();
+    let unit = fs::read_to_string(format!("{EXAMPLES}/sensor.service")).expect("it is there");
+    let installed = "/usr/local/bin/claude-socket-sensor";
+    assert!(unit.contains(installed), "{unit}");
+    let sensor = sensor();
+    let unit = unit.replace(installed, &sensor.get_program().to_string_lossy());
+    let copy = folder.path().join("sensor.service");
+    fs::write(&copy, unit).expect("there is room");
+    for arguments in [
+        &["verify"][..],
+        &["security", "--no-pager", "--offline=true", "--threshold=20"],
+    ] {
+        let mut analyze = Command::new("systemd-analyze");
+        let output = analyze.args(arguments).arg(&copy).output();
+        let output = output.expect("it starts");
+        let said = [output.stdout, output.stderr].concat();
+        let said = String::from_utf8_lossy(&said);
+        assert!(output.status.success(), "{arguments:?}: {said}");
+        assert!(arguments[0] == "security" || said.is_empty(), "{said}");
+    }
 }
