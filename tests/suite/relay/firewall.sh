@@ -1,3 +1,4 @@
+#!/bin/sh
 # Runs in a network namespace of its own, in the folder of the README: has another one as a
 # neighbour in the LAN, and looks what that gets through the firewall.
 set -eu
