@@ -43,7 +43,8 @@ while True:
                 if time.monotonic() >= next_look:
                     next_look, words = time.monotonic() + options.every, look()
                     if any(high[name] != told.get(name, False) for name in high) and time.monotonic() >= next_message:
-                        told.update(high); next_message = time.monotonic() + options.pause; key = str(uuid.uuid4())
+                        told.update(high)
+                        next_message, key = time.monotonic() + options.pause, str(uuid.uuid4())
                         unacknowledged[key] = json.dumps({"type": "message", "id": key, "content": words})
                         server.send(unacknowledged[key])
                 try: hear(json.loads(server.recv(timeout=max(0, next_look - time.monotonic()))))

@@ -1,8 +1,6 @@
 //! Which sessions there are, for a screen that shows them all. Whoever looks joins none of
 //! them, and answers that wait there go on waiting for somebody to receive them.
 
-use std::cmp::Ordering;
-
 use super::Hub;
 use super::session::Session;
 use crate::protocol::{
@@ -15,14 +13,17 @@ impl Hub {
     /// The sessions that a client may read.
     pub(super) fn sessions_for(&self, grant: &Grant) -> ServerMessage<&str> {
         let readable = self.sessions.iter().filter(|(id, _)| grant.covers(id));
-        let mut sessions: Vec<Named<'_>> = readable.collect();
-        let total = sessions.len();
-        // There may be thousands, and only those that are listed need an order.
-        if total > MAX_SESSIONS_LISTED {
-            sessions.select_nth_unstable_by(MAX_SESSIONS_LISTED, by_place);
-            sessions.truncate(MAX_SESSIONS_LISTED);
+        // There may be thousands, so those that are not listed are not sorted either.
+        let mut sessions: Vec<Named<'_>> = Vec::new();
+        let mut total = 0;
+        for named in readable {
+            total += 1;
+            let place = sessions.partition_point(|other| is_before(other, &named));
+            if place < MAX_SESSIONS_LISTED {
+                sessions.truncate(MAX_SESSIONS_LISTED - 1);
+                sessions.insert(place, named);
+            }
         }
-        sessions.sort_unstable_by(by_place);
         ServerMessage::Sessions {
             sessions: sessions.into_iter().map(item).collect(),
             total,
@@ -31,10 +32,10 @@ impl Hub {
     }
 }
 
-/// Those that somebody is in first, then by name.
-fn by_place(a: &Named<'_>, b: &Named<'_>) -> Ordering {
+/// Those that somebody is in come first, then it goes by name.
+fn is_before(a: &Named<'_>, b: &Named<'_>) -> bool {
     let is_empty = |named: &Named<'_>| named.1.members.is_empty();
-    is_empty(a).cmp(&is_empty(b)).then_with(|| a.0.cmp(b.0))
+    (is_empty(a), a.0) < (is_empty(b), b.0)
 }
 
 fn item<'a>((id, session): Named<'a>) -> SessionItem<&'a str> {

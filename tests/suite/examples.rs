@@ -155,12 +155,17 @@ fn written(file: &Path, text: &str) {
     }
 }
 
+/// The Python that `tests/prepare` has prepared.
+pub fn python() -> String {
+    let target = std::env::var("CARGO_TARGET_DIR");
+    let target = target.unwrap_or_else(|_| concat!(env!("CARGO_MANIFEST_DIR"), "/target").into());
+    format!("{target}/python/bin/python")
+}
+
 #[test]
 fn sensor_py() {
     prepare(&["python3", "python"]);
-    let target = std::env::var("CARGO_TARGET_DIR");
-    let target = target.unwrap_or_else(|_| concat!(env!("CARGO_MANIFEST_DIR"), "/target").into());
-    let mut python = Command::new(format!("{target}/python/bin/python"));
+    let mut python = Command::new(python());
     python.arg(format!("{EXAMPLES}/sensor.py"));
     senses(python, ["0.05", "0.2"]);
 }

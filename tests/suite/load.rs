@@ -375,3 +375,42 @@ fn a_client_that_closes_gets_what_was_sent_before() {
     }
     app.closed();
 }
+
+/// Of very many sessions the list has those with somebody in them, in order, and of long
+/// texts the beginning.
+#[test]
+fn a_list_of_sessions_is_never_long() {
+    let server = Server::start(&[]);
+    let name = |n: u32| format!("s{n:03}");
+    let mut last = App::connect(&server, "alone");
+    last.send(&json!({ "type": "message", "session_id": "s999", "content": "é".repeat(300) }));
+    last.pong();
+    for n in 0..60 {
+        // They leave at once.
+        App::connect(&server, &name(n));
+    }
+    let here: Vec<App> = (60..180)
+        .rev()
+        .map(|n| App::connect(&server, &name(n)))
+        .collect();
+    server.health_until(|health| health["clients"] == 121);
+    last.send(&json!({ "type": "list_sessions" }));
+    let list = last.expect("sessions");
+    assert_eq!(list["total"], 182, "{list}");
+    let listed = list["sessions"].as_array().expect("a list");
+    let names: Vec<&str> = listed
+        .iter()
+        .filter_map(|session| session["session_id"].as_str())
+        .collect();
+    let first: Vec<String> = (60..159).map(name).collect();
+    assert_eq!(names[0], "alone");
+    assert_eq!(names[1..], first);
+
+    drop(here);
+    server.health_until(|health| health["clients"] == 1);
+    last.send(&json!({ "type": "list_sessions" }));
+    let list = last.expect("sessions");
+    assert_eq!(list["sessions"][1]["session_id"], "s999", "{list}");
+    let excerpt = list["sessions"][1]["last"]["content"].as_str();
+    assert_eq!(excerpt, Some(&*"é".repeat(200)));
+}

@@ -104,6 +104,8 @@ fn tokens_and_tls() {
         "caddy",
         "curl",
         "openssl",
+        "python",
+        "python3",
         "systemd-analyze:systemd",
         "tmux",
     ]);
@@ -187,7 +189,39 @@ fn tokens_and_tls() {
             break;
         }
     }
+
+    // So does the sensor in Python, with the authority named as the README says.
+    let proc = relay.path().join("proc");
+    fs::create_dir(&proc).expect("there is room");
+    fs::write(proc.join("loadavg"), "9.00 1.00 1.00 1/1 1\n").expect("there is room");
+    fs::write(relay.path().join("sitecustomize.py"), RESOLVE).expect("there is room");
+    let mut sensor = relay.command(&crate::examples::python());
+    sensor
+        .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/examples/sensor.py"))
+        .args(["--url", &format!("wss://{NAME}:{port}"), "--root", "."])
+        .args(["--session", "sensor-cellar"])
+        .env("PYTHONPATH", relay.path())
+        .env("SSL_CERT_FILE", &root)
+        .env("SENSOR_TOKEN", &cellar);
+    let _sensor = Running(sensor.spawn().expect("it starts"));
+    loop {
+        let message = socket.read().expect("it is told");
+        let message: Value = serde_json::from_str(message.to_text().expect("text")).expect("JSON");
+        if message["type"] == "user_message" {
+            let content = message["content"].as_str().expect("text");
+            assert!(content.contains("load 9 (too high)"), "{content}");
+            break;
+        }
+    }
 }
+
+/// Has Python find the relay on this machine, which no name server knows.
+const RESOLVE: &str = "import socket
+there = socket.getaddrinfo
+def here(host, *rest, **more):
+    return there('127.0.0.1' if host == 'raspberrypi.local' else host, *rest, **more)
+socket.getaddrinfo = here
+";
 
 /// What the unit runs gives `claude` a terminal, finds it where a login shell does, and
 /// ends it again.
