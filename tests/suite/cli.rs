@@ -508,7 +508,19 @@ fn a_conversation_in_the_terminal() {
     chat.shows("abcde is allowed by ann");
 
     chat.types("\u{4}");
-    let status = chat.child.wait().expect("it ends");
+    let deadline = Instant::now() + PATIENCE;
+    let status = loop {
+        match chat.child.try_wait().expect("it is a child") {
+            Some(status) => break status,
+            None => assert!(
+                Instant::now() < deadline,
+                "it does not end: {:?}",
+                chat.seen
+            ),
+        }
+        // What it still prints.
+        let _ = chat.screen.recv_timeout(Duration::from_millis(5));
+    };
     assert!(status.success(), "{status}");
 }
 

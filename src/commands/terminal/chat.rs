@@ -8,11 +8,12 @@ mod screen;
 
 use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use clap::Args;
-use crossbeam_channel::{Receiver, bounded, select};
+use crossbeam_channel::Receiver;
 use parking_lot::Mutex;
 use rustyline::error::ReadlineError;
 use rustyline::{Config, DefaultEditor, ExternalPrinter};
@@ -90,12 +91,14 @@ pub fn run(options: &Options, settings: &Settings) -> io::Result<ExitCode> {
     let mut editor = DefaultEditor::with_config(config).map_err(io::Error::other)?;
     // A terminal that cannot move the cursor has none, and needs none.
     let mut printer = editor.create_external_printer().ok();
-    let open = Mutex::new(Vec::new());
-    let (end, ended) = bounded::<()>(0);
+    let open = Arc::new(Mutex::new(Vec::new()));
     let mut screen = Screen::new(options.place.session.clone());
     client.fetch_history(options.history.clamp(1, MAX_LIMIT), None);
-    thread::scope(|scope| {
-        scope.spawn(|| {
+    let (events, prompts) = (client.events().clone(), open.clone());
+    // It is not waited for at the end: a line that comes just then would never get out.
+    thread::Builder::new()
+        .name("chat-screen".to_owned())
+        .spawn(move || {
             let mut print = |text: String| {
                 // Nobody sees it any more when it fails.
                 let _ = match &mut printer {
@@ -103,12 +106,9 @@ pub fn run(options: &Options, settings: &Settings) -> io::Result<ExitCode> {
                     None => writeln!(io::stdout(), "{text}"),
                 };
             };
-            follow(&client, &ended, first, &mut screen, &open, &mut print);
-        });
-        let read = read(&mut editor, &client, &open);
-        drop(end);
-        read
-    })?;
+            follow(&events, first, &mut screen, &prompts, &mut print);
+        })?;
+    read(&mut editor, &client, &open)?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -152,25 +152,23 @@ fn meaning(line: &str, open: &[Open], now: Instant) -> Typed {
 
 /// Prints what happens, until the user ends it.
 fn follow(
-    client: &Client,
-    ended: &Receiver<()>,
+    events: &Receiver<Event>,
     first: ServerMessage,
     screen: &mut Screen,
     open: &Mutex<Vec<Open>>,
     print: &mut dyn FnMut(String),
 ) {
     hear(first, screen, open, print);
-    loop {
-        select! {
-            recv(client.events()) -> event => match event {
-                Ok(Event::Message(message)) => hear(message, screen, open, print),
-                Ok(Event::Disconnected { reason, retry_in, .. }) => {
-                    open.lock().clear();
-                    screen.lost(&reason, retry_in).into_iter().for_each(&mut *print);
-                }
-                Err(_) => return,
-            },
-            recv(ended) -> _ => return,
+    for event in events {
+        match event {
+            Event::Message(message) => hear(message, screen, open, print),
+            Event::Disconnected {
+                reason, retry_in, ..
+            } => {
+                open.lock().clear();
+                let lines = screen.lost(&reason, retry_in);
+                lines.into_iter().for_each(&mut *print);
+            }
         }
     }
 }
