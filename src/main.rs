@@ -8,6 +8,7 @@ use claude_socket::audit::Audit;
 use claude_socket::commands::shell;
 #[cfg(feature = "chat")]
 use claude_socket::commands::terminal::chat;
+#[cfg(feature = "terminal")]
 use claude_socket::commands::terminal::{open, send, watch};
 use claude_socket::commands::{demo, doctor, serve, token};
 use claude_socket::config::{self, Settings};
@@ -38,10 +39,13 @@ enum Command {
     #[cfg(feature = "chat")]
     Chat(chat::Options),
     /// Say something to Claude from a script, and wait for the answer if wanted
+    #[cfg(feature = "terminal")]
     Send(send::Options),
     /// Print everything that happens in a session, one line each
+    #[cfg(feature = "terminal")]
     Watch(watch::Options),
     /// Open the chat page in the browser, or show it as a QR code for a phone
+    #[cfg(feature = "terminal")]
     Open(open::Options),
     /// Find out why nothing arrives, and what to do about it
     Doctor(doctor::Options),
@@ -80,8 +84,11 @@ fn main() -> ExitCode {
         }
         #[cfg(feature = "chat")]
         Some(Command::Chat(options)) => chat::run(options, &arguments.settings),
+        #[cfg(feature = "terminal")]
         Some(Command::Send(options)) => send::run(options, &arguments.settings),
+        #[cfg(feature = "terminal")]
         Some(Command::Watch(options)) => watch::run(options, &arguments.settings),
+        #[cfg(feature = "terminal")]
         Some(Command::Open(options)) => open::run(options, &arguments.settings),
         #[cfg(feature = "completions")]
         Some(Command::Completions(options)) => shell::completions(options, Arguments::command()),

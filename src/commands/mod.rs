@@ -5,5 +5,6 @@ pub mod doctor;
 pub mod serve;
 #[cfg(feature = "completions")]
 pub mod shell;
+#[cfg(feature = "terminal")]
 pub mod terminal;
 pub mod token;
