@@ -26,7 +26,7 @@ const PLUGIN: &str = "CLAUDE_PLUGIN_ROOT";
 const TOKEN: &str = "CLAUDE_SOCKET_TOKEN";
 
 /// The flags of commands that are no settings.
-const WITHOUT_VARIABLE: [&str; 4] = ["--role", "--session", "--user", "--wait"];
+const WITHOUT_VARIABLE: [&str; 5] = ["--role", "--session", "--user", "--wait", "--history"];
 
 /// The settings of the server.
 #[derive(Args, Clone, Debug)]
@@ -293,7 +293,8 @@ pub fn explain(error: &clap::Error) -> Option<String> {
         .replace('-', "_")
         .to_uppercase();
     let Some(right) = std::error::Error::source(error) else {
-        return Some(format!("{flag} needs a value"));
+        // What the few right ones are, clap says.
+        return value.is_empty().then(|| format!("{flag} needs a value"));
     };
     if WITHOUT_VARIABLE.contains(&flag) {
         return Some(format!("{flag} cannot be {value:?}: {right}"));

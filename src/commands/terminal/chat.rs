@@ -38,8 +38,15 @@ pub struct Options {
     #[command(flatten)]
     place: Place,
     /// How many earlier messages are shown at the beginning, at most 100
-    #[arg(long, value_name = "COUNT", default_value_t = HISTORY)]
+    #[arg(long, value_name = "COUNT", default_value_t = HISTORY, value_parser = count)]
     pub history: usize,
+}
+
+fn count(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(count) if (1..=MAX_LIMIT).contains(&count) => Ok(count),
+        _ => Err(format!("give a whole number from 1 to {MAX_LIMIT}")),
+    }
 }
 
 /// A permission request without a verdict.
@@ -93,7 +100,7 @@ pub fn run(options: &Options, settings: &Settings) -> io::Result<ExitCode> {
     let mut printer = editor.create_external_printer().ok();
     let open = Arc::new(Mutex::new(Vec::new()));
     let mut screen = Screen::new(options.place.session.clone());
-    client.fetch_history(options.history.clamp(1, MAX_LIMIT), None);
+    client.fetch_history(options.history, None);
     let (events, prompts) = (client.events().clone(), open.clone());
     // It is not waited for at the end: a line that comes just then would never get out.
     thread::Builder::new()
