@@ -128,6 +128,7 @@ impl<'a> Fields<'a> {
         let mut line = String::from("stopped");
         detail::append(&mut line, text(&self.error)?);
         Ok(HookEvent::Failed {
+            prompt: id(&self.prompt_id)?,
             detail: line.into(),
         })
     }

@@ -59,6 +59,8 @@ pub enum HookEvent {
     },
     /// Claude couldn't go on.
     Failed {
+        /// The turn.
+        prompt: HookId,
         /// Why, in a few words.
         detail: Arc<str>,
     },

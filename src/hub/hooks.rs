@@ -67,7 +67,11 @@ impl Hub {
                     self.end_turn(now, None, fx);
                 }
             }
-            HookEvent::Failed { detail } => self.end_turn(now, Some(detail), fx),
+            HookEvent::Failed { prompt, detail } => {
+                if !self.turn.is_past(&prompt) {
+                    self.end_turn(now, Some(detail), fx);
+                }
+            }
             HookEvent::Waiting if self.turn.is_running() => self.end_turn(now, None, fx),
             HookEvent::Waiting => {}
             HookEvent::Other => {}
