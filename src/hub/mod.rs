@@ -12,6 +12,7 @@ mod history;
 mod hooks;
 mod host;
 mod listing;
+mod likeness;
 mod permissions;
 mod receipts;
 mod rights;

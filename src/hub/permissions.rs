@@ -4,18 +4,13 @@
 //! a request that is never heard of again must go by itself: after a while, or when
 //! there are too many.
 
-use std::cmp::Reverse;
 use std::collections::VecDeque;
 use std::time::Instant;
 
+use super::likeness::{Input, Likeness};
+
 /// How many requests that clients have allowed are remembered.
 const MAX_ALLOWED: usize = 64;
-/// From how many characters on a preview may have been cut; older hosts cut at 200.
-const MAY_BE_CUT: usize = 190;
-/// How many letters at the end of such a preview may be its mark of the cut.
-const CUT_MARK: usize = 20;
-/// With this many equal letters, nobody asks for the rest.
-const PLENTY: usize = 2_000;
 
 /// A tool call that waits for a verdict. The texts are Claude Code's, untrusted.
 #[derive(Clone, Debug, PartialEq)]
@@ -38,17 +33,38 @@ pub struct Permissions {
     allowed: VecDeque<PermissionRequest>,
 }
 
-/// How sure it is that a tool ran with the input of a request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Likeness {
-    /// The request doesn't say.
-    Unknown,
-    /// The same, as far as the preview goes.
-    Beginning,
-    /// The same letters.
-    Letters,
-    /// The same.
-    Same,
+/// The request that is most like what a tool was given.
+#[derive(Clone, Copy)]
+struct Best {
+    likeness: Likeness,
+    /// That of the oldest, if there are several.
+    place: usize,
+    /// No other one is as much like it.
+    is_only: bool,
+}
+
+impl Best {
+    /// Finds it among these, oldest first.
+    fn of(likenesses: impl Iterator<Item = Option<Likeness>>) -> Option<Self> {
+        let mut best: Option<Self> = None;
+        for (place, likeness) in likenesses.enumerate() {
+            let Some(likeness) = likeness else {
+                continue;
+            };
+            match &mut best {
+                Some(best) if best.likeness > likeness => {}
+                Some(best) if best.likeness == likeness => best.is_only = false,
+                _ => {
+                    best = Some(Self {
+                        likeness,
+                        place,
+                        is_only: true,
+                    });
+                }
+            }
+        }
+        best
+    }
 }
 
 impl Permissions {
@@ -91,29 +107,24 @@ impl Permissions {
     /// open for it: then it was answered elsewhere. A tool that needs no permission runs
     /// while others ask, so the input must fit.
     pub fn ran(&mut self, tool_name: &str, input: &str) -> Option<PermissionRequest> {
+        let input = Input::new(input);
         let likeness = |request: &PermissionRequest| {
             (request.tool_name == tool_name)
-                .then(|| likeness(&request.input_preview, input))
+                .then(|| input.likeness(&request.input_preview))
                 .flatten()
         };
-        // Of equals, the oldest.
-        let best = |likenesses: &mut dyn Iterator<Item = Option<Likeness>>| {
-            let places = likenesses.enumerate();
-            let found = places.filter_map(|(place, likeness)| Some((likeness?, Reverse(place))));
-            found
-                .max()
-                .map(|(likeness, Reverse(place))| (likeness, place))
-        };
-        let allowed = best(&mut self.allowed.iter().map(likeness));
-        let open = best(&mut self.open.iter().map(|(_, request)| likeness(request)));
-        match (allowed, open) {
-            (Some((known, place)), open) if open.is_none_or(|(open, _)| open <= known) => {
-                self.allowed.remove(place);
-                None
-            }
-            (_, Some((_, place))) => self.open.remove(place).map(|(_, request)| request),
-            (_, None) => None,
+        let allowed = Best::of(self.allowed.iter().map(likeness));
+        let open = Best::of(self.open.iter().map(|(_, request)| likeness(request)));
+        if let Some(allowed) = allowed
+            && open.is_none_or(|open| open.likeness <= allowed.likeness)
+        {
+            self.allowed.remove(allowed.place);
+            return None;
         }
+        // If it may have been any of several, all of them stay open: the turn's end closes
+        // those that were answered. Of those that ask the same, the oldest is answered first.
+        let open = open.filter(|open| open.is_only || open.likeness == Likeness::Same)?;
+        self.open.remove(open.place).map(|(_, request)| request)
     }
 
     /// Closes and returns all of them, oldest first.
@@ -137,69 +148,5 @@ impl Permissions {
     /// All of them, oldest first.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = &PermissionRequest> {
         self.open.iter().map(|(_, request)| request)
-    }
-}
-
-/// Compares a request's preview with the input of a tool that has run; `None` if they
-/// differ. The preview is display text that resembles JSON, and may be cut.
-fn likeness(preview: &str, input: &str) -> Option<Likeness> {
-    let solid = |text| str::chars(text).filter(|c| !c.is_whitespace());
-    if preview.trim().is_empty() || input.trim().is_empty() {
-        return Some(Likeness::Unknown);
-    }
-    if solid(preview).eq(solid(input)) {
-        return Some(Likeness::Same);
-    }
-    let (mut wanted, mut found) = (letters(preview).peekable(), letters(input).peekable());
-    let mut common = 0;
-    while wanted.peek().is_some() && wanted.peek() == found.peek() {
-        wanted.next();
-        found.next();
-        common += 1;
-    }
-    if wanted.peek().is_none() && found.peek().is_none() {
-        return Some(Likeness::Letters);
-    }
-    let is_cut = preview.chars().nth(MAY_BE_CUT).is_some() && wanted.nth(CUT_MARK).is_none();
-    (is_cut || common >= PLENTY).then_some(Likeness::Beginning)
-}
-
-/// The letters and digits of a text, whichever way the rest of it is escaped.
-fn letters(text: &str) -> impl Iterator<Item = char> {
-    let mut chars = text.chars();
-    std::iter::from_fn(move || {
-        loop {
-            match chars.next()? {
-                '\\' => drop(chars.next()),
-                c if c.is_alphanumeric() => return Some(c),
-                _ => {}
-            }
-        }
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[rustfmt::skip]
-    #[test]
-    fn a_preview_is_recognised_in_the_input() {
-        let long = "echo ".repeat(100);
-        let cut = format!("{{ \"command\": \"{}…", &long[..180]);
-        let whole = format!("{{\"command\":\"{long}\"}}");
-        let cases = [
-            ("", r#"{"a":1}"#, Some(Likeness::Unknown)),
-            (r#"{ "a": 1 }"#, "", Some(Likeness::Unknown)),
-            (r#"{ "a": "x y" }"#, r#"{"a":"x y"}"#, Some(Likeness::Same)),
-            ("{ \"a\": \"x\ny\" }", r#"{"a":"x\ny"}"#, Some(Likeness::Letters)),
-            (r#"{ "a": "x" }"#, r#"{"a":"y"}"#, None),
-            (r#"{ "a": "x" }"#, r#"{"a":"xyz"}"#, None),
-            (&cut, &whole, Some(Likeness::Beginning)),
-            (&cut, r#"{"command":"echo"}"#, None),
-        ];
-        for (preview, input, expected) in cases {
-            assert_eq!(likeness(preview, input), expected, "{preview} {input}");
-        }
     }
 }
