@@ -17,6 +17,12 @@ pub use server::{
 pub const DEFAULT_SESSION: &str = "default";
 /// The name of someone who gives none.
 pub const DEFAULT_USER: &str = "user";
+/// Who has decided if it was nobody here: somebody at the terminal.
+pub const TERMINAL: &str = "terminal";
+/// Who has decided if nobody has: time is over.
+pub const EXPIRED: &str = "expired";
+/// Under these names nobody here decides anything.
+pub const RESERVED_DECIDERS: [&str; 2] = [TERMINAL, EXPIRED];
 /// How many messages `fetch_history` and `fetch_messages` give when they are not told.
 pub const DEFAULT_LIMIT: usize = 50;
 /// The most messages one `history` holds.

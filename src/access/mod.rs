@@ -21,7 +21,7 @@ use std::time::Instant;
 use log::{info, warn};
 use parking_lot::Mutex;
 
-use crate::protocol::Grant;
+use crate::protocol::{Grant, RESERVED_DECIDERS};
 use attempts::Attempts;
 use file::Stored;
 use signature::Signature;
@@ -205,7 +205,7 @@ pub fn check_name(name: &str) -> Result<(), String> {
         OPERATOR => Err(format!(
             "\"{OPERATOR}\" is what CLAUDE_SOCKET_TOKEN goes by; choose another name"
         )),
-        "terminal" | "expired" => Err(format!(
+        name if RESERVED_DECIDERS.contains(&name) => Err(format!(
             "\"{name}\" as the author of a verdict means something else; choose another name"
         )),
         _ => Ok(()),

@@ -14,7 +14,7 @@ use super::{
 };
 use crate::protocol::{
     ClientRequest, ConnId, DEFAULT_USER, DeliveryState, ErrorCode, Grant, HostInfo, MAX_ECHO,
-    NewMessage, Refusal, ServerMessage, SessionId, Speaker,
+    NewMessage, RESERVED_DECIDERS, Refusal, ServerMessage, SessionId, Speaker,
 };
 
 impl Hub {
@@ -326,7 +326,12 @@ impl Hub {
             return self.forbid(client, "", None, why, fx);
         }
         let signed = decider.grant.user.clone();
-        let user = signed.or_else(|| decider.user.clone());
+        // Without a token it calls itself what it likes.
+        let called = || {
+            let user = decider.user.clone();
+            user.filter(|user| !RESERVED_DECIDERS.contains(&&**user))
+        };
+        let user = signed.or_else(called);
         let by = user.as_deref().unwrap_or(DEFAULT_USER);
         let Some(request) = self.permissions.close(request_id) else {
             let id: String = request_id.chars().take(MAX_ECHO).collect();

@@ -11,8 +11,10 @@ use super::event::{HookEvent, Tag, Tool};
 use super::host::known;
 use super::session::Shown;
 use super::turn::{Audience, HookId, Origin, Turn};
-use super::{Effects, Hub, Now, TERMINAL, delivery, only};
-use crate::protocol::{Activity, DeliveryState, MessageId, ServerMessage, SessionId, Via};
+use super::{Effects, Hub, Now, delivery, only};
+use crate::protocol::{
+    Activity, DeliveryState, MessageId, ServerMessage, SessionId, TERMINAL, Via,
+};
 
 impl Hub {
     /// There must be hooks, because the server was started by the plugin that has them.

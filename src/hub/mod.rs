@@ -40,13 +40,8 @@ use turn::Turn;
 use watch::Watch;
 
 use crate::protocol::{
-    ConnId, DeliveryState, Grant, HistoryItem, MessageId, ServerMessage, SessionId,
+    ConnId, DeliveryState, EXPIRED, Grant, HistoryItem, MessageId, ServerMessage, SessionId,
 };
-
-/// Who has the last word on a request that nobody answered.
-const EXPIRED: &str = "expired";
-/// Who has it on one that was answered in the terminal.
-const TERMINAL: &str = "terminal";
 
 /// The moment at which something happens.
 #[derive(Clone, Copy, Debug)]
