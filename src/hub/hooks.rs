@@ -173,8 +173,7 @@ impl Hub {
     /// A tool that somebody was asked about has run, so it was allowed.
     fn tool_ran(&mut self, name: &str, input: &str, fx: &mut impl Effects) {
         if let Some(request) = self.permissions.ran(name, input) {
-            let id = &request.request_id;
-            info!("{name} was allowed in the terminal ({id})");
+            info!("{request} was allowed in the terminal");
             self.resolved(&request, true, TERMINAL, fx);
         }
     }
@@ -253,8 +252,7 @@ impl Hub {
             return;
         }
         for request in self.permissions.settle() {
-            let name = &request.tool_name;
-            info!("{name} was denied in the terminal ({})", request.request_id);
+            info!("{request} was denied in the terminal");
             self.resolved(&request, false, TERMINAL, fx);
         }
     }

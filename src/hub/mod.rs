@@ -192,10 +192,7 @@ impl Hub {
     pub fn tick(&mut self, now: Now, fx: &mut impl Effects) {
         self.look_for_missing(now, fx);
         while let Some(request) = self.permissions.expire(now.at) {
-            info!(
-                "nobody answered {} ({})",
-                request.tool_name, request.request_id
-            );
+            info!("nobody answered {request}");
             self.resolved(&request, false, EXPIRED, fx);
         }
         while self.expiries.first().is_some_and(|(at, _)| *at <= now.at)

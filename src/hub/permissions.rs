@@ -5,6 +5,7 @@
 //! there are too many.
 
 use std::collections::VecDeque;
+use std::fmt;
 use std::time::Instant;
 
 use super::likeness::{Input, Likeness};
@@ -23,6 +24,14 @@ pub struct PermissionRequest {
     pub description: String,
     /// Its input, as display text.
     pub input_preview: String,
+}
+
+/// For the log, whose lines nothing in it can break.
+impl fmt::Display for PermissionRequest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (tool, id) = (&self.tool_name, &self.request_id);
+        write!(f, "{} ({})", tool.escape_debug(), id.escape_debug())
+    }
 }
 
 /// All that wait, oldest first. There are few of them, so they are searched in line.
@@ -148,5 +157,21 @@ impl Permissions {
     /// All of them, oldest first.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = &PermissionRequest> {
         self.open.iter().map(|(_, request)| request)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_keeps_to_its_line_of_the_log() {
+        let request = PermissionRequest {
+            request_id: "ab\rde".into(),
+            tool_name: "Ba\nsh\u{1b}[2J".into(),
+            description: String::new(),
+            input_preview: String::new(),
+        };
+        assert_eq!(request.to_string(), "Ba\\nsh\\u{1b}[2J (ab\\rde)");
     }
 }

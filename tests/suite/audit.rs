@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use crate::access::{connect, shake, text};
 use crate::app::App;
+use crate::hooks::tell;
 use crate::server::{Server, binary, status_of};
 use crate::state::State;
 
@@ -125,6 +126,25 @@ fn the_log_and_the_audit_file_tell_who_did_what() {
             "{line}"
         );
     }
+}
+
+/// A tool's name is Claude Code's, and no part of it can pass for a line of the log.
+#[test]
+fn what_hooks_tell_breaks_no_line_of_the_log() {
+    let mut server = Server::start(&["--log-level", "info"]);
+    let mut app = App::connect(&server, "s1");
+    let name = "Ba\nsh\u{1b}[2J";
+    for id in ["abcde", "fghij"] {
+        let request = json!({ "request_id": id, "tool_name": name, "input_preview": format!("{{ \"a\": \"{id}\" }}") });
+        server.notify("notifications/claude/channel/permission_request", &request);
+        app.expect("permission_request");
+    }
+    let ran =
+        json!({ "event": "PostToolUse", "tool_name": name, "tool_input": "{\"a\":\"abcde\"}" });
+    tell(&mut server, &ran);
+    server.logged("Ba\\nsh\\u{1b}[2J (abcde) was allowed in the terminal");
+    tell(&mut server, &json!({ "event": "Stop" }));
+    server.logged("Ba\\nsh\\u{1b}[2J (fghij) was denied in the terminal");
 }
 
 /// A full disk costs lines of the audit file, and one line of the log.
