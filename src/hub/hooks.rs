@@ -93,7 +93,9 @@ impl Hub {
             Some(tag) => {
                 self.seen(now, tag, fx);
                 let session = self.sessions.get_key_value(tag.chat_id.as_str());
-                session.map_or(Origin::Unknown, |(id, _)| Origin::Session(id.clone()))
+                session.map_or(Origin::Unknown, |(id, _)| {
+                    Origin::Session(id.clone(), tag.message_id)
+                })
             }
         };
         // Without an id it can't be told whether a turn begins, so it is none that

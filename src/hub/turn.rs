@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
-use crate::protocol::{Activity, SessionId};
+use crate::protocol::{Activity, MessageId, SessionId};
 
 /// How many tools that run at the same time are remembered.
 const MAX_TOOLS: usize = 64;
@@ -38,8 +38,8 @@ impl HookId {
 /// Where a prompt came from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Origin {
-    /// From a session of ours.
-    Session(SessionId),
+    /// From a session of ours, and which of its messages it is, if that is known.
+    Session(SessionId, Option<MessageId>),
     /// From the terminal, or whatever else is no message of ours.
     Terminal,
     /// From nobody who is known, such as a session that has expired.
@@ -69,7 +69,9 @@ pub struct Turn {
     is_mixed: bool,
     /// The sessions whose messages it answers.
     sessions: Vec<SessionId>,
-    /// Claude has replied to one of them.
+    /// The latest of these messages; ids ascend.
+    latest: Option<MessageId>,
+    /// Claude has replied to one of the sessions since that message.
     has_replied: bool,
     /// Uses of the reply tool that a hook has told, and that have not come yet.
     announced: u32,
@@ -122,8 +124,16 @@ impl Turn {
     /// Another prompt has come into it.
     pub fn add(&mut self, origin: Origin) {
         match origin {
-            Origin::Session(id) if self.sessions.contains(&id) => {}
-            Origin::Session(id) => self.sessions.push(id),
+            Origin::Session(id, message) => {
+                if !self.sessions.contains(&id) {
+                    self.sessions.push(id);
+                }
+                // It wants a reply of its own, unless it is only told of again.
+                if message > self.latest {
+                    self.latest = message;
+                    self.has_replied = false;
+                }
+            }
             Origin::Terminal | Origin::Unknown => self.is_mixed = true,
         }
     }
