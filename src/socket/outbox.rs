@@ -47,6 +47,9 @@ pub struct Outbox {
     broken: AtomicBool,
     /// What waits for the drain thread, which runs as long as this is `Some`.
     backlog: Mutex<Option<Backlog>>,
+    /// Whether there is a backlog, for who only wants to know that. Follows it, while it
+    /// is locked.
+    is_behind: AtomicBool,
     /// Told when the drain thread has written a frame, and when it ends.
     drained: Condvar,
     /// The drain thread has written something since this was looked at.
@@ -97,6 +100,7 @@ impl Outbox {
             closed: AtomicBool::new(false),
             broken: AtomicBool::new(false),
             backlog: Mutex::default(),
+            is_behind: AtomicBool::new(false),
             drained: Condvar::new(),
             progress: AtomicBool::new(false),
         }))
@@ -143,6 +147,11 @@ impl Outbox {
     /// Waits while much is waiting for the client. One that reads nothing for as long as
     /// `patience` is closed.
     pub fn wait_until_read(&self, patience: Duration) {
+        // This is asked before every frame, and hardly any client is ever behind. One that
+        // falls behind right now is noticed before its next frame.
+        if !self.is_behind.load(Ordering::Acquire) {
+            return;
+        }
         let mut backlog = self.backlog.lock();
         while let Some(waiting) = &mut *backlog
             && waiting.bytes + waiting.writing > MUCH
@@ -188,6 +197,7 @@ impl Outbox {
                     ..Backlog::default()
                 });
                 rest.iter().for_each(|frame| waiting.push(frame.clone()));
+                self.is_behind.store(true, Ordering::Release);
                 let outbox = self.clone();
                 let drain = thread::Builder::new()
                     .name(format!("{}-drain", self.conn))
@@ -255,6 +265,7 @@ impl Outbox {
 
     fn give_up_writing(&self, backlog: &mut Option<Backlog>) {
         *backlog = None;
+        self.is_behind.store(false, Ordering::Release);
         self.drained.notify_all();
         self.broken.store(true, Ordering::Release);
     }
@@ -274,6 +285,7 @@ impl Outbox {
                 }
                 None => {
                     *backlog = None;
+                    self.is_behind.store(false, Ordering::Release);
                     self.drained.notify_all();
                     return;
                 }
