@@ -37,6 +37,7 @@ use session::Session;
 pub use summary::{Channel, Counts, Summary};
 pub use turn::HookId;
 use turn::Turn;
+pub use watch::CHANNEL_OFF;
 use watch::Watch;
 
 use crate::protocol::{

@@ -17,7 +17,7 @@ const KEPT: usize = 4_096;
 const NO_CHANNEL: &str = "Claude Code has not put this message into its conversation; its session may have been \
      started without the channel flag, --channels or --dangerously-load-development-channels";
 /// The same, where no message in particular is meant.
-const OFF: &str = "Claude Code does not put apps' messages into its conversation; its session may have been \
+pub const CHANNEL_OFF: &str = "Claude Code does not put apps' messages into its conversation; its session may have been \
      started without the channel flag, --channels or --dangerously-load-development-channels";
 /// What to try if others were.
 const NOT_THIS_ONE: &str = "Claude Code has put other messages into its conversation, but not this one; if it \
@@ -200,7 +200,7 @@ impl Watch {
             hooks: self.heard,
             proven,
             unseen: self.missing.len(),
-            hint: (proven == Some(false)).then_some(OFF.into()),
+            hint: (proven == Some(false)).then_some(CHANNEL_OFF.into()),
         }
     }
 }

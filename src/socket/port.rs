@@ -59,7 +59,7 @@ pub fn holder(address: SocketAddr) -> String {
         return format!("another claude-socket (process {pid}, since {since})");
     }
     match process_listening_on(address.port()) {
-        Some((pid, name)) => format!("\"{name}\" (process {pid})"),
+        Some((pid, name)) => format!("\"{}\" (process {pid})", name.escape_debug()),
         None => "another program".to_owned(),
     }
 }

@@ -8,6 +8,8 @@ use std::time::Duration;
 use crossbeam_channel::bounded;
 use serde::Deserialize;
 
+use super::foreign;
+
 /// How long `claude` may take. It starts in about a second on a fast machine.
 const TIMEOUT: Duration = Duration::from_secs(20);
 /// What a plugin of ours is called, before the `@` and its marketplace.
@@ -40,7 +42,8 @@ pub struct Plugin {
 /// Asks `claude`, if there is one.
 pub fn look() -> Claude {
     let version = ask(&["--version"]).and_then(|text| {
-        Version::parse(&text).ok_or_else(|| format!("says \"{}\" of its version", text.trim()))
+        Version::parse(&text)
+            .ok_or_else(|| format!("says \"{}\" of its version", foreign::line(&text)))
     });
     let plugin = match &version {
         Ok(_) => ask(&["plugin", "list", "--json"]).and_then(|json| find(&json)),
@@ -51,12 +54,24 @@ pub fn look() -> Claude {
 
 /// Our plugin among those in the list; an enabled one, if it is there more than once.
 fn find(json: &str) -> Result<Option<Plugin>, String> {
-    let plugins: Vec<Plugin> =
-        serde_json::from_str(json).map_err(|error| format!("lists no plugins: {error}"))?;
+    let plugins: Vec<Plugin> = serde_json::from_str(json).map_err(|error| {
+        let error = foreign::line(&error.to_string());
+        format!("lists no plugins: {error}")
+    })?;
     let ours = plugins
         .into_iter()
-        .filter(|plugin| plugin.id.starts_with(PLUGIN));
-    Ok(ours.max_by_key(|plugin| plugin.enabled))
+        .filter(|plugin| plugin.id.starts_with(PLUGIN) && plugin.id.chars().all(is_of_names));
+    let found = ours.max_by_key(|plugin| plugin.enabled);
+    Ok(found.map(|plugin| Plugin {
+        id: foreign::line(&plugin.id),
+        version: foreign::line(&plugin.version),
+        ..plugin
+    }))
+}
+
+/// The id ends up in a command to paste, so nothing that a shell would take for more.
+fn is_of_names(c: char) -> bool {
+    c.is_ascii_alphanumeric() || "-_.@".contains(c)
 }
 
 impl Version {
@@ -137,5 +152,7 @@ mod tests {
             Ok(Some("claude-socket@a".to_owned()))
         );
         assert!(plugins("no json").is_err());
+        let command = r#"{"id":"claude-socket@x;id","version":"1","enabled":true}"#;
+        assert_eq!(plugins(&format!("[{command}]")), Ok(None));
     }
 }

@@ -5,6 +5,7 @@
 
 mod claude;
 mod findings;
+mod foreign;
 
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -61,7 +62,7 @@ pub fn run(options: &Options, settings: &Settings) -> io::Result<ExitCode> {
 fn examine(settings: &Settings) -> Report {
     let address = settings.server();
     let token = settings.token_to_show();
-    let answer = probe(address, token.as_deref(), SERVER_TIMEOUT);
+    let answer = foreign::answer(probe(address, token.as_deref(), SERVER_TIMEOUT));
     let claude = claude::look();
     let access = findings::access(settings.host, &Access::open(settings.access()));
     let next = findings::next(address, &answer, &access, &claude);
