@@ -174,6 +174,34 @@ fn it_finds_what_it_installed_also_from_claudes_shell() {
     }
 }
 
+/// What a crash, a full disk or a proxy may have left in the place of the binary.
+#[test]
+fn it_replaces_what_is_damaged_or_says_so() {
+    prepare(&["bash", "busybox", "curl", "dash"]);
+    let damaged = |machine: &Machine, contents: &[u8]| {
+        machine.stand_in(WAYS[1].1, VERSION, "damaged");
+        fs::write(machine.path(WAYS[1].1), contents).expect("it is ours");
+    };
+    for shell in SHELLS {
+        for contents in [&b""[..], &[0; 4096], b"<html>\n", b"garbage"] {
+            let machine = Machine::with_release(&TOOLS);
+            damaged(&machine, contents);
+            let expected = Ok("downloaded:a b c ".to_owned());
+            assert_eq!(machine.start(shell), expected, "{shell:?} {contents:?}");
+        }
+        // BusyBox takes what the system can't start for a script, and says that it isn't one.
+        if shell != SHELLS[3] {
+            let machine = Machine::with_release(&TOOLS);
+            damaged(&machine, b"\x7fELF and no more");
+            let said = machine.start(shell).expect_err("it can't be started");
+            let path = path_in(&machine.root, WAYS[1].1);
+            let sentence = format!("claude-socket: {path} could not be started");
+            assert!(said.contains(&sentence), "{shell:?}: {said}");
+            assert!(said.contains("Delete it"), "{said}");
+        }
+    }
+}
+
 /// It needs no program for that, so it takes no time.
 #[test]
 fn it_starts_what_is_installed_by_itself() {
