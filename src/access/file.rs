@@ -107,11 +107,11 @@ pub fn path(folder: Option<&Path>) -> Option<PathBuf> {
     folder.is_absolute().then(|| folder.join(NAME))
 }
 
-/// Reads the tokens; none if there is no file.
+/// Reads the tokens; `None` if there is no file.
 ///
 /// # Errors
 /// [`Error`].
-pub fn read(path: &Path) -> Result<Vec<Stored>, Error> {
+pub fn read(path: &Path) -> Result<Option<Vec<Stored>>, Error> {
     let wrong = |why: &str| Error::Wrong(format!("the tokens in {} {why}", path.display()));
     let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
     let file = OpenOptions::new()
@@ -120,7 +120,12 @@ pub fn read(path: &Path) -> Result<Vec<Stored>, Error> {
         .open(path);
     let (file, metadata) = match file.and_then(|file| Ok((file.metadata()?, file))) {
         Ok((metadata, file)) => (file, metadata),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            // Whoever can write to the folder may have taken it away.
+            let is_there = path.parent().is_some_and(Path::exists);
+            let folder = if is_there { check_folder(path) } else { Ok(()) };
+            return folder.map(|()| None).map_err(|why| wrong(&why));
+        }
         Err(error) if is_passing(&error) => return Err(Error::NotNow(error)),
         Err(_) if path.is_symlink() => {
             return Err(wrong(
@@ -153,7 +158,7 @@ pub fn read(path: &Path) -> Result<Vec<Stored>, Error> {
     let mut text = String::new();
     match file.take(LONGEST + 1).read_to_string(&mut text) {
         Ok(_) if text.len() as u64 > LONGEST => Err(wrong("are too many; remove some")),
-        Ok(_) => parse(&text).map_err(|why| {
+        Ok(_) => parse(&text).map(Some).map_err(|why| {
             wrong(&format!(
                 "cannot be understood: {why}; repair the file, or remove it and make new tokens"
             ))
@@ -237,7 +242,7 @@ pub fn change<T>(
     let folder = File::open(parent).map_err(cannot)?;
     lock(&folder).map_err(cannot)?;
     let mut tokens = match read(path) {
-        Ok(tokens) => tokens,
+        Ok(tokens) => tokens.unwrap_or_default(),
         Err(Error::Wrong(why)) => return Err(why),
         Err(Error::NotNow(error)) => return Err(cannot(error)),
     };

@@ -170,18 +170,30 @@ impl Access {
         if signature.is_some() && self.tokens().signature == signature {
             return false;
         }
-        match file::read(path) {
-            Ok(stored) => self.take(Ok(stored), signature),
-            Err(file::Error::Wrong(why)) => self.take(Err(why), signature),
+        let file = match file::read(path) {
+            Ok(Some(stored)) => Ok(stored),
+            // Nobody gets rights by taking a file away. The last "token remove" leaves an
+            // empty list behind.
+            Ok(None) if self.tokens().awaited => Err(format!(
+                "the tokens in {} are gone, for the file was removed; put it back, or make new ones with \"claude-socket token add\", or, to go without tokens, start Claude Code again",
+                path.display()
+            )),
+            Ok(None) => Ok(Vec::new()),
+            Err(file::Error::Wrong(why)) => Err(why),
             Err(file::Error::NotNow(error)) => {
                 warn!("the tokens cannot be read now ({error}); those known still count");
-                false
+                return false;
             }
-        }
+        };
+        self.take(file, signature)
     }
 
     fn take(&self, file: Result<Vec<Stored>, String>, signature: Option<Signature>) -> bool {
         let mut tokens = (*self.tokens()).clone();
+        tokens.awaited = match &file {
+            Ok(stored) => !stored.is_empty(),
+            Err(_) => tokens.awaited || signature.as_ref().is_some_and(Signature::is_there),
+        };
         tokens.signature = signature.filter(Signature::is_settled);
         let changes = tokens.file != file;
         if changes {

@@ -43,6 +43,11 @@ impl Signature {
         })
     }
 
+    /// Whether there is a file, or whatever has its name.
+    pub fn is_there(&self) -> bool {
+        self.file.is_some()
+    }
+
     /// Whether another change would show.
     pub fn is_settled(&self) -> bool {
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);

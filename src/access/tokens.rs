@@ -21,6 +21,9 @@ pub struct Tokens {
     pub weak: Option<(Digest, Arc<Grant>)>,
     /// What the file holds, or a sentence that says what is wrong with it.
     pub file: Result<Vec<Stored>, String>,
+    /// Whether the file must be there: it held tokens, or something that nobody could
+    /// read. A file that is gone doesn't mean that no tokens are wanted any more.
+    pub awaited: bool,
     /// What the file looked like then; none if it may have changed since unnoticed.
     pub signature: Option<Signature>,
     /// The numbers of all grants.
@@ -36,6 +39,7 @@ impl Tokens {
             strong: Vec::new(),
             weak: None,
             file: Ok(Vec::new()),
+            awaited: false,
             signature: None,
             current: HashSet::new(),
             numbers: 0,

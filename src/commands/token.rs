@@ -132,10 +132,11 @@ fn change<T>(
 }
 
 fn read(path: &Path) -> io::Result<Vec<Stored>> {
-    file::read(path).map_err(|error| match error {
+    let tokens = file::read(path).map_err(|error| match error {
         file::Error::NotNow(error) => error,
         file::Error::Wrong(why) => io::Error::other(why),
-    })
+    })?;
+    Ok(tokens.unwrap_or_default())
 }
 
 fn list_as_json(path: &Path) -> io::Result<()> {

@@ -273,7 +273,44 @@ fn a_file_that_breaks_cuts_everyone_off_until_it_is_repaired() {
     fs::write(state.file(), good).expect("it is ours");
     server.logged("the tokens were read: 1");
     connect(&server, "s1", &ann);
+    // A file that is gone says nothing about who may connect.
+    let mode = |mode| {
+        let mode = Permissions::from_mode(mode);
+        fs::set_permissions(state.path(), mode).expect("it is ours");
+    };
+    mode(0o777);
+    server.logged("other users may write to the folder");
+    fs::remove_file(state.file()).expect("it is there");
+    mode(0o700);
+    server.logged("are gone, for the file was removed; put it back");
+    assert_eq!(status_of(&shake(&server, "/", "")), 503);
+    let bob = state.add("bob", "operator", None);
+    server.logged("the tokens were read: 1");
+    let mut app = connect(&server, "s1", &bob);
     fs::remove_dir_all(state.path()).expect("it is there");
+    assert_eq!(app.close_code(), 1013);
+    assert_eq!(status_of(&shake(&server, "/", "")), 503);
+    state.add("eve", "operator", None);
+    server.logged("the tokens were read: 1");
+    // What its owner empties is meant to be empty.
+    state.remove("eve");
+    server.logged("the tokens were read: 0");
+    App::connect(&server, "s1");
+}
+
+/// Others could put a file there, or have taken one away.
+#[test]
+fn a_folder_of_everyones_lets_nobody_in_without_a_file_either() {
+    let state = State::new();
+    fs::create_dir_all(state.path()).expect("a folder");
+    let mode = |mode| {
+        let mode = Permissions::from_mode(mode);
+        fs::set_permissions(state.path(), mode).expect("it is ours");
+    };
+    mode(0o777);
+    let server = with_tokens(&state);
+    assert_eq!(status_of(&shake(&server, "/", "")), 503);
+    mode(0o700);
     server.logged("the tokens were read: 0");
     App::connect(&server, "s1");
 }
