@@ -45,10 +45,22 @@ pub struct Options {
 pub enum Denied {
     /// There is no such token.
     Unknown,
+    /// There is no such token, or it could be guessed, and a website shows it. Which of
+    /// them would help it to guess.
+    Website,
     /// There were too many unknown ones from that address.
     TooMany,
     /// The file can't be used, so it isn't known which tokens there are.
     Unreadable,
+}
+
+/// Who asks, as far as a request tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Asker {
+    /// Where from.
+    pub peer: IpAddr,
+    /// It is a page of some website in a browser, which may know nothing of it.
+    pub is_website: bool,
 }
 
 /// What connections need.
@@ -70,6 +82,8 @@ pub struct Access {
     /// comparison.
     tokens: Mutex<Arc<Tokens>>,
     attempts: Mutex<Attempts>,
+    /// Those of websites: they must not lock out whose browser shows them.
+    website_attempts: Mutex<Attempts>,
     anyone: Arc<Grant>,
 }
 
@@ -86,6 +100,7 @@ impl Access {
             options,
             tokens: Mutex::new(Arc::new(tokens)),
             attempts: Mutex::default(),
+            website_attempts: Mutex::default(),
             anyone: Arc::new(Grant::WITHOUT_TOKEN),
         };
         access.refresh();
@@ -111,27 +126,35 @@ impl Access {
     /// An address that has shown too many wrong ones is slowed down where guessing
     /// could lead to anything. Long tokens get in from there all the same: they cannot
     /// be guessed, and whoever shares an address with an attacker, or a proxy, must not
-    /// be locked out.
+    /// be locked out. A website is not let in by a token that could be guessed: it asks
+    /// from as many addresses as it has visitors.
     ///
     /// # Errors
     /// [`Denied`].
-    pub fn admit(&self, shown: &str, peer: IpAddr, now: Instant) -> Result<Arc<Grant>, Denied> {
+    pub fn admit(&self, shown: &str, asker: Asker, now: Instant) -> Result<Arc<Grant>, Denied> {
         let shown = Digest::of(shown);
         let tokens = self.tokens();
         if let Some(grant) = find(&tokens.strong, &shown) {
             return Ok(grant);
         }
         // Locked over the comparison, so that many guesses at once count as many.
-        let mut attempts = self.attempts.lock();
-        if attempts.are_too_many(peer, now) {
+        let mut attempts = if asker.is_website {
+            self.website_attempts.lock()
+        } else {
+            self.attempts.lock()
+        };
+        if attempts.are_too_many(asker.peer, now) {
             return Err(Denied::TooMany);
         }
-        if let Some(grant) = find(tokens.weak.as_slice(), &shown) {
+        if !asker.is_website
+            && let Some(grant) = find(tokens.weak.as_slice(), &shown)
+        {
             return Ok(grant);
         }
-        attempts.count(peer, now);
+        attempts.count(asker.peer, now);
         Err(match tokens.policy() {
             Policy::Unreadable => Denied::Unreadable,
+            _ if asker.is_website => Denied::Website,
             Policy::Token | Policy::ThisMachine => Denied::Unknown,
         })
     }
@@ -241,7 +264,10 @@ mod tests {
 
     #[test]
     fn guessing_is_slowed_down_and_nobody_beside_the_guesser_is() {
-        let ip = |ip: &str| ip.parse::<IpAddr>().expect("an address");
+        let ip = |ip: &str| Asker {
+            peer: ip.parse().expect("an address"),
+            is_website: false,
+        };
         let (here, there) = (ip("10.0.0.7"), ip("10.0.0.8"));
         let start = Instant::now();
         let after = |seconds| start + Duration::from_secs(seconds);
@@ -264,6 +290,21 @@ mod tests {
     }
 
     #[test]
+    fn a_website_neither_guesses_nor_locks_out() {
+        let now = Instant::now();
+        let peer = IpAddr::from([127, 0, 0, 1]);
+        let [user, website] = [false, true].map(|is_website| Asker { peer, is_website });
+        let access = with_token(WEAK);
+        for shown in ["no", WEAK].repeat(5) {
+            assert_eq!(access.admit(shown, website, now), Err(Denied::Website));
+        }
+        assert_eq!(access.admit(WEAK, website, now), Err(Denied::TooMany));
+        assert!(access.admit(WEAK, user, now).is_ok());
+        let access = with_token(STRONG);
+        assert!(access.admit(STRONG, website, now).is_ok());
+    }
+
+    #[test]
     fn a_grant_holds_as_long_as_its_token_is_the_same() {
         let stored = |name: &str, role| Stored {
             name: name.into(),
@@ -273,7 +314,10 @@ mod tests {
             created: String::new(),
         };
         let access = Access::open(Options::default());
-        let peer = IpAddr::from([127, 0, 0, 1]);
+        let peer = Asker {
+            peer: IpAddr::from([127, 0, 0, 1]),
+            is_website: false,
+        };
         let admit = |token: &str| access.admit(token, peer, Instant::now());
         assert_eq!(access.policy(), Policy::ThisMachine);
         assert!(access.holds(&access.anyone()) && access.has_operator());

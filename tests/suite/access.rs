@@ -47,6 +47,26 @@ pub fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
+/// What a website tries from its visitor's browser is no matter of the visitor's.
+#[test]
+fn a_website_cannot_lock_out_whoever_visits_it() {
+    let server = start(binary().env("CLAUDE_SOCKET_TOKEN", WEAK));
+    let website = "Origin: https://evil.example\r\n";
+    for _ in 0..10 {
+        assert_eq!(status_of(&shake(&server, "/?token=bad", website)), 401);
+    }
+    let right = format!("/?token={WEAK}");
+    assert_eq!(status_of(&shake(&server, &right, website)), 429);
+    assert_eq!(status_of(&shake(&server, &right, "")), 101);
+    let own = "Origin: http://localhost:5173\r\n";
+    assert_eq!(status_of(&shake(&server, &right, own)), 101);
+    drop(server);
+    let server = start(binary().env("CLAUDE_SOCKET_TOKEN", WEAK));
+    let answer = shake(&server, &right, website);
+    assert_eq!(status_of(&answer), 401, "{answer}");
+    assert!(answer.contains("32 characters or more"), "{answer}");
+}
+
 /// Each way to show a token, right or wrong, and what it gets.
 #[test]
 fn a_token_can_be_shown_in_three_ways() {
