@@ -327,3 +327,27 @@ fn what_others_say_stays_on_its_line() {
         "{says}"
     );
 }
+
+/// A token is for who asks for one, not for whoever has the port.
+#[test]
+fn the_token_is_shown_only_when_it_is_asked_for() {
+    let refusal = json!({ "status": "error", "message": "a token is needed here" }).to_string();
+    let token = [("CLAUDE_SOCKET_TOKEN", "sixteen-letters!")];
+    // It is examined twice, for programs and for people, and a stranger is asked once more
+    // who it is.
+    let cases = [
+        (200, String::from("{}"), [false; 4]),
+        (404, String::from("no"), [false; 4]),
+        (401, String::from("no"), [false; 4]),
+        (401, refusal, [false, true, false, true]),
+    ];
+    for (status, body, expected) in cases {
+        let stranger = Stranger::start(vec![(status, body.clone()); 4]);
+        report_and_screen(None, stranger.port, &[], &token);
+        let asked = stranger.asked.iter().take(4);
+        let shown: Vec<bool> = asked
+            .map(|head| head.contains("sixteen-letters!"))
+            .collect();
+        assert_eq!(shown, expected, "{status} {body}");
+    }
+}

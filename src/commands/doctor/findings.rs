@@ -60,6 +60,17 @@ impl Piece {
     }
 }
 
+/// What became of `CLAUDE_SOCKET_TOKEN`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Token {
+    /// There is none.
+    None,
+    /// The server has seen it.
+    Shown,
+    /// The server has not: it asked for none, or is another user's.
+    Withheld,
+}
+
 /// How a piece is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -93,14 +104,17 @@ fn finding(what: Piece, state: State, says: String, facts: Value) -> Finding {
 }
 
 /// Whether a server listens, and whose.
-pub fn server(address: SocketAddr, answer: &Answer, has_token: bool) -> Finding {
+pub fn server(address: SocketAddr, answer: &Answer, token: Token) -> Finding {
     let facts = json!({ "address": address.to_string() });
     let problem = |says| finding(Piece::Server, State::Problem, says, facts.clone());
     match answer {
         Answer::Health(health) => listening(address, health),
         Answer::Nobody => problem(format!("nothing listens on {address}")),
-        Answer::Refused(401) if has_token => problem(format!(
+        Answer::Refused(401) if token == Token::Shown => problem(format!(
             "a server listens on {address}, and CLAUDE_SOCKET_TOKEN is none of its tokens"
+        )),
+        Answer::Refused(401) if token == Token::Withheld => problem(format!(
+            "a server listens on {address} and wants a token, but it is no program of this user or of root, so CLAUDE_SOCKET_TOKEN was not shown to it"
         )),
         Answer::Refused(401) => problem(format!(
             "a server listens on {address}, and tells only who has a token; set CLAUDE_SOCKET_TOKEN to one"
@@ -273,6 +287,7 @@ pub fn channel(answer: &Answer) -> Option<Finding> {
 pub fn next(
     address: SocketAddr,
     answer: &Answer,
+    token: Token,
     access: &Finding,
     claude: &Claude,
 ) -> Vec<String> {
@@ -290,7 +305,7 @@ pub fn next(
             Ok(Some(plugin)) if plugin.enabled => vec![start(&format!("plugin:{}", plugin.id))],
             _ => vec![start("server:claude-socket")],
         },
-        Answer::Refused(401) => {
+        Answer::Refused(401) if token != Token::Withheld => {
             vec!["CLAUDE_SOCKET_TOKEN=TOKEN claude-socket doctor".to_owned()]
         }
         Answer::Refused(_) | Answer::Stranger => {

@@ -8,6 +8,7 @@ mod findings;
 mod foreign;
 
 use std::io::{self, Write};
+use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -16,8 +17,9 @@ use serde::Serialize;
 
 use crate::access::Access;
 use crate::config::Settings;
+use crate::socket::port;
 use crate::socket::probe::{Answer, probe};
-use findings::{Finding, State};
+use findings::{Finding, State, Token};
 
 /// How long the server may take to say how it is.
 const SERVER_TIMEOUT: Duration = Duration::from_secs(2);
@@ -62,12 +64,13 @@ pub fn run(options: &Options, settings: &Settings) -> io::Result<ExitCode> {
 fn examine(settings: &Settings) -> Report {
     let address = settings.server();
     let token = settings.token_to_show();
-    let answer = foreign::answer(probe(address, token.as_deref(), SERVER_TIMEOUT));
+    let (answer, token) = ask(address, token.as_deref());
+    let answer = foreign::answer(answer);
     let claude = claude::look();
     let access = findings::access(settings.host, &Access::open(settings.access()));
-    let next = findings::next(address, &answer, &access, &claude);
+    let next = findings::next(address, &answer, token, &access, &claude);
     let mut findings = vec![
-        findings::server(address, &answer, token.is_some()),
+        findings::server(address, &answer, token),
         access,
         findings::claude_code(&claude),
         findings::plugin(&claude),
@@ -82,19 +85,33 @@ fn examine(settings: &Settings) -> Report {
     }
 }
 
+/// Asks the server. Whoever has the port sees the token only if it asks for one, and is
+/// not known to be somebody else's.
+fn ask(address: SocketAddr, token: Option<&str>) -> (Answer, Token) {
+    let answer = probe(address, None, SERVER_TIMEOUT);
+    match (&answer, token) {
+        (_, None) => (answer, Token::None),
+        (Answer::Refused(401), Some(_)) if !port::is_trusted(address.port()) => {
+            (answer, Token::Withheld)
+        }
+        (Answer::Refused(401), Some(_)) => (probe(address, token, SERVER_TIMEOUT), Token::Shown),
+        (_, Some(_)) => (answer, Token::Withheld),
+    }
+}
+
 /// Why nobody can talk to the server, and what to type; `None` if one can be talked to.
 pub fn obstacle(settings: &Settings) -> Option<Obstacle> {
     let address = settings.server();
-    let token = settings.token_to_show();
-    let answer = probe(address, token.as_deref(), SERVER_TIMEOUT);
+    let (answer, token) = ask(address, settings.token_to_show().as_deref());
+    let answer = foreign::answer(answer);
     if matches!(answer, Answer::Health(_)) {
         return None;
     }
-    let says = findings::server(address, &answer, token.is_some()).says;
+    let says = findings::server(address, &answer, token).says;
     let access = findings::access(settings.host, &Access::open(settings.access()));
     Some(Obstacle {
         says,
-        next: findings::next(address, &answer, &access, &claude::look()),
+        next: findings::next(address, &answer, token, &access, &claude::look()),
         is_refusal: matches!(answer, Answer::Refused(_)),
     })
 }
