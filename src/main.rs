@@ -14,6 +14,13 @@ use claude_socket::commands::{demo, doctor, serve, token};
 use claude_socket::config::{self, Settings};
 use claude_socket::logging;
 
+const AFTER_HELP: &str = if cfg!(feature = "terminal") {
+    "CLAUDE_SOCKET_TOKEN in the environment is an operator's token; it has no flag."
+} else {
+    "CLAUDE_SOCKET_TOKEN in the environment is an operator's token; it has no flag.\n\
+     This program was built without send, watch, open and chat: they come with --features cli."
+};
+
 /// Talk to a running Claude Code session over WebSocket.
 ///
 /// Without a command this is the server that Claude Code starts as a channel: it
@@ -22,7 +29,7 @@ use claude_socket::logging;
 #[command(
     version,
     args_override_self = true,
-    after_help = "CLAUDE_SOCKET_TOKEN in the environment is an operator's token; it has no flag."
+    after_help = AFTER_HELP
 )]
 struct Arguments {
     #[command(subcommand)]
