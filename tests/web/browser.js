@@ -86,6 +86,22 @@ export async function newPage({ expected, ...settings } = {}) {
 /** Waits until the page is connected. */
 export const connected = (page) => page.locator('#app[data-connected]').waitFor();
 
+/**
+ * Loads the page anew, over a connection that a test can close. While `down`, there is no other.
+ */
+export async function overALine(page) {
+  let socket;
+  const line = { down: false, close: () => socket.close() };
+  await page.routeWebSocket(/.*/, (opened) => {
+    if (line.down) return void opened.close();
+    socket = opened;
+    opened.connectToServer();
+  });
+  await page.reload();
+  await connected(page);
+  return line;
+}
+
 /** Writes something in the text box and sends it. */
 export async function say(page, text) {
   await page.getByRole('textbox', { name: 'Message to Claude' }).fill(text);

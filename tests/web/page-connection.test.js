@@ -11,7 +11,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 
-import { connected, say, story, until } from './browser.js';
+import { connected, overALine, say, story, until } from './browser.js';
 import { BINARY, Bridge } from './bridge.js';
 
 const TOKEN = 'a-token-that-is-long-enough-to-be-one';
@@ -47,15 +47,9 @@ story('the network goes, and comes back', async ({ bridge, open }) => {
   const page = await open();
   await connected(page);
   // Chromium leaves an open WebSocket open then, as some networks do.
-  let server;
-  await page.routeWebSocket(/.*/, (socket) => {
-    server = socket;
-    socket.connectToServer();
-  });
-  await page.reload();
-  await connected(page);
+  const line = await overALine(page);
   await page.context().setOffline(true);
-  await server.close();
+  await line.close();
   await page.getByText('The connection is lost').waitFor();
   await say(page, 'into the void');
   const other = await open();
@@ -73,21 +67,13 @@ story('the network goes, and comes back', async ({ bridge, open }) => {
 
 story('what was not sent yet survives a reload', async ({ bridge, open }) => {
   const page = await open();
-  let away = false;
-  let server;
-  await page.routeWebSocket(/.*/, (socket) => {
-    if (away) return void socket.close();
-    server = socket;
-    socket.connectToServer();
-  });
-  await page.reload();
-  await connected(page);
-  away = true;
-  await server.close();
+  const line = await overALine(page);
+  line.down = true;
+  await line.close();
   await page.getByText('The connection is lost').waitFor();
   await say(page, 'first');
   await say(page, 'second');
-  away = false;
+  line.down = false;
   await page.reload();
   assert.equal((await bridge.heard()).content, 'first');
   assert.equal((await bridge.heard()).content, 'second');

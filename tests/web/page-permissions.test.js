@@ -2,7 +2,7 @@
 
 import assert from 'node:assert/strict';
 
-import { connected, say, story, until } from './browser.js';
+import { connected, overALine, say, story, until } from './browser.js';
 
 const card = (page, tool) => page.locator('.permission').filter({ hasText: tool });
 const button = (page, name) => page.getByRole('button', { name, exact: true });
@@ -138,26 +138,18 @@ story('a prompt is shown to who comes later, and its text cannot pretend', async
 story('what was decided while a page was away is gone when it is back', async ({ bridge, open }) => {
   const [page, other] = [await open(), await open('/?session=s2')];
   for (const one of [page, other]) await connected(one);
-  let server;
-  let away = false;
-  await page.routeWebSocket(/.*/, (socket) => {
-    if (away) return void socket.close();
-    server = socket;
-    socket.connectToServer();
-  });
-  await page.reload();
-  await connected(page);
+  const line = await overALine(page);
   bridge.ask('abcde', 'Bash', 'make a file');
   bridge.ask('abcdf', 'Write', 'write a file');
   await card(page, 'Bash').waitFor();
   await card(page, 'Write').waitFor();
-  away = true;
-  await server.close();
+  line.down = true;
+  await line.close();
   await page.locator('.permission').getByText('Not connected').first().waitFor();
   assert.equal(await button(page, 'Allow Bash').getAttribute('aria-disabled'), 'true');
   await button(other, 'Allow Bash').click();
   assert.equal(await bridge.verdict('abcde'), 'allow');
-  away = false;
+  line.down = false;
   await page.getByText('Decided elsewhere: Bash: make a file.').waitFor();
   await card(page, 'Bash').waitFor({ state: 'detached' });
   await button(page, 'Deny Write').click();
