@@ -480,6 +480,7 @@ export type ClaudeSocketOptions = {
  * The part of a WebSocket that is used here.
  */
 export type WebSocketLike = {
+    readyState: number;
     onopen: ((event: any) => void) | null;
     onmessage: ((event: any) => void) | null;
     onclose: ((event: any) => void) | null;

@@ -225,6 +225,7 @@
 /**
  * The part of a WebSocket that is used here.
  * @typedef {object} WebSocketLike
+ * @property {number} readyState
  * @property {((event: any) => void) | null} onopen
  * @property {((event: any) => void) | null} onmessage
  * @property {((event: any) => void) | null} onclose
@@ -658,7 +659,15 @@ export class ClaudeSocket {
 
   /** @param {object} message */
   #write(message) {
-    this.#socket?.send(JSON.stringify(message));
+    this.#send(JSON.stringify(message));
+  }
+
+  /**
+   * Sends a frame. One that is closing takes none, and browsers write that to the console.
+   * @param {string} frame
+   */
+  #send(frame) {
+    if (this.#socket?.readyState === 1) this.#socket.send(frame);
   }
 
   // What waits to be sent.
@@ -672,7 +681,7 @@ export class ClaudeSocket {
       this.#unacknowledged.delete(id);
       this.#refuse(message, `the message has ${length} bytes, and the server takes ${this.#maxMessage}; send less at once`, 'too_large');
     } else {
-      this.#socket?.send(frame);
+      this.#send(frame);
     }
   }
 
