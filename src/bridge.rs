@@ -10,7 +10,9 @@ mod farewell;
 mod lines;
 mod wires;
 
+use std::fs::File;
 use std::io::{self, BufReader};
+use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
@@ -117,7 +119,7 @@ pub fn run(options: Options, audit: &Audit) -> io::Result<()> {
     let _ = ioctl_fionbio(&stdout, false);
     let host = host::start(
         BufReader::new(stdin),
-        stdout,
+        File::from(stdout.as_fd().try_clone_to_owned()?),
         events_tx,
         options.server_key.clone(),
     )?;
@@ -127,6 +129,7 @@ pub fn run(options: Options, audit: &Audit) -> io::Result<()> {
         hub.expect_hooks();
     }
     let mut bridge = Bridge {
+        now: now(),
         hub,
         wires: Wires::new(host.output, audit.clone()),
         access,
@@ -149,6 +152,8 @@ pub fn run(options: Options, audit: &Audit) -> io::Result<()> {
 /// The hub with everything around it.
 struct Bridge {
     options: Options,
+    /// When this wake-up began.
+    now: Now,
     hub: Hub,
     wires: Wires,
     access: Arc<Access>,
@@ -171,6 +176,7 @@ impl Bridge {
     fn serve(&mut self) -> Ending {
         loop {
             let first = self.next();
+            self.now = now();
             self.handle(first);
             for _ in 0..BATCH {
                 let must_send = self.ending.is_some() || self.wires.has_gathered_much();
@@ -178,9 +184,8 @@ impl Bridge {
                     break;
                 }
             }
-            for conn in self.wires.flush() {
-                self.lose(conn);
-            }
+            self.hand_over();
+            self.flush();
             if let Some(ending) = self.ending.take() {
                 return ending;
             }
@@ -214,6 +219,24 @@ impl Bridge {
             recv(said) -> said => said.map_or(Input::Nothing, Input::Said),
             recv(alarm) -> _ => Input::Alarm,
             send(writer, output.take()) -> _ => Input::Nothing,
+        }
+    }
+
+    /// Sends clients what has gathered for them.
+    fn flush(&mut self) {
+        for conn in self.wires.flush() {
+            self.lose(conn);
+        }
+    }
+
+    /// Gives Claude Code what has gathered for it, as far as it takes it. What a reply
+    /// brought clients goes first: Claude Code is told that it was sent.
+    fn hand_over(&mut self) {
+        self.flush();
+        match self.wires.output.flush() {
+            Ok(Some(number)) => self.hub.handed_over(self.now, number, &mut self.wires),
+            Ok(None) => {}
+            Err(error) => self.ending = Some(Ending::now(Reason::Unwritable(error))),
         }
     }
 
@@ -258,7 +281,7 @@ impl Bridge {
 
     /// It is time for something. What nobody waited to hear of may have been written.
     fn alarm(&mut self) {
-        let (now, written) = (now(), self.wires.output.written());
+        let (now, written) = (self.now, self.wires.output.written());
         self.hub.handed_over(now, written, &mut self.wires);
         self.hub.tick(now, &mut self.wires);
     }
@@ -266,7 +289,7 @@ impl Bridge {
     fn event(&mut self, event: Event) {
         match event {
             Event::Host(host::Event::Written(number)) => {
-                self.hub.handed_over(now(), number, &mut self.wires);
+                self.hub.handed_over(self.now, number, &mut self.wires);
             }
             Event::Host(host::Event::Unwritable(error)) => {
                 self.ending = Some(Ending::now(Reason::Unwritable(error)));

@@ -1,6 +1,6 @@
-//! Reading a JSON object field by field, so that a wrong one can be named.
+//! Writing JSON, and reading an object field by field, so that a wrong one can be named.
 //!
-//! Both wires need it: what apps send, and the arguments of Claude's tool calls.
+//! Both wires need it. Read are what apps send, and the arguments of Claude's tool calls.
 //! Strings without escapes are borrowed, unknown fields are skipped, of two equal
 //! fields the last counts (as in JavaScript), and `null` counts as left out, as
 //! programs that fill in every field send it.
@@ -9,7 +9,13 @@ use std::borrow::Cow;
 use std::fmt;
 
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
-use serde::{Deserialize, de};
+use serde::{Deserialize, Serialize, de};
+
+/// Appends a value as JSON. What is written here has string keys only, the one thing that
+/// JSON asks for, and memory takes everything, so it cannot fail.
+pub fn write(out: &mut Vec<u8>, value: &(impl Serialize + ?Sized)) {
+    serde_json::to_writer(out, value).expect("these types are always JSON");
+}
 
 /// Why a text is no object to read fields from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -3,8 +3,8 @@
 
 use log::warn;
 
+use super::Bridge;
 use super::wires::Peer;
-use super::{Bridge, now};
 use crate::access::Policy;
 use crate::hub::{Closing, Effects};
 use crate::protocol::{ConnId, Grant};
@@ -27,7 +27,7 @@ impl Bridge {
                     return self.wires.close(conn, self.why_revoked());
                 }
                 let fx = &mut self.wires;
-                self.hub.connect(now(), conn, session, grant, fx);
+                self.hub.connect(self.now, conn, session, grant, fx);
             }
             socket::Event::Asked {
                 conn,
@@ -48,7 +48,7 @@ impl Bridge {
             }
             socket::Event::Disconnected { conn, after } => {
                 let caught_up = self.catch_up(conn, after);
-                let was_here = self.hub.disconnect(now(), conn);
+                let was_here = self.hub.disconnect(self.now, conn);
                 match self.wires.peers.get_mut(&conn) {
                     // Its last words still wait for Claude Code.
                     Some(peer) if !caught_up => {
@@ -77,7 +77,7 @@ impl Bridge {
             peer.gone &= holds(&peer.grant);
         }
         let why = self.why_revoked();
-        self.hub.revoke(now(), holds, why, &mut self.wires);
+        self.hub.revoke(self.now, holds, why, &mut self.wires);
         if self.relays_permission == Some(false) && access.has_operator() {
             self.relays_permission = None;
             warn!(
@@ -96,7 +96,7 @@ impl Bridge {
 
     /// Nothing can be sent to a client any more: it reads too slowly, or is just leaving.
     pub fn lose(&mut self, conn: ConnId) {
-        let was_here = self.hub.lose(now(), conn);
+        let was_here = self.hub.lose(self.now, conn);
         if let Some(peer) = self.wires.peers.get_mut(&conn) {
             peer.gone |= was_here;
         }
@@ -112,7 +112,7 @@ impl Bridge {
                 return true;
             }
             if !self.takes_messages() {
-                self.wires.output.flush();
+                self.hand_over();
             }
             if !self.takes_messages() {
                 return false;
@@ -139,10 +139,11 @@ impl Bridge {
         let gone = peer.gone.then(|| (peer.home.clone(), peer.grant.clone()));
         let is_last = peer.leaves_after == Some(peer.taken);
         match gone {
-            None => self.hub.message(now(), conn, message, &mut self.wires),
+            None => self.hub.message(self.now, conn, message, &mut self.wires),
             Some((home, grant)) => {
                 let fx = &mut self.wires;
-                self.hub.last_words(now(), conn, home, grant, message, fx);
+                self.hub
+                    .last_words(self.now, conn, home, grant, message, fx);
             }
         }
         if is_last {

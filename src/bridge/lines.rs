@@ -2,7 +2,7 @@
 
 use log::info;
 
-use super::{Bridge, now};
+use super::Bridge;
 use crate::audit::Record;
 use crate::host::mcp::{self, Incoming, Request};
 use crate::host::tools::{self, ToolCall, ToolResult};
@@ -68,7 +68,7 @@ impl Bridge {
         match (call, unreachable) {
             (_, Some(why)) => ToolResult::error(why),
             (Err(wrong), _) => ToolResult::error(wrong),
-            (Ok(call), _) => tools::run(call, now(), &mut self.hub, &mut self.wires),
+            (Ok(call), _) => tools::run(call, self.now, &mut self.hub, &mut self.wires),
         }
     }
 
@@ -96,6 +96,6 @@ impl Bridge {
             });
             return self.wires.output.verdict(&asked.request_id, true);
         }
-        self.hub.ask_permission(now(), asked, &mut self.wires);
+        self.hub.ask_permission(self.now, asked, &mut self.wires);
     }
 }

@@ -1,12 +1,12 @@
 //! What the hub has effects on: the way to Claude Code, and every client's outbox.
 //! What one wake-up brings is gathered, and sent together.
 
-use std::collections::HashMap;
 use std::mem;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use log::error;
+use rustc_hash::FxHashMap;
 
 use super::SESSION_ENDED;
 use crate::audit::{Audit, Record};
@@ -27,7 +27,7 @@ pub struct Wires {
     /// Where it is remembered who did what.
     pub audit: Audit,
     /// The clients.
-    pub peers: HashMap<ConnId, Peer>,
+    pub peers: FxHashMap<ConnId, Peer>,
     /// The clients that something waits for.
     waiting: Vec<ConnId>,
     /// How many bytes this wake-up has encoded for them.
@@ -80,7 +80,7 @@ impl Wires {
         Self {
             output,
             audit,
-            peers: HashMap::new(),
+            peers: FxHashMap::default(),
             waiting: Vec::new(),
             encoded: 0,
         }
@@ -92,10 +92,9 @@ impl Wires {
         self.encoded > MAX_GATHERED
     }
 
-    /// Sends what has gathered. Nothing here blocks. Returns the clients to which
-    /// nothing can be sent any more.
+    /// Sends clients what has gathered for them. Nothing here blocks. Returns those to
+    /// which nothing can be sent any more.
     pub fn flush(&mut self) -> Vec<ConnId> {
-        self.output.flush();
         self.encoded = 0;
         let mut gone = Vec::new();
         for conn in self.waiting.drain(..) {

@@ -1,7 +1,8 @@
 //! Claude Code's side: JSON-RPC lines on stdin and stdout, MCP, the tools, the channel.
 //!
 //! Two blocking threads do the I/O. `host-reader` turns lines into [`mcp::Incoming`],
-//! `host-writer` writes what the hub's thread has gathered in [`output::Output`].
+//! `host-writer` writes what the hub's thread has gathered in [`output::Output`], as far as
+//! that thread could not write it at once.
 
 pub mod activity;
 pub mod channel;
@@ -10,8 +11,10 @@ pub mod mcp;
 pub mod output;
 pub mod rpc;
 pub mod tools;
+pub mod way;
 
-use std::io::{self, BufRead, Write};
+use std::fs::File;
+use std::io::{self, BufRead};
 use std::thread;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
@@ -51,12 +54,12 @@ pub struct Host {
 /// If the system has no thread left.
 pub fn start<E: From<Event> + Send + 'static>(
     input: impl BufRead + Send + 'static,
-    out: impl Write + Send + 'static,
+    out: File,
     events: Sender<E>,
     server_key: String,
 ) -> io::Result<Host> {
     let (to_hub, incoming) = bounded(LINES_WAITING);
-    let (output, writer) = output::open();
+    let (output, writer) = output::open(out);
     let (ended, written) = bounded(0);
     thread::Builder::new()
         .name("host-reader".into())
@@ -66,7 +69,7 @@ pub fn start<E: From<Event> + Send + 'static>(
         .spawn(move || {
             let _ended: Sender<()> = ended;
             let report = |event: Event| drop(events.send(event.into()));
-            if let Err(error) = writer.run(out, report) {
+            if let Err(error) = writer.run(report) {
                 report(Event::Unwritable(error));
             }
         })?;

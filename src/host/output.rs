@@ -1,7 +1,10 @@
-//! What is on its way to Claude Code: gathered by the hub's thread, written by
-//! `host-writer`.
+//! What is on its way to Claude Code. The hub's thread gathers it, and writes it at once if
+//! there is room: that saves a message a thread's wake-up. What there is no room for, and
+//! what comes behind that, is written by `host-writer`, which may wait.
 
-use std::io::{self, Write};
+use std::fs::File;
+use std::io;
+use std::mem;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -9,6 +12,7 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use serde::Serialize;
 
 use super::rpc::{self, Id};
+use super::way::Way;
 use super::{Event, channel};
 use crate::hub::Notification;
 
@@ -33,14 +37,21 @@ pub struct Chunk {
 pub struct Output {
     pending: Chunk,
     chunks: Sender<Chunk>,
-    progress: Arc<Progress>,
+    /// How many chunks the writer was given.
+    given: u64,
+    shared: Arc<Shared>,
 }
 
-/// How far the writer is, by the numbers of apps' messages.
-#[derive(Debug, Default)]
-struct Progress {
+/// What both ends know.
+#[derive(Debug)]
+struct Shared {
+    way: Way,
+    /// The last app message of the chunk that is being written.
     started: AtomicU64,
+    /// The last app message that was written.
     written: AtomicU64,
+    /// How many chunks the writer has written.
+    done: AtomicU64,
 }
 
 impl Output {
@@ -84,12 +95,12 @@ impl Output {
     /// The last app message of the chunk that the writer has begun to write. An answer
     /// to it can come in before the writer has said that it was written.
     pub fn started(&self) -> u64 {
-        self.progress.started.load(Ordering::Acquire)
+        self.shared.started.load(Ordering::Acquire)
     }
 
     /// The last app message that was written.
     pub fn written(&self) -> u64 {
-        self.progress.written.load(Ordering::Acquire)
+        self.shared.written.load(Ordering::Acquire)
     }
 
     /// Lets the writer end when it has written what it has.
@@ -102,14 +113,36 @@ impl Output {
         self.pending.lines.is_empty()
     }
 
-    /// Hands over what is waiting, unless the writer is busy. Then the channel to it
-    /// is [`Output::writer`], for a `select!`.
-    pub fn flush(&mut self) {
-        if !self.is_empty() && !self.chunks.is_full() {
+    /// Writes what is waiting, or hands it over unless the writer is busy. Then the
+    /// channel to it is [`Output::writer`], for a `select!`.
+    ///
+    /// Returns the number of the last app message, if everything up to it is written now
+    /// and someone waits to hear that.
+    ///
+    /// # Errors
+    /// What writing fails with: Claude Code has closed its end.
+    pub fn flush(&mut self) -> io::Result<Option<u64>> {
+        if self.is_empty() {
+            return Ok(None);
+        }
+        if self.given == self.shared.done.load(Ordering::Acquire) {
+            let Chunk { lines, last, .. } = &mut self.pending;
+            self.shared.started.store(*last, Ordering::Release);
+            let written = self.shared.way.write_now(lines)?;
+            lines.drain(..written);
+            if lines.is_empty() {
+                lines.shrink_to(ROOM);
+                self.shared.written.store(*last, Ordering::Release);
+                let last = *last;
+                return Ok(mem::take(&mut self.pending.receipt).then_some(last));
+            }
+        }
+        if !self.chunks.is_full() {
             let chunk = self.take();
             // It fails only if the writer has ended, and then so does everything.
             let _ = self.chunks.try_send(chunk);
         }
+        Ok(None)
     }
 
     /// The channel to the writer.
@@ -119,27 +152,34 @@ impl Output {
 
     /// What is waiting, to be sent to the writer.
     pub fn take(&mut self) -> Chunk {
+        self.given += 1;
         let last = self.pending.last;
         let next = Chunk {
             last,
             ..Chunk::default()
         };
-        std::mem::replace(&mut self.pending, next)
+        mem::replace(&mut self.pending, next)
     }
 }
 
-/// The two ends of the way to Claude Code.
-pub fn open() -> (Output, Writer) {
+/// The two ends of what is written to `out`.
+pub fn open(out: File) -> (Output, Writer) {
     let (chunks, receiver) = bounded(1);
-    let progress = Arc::new(Progress::default());
+    let shared = Arc::new(Shared {
+        way: Way::new(out),
+        started: AtomicU64::new(0),
+        written: AtomicU64::new(0),
+        done: AtomicU64::new(0),
+    });
     let output = Output {
         pending: Chunk::default(),
         chunks,
-        progress: progress.clone(),
+        given: 0,
+        shared: shared.clone(),
     };
     let writer = Writer {
         chunks: receiver,
-        progress,
+        shared,
     };
     (output, writer)
 }
@@ -148,7 +188,7 @@ pub fn open() -> (Output, Writer) {
 #[derive(Debug)]
 pub struct Writer {
     chunks: Receiver<Chunk>,
-    progress: Arc<Progress>,
+    shared: Arc<Shared>,
 }
 
 impl Writer {
@@ -156,12 +196,13 @@ impl Writer {
     ///
     /// # Errors
     /// What writing fails with: Claude Code has closed its end.
-    pub fn run(self, mut out: impl Write, report: impl Fn(Event)) -> io::Result<()> {
-        for chunk in self.chunks {
-            self.progress.started.store(chunk.last, Ordering::Release);
-            out.write_all(&chunk.lines)?;
-            out.flush()?;
-            self.progress.written.store(chunk.last, Ordering::Release);
+    pub fn run(self, report: impl Fn(Event)) -> io::Result<()> {
+        let Self { chunks, shared } = self;
+        for chunk in chunks {
+            shared.started.store(chunk.last, Ordering::Release);
+            shared.way.write_all(&chunk.lines)?;
+            shared.written.store(chunk.last, Ordering::Release);
+            shared.done.fetch_add(1, Ordering::AcqRel);
             if chunk.receipt {
                 report(Event::Written(chunk.last));
             }

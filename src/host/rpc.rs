@@ -6,6 +6,8 @@ use std::borrow::Cow;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
 
+use crate::json;
+
 /// The line is not JSON.
 pub const PARSE_ERROR: i32 = -32700;
 /// The line is JSON, but no request, notification or response.
@@ -140,7 +142,7 @@ pub fn write_result(line: &mut Vec<u8>, id: &Id, result: &impl Serialize) {
     line.extend_from_slice(br#"{"jsonrpc":"2.0","id":"#);
     line.extend_from_slice(id.0.as_bytes());
     line.extend_from_slice(br#","result":"#);
-    write_json(line, result);
+    json::write(line, result);
     line.extend_from_slice(b"}\n");
 }
 
@@ -149,23 +151,17 @@ pub fn write_error(line: &mut Vec<u8>, id: Option<&Id>, error: &Error) {
     line.extend_from_slice(br#"{"jsonrpc":"2.0","id":"#);
     line.extend_from_slice(id.map_or("null", |id| &id.0).as_bytes());
     line.extend_from_slice(format!(r#","error":{{"code":{},"message":"#, error.code).as_bytes());
-    write_json(line, &error.message);
+    json::write(line, &error.message);
     line.extend_from_slice(b"}}\n");
 }
 
 /// Writes a notification as one line.
 pub fn write_notification(line: &mut Vec<u8>, method: &str, params: &impl Serialize) {
     line.extend_from_slice(br#"{"jsonrpc":"2.0","method":"#);
-    write_json(line, &method);
+    json::write(line, &method);
     line.extend_from_slice(br#","params":"#);
-    write_json(line, params);
+    json::write(line, params);
     line.extend_from_slice(b"}\n");
-}
-
-/// Writing to memory cannot fail, and every type written here has string keys, the
-/// only other thing that serde_json refuses.
-fn write_json(line: &mut Vec<u8>, value: &impl Serialize) {
-    serde_json::to_writer(line, value).expect("these types are always JSON");
 }
 
 #[cfg(test)]

@@ -26,6 +26,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use log::{debug, info};
+use rustc_hash::FxHashMap;
 use uuid::Uuid;
 
 pub use effects::{Closing, Effects, Notification, Remarkable};
@@ -113,7 +114,7 @@ pub struct UnknownSession(pub Vec<SessionId>);
 pub struct Hub {
     limits: Limits,
     sessions: HashMap<SessionId, Session>,
-    clients: HashMap<ConnId, Client>,
+    clients: FxHashMap<ConnId, Client>,
     permissions: Permissions,
     /// The empty sessions by the moment they expire.
     expiries: BTreeSet<(Instant, SessionId)>,
@@ -163,7 +164,7 @@ impl Hub {
             watch: Watch::new(limits.seen_timeout),
             limits,
             sessions: HashMap::new(),
-            clients: HashMap::new(),
+            clients: FxHashMap::default(),
             permissions: Permissions::default(),
             expiries: BTreeSet::new(),
             on_their_way: VecDeque::new(),

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Deserializer, Serialize, de};
 use uuid::Uuid;
+use uuid::fmt::Hyphenated;
 
 use crate::json;
 
@@ -59,6 +60,15 @@ impl fmt::Display for SessionId {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct MessageId(pub Uuid);
 
+impl MessageId {
+    /// How it is written: 36 characters, hexadecimal digits and hyphens.
+    pub fn text(&self) -> [u8; Hyphenated::LENGTH] {
+        let mut text = [0; Hyphenated::LENGTH];
+        self.0.hyphenated().encode_lower(&mut text);
+        text
+    }
+}
+
 impl fmt::Display for MessageId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.hyphenated().fmt(f)
@@ -74,7 +84,7 @@ impl<'de> Deserialize<'de> for MessageId {
 
 impl Serialize for MessageId {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut text = [0; uuid::fmt::Hyphenated::LENGTH];
+        let mut text = [0; Hyphenated::LENGTH];
         serializer.serialize_str(self.0.hyphenated().encode_lower(&mut text))
     }
 }

@@ -11,6 +11,8 @@ use tungstenite::protocol::frame::{Frame, FrameHeader};
 
 pub use tungstenite::protocol::frame::coding::CloseCode;
 
+use crate::json;
+
 /// What let the client in doesn't hold any more.
 pub const UNAUTHORIZED: CloseCode = CloseCode::Library(4401);
 /// The longest header of an unmasked frame, in bytes.
@@ -22,7 +24,7 @@ pub fn text(message: &impl Serialize) -> Bytes {
     // behind as much room as any header takes, and the header moves up against it.
     let mut frame = Vec::with_capacity(256);
     frame.resize(MAX_HEADER, 0);
-    serde_json::to_writer(&mut frame, message).expect("every message is JSON");
+    json::write(&mut frame, message);
     let header = FrameHeader {
         opcode: OpCode::Data(Data::Text),
         ..FrameHeader::default()
