@@ -82,6 +82,11 @@ pub enum Value<'a> {
 }
 
 impl Field<'_> {
+    /// Whether the value is this text.
+    pub fn is(&self, text: &str) -> bool {
+        matches!(&self.value, Value::Text(value) if value == text)
+    }
+
     /// The value, if there is one.
     ///
     /// # Errors
@@ -140,6 +145,10 @@ impl Field<'_> {
 /// # Errors
 /// A sentence that names the field.
 pub fn check_name(field: &str, name: &str, max: usize) -> Result<(), String> {
+    // Nearly every name is one of these, and checked at a glance.
+    if name.len() <= max && name.bytes().all(|byte| matches!(byte, b' '..=b'~')) {
+        return Ok(());
+    }
     let length = name.chars().count();
     if length > max {
         return Err(format!(

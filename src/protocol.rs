@@ -5,7 +5,10 @@ mod grant;
 mod names;
 mod server;
 
-pub use client::{ClientMessage, ClientRequest, NewMessage, Refusal, clamp_limit, parse, refuse};
+pub use client::{
+    ClientMessage, ClientRequest, LastNames, NewMessage, Refusal, clamp_limit, parse, parse_next,
+    refuse,
+};
 pub use grant::{Grant, Role, SessionPattern};
 pub use names::{ConnId, MessageId, SessionId};
 pub use server::{

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use log::error;
 use rustc_hash::FxHashMap;
+use smallvec::SmallVec;
 
 use super::SESSION_ENDED;
 use crate::audit::{Audit, Record};
@@ -42,7 +43,7 @@ pub struct Peer {
     /// What it may do.
     pub grant: Arc<Grant>,
     /// What this wake-up has brought for it.
-    frames: Vec<Bytes>,
+    frames: SmallVec<[Bytes; 1]>,
     /// The bytes of that.
     bytes: usize,
     /// How many of its messages were taken.
@@ -60,7 +61,7 @@ impl Peer {
             outbox,
             home,
             grant,
-            frames: Vec::new(),
+            frames: SmallVec::new(),
             bytes: 0,
             taken: 0,
             gone: false,

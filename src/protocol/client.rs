@@ -65,6 +65,14 @@ pub enum ClientRequest {
     Ping,
 }
 
+/// The names in a client's last message. Hardly any client ever uses others, and those that
+/// come again are neither checked nor copied again.
+#[derive(Debug, Default)]
+pub struct LastNames {
+    session: Option<SessionId>,
+    user: Option<Arc<str>>,
+}
+
 /// Why a client's frame was not taken. The connection goes on.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Refusal {
@@ -105,13 +113,25 @@ impl Refusal {
 /// # Errors
 /// A [`Refusal`] that says which field is wrong, how, and what would be right.
 pub fn parse(text: &str, max_name: usize) -> Result<ClientMessage, Refusal> {
+    parse_next(text, max_name, &mut LastNames::default())
+}
+
+/// The same for a client that has sent frames before.
+///
+/// # Errors
+/// A [`Refusal`] that says which field is wrong, how, and what would be right.
+pub fn parse_next(
+    text: &str,
+    max_name: usize,
+    last: &mut LastNames,
+) -> Result<ClientMessage, Refusal> {
     let fields = Fields::read(text)?;
     let kind = match fields.r#type.required_text() {
         Ok(kind) => kind,
         Err(wrong) => return Err(fields.refusal(ErrorCode::InvalidMessage, wrong)),
     };
     let message = match kind {
-        "message" => fields.message(max_name).map(ClientMessage::Message),
+        "message" => fields.message(max_name, last).map(ClientMessage::Message),
         "fetch_history" => fields.fetch_history(max_name).map(ClientMessage::Request),
         "permission_response" => fields.permission_response().map(ClientMessage::Request),
         "list_sessions" => Ok(ClientMessage::Request(ClientRequest::ListSessions)),
@@ -173,11 +193,27 @@ impl<'a> Fields<'a> {
         })
     }
 
-    fn message(&self, max_name: usize) -> Result<NewMessage, String> {
+    fn message(&self, max_name: usize, last: &mut LastNames) -> Result<NewMessage, String> {
+        let session = match &last.session {
+            Some(id) if self.session_id.is(id.as_str()) => Some(id.clone()),
+            _ => {
+                let session = self.session(max_name)?;
+                last.session.clone_from(&session);
+                session
+            }
+        };
+        let user = match &last.user {
+            Some(name) if self.user.is(name) => Some(name.clone()),
+            _ => {
+                let user = self.user.optional_name(max_name)?.map(Arc::from);
+                last.user.clone_from(&user);
+                user
+            }
+        };
         Ok(NewMessage {
-            session: self.session(max_name)?,
+            session,
             content: self.content.required_text()?.to_owned(),
-            user: self.user.optional_name(max_name)?.map(Arc::from),
+            user,
             ts: self.timestamp()?.map(str::to_owned),
             id: self.id.optional_name(MAX_MESSAGE_ID)?.map(Arc::from),
         })

@@ -17,11 +17,11 @@ use super::outbox::Outbox;
 use super::{Event, Said, linger};
 use crate::audit::Record;
 use crate::protocol::{
-    self, ClientMessage, ClientRequest, ConnId, ErrorCode, Grant, Refusal, SessionId,
+    self, ClientMessage, ClientRequest, ConnId, ErrorCode, Grant, LastNames, Refusal, SessionId,
 };
 
 /// What is read at once, in bytes. It is kept while the connection idles.
-const READ_BUFFER: usize = 4 * 1024;
+const READ_BUFFER: usize = 2 * 1024;
 /// A message up to this many times the limit is still read, so that it can be
 /// answered and the connection kept; a longer one closes it.
 const TOLERATED: usize = 4;
@@ -79,6 +79,7 @@ pub fn serve<E: From<Event>>(handshake: Handshake<E>) {
         door: &door,
         outbox: outbox.clone(),
         sent: 0,
+        names: LastNames::default(),
     };
     let why = client.read(socket);
     // The hub hears of it now; the place is free when the socket is.
@@ -99,6 +100,8 @@ struct Client<'d, E: From<Event>> {
     outbox: Arc<Outbox>,
     /// How many messages for Claude it has sent.
     sent: u64,
+    /// The names in the last one.
+    names: LastNames,
 }
 
 impl<E: From<Event>> Drop for Client<'_, E> {
@@ -167,7 +170,7 @@ impl<E: From<Event>> Client<'_, E> {
         if text.len() > options.max_message {
             return self.refuse(protocol::refuse(text, too_large(options.max_message)));
         }
-        match protocol::parse(text, options.max_name) {
+        match protocol::parse_next(text, options.max_name, &mut self.names) {
             Ok(ClientMessage::Message(message)) => {
                 self.sent += 1;
                 let conn = self.conn;

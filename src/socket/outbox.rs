@@ -222,15 +222,12 @@ impl Outbox {
     ) -> io::Result<Option<(Bytes, &'f [Bytes])>> {
         let mut sent = 0; // bytes of the first frame
         while let Some(first) = frames.first() {
-            let mut slices = [IoSlice::new(&[]); GATHER];
-            slices[0] = IoSlice::new(&first[sent..]);
-            for (slice, frame) in slices[1..].iter_mut().zip(&frames[1..]) {
-                *slice = IoSlice::new(frame);
-            }
-            let slices = &slices[..frames.len().min(GATHER)];
-            let mut no_control = SendAncillaryBuffer::default();
-            let flags = SendFlags::DONTWAIT;
-            match rustix::net::sendmsg(&self.stream, slices, &mut no_control, flags) {
+            let written = if frames.len() == 1 {
+                rustix::net::send(&self.stream, &first[sent..], SendFlags::DONTWAIT)
+            } else {
+                self.write_gathered(sent, frames)
+            };
+            match written {
                 Ok(bytes) => sent += bytes,
                 Err(rustix::io::Errno::INTR) => {}
                 Err(rustix::io::Errno::AGAIN) => {
@@ -246,6 +243,18 @@ impl Outbox {
             }
         }
         Ok(None)
+    }
+
+    /// Writes what the socket takes of some frames, but for the first `sent` bytes.
+    fn write_gathered(&self, sent: usize, frames: &[Bytes]) -> rustix::io::Result<usize> {
+        let mut slices = [IoSlice::new(&[]); GATHER];
+        for (slice, frame) in slices.iter_mut().zip(frames) {
+            *slice = IoSlice::new(frame);
+        }
+        slices[0].advance(sent);
+        let slices = &slices[..frames.len().min(GATHER)];
+        let mut no_control = SendAncillaryBuffer::default();
+        rustix::net::sendmsg(&self.stream, slices, &mut no_control, SendFlags::DONTWAIT)
     }
 
     /// The client is too slow. What it hasn't begun to get is dropped, and it is told
