@@ -7,18 +7,18 @@ use std::sync::Arc;
 use bytes::Bytes;
 use log::error;
 use rustc_hash::FxHashMap;
-use smallvec::SmallVec;
 
 use super::SESSION_ENDED;
 use crate::audit::{Audit, Record};
 use crate::host::output::Output;
 use crate::hub::{Closing, Effects, Notification, Remarkable};
 use crate::protocol::{ConnId, Grant, ServerMessage, SessionId};
+use crate::socket::batch::{Batch, Portion};
 use crate::socket::frame::{self, CloseCode};
 use crate::socket::outbox::Outbox;
 
-/// With this many bytes gathered for a client, they are sent before the wake-up ends,
-/// so that its outbox can tell whether it reads.
+/// With this many bytes encoded, a wake-up ends and they are sent, so that those who asked
+/// for little don't wait for those who asked for much, and that outboxes can tell who reads.
 const MAX_GATHERED: usize = 256 * 1024;
 
 /// Everything the hub has effects on.
@@ -31,8 +31,8 @@ pub struct Wires {
     pub peers: FxHashMap<ConnId, Peer>,
     /// The clients that something waits for.
     waiting: Vec<ConnId>,
-    /// How many bytes this wake-up has encoded for them.
-    encoded: usize,
+    /// What this wake-up has encoded for them.
+    batch: Batch,
 }
 
 /// What the bridge keeps of one connection.
@@ -43,9 +43,9 @@ pub struct Peer {
     /// What it may do.
     pub grant: Arc<Grant>,
     /// What this wake-up has brought for it.
-    frames: SmallVec<[Bytes; 1]>,
-    /// The bytes of that.
-    bytes: usize,
+    portion: Portion,
+    /// It is to be closed after that.
+    closing: Option<(CloseCode, &'static str)>,
     /// How many of its messages were taken.
     pub taken: u64,
     /// It was here, and has left the hub; what it said before still counts.
@@ -61,17 +61,26 @@ impl Peer {
             outbox,
             home,
             grant,
-            frames: SmallVec::new(),
-            bytes: 0,
+            portion: Portion::default(),
+            closing: None,
             taken: 0,
             gone: false,
             leaves_after: None,
         }
     }
 
-    fn flush(&mut self) {
-        self.outbox.send(&mem::take(&mut self.frames));
-        self.bytes = 0;
+    fn takes_frames(&self) -> bool {
+        self.closing.is_none() && self.outbox.takes_frames()
+    }
+
+    fn flush(&mut self, batch: &Bytes) {
+        let portion = mem::take(&mut self.portion);
+        if !portion.is_empty() {
+            self.outbox.send(batch, portion.pieces());
+        }
+        if let Some((code, reason)) = self.closing {
+            self.outbox.close(code, reason);
+        }
     }
 }
 
@@ -83,29 +92,32 @@ impl Wires {
             audit,
             peers: FxHashMap::default(),
             waiting: Vec::new(),
-            encoded: 0,
+            batch: Batch::default(),
         }
     }
 
-    /// Whether it is time to send, so that those who asked for little don't wait for
-    /// those who asked for much.
+    /// Whether it is time to send.
     pub fn has_gathered_much(&self) -> bool {
-        self.encoded > MAX_GATHERED
+        self.batch.len() > MAX_GATHERED
     }
 
     /// Sends clients what has gathered for them. Nothing here blocks. Returns those to
     /// which nothing can be sent any more.
     pub fn flush(&mut self) -> Vec<ConnId> {
-        self.encoded = 0;
+        if self.waiting.is_empty() {
+            return Vec::new();
+        }
+        let batch = self.batch.take();
         let mut gone = Vec::new();
         for conn in self.waiting.drain(..) {
             if let Some(peer) = self.peers.get_mut(&conn) {
-                peer.flush();
-                if !peer.outbox.takes_frames() {
+                peer.flush(&batch);
+                if !peer.takes_frames() {
                     gone.push(conn);
                 }
             }
         }
+        self.batch.refill(batch);
         gone
     }
 }
@@ -118,25 +130,17 @@ impl Effects for Wires {
             let Some(peer) = self.peers.get_mut(&conn) else {
                 continue;
             };
-            if !peer.outbox.takes_frames() {
+            if !peer.takes_frames() {
                 // So that the flush finds it.
                 self.waiting.push(conn);
                 continue;
             }
             reached += 1;
-            let frame = encoded.get_or_insert_with(|| {
-                let frame = frame::text(message);
-                self.encoded += frame.len();
-                frame
-            });
-            if peer.frames.is_empty() {
+            let frame = encoded.get_or_insert_with(|| self.batch.add(message));
+            if peer.portion.is_empty() {
                 self.waiting.push(conn);
             }
-            peer.bytes += frame.len();
-            peer.frames.push(frame.clone());
-            if peer.bytes > MAX_GATHERED {
-                peer.flush();
-            }
+            peer.portion.push(frame.clone());
         }
         reached
     }
@@ -154,8 +158,8 @@ impl Effects for Wires {
             ),
             Closing::Unverifiable => (CloseCode::Again, "the tokens cannot be read"),
         };
-        peer.flush();
-        peer.outbox.close(code, reason);
+        peer.closing.get_or_insert((code, reason));
+        self.waiting.push(client);
     }
 
     fn notify(&mut self, notification: &Notification<'_>) {

@@ -148,7 +148,7 @@ impl<E: From<Event>> Client<'_, E> {
                         self.outbox.close(CloseCode::Away, "no sign of life");
                         return "it gave no sign of life";
                     }
-                    self.outbox.send(&[frame::ping()]);
+                    self.outbox.send_frame(frame::ping());
                     pinged = Instant::now();
                     continue;
                 }
@@ -156,7 +156,7 @@ impl<E: From<Event>> Client<'_, E> {
             }
             silent = Duration::ZERO;
             if pinged.elapsed() >= interval {
-                self.outbox.send(&[frame::ping()]);
+                self.outbox.send_frame(frame::ping());
                 pinged = Instant::now();
             }
         }
@@ -214,7 +214,7 @@ impl<E: From<Event>> Client<'_, E> {
         match error {
             Error::Capacity(_) => {
                 let refusal = too_large(self.door.options.max_message);
-                self.outbox.send(&[frame::text(&refusal.error())]);
+                self.outbox.send_frame(frame::text(&refusal.error()));
                 self.outbox.close(CloseCode::Size, &refusal.message);
                 "its message was far too large"
             }
@@ -291,7 +291,7 @@ impl Write for Wire {
         if frame::is_close(frame) {
             self.outbox.send_last(bytes);
         } else {
-            self.outbox.send(&[bytes]);
+            self.outbox.send_frame(bytes);
         }
         Ok(frame.len())
     }

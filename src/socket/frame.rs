@@ -15,26 +15,39 @@ use crate::json;
 
 /// What let the client in doesn't hold any more.
 pub const UNAUTHORIZED: CloseCode = CloseCode::Library(4401);
-/// The longest header of an unmasked frame, in bytes.
-const MAX_HEADER: usize = 10;
+/// The header's length of most frames: those of 126 to 65,535 bytes.
+const USUAL_HEADER: usize = 4;
 
 /// A text frame with a message as JSON.
 pub fn text(message: &impl Serialize) -> Bytes {
-    // The header's length depends on the payload's, so the payload comes first,
-    // behind as much room as any header takes, and the header moves up against it.
     let mut frame = Vec::with_capacity(256);
-    frame.resize(MAX_HEADER, 0);
-    json::write(&mut frame, message);
+    append_text(&mut frame, message);
+    frame.into()
+}
+
+/// The same behind other frames.
+pub fn append_text(frames: &mut Vec<u8>, message: &impl Serialize) {
+    // The header's length depends on the payload's, so the payload comes first, and moves
+    // if it was guessed wrong.
+    let start = frames.len();
+    let payload = start + USUAL_HEADER;
+    frames.resize(payload, 0);
+    json::write(frames, message);
     let header = FrameHeader {
         opcode: OpCode::Data(Data::Text),
         ..FrameHeader::default()
     };
-    let length = (frame.len() - MAX_HEADER) as u64;
-    let start = MAX_HEADER - header.len(length);
+    let length = frames.len() - payload;
+    let size = header.len(length as u64);
+    if size != USUAL_HEADER {
+        let end = start + size + length;
+        frames.resize(end.max(payload + length), 0);
+        frames.copy_within(payload..payload + length, start + size);
+        frames.truncate(end);
+    }
     header
-        .format(length, &mut &mut frame[start..MAX_HEADER])
+        .format(length as u64, &mut &mut frames[start..start + size])
         .expect("there is room for it");
-    Bytes::from(frame).slice(start..)
 }
 
 /// A ping.

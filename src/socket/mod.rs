@@ -6,6 +6,7 @@
 //! has for the client goes through its [`outbox`].
 
 pub mod assets;
+pub mod batch;
 pub mod client;
 pub mod connection;
 pub mod credentials;

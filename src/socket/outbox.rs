@@ -9,7 +9,9 @@
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice, Write};
+use std::iter;
 use std::net::{Shutdown, TcpStream};
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -23,7 +25,7 @@ use rustix::net::{SendAncillaryBuffer, SendFlags};
 use super::frame::{self, CloseCode};
 use crate::protocol::ConnId;
 
-/// The most frames that go into one system call.
+/// The most pieces that go into one system call.
 const GATHER: usize = 64;
 /// How long the drain thread waits for a client that reads nothing before it looks
 /// whether there is still a point.
@@ -78,11 +80,27 @@ impl Backlog {
         self.frames.push_back(frame);
     }
 
+    fn push_all(&mut self, batch: &Bytes, pieces: &[Range<usize>]) {
+        for piece in pieces {
+            self.push(keep(batch, piece.clone()));
+        }
+    }
+
     fn pop(&mut self) -> Option<Bytes> {
         let frame = self.frames.pop_front()?;
         self.bytes -= Self::cost(&frame);
         self.writing = frame.len();
         Some(frame)
+    }
+}
+
+/// A piece of a batch that has to wait. It is shared with the others who wait for it, unless
+/// it is so small that it would keep far more in memory than it is counted for.
+fn keep(batch: &Bytes, piece: Range<usize>) -> Bytes {
+    if piece.len() * 2 >= batch.len() {
+        batch.slice(piece)
+    } else {
+        Bytes::copy_from_slice(&batch[piece])
     }
 }
 
@@ -111,11 +129,17 @@ impl Outbox {
         &self.stream
     }
 
-    /// Sends frames, in order, after what was sent before.
-    pub fn send(self: &Arc<Self>, frames: &[Bytes]) {
+    /// Sends a frame, after what was sent before.
+    pub fn send_frame(self: &Arc<Self>, frame: Bytes) {
+        let whole = 0..frame.len();
+        self.send(&frame, &[whole]);
+    }
+
+    /// Sends these pieces of a [`super::batch::Batch`], in order, after what was sent before.
+    pub fn send(self: &Arc<Self>, batch: &Bytes, pieces: &[Range<usize>]) {
         let mut backlog = self.backlog.lock();
         if self.takes_frames() {
-            self.send_locked(&mut backlog, frames);
+            self.send_locked(&mut backlog, batch, pieces);
         }
     }
 
@@ -128,7 +152,8 @@ impl Outbox {
     pub fn send_last(self: &Arc<Self>, frame: Bytes) {
         let mut backlog = self.backlog.lock();
         if self.takes_frames() {
-            self.send_locked(&mut backlog, &[frame]);
+            let whole = 0..frame.len();
+            self.send_locked(&mut backlog, &frame, &[whole]);
             self.closed.store(true, Ordering::Release);
             self.drained.notify_all();
         }
@@ -182,21 +207,27 @@ impl Outbox {
         let _ = self.stream.shutdown(Shutdown::Both);
     }
 
-    fn send_locked(self: &Arc<Self>, backlog: &mut Option<Backlog>, frames: &[Bytes]) {
+    fn send_locked(
+        self: &Arc<Self>,
+        backlog: &mut Option<Backlog>,
+        batch: &Bytes,
+        mut pieces: &[Range<usize>],
+    ) {
         if let Some(waiting) = backlog {
             if waiting.bytes > self.limit {
                 return self.close_slow(waiting);
             }
-            return frames.iter().for_each(|frame| waiting.push(frame.clone()));
+            return waiting.push_all(batch, pieces);
         }
-        match self.write_without_blocking(frames) {
+        match self.write_without_blocking(batch, &mut pieces) {
             Ok(None) => {}
-            Ok(Some((begun, rest))) => {
+            Ok(Some(begun)) => {
+                let begun = keep(batch, begun);
                 let waiting = backlog.insert(Backlog {
                     writing: begun.len(),
                     ..Backlog::default()
                 });
-                rest.iter().for_each(|frame| waiting.push(frame.clone()));
+                waiting.push_all(batch, pieces);
                 self.is_behind.store(true, Ordering::Release);
                 let outbox = self.clone();
                 let drain = thread::Builder::new()
@@ -214,45 +245,54 @@ impl Outbox {
         }
     }
 
-    /// Writes what the socket takes. If it does not take all, returns what is left of
-    /// the frame that was begun, and the frames after it.
-    fn write_without_blocking<'f>(
+    /// Writes what the socket takes of these pieces, and takes them away. Returns what is
+    /// left of the one that was begun, if the socket did not take all.
+    fn write_without_blocking(
         &self,
-        mut frames: &'f [Bytes],
-    ) -> io::Result<Option<(Bytes, &'f [Bytes])>> {
-        let mut sent = 0; // bytes of the first frame
-        while let Some(first) = frames.first() {
-            let written = if frames.len() == 1 {
-                rustix::net::send(&self.stream, &first[sent..], SendFlags::DONTWAIT)
+        batch: &Bytes,
+        pieces: &mut &[Range<usize>],
+    ) -> io::Result<Option<Range<usize>>> {
+        let mut sent = 0; // bytes of the first piece
+        while let Some((first, others)) = pieces.split_first() {
+            let rest = first.start + sent..first.end;
+            let written = if others.is_empty() {
+                rustix::net::send(&self.stream, &batch[rest.clone()], SendFlags::DONTWAIT)
             } else {
-                self.write_gathered(sent, frames)
+                self.write_gathered(batch, rest.clone(), others)
             };
             match written {
                 Ok(bytes) => sent += bytes,
                 Err(rustix::io::Errno::INTR) => {}
                 Err(rustix::io::Errno::AGAIN) => {
-                    return Ok(Some((first.slice(sent..), &frames[1..])));
+                    *pieces = others;
+                    return Ok(Some(rest));
                 }
                 Err(error) => return Err(error.into()),
             }
-            while let Some(first) = frames.first()
+            while let Some((first, others)) = pieces.split_first()
                 && sent >= first.len()
             {
                 sent -= first.len();
-                frames = &frames[1..];
+                *pieces = others;
             }
         }
         Ok(None)
     }
 
-    /// Writes what the socket takes of some frames, but for the first `sent` bytes.
-    fn write_gathered(&self, sent: usize, frames: &[Bytes]) -> rustix::io::Result<usize> {
+    /// Writes what the socket takes of several pieces.
+    #[inline(never)] // its array would cost every reading thread a page of stack
+    fn write_gathered(
+        &self,
+        batch: &Bytes,
+        first: Range<usize>,
+        others: &[Range<usize>],
+    ) -> rustix::io::Result<usize> {
+        let pieces = iter::once(&first).chain(others);
         let mut slices = [IoSlice::new(&[]); GATHER];
-        for (slice, frame) in slices.iter_mut().zip(frames) {
-            *slice = IoSlice::new(frame);
+        for (slice, piece) in slices.iter_mut().zip(pieces) {
+            *slice = IoSlice::new(&batch[piece.clone()]);
         }
-        slices[0].advance(sent);
-        let slices = &slices[..frames.len().min(GATHER)];
+        let slices = &slices[..(1 + others.len()).min(GATHER)];
         let mut no_control = SendAncillaryBuffer::default();
         rustix::net::sendmsg(&self.stream, slices, &mut no_control, SendFlags::DONTWAIT)
     }
