@@ -70,10 +70,11 @@
 //!
 //! # Where things are
 //!
-//! Imports point one way: `main` → [`commands`] → [`bridge`] → [`host`], [`socket`] → [`hub`]
+//! Imports point one way: `main`, `cli` → [`arguments`] → [`commands`] → [`bridge`] → [`host`], [`socket`] → [`hub`]
 //! → [`protocol`] → [`json`], and [`commands`] → [`client`] → [`protocol`]. [`config`] holds every setting, [`access`] who may connect.
 
 pub mod access;
+pub mod arguments;
 pub mod audit;
 pub mod bridge;
 pub mod client;

@@ -1,10 +1,9 @@
-//! What the binary can be asked to do.
+//! What the two programs can be asked to do.
 
 pub mod demo;
 pub mod doctor;
 pub mod serve;
-#[cfg(feature = "completions")]
 pub mod shell;
-#[cfg(feature = "terminal")]
+pub mod sibling;
 pub mod terminal;
 pub mod token;

@@ -56,7 +56,7 @@ pub fn man(options: &Man, mut program: Command) -> io::Result<ExitCode> {
         }
     };
     let mut text = Vec::new();
-    clap_mangen::Man::new(page).render(&mut text)?;
+    clap_mangen::Man::new(page.version(env!("CARGO_PKG_VERSION"))).render(&mut text)?;
     io::stdout().write_all(&text)?;
     Ok(ExitCode::SUCCESS)
 }

@@ -507,9 +507,10 @@ fn a_conversation_in_the_terminal() {
     );
     chat.shows("abcde is allowed by ann");
 
-    chat.types("\u{4}");
     let deadline = Instant::now() + PATIENCE;
     let status = loop {
+        // Between two lines the terminal takes it for itself.
+        chat.types("\u{4}");
         match chat.child.try_wait().expect("it is a child") {
             Some(status) => break status,
             None => assert!(
@@ -519,7 +520,7 @@ fn a_conversation_in_the_terminal() {
             ),
         }
         // What it still prints.
-        let _ = chat.screen.recv_timeout(Duration::from_millis(5));
+        let _ = chat.screen.recv_timeout(Duration::from_millis(100));
     };
     assert!(status.success(), "{status}");
 }
@@ -550,4 +551,164 @@ fn a_chat_without_a_terminal_says_what_to_use() {
         "{}",
         complained(&output)
     );
+}
+
+const SIBLING: &str = env!("CARGO_BIN_EXE_claude-socket-cli");
+
+/// An empty folder.
+fn folder(name: &str) -> PathBuf {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+    let _ = std::fs::remove_dir_all(&folder);
+    std::fs::create_dir_all(&folder).expect("a folder");
+    folder
+}
+
+/// Runs a program without the variables of whoever runs the tests.
+fn run_at(program: &Path, path: &Path, arguments: &[&str], stdin: &str) -> Output {
+    let mut command = Command::new(program);
+    command.env_clear().env("PATH", path).args(arguments);
+    run(&mut command, stdin)
+}
+
+/// The server's program finds the other one beside its file and beside the link by which it
+/// was called, and on the PATH, and passes on all that it was given.
+#[test]
+fn the_other_program_is_found() {
+    use std::os::unix::fs::symlink;
+
+    let server = Server::start(&[]);
+    let port = server.address.port().to_string();
+    let nowhere = folder("sibling-nowhere");
+    let link_to = |name: &str, server: &Path, sibling: Option<&Path>| {
+        let folder = folder(name);
+        symlink(server, folder.join("claude-socket")).expect("a link");
+        if let Some(sibling) = sibling {
+            symlink(sibling, folder.join("claude-socket-cli")).expect("a link");
+        }
+        folder
+    };
+    let whole = Path::new(env!("CARGO_BIN_EXE_claude-socket"));
+    let alone = folder("sibling-alone").join("claude-socket");
+    std::fs::copy(whole, &alone).expect("a copy");
+    let sibling = Path::new(SIBLING);
+    let on_path = folder("sibling-on-path");
+    symlink(sibling, on_path.join("claude-socket-cli")).expect("a link");
+    let linked = link_to("sibling-linked", whole, None).join("claude-socket");
+    let two_links = link_to("sibling-two-links", &alone, Some(sibling)).join("claude-socket");
+    let cases: [(&Path, &Path); 4] = [
+        (whole, &nowhere),
+        (&linked, &nowhere),
+        (&two_links, &nowhere),
+        (&alone, &on_path),
+    ];
+    for (program, path) in cases {
+        let output = run_at(program, path, &["--port", &port, "send"], "from stdin");
+        assert_eq!(output.status.code(), Some(0), "{}", complained(&output));
+        assert_eq!(server.heard()["content"], "from stdin");
+        let output = run_at(program, path, &["send", "", "--port", &port], "");
+        assert_eq!(output.status.code(), Some(2), "{}", complained(&output));
+    }
+
+    for arguments in [&["send", "x"][..], &["help", "watch"], &["--port=1", "man"]] {
+        let output = run_at(&alone, &nowhere, arguments, "");
+        assert_eq!(output.status.code(), Some(2));
+        let said = complained(&output);
+        assert!(said.contains("a command of claude-socket-cli"), "{said}");
+        assert!(said.contains("cargo install"), "{said}");
+        assert_eq!(said.lines().count(), 1, "{said}");
+    }
+}
+
+/// Programs of two versions go on, and say so.
+#[test]
+fn another_version_of_the_other_program_says_so() {
+    let mut command = Command::new(SIBLING);
+    command.args(["man", "send"]);
+    for (version, complains) in [(env!("CARGO_PKG_VERSION"), false), ("0.0.9", true)] {
+        let output = run(command.env("CLAUDE_SOCKET_CALLER_VERSION", version), "");
+        assert_eq!(output.status.code(), Some(0));
+        let said = complained(&output);
+        assert_eq!(said.contains("0.0.9"), complains, "{said}");
+        assert_eq!(said.is_empty(), !complains, "{said}");
+    }
+}
+
+#[test]
+fn called_by_its_own_name_it_leaves_the_rest_to_the_server() {
+    let sibling = Path::new(SIBLING);
+    let nowhere = Path::new("/nonexistent");
+    for arguments in [&[][..], &["demo"], &["token", "list"]] {
+        let output = run_at(sibling, nowhere, arguments, "");
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}");
+        let said = complained(&output);
+        assert!(said.contains("run the same with claude-socket"), "{said}");
+    }
+    let port = free_port().to_string();
+    let output = run_at(sibling, nowhere, &["send", "x", "--port", &port], "");
+    assert_eq!(output.status.code(), Some(4), "{}", complained(&output));
+}
+
+/// Each program's help is about all commands, and each command's about what matters to it.
+#[test]
+fn the_help_is_about_all_commands_and_what_matters_to_each() {
+    let commands = [
+        "demo",
+        "doctor",
+        "token",
+        "chat",
+        "send",
+        "watch",
+        "open",
+        "completions",
+        "man",
+    ];
+    let server = Path::new(env!("CARGO_BIN_EXE_claude-socket"));
+    let nowhere = Path::new("/nonexistent");
+    let help = |program: &Path, arguments: &[&str]| {
+        let output = run_at(program, nowhere, arguments, "");
+        assert_eq!(output.status.code(), Some(0), "{arguments:?}");
+        printed(&output)
+    };
+    let whole = help(server, &["--help"]);
+    assert_eq!(whole, help(Path::new(SIBLING), &["--help"]));
+    for command in commands {
+        let line = whole
+            .lines()
+            .find(|line| line.starts_with(&format!("  {command} ")));
+        let about = line.and_then(|line| line.trim().strip_prefix(command));
+        let own = help(server, &[command, "--help"]);
+        assert!(own.starts_with(about.expect("it is there").trim()), "{own}");
+        assert!(
+            own.contains(&format!("Usage: claude-socket {command}")),
+            "{own}"
+        );
+        assert_eq!(own, help(server, &["help", command]));
+        assert_eq!(own.contains("--max-sessions"), command == "demo", "{own}");
+        let connects = ["chat", "send", "watch", "open"].contains(&command);
+        assert_eq!(
+            own.contains("The server's port"),
+            connects || command == "doctor"
+        );
+        assert_eq!(own.contains("CLAUDE_SOCKET_TOKEN in"), connects, "{own}");
+    }
+    let typo = run_at(server, nowhere, &["sent"], "");
+    assert_eq!(typo.status.code(), Some(2));
+    assert!(
+        complained(&typo).contains("'send'"),
+        "{}",
+        complained(&typo)
+    );
+
+    // What isn't shown is taken all the same, and checked.
+    let port = free_port().to_string();
+    let send = |value: &str| {
+        run_at(
+            server,
+            nowhere,
+            &["send", "x", "--port", &port, "--max-sessions", value],
+            "",
+        )
+    };
+    assert_eq!(send("5").status.code(), Some(4));
+    assert_eq!(send("none").status.code(), Some(2));
 }

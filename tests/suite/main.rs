@@ -4,8 +4,6 @@
 mod access;
 mod app;
 mod audit;
-#[cfg(all(feature = "chat", feature = "completions"))]
-#[cfg(all(feature = "chat", feature = "completions"))]
 mod cli;
 mod client;
 mod demo;

@@ -19,7 +19,7 @@ use rustyline::error::ReadlineError;
 use rustyline::{Config, DefaultEditor, ExternalPrinter};
 
 use super::text::{self, Style};
-use super::{Failure, Place, failed, unreachable};
+use super::{Failure, Place, TOKEN, failed, unreachable};
 use crate::client::{Client, Event};
 use crate::config::Settings;
 use crate::protocol::{MAX_LIMIT, ServerMessage};
@@ -34,6 +34,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Where to talk.
 #[derive(Args, Clone, Debug)]
+#[command(after_help = TOKEN)]
 pub struct Options {
     #[command(flatten)]
     place: Place,

@@ -1,6 +1,5 @@
-//! The binary as a client: `send`, `watch`, `chat` and `open`, for shells, scripts and people.
+//! The program as a client: `send`, `watch`, `chat` and `open`, for shells, scripts and people.
 
-#[cfg(feature = "chat")]
 pub mod chat;
 pub mod open;
 pub mod send;
@@ -17,6 +16,10 @@ use crate::client::{Client, Error, Options};
 use crate::config::Settings;
 use crate::json;
 use crate::protocol::{DEFAULT_SESSION, DEFAULT_USER, MAX_NAME};
+
+/// What stands below the help of each command.
+pub const TOKEN: &str =
+    "CLAUDE_SOCKET_TOKEN in the environment is the token to connect with; it has no flag.";
 
 /// Where to talk, and as whom.
 #[derive(Args, Clone, Debug)]

@@ -15,7 +15,8 @@ use qrcode::{EcLevel, QrCode};
 use uuid::Uuid;
 
 use super::text::Paint;
-use super::{Failure, failed, name, obstacle};
+use super::{Failure, TOKEN, failed, name, obstacle};
+use crate::commands::sibling;
 use crate::config::Settings;
 use crate::protocol::DEFAULT_SESSION;
 
@@ -30,6 +31,7 @@ const BROWSER_READS: Duration = Duration::from_secs(3);
 
 /// Which chat, and how.
 #[derive(Args, Clone, Debug)]
+#[command(after_help = TOKEN)]
 pub struct Options {
     /// The chat to take part in
     #[arg(long, value_name = "SESSION", value_parser = name)]
@@ -127,7 +129,9 @@ fn own_address(server: SocketAddr) -> Option<IpAddr> {
 
 /// Opens something in the browser.
 fn start(what: &str) -> io::Result<()> {
-    let started = Command::new(OPENER)
+    let mut opener = Command::new(OPENER);
+    sibling::forget_caller(&mut opener);
+    let started = opener
         .arg(what)
         .stdin(Stdio::null())
         .stdout(Stdio::null())

@@ -8,7 +8,7 @@ use clap::Args;
 use crossbeam_channel::RecvTimeoutError;
 use serde_json::{Value, json};
 
-use super::{Failure, Place, failed, text, unreachable};
+use super::{Failure, Place, TOKEN, failed, text, unreachable};
 use crate::client::{Client, Event};
 use crate::config::{self, Settings};
 use crate::protocol::{DeliveryState, ErrorCode, ServerMessage};
@@ -16,11 +16,13 @@ use crate::protocol::{DeliveryState, ErrorCode, ServerMessage};
 /// How long Claude Code may take to get the message, if nobody waits for the answer.
 const ACCEPT_TIMEOUT: Duration = Duration::from_secs(30);
 
+const EXIT_CODES: &str = "\
+Exit codes: 0 answered, or accepted without --wait; 1 refused; 2 wrong usage;
+3 nobody has answered in time; 4 no server.";
+
 /// What to say, and how long to wait.
 #[derive(Args, Clone, Debug)]
-#[command(after_help = "\
-Exit codes: 0 answered, or accepted without --wait; 1 refused; 2 wrong usage;\n\
-3 nobody has answered in time; 4 no server.")]
+#[command(after_help = format!("{EXIT_CODES}\n\n{TOKEN}"))]
 pub struct Options {
     /// What to say; from stdin if it is left out or -
     pub text: Option<String>,

@@ -8,13 +8,14 @@ use clap::Args;
 use serde_json::json;
 
 use super::text::{self, Paint, Style};
-use super::{Failure, Place, failed, unreachable};
+use super::{Failure, Place, TOKEN, failed, unreachable};
 use crate::client::Event;
 use crate::config::Settings;
 use crate::protocol::{Activity, ServerMessage};
 
 /// What to watch, and how it is wanted.
 #[derive(Args, Clone, Debug)]
+#[command(after_help = TOKEN)]
 pub struct Options {
     #[command(flatten)]
     place: Place,
