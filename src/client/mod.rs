@@ -43,6 +43,7 @@
 //! A [`Client`] that is dropped closes its connection at once. Wait for
 //! [`accepted`](Sent::accepted) before, if the last message must arrive.
 
+mod asked;
 mod conversation;
 mod options;
 mod sent;
@@ -58,11 +59,15 @@ use std::time::{Duration, Instant, SystemTime};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, unbounded};
 use uuid::Uuid;
 
-use crate::protocol::ServerMessage;
+use crate::protocol::{HistoryItem, ServerMessage};
+pub use asked::{Asked, Sessions};
 use conversation::{Conversation, Outgoing};
 pub use options::{Error, Options};
 pub use sent::{Receipt, Sent};
 use wire::{Command, Wire};
+
+/// Why nothing is sent any more.
+const ENDED: &str = "there is no connection any more";
 
 /// Something that has happened.
 #[derive(Clone, Debug, PartialEq)]
@@ -138,7 +143,14 @@ impl Client {
 
     /// Sends words to Claude, now or when there is a connection.
     pub fn send(&self, content: impl Into<String>) -> Sent {
-        let sent = Sent::new(Uuid::new_v4().to_string());
+        self.send_as(Uuid::new_v4().to_string(), content)
+    }
+
+    /// The same under an id of your own, such as one that was kept on disk: what an earlier
+    /// client has sent under it, in the same words and as the same user, Claude gets once. It
+    /// has 64 characters at most, and is shared by everyone in the session.
+    pub fn send_as(&self, id: impl Into<String>, content: impl Into<String>) -> Sent {
+        let sent = Sent::new(id.into());
         let ts = humantime::format_rfc3339_millis(SystemTime::now()).to_string();
         let message = Outgoing {
             sent: sent.clone(),
@@ -147,17 +159,33 @@ impl Client {
         };
         self.order(Command::Send(message));
         // It may have ended before it has seen the message.
-        if self.ended.load(Ordering::SeqCst) {
-            sent.fail(Error::Ended("there is no connection any more".to_owned()));
+        if self.has_ended() {
+            sent.fail(Error::Ended(ENDED.to_owned()));
         }
         sent
     }
 
-    /// Asks for what was said in the session. It comes as a `history` message. `limit` is the
-    /// most messages, from 1 to 100; with `since` the first ones after that `seq`, else the
-    /// last ones.
-    pub fn fetch_history(&self, limit: usize, since: Option<u64>) {
-        self.order(Command::FetchHistory(limit, since));
+    /// Asks for what was said in the session, oldest first. `limit` is the most messages, from 1
+    /// to 100; with `since` the first ones after that `seq`, else the last ones. Wait for the
+    /// [answer](Asked::answer), or leave it: it comes as a `history` message, too.
+    pub fn fetch_history(&self, limit: usize, since: Option<u64>) -> Asked<Vec<HistoryItem>> {
+        let asked = Asked::new();
+        self.order(Command::FetchHistory(limit, since, asked.clone()));
+        if self.has_ended() {
+            asked.settle(Err(Error::Ended(ENDED.to_owned())));
+        }
+        asked
+    }
+
+    /// Asks which sessions there are, and how they are. Joins none of them. Wait for the
+    /// [answer](Asked::answer), or leave it: it comes as a `sessions` message, too.
+    pub fn fetch_sessions(&self) -> Asked<Sessions> {
+        let asked = Asked::new();
+        self.order(Command::FetchSessions(asked.clone()));
+        if self.has_ended() {
+            asked.settle(Err(Error::Ended(ENDED.to_owned())));
+        }
+        asked
     }
 
     /// Answers a permission request. The first verdict counts.
@@ -214,6 +242,10 @@ impl Client {
     /// [`Options::inbox_limit`].
     pub fn dropped(&self) -> u64 {
         self.dropped.load(Ordering::Relaxed)
+    }
+
+    fn has_ended(&self) -> bool {
+        self.ended.load(Ordering::SeqCst)
     }
 
     fn order(&self, command: Command) {

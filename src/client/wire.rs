@@ -1,7 +1,9 @@
 //! The client's thread: connects, reads, writes and waits, as its [`Conversation`] says.
 
+mod connect;
+
 use std::io::{self, Read};
-use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
+use std::net::TcpStream;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
@@ -11,16 +13,15 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, Sender, TrySendError};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
-use socket2::{Domain, Protocol, Socket, Type};
-use tungstenite::client::{ClientRequestBuilder, client_with_config};
-use tungstenite::{Error as WsError, HandshakeError, Message, WebSocket};
+use tungstenite::{Error as WsError, Message, WebSocket};
 
 use super::Event;
+use super::asked::{Asked, Sessions};
 use super::conversation::{Conversation, Outgoing, Output};
 use super::options::Target;
+use crate::protocol::HistoryItem;
+use connect::lost_by;
 
-/// How long one address may take to answer, and then the handshake.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// The server's close code for a token that isn't valid any more.
 const UNAUTHORIZED: u16 = 4401;
 
@@ -30,7 +31,9 @@ pub enum Command {
     /// Words for Claude.
     Send(Outgoing),
     /// What was said.
-    FetchHistory(usize, Option<u64>),
+    FetchHistory(usize, Option<u64>, Asked<Vec<HistoryItem>>),
+    /// Which sessions there are.
+    FetchSessions(Asked<Sessions>),
     /// A verdict.
     Decide(String, bool),
     /// No more.
@@ -139,7 +142,10 @@ impl Wire {
     fn obey(&mut self, command: Command) -> bool {
         match command {
             Command::Send(message) => self.conversation.send(message),
-            Command::FetchHistory(limit, since) => self.conversation.fetch_history(limit, since),
+            Command::FetchHistory(limit, since, asked) => {
+                self.conversation.fetch_history(limit, since, asked);
+            }
+            Command::FetchSessions(asked) => self.conversation.fetch_sessions(asked),
             Command::Decide(id, allowed) => self.conversation.decide(id, allowed),
             Command::Close => return false,
         }
@@ -186,84 +192,6 @@ impl Wire {
         }
         Ok(has_socket)
     }
-
-    // Connecting.
-
-    fn connect(&mut self) -> Result<WebSocket<TcpStream>, Interrupted> {
-        let (host, port) = (self.target.host.clone(), self.target.port);
-        let found = (host.as_str(), port).to_socket_addrs();
-        let addresses = found.map_err(|error| {
-            let reason = format!("the address of {host} cannot be found ({error})");
-            Interrupted::Lost(Lost::because(reason))
-        })?;
-        let mut last = Lost::because(format!("{host} has no address"));
-        for address in addresses {
-            match self.connect_to(address) {
-                Ok(stream) => return self.shake_hands(stream),
-                Err(Interrupted::Lost(lost)) => last = lost,
-                Err(Interrupted::Closed) => return Err(Interrupted::Closed),
-            }
-        }
-        Err(Interrupted::Lost(last))
-    }
-
-    fn connect_to(&mut self, address: SocketAddr) -> Result<TcpStream, Interrupted> {
-        let failed = |error: io::Error| {
-            let reason = match error.kind() {
-                io::ErrorKind::ConnectionRefused => format!("nothing listens on {address}"),
-                _ => format!("{address} cannot be reached ({error})"),
-            };
-            Interrupted::Lost(Lost::because(reason))
-        };
-        let domain = Domain::for_address(address);
-        let socket = Socket::new(domain, Type::STREAM, Some(Protocol::TCP)).map_err(failed)?;
-        socket.set_nonblocking(true).map_err(failed)?;
-        // Words are short, and shouldn't wait for more of them.
-        let _ = socket.set_tcp_nodelay(true);
-        match socket.connect(&address.into()) {
-            Ok(()) => return Ok(socket.into()),
-            Err(error) if error.raw_os_error() == Some(Errno::INPROGRESS.raw_os_error()) => {}
-            Err(error) => return Err(failed(error)),
-        }
-        let deadline = Instant::now() + CONNECT_TIMEOUT;
-        while !self.wait(Some((socket.as_fd(), PollFlags::OUT)), Some(deadline))? {
-            if Instant::now() >= deadline {
-                return Err(failed(io::ErrorKind::TimedOut.into()));
-            }
-        }
-        match socket.take_error().map_err(failed)? {
-            Some(error) => Err(failed(error)),
-            None => Ok(socket.into()),
-        }
-    }
-
-    fn shake_hands(&mut self, stream: TcpStream) -> Result<WebSocket<TcpStream>, Interrupted> {
-        let mut request = ClientRequestBuilder::new(self.target.uri.clone());
-        if let Some(token) = &self.token {
-            request = request.with_header("Authorization", format!("Bearer {token}"));
-        }
-        let deadline = Instant::now() + CONNECT_TIMEOUT;
-        let same = stream.try_clone()?;
-        let mut attempt = client_with_config(request, stream, None);
-        loop {
-            match attempt {
-                Ok((socket, _)) => return Ok(socket),
-                Err(HandshakeError::Failure(error)) => {
-                    return Err(Interrupted::Lost(lost_by(error)));
-                }
-                Err(HandshakeError::Interrupted(half)) => {
-                    self.wait(Some((same.as_fd(), PollFlags::IN)), Some(deadline))?;
-                    if Instant::now() >= deadline {
-                        let reason = "the server has not answered in time";
-                        return Err(Interrupted::Lost(Lost::because(reason)));
-                    }
-                    attempt = half.handshake();
-                }
-            }
-        }
-    }
-
-    // Conversing.
 
     /// Reads and writes until the connection is lost or not wanted any more.
     fn converse(&mut self, mut socket: WebSocket<TcpStream>) -> Result<(), Interrupted> {
@@ -344,30 +272,6 @@ fn must_wait(done: Result<(), WsError>) -> Result<bool, Interrupted> {
         Ok(()) => Ok(false),
         Err(WsError::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => Ok(true),
         Err(error) => Err(Interrupted::Lost(lost_by(error))),
-    }
-}
-
-/// Why the handshake or the connection has failed.
-fn lost_by(error: WsError) -> Lost {
-    let WsError::Http(answer) = error else {
-        return Lost::because(error);
-    };
-    /// How the server refuses.
-    #[derive(serde::Deserialize)]
-    struct Refusal {
-        error: String,
-    }
-    let status = answer.status();
-    let body = answer.body().as_deref().unwrap_or_default();
-    let reason = match serde_json::from_slice::<Refusal>(body) {
-        Ok(refusal) => refusal.error,
-        Err(_) => format!("the server answers with the HTTP status {status}"),
-    };
-    Lost {
-        code: Some(status.as_u16()),
-        reason,
-        // The others pass.
-        for_good: matches!(status.as_u16(), 400 | 401 | 403 | 404),
     }
 }
 

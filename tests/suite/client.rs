@@ -86,6 +86,62 @@ fn a_message_is_followed_to_its_answer() {
     ));
 }
 
+/// Both wait for their answers, whether the messages are received or not.
+#[test]
+fn the_history_and_the_sessions_can_be_asked_for() {
+    let mut server = Server::start(&[]);
+    let client = connect(&server);
+    client.send("one").accepted(PATIENCE).expect("it is there");
+    server.heard();
+    reply(&mut server, "two");
+    let all = client.fetch_history(100, None).answer(PATIENCE);
+    let all = all.expect("it has come");
+    let contents: Vec<&str> = all.iter().map(|item| item.content.as_str()).collect();
+    assert_eq!(contents, ["one", "two"]);
+    let later = client.fetch_history(100, Some(1)).answer(PATIENCE);
+    assert_eq!(later.as_deref(), Ok(&all[1..]));
+
+    let _other = App::connect(&server, "s2");
+    let sessions = client.fetch_sessions().answer(PATIENCE);
+    let sessions = sessions.expect("it has come");
+    let names: Vec<&str> = sessions
+        .sessions
+        .iter()
+        .map(|session| session.session_id.as_str())
+        .collect();
+    assert_eq!((names, sessions.total), (vec!["s1", "s2"], 2));
+    let asked = client.fetch_sessions();
+    drop(client);
+    // It came before the end, or nobody waits for ever.
+    assert!(!matches!(asked.answer(PATIENCE), Err(Error::TimedOut)));
+}
+
+/// A program that has kept a message on disk sends it again under the same id.
+#[test]
+fn what_an_earlier_client_has_sent_arrives_once() {
+    let server = Server::start(&[]);
+    for _ in 0..2 {
+        let client = connect(&server);
+        let sent = client.send_as("kept-1", "31 °C");
+        assert_eq!(sent.accepted(PATIENCE).expect("it is there").seq, Some(1));
+    }
+    let client = connect(&server);
+    for wrong in ["", &"x".repeat(65)] {
+        let refused = client.send_as(wrong, "x").accepted(PATIENCE);
+        let code = ErrorCode::InvalidMessage;
+        assert!(
+            matches!(&refused, Err(Error::Rejected { code: Some(is), .. }) if *is == code),
+            "{refused:?}"
+        );
+    }
+    client
+        .send("32 °C")
+        .accepted(PATIENCE)
+        .expect("it is there");
+    assert_eq!(server.heard()["content"], "31 °C");
+    assert_eq!(server.heard()["content"], "32 °C");
+}
+
 /// What was sent before there is a server arrives when there is one.
 #[test]
 fn what_is_sent_waits_for_the_server() {

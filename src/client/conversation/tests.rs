@@ -3,6 +3,10 @@
 use serde_json::{Value, json};
 
 use super::*;
+use crate::client::sent::Sent;
+use crate::protocol::{ErrorCode, ServerMessage};
+
+mod questions;
 
 /// A client, and the server that the test plays.
 struct Talk {
