@@ -85,5 +85,6 @@ pub mod hub;
 pub mod json;
 pub mod lifetime;
 pub mod logging;
+pub mod owner;
 pub mod protocol;
 pub mod socket;

@@ -118,10 +118,12 @@ impl Client {
         let (tell, events) = bounded(options.inbox_limit.max(1));
         let dropped = Arc::new(AtomicU64::new(0));
         let ended = Arc::new(AtomicBool::new(false));
+        let guards = options.guard_token;
         let wire = Wire {
             conversation: Conversation::new(options, Instant::now()),
             target,
             token,
+            guards,
             commands: wanted,
             wake: theirs,
             events: tell,

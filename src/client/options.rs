@@ -19,6 +19,10 @@ pub struct Options {
     pub user: String,
     /// What lets this client in, if the server asks for one.
     pub token: Option<String>,
+    /// Whether the token is kept from a program of another user that listens on a port of this
+    /// machine, because the server is down perhaps; false if not told otherwise. Only Linux
+    /// tells whose it is. Root's is trusted.
+    pub guard_token: bool,
     /// Whether Claude's text is wanted as it appears, in `stream` messages.
     pub stream: bool,
     /// Whether a lost connection is opened again; true if not told otherwise.
@@ -46,6 +50,7 @@ impl Options {
             session: DEFAULT_SESSION.to_owned(),
             user: DEFAULT_USER.to_owned(),
             token: None,
+            guard_token: false,
             stream: false,
             reconnect: true,
             reconnect_delay: Duration::from_secs(1),

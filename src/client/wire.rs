@@ -79,6 +79,8 @@ pub struct Wire {
     pub target: Target,
     /// What to show there.
     pub token: Option<String>,
+    /// Whether it is shown only to who is known to be this user's or root's.
+    pub guards: bool,
     /// What the user wants.
     pub commands: Receiver<Command>,
     /// Has a byte whenever there is a command.

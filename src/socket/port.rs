@@ -9,6 +9,8 @@ use std::time::Duration;
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::probe::{Answer, probe};
+#[cfg(target_os = "linux")]
+use crate::owner;
 
 /// How many connections may wait to be accepted. The kernel caps it.
 const BACKLOG: i32 = 4096;
@@ -70,10 +72,8 @@ pub fn holder(address: SocketAddr) -> String {
 /// open. Only processes of the same user can be seen.
 #[cfg(target_os = "linux")]
 fn process_listening_on(port: u16) -> Option<(u32, String)> {
-    let sockets: Vec<String> = TABLES
+    let sockets: Vec<String> = owner::sockets(port, None)
         .iter()
-        .filter_map(|table| fs::read_to_string(table).ok())
-        .flat_map(|table| listeners(&table, port))
         .map(|listener| format!("socket:[{}]", listener.inode))
         .collect();
     for process in fs::read_dir("/proc").ok()?.flatten() {
@@ -108,57 +108,6 @@ fn process_listening_on(_port: u16) -> Option<(u32, String)> {
     None
 }
 
-/// Whether what listens on a port of this machine is this user's or root's, as far as
-/// the system tells: only Linux does.
-#[cfg(target_os = "linux")]
-pub fn is_trusted(port: u16) -> bool {
-    let tables = TABLES
-        .iter()
-        .filter_map(|table| fs::read_to_string(table).ok());
-    let all: Vec<Listener> = tables.flat_map(|table| listeners(&table, port)).collect();
-    are_of(&all, rustix::process::geteuid().as_raw())
-}
-
-/// Whether what listens on a port of this machine is this user's or root's, as far as
-/// the system tells: only Linux does.
-#[cfg(not(target_os = "linux"))]
-pub fn is_trusted(_port: u16) -> bool {
-    true
-}
-
-/// Whether there are any, and all are this user's or root's.
-#[cfg(target_os = "linux")]
-fn are_of(listeners: &[Listener], user: u32) -> bool {
-    let is_trusted = |listener: &Listener| [user, 0].contains(&listener.user);
-    !listeners.is_empty() && listeners.iter().all(is_trusted)
-}
-
-/// The kernel's tables of sockets (proc_net_tcp.txt of its documentation).
-#[cfg(target_os = "linux")]
-const TABLES: [&str; 2] = ["/proc/net/tcp", "/proc/net/tcp6"];
-
-/// A socket that listens.
-#[cfg(target_os = "linux")]
-#[derive(Debug, PartialEq, Eq)]
-struct Listener {
-    user: u32,
-    inode: String,
-}
-
-/// The sockets in a table of the kernel's that listen on this port.
-#[cfg(target_os = "linux")]
-fn listeners(table: &str, port: u16) -> Vec<Listener> {
-    const LISTEN: &str = "0A";
-    let listener = |line: &str| {
-        let mut fields = line.split_whitespace();
-        let (local, state) = (fields.nth(1)?, fields.nth(1)?);
-        let local_port = u16::from_str_radix(local.rsplit_once(':')?.1, 16).ok()?;
-        let (user, inode) = (fields.nth(3)?.parse().ok()?, fields.nth(1)?.to_owned());
-        (state == LISTEN && local_port == port).then_some(Listener { user, inode })
-    };
-    table.lines().skip(1).filter_map(listener).collect()
-}
-
 #[cfg(all(test, target_os = "linux"))]
 mod tests {
     use super::*;
@@ -170,34 +119,5 @@ mod tests {
         let port = listener.local_addr().expect("it is bound").port();
         let (pid, _) = process_listening_on(port).expect("it is this process");
         assert_eq!(pid, std::process::id());
-        assert!(is_trusted(port));
-        drop(listener);
-        assert!(!is_trusted(port), "nobody listens");
-    }
-
-    #[test]
-    fn a_socket_of_another_user_is_not_trusted() {
-        let head = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n";
-        let row = |state: &str, user: u32, inode: u32| {
-            format!(
-                "   0: 0100007F:0C1C 00000000:0000 {state} 00000000:00000000 00:00000000 00000000  {user}        0 {inode} 1 0000000000000000 100 0 0 10 0\n"
-            )
-        };
-        let [ann, root, eve] = [row("0A", 1000, 7), row("0A", 0, 8), row("0A", 1001, 9)];
-        let passing = row("01", 1001, 10);
-        let of = |rows: &[&String]| {
-            let rows: String = rows.iter().map(|row| row.as_str()).collect();
-            listeners(&format!("{head}{rows}"), 3100)
-        };
-        assert_eq!(
-            of(&[&ann, &passing]),
-            [Listener {
-                user: 1000,
-                inode: "7".into()
-            }]
-        );
-        assert!(are_of(&of(&[&ann, &root, &passing]), 1000));
-        assert!(!are_of(&of(&[&ann, &eve]), 1000));
-        assert!(!are_of(&of(&[]), 1000));
     }
 }

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 
 use crate::app::App;
 use crate::prepare::prepare;
-use crate::server::{PATIENCE, Server, binary};
+use crate::server::{PATIENCE, Server, address_in, binary};
 use crate::state::State;
 
 /// A command on a server's port.
@@ -711,4 +711,87 @@ fn the_help_is_about_all_commands_and_what_matters_to_each() {
     };
     assert_eq!(send("5").status.code(), Some(4));
     assert_eq!(send("none").status.code(), Some(2));
+}
+
+/// A server of another user, with these variables; none if this user can start none.
+#[cfg(target_os = "linux")]
+fn server_of_somebody_else(name: &str, variables: &[(&str, &str)]) -> Option<Server> {
+    use std::os::unix::process::CommandExt;
+
+    const SOMEBODY_ELSE: u32 = 61_743;
+    if !rustix::process::getuid().is_root() {
+        eprintln!("only root can start a server as another user");
+        return None;
+    }
+    let copy = std::env::temp_dir().join(format!("claude-socket-{name}-{}", std::process::id()));
+    // Not made by this process: another test may be starting a program just now, and hold the
+    // open file for a moment, and what is open for writing can't be run.
+    let copied = Command::new("cp")
+        .arg(env!("CARGO_BIN_EXE_claude-socket"))
+        .arg(&copy)
+        .status();
+    assert!(copied.expect("every system has it").success());
+    let mut command = Command::new(&copy);
+    command.args(["--port", "0"]).env_clear();
+    command.envs(variables.iter().copied());
+    let mut server = Server::spawn(command.uid(SOMEBODY_ELSE).gid(SOMEBODY_ELSE));
+    server.address = address_in(&server.logged("listening on "));
+    std::fs::remove_file(copy).expect("it is there");
+    server.shake_hands();
+    Some(server)
+}
+
+/// Another user's program has the port: it doesn't see the token, unless that is wanted.
+#[cfg(target_os = "linux")]
+#[test]
+fn the_token_is_kept_from_the_programs_of_other_users() {
+    const TOKEN: &str = "sixteen-letters-and-more";
+    let Some(server) = server_of_somebody_else("token", &[("CLAUDE_SOCKET_TOKEN", TOKEN)]) else {
+        return;
+    };
+    let port = server.address.port();
+    let run_with = |arguments: &[&str]| {
+        let mut command = command(port, arguments);
+        let output = run(command.env("CLAUDE_SOCKET_TOKEN", TOKEN), "");
+        (output.status.code(), complained(&output), printed(&output))
+    };
+    for arguments in [&["send", "x"][..], &["watch"], &["open", "--qr"]] {
+        let (code, said, printed) = run_with(arguments);
+        assert_eq!((code, printed.as_str()), (Some(1), ""), "{said}");
+        assert!(said.contains("no program of this user"), "{said}");
+        assert!(said.contains("--trust-server"), "{said}");
+        assert!(!said.contains(TOKEN), "{said}");
+    }
+    let (code, said, _) = run_with(&["send", "x", "--trust-server"]);
+    assert_eq!(code, Some(0), "{said}");
+    let (code, said, printed) = run_with(&["open", "--qr", "--trust-server"]);
+    assert_eq!(code, Some(0), "{said}");
+    assert!(printed.contains(TOKEN), "{printed}");
+    // Trusted or not, a wrong token is told from one that was not shown.
+    let mut wrong = command(port, &["send", "x", "--trust-server"]);
+    let wrong = run(wrong.env("CLAUDE_SOCKET_TOKEN", "none-of-its-tokens"), "");
+    let said = complained(&wrong);
+    assert_eq!(wrong.status.code(), Some(1), "{said}");
+    assert!(said.contains("none of its tokens"), "{said}");
+}
+
+/// A program that pretends to be a server without tokens gets none either.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_server_of_another_user_that_wants_no_token_is_shown_none() {
+    let Some(server) = server_of_somebody_else("open", &[]) else {
+        return;
+    };
+    let port = server.address.port();
+    for arguments in [&["send", "x"][..], &["open", "--qr"]] {
+        let mut command = command(port, arguments);
+        let output = run(
+            command.env("CLAUDE_SOCKET_TOKEN", "sixteen-letters-and-more"),
+            "",
+        );
+        let said = complained(&output);
+        assert_eq!(output.status.code(), Some(1), "{said}");
+        assert!(said.contains("--trust-server"), "{said}");
+        assert_eq!(printed(&output), "");
+    }
 }

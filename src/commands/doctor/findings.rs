@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use super::claude::{Claude, Version};
 use crate::access::{Access, Policy};
+use crate::owner::STRANGER;
 use crate::socket::health::Health;
 use crate::socket::port;
 use crate::socket::probe::Answer;
@@ -114,7 +115,7 @@ pub fn server(address: SocketAddr, answer: &Answer, token: Token) -> Finding {
             "a server listens on {address}, and CLAUDE_SOCKET_TOKEN is none of its tokens"
         )),
         Answer::Refused(401) if token == Token::Withheld => problem(format!(
-            "a server listens on {address} and wants a token, but it is no program of this user or of root, so CLAUDE_SOCKET_TOKEN was not shown to it"
+            "a server listens on {address} and wants a token, but it {STRANGER}"
         )),
         Answer::Refused(401) => problem(format!(
             "a server listens on {address}, and tells only who has a token; set CLAUDE_SOCKET_TOKEN to one"

@@ -17,7 +17,7 @@ use serde::Serialize;
 
 use crate::access::Access;
 use crate::config::Settings;
-use crate::socket::port;
+use crate::owner;
 use crate::socket::probe::{Answer, probe};
 use findings::{Finding, State, Token};
 
@@ -64,7 +64,7 @@ pub fn run(options: &Options, settings: &Settings) -> io::Result<ExitCode> {
 fn examine(settings: &Settings) -> Report {
     let address = settings.server();
     let token = settings.token_to_show();
-    let (answer, token) = ask(address, token.as_deref());
+    let (answer, token) = ask(address, token.as_deref(), false);
     let answer = foreign::answer(answer);
     let claude = claude::look();
     let access = findings::access(settings.host, &Access::open(settings.access()));
@@ -86,12 +86,12 @@ fn examine(settings: &Settings) -> Report {
 }
 
 /// Asks the server. Whoever has the port sees the token only if it asks for one, and is
-/// not known to be somebody else's.
-fn ask(address: SocketAddr, token: Option<&str>) -> (Answer, Token) {
+/// not known to be somebody else's, unless it is trusted all the same.
+fn ask(address: SocketAddr, token: Option<&str>, trusts: bool) -> (Answer, Token) {
     let answer = probe(address, None, SERVER_TIMEOUT);
     match (&answer, token) {
         (_, None) => (answer, Token::None),
-        (Answer::Refused(401), Some(_)) if !port::is_trusted(address.port()) => {
+        (Answer::Refused(401), Some(_)) if !trusts && !owner::may_see_token(address) => {
             (answer, Token::Withheld)
         }
         (Answer::Refused(401), Some(_)) => (probe(address, token, SERVER_TIMEOUT), Token::Shown),
@@ -99,10 +99,11 @@ fn ask(address: SocketAddr, token: Option<&str>) -> (Answer, Token) {
     }
 }
 
-/// Why nobody can talk to the server, and what to type; `None` if one can be talked to.
-pub fn obstacle(settings: &Settings) -> Option<Obstacle> {
+/// Why nobody can talk to the server, and what to type; `None` if one can be talked to. What
+/// is trusted sees the token, whosever it is.
+pub fn obstacle(settings: &Settings, trusts: bool) -> Option<Obstacle> {
     let address = settings.server();
-    let (answer, token) = ask(address, settings.token_to_show().as_deref());
+    let (answer, token) = ask(address, settings.token_to_show().as_deref(), trusts);
     let answer = foreign::answer(answer);
     if matches!(answer, Answer::Health(_)) {
         return None;
@@ -113,6 +114,7 @@ pub fn obstacle(settings: &Settings) -> Option<Obstacle> {
         says,
         next: findings::next(address, &answer, token, &access, &claude::look()),
         is_refusal: matches!(answer, Answer::Refused(_)),
+        is_stranger: token == Token::Withheld && matches!(answer, Answer::Refused(401)),
     })
 }
 
@@ -125,6 +127,8 @@ pub struct Obstacle {
     pub next: Vec<String>,
     /// A server is there, and doesn't want to.
     pub is_refusal: bool,
+    /// It wants a token, and must not see it.
+    pub is_stranger: bool,
 }
 
 fn screen(report: &Report) -> String {

@@ -19,7 +19,7 @@ use rustyline::error::ReadlineError;
 use rustyline::{Config, DefaultEditor, ExternalPrinter};
 
 use super::text::{self, Style};
-use super::{Failure, Place, TOKEN, failed, unreachable};
+use super::{Failure, Place, TOKEN, failed};
 use crate::client::{Client, Event};
 use crate::config::Settings;
 use crate::protocol::{MAX_LIMIT, ServerMessage};
@@ -87,7 +87,7 @@ pub fn run(options: &Options, settings: &Settings) -> io::Result<ExitCode> {
     let first = match client.events().recv_timeout(CONNECT_TIMEOUT) {
         Ok(Event::Message(message)) => message,
         Ok(Event::Disconnected { code, reason, .. }) => {
-            let (failure, why) = unreachable(settings, code, &reason);
+            let (failure, why) = options.place.trust.unreachable(settings, code, &reason);
             return Ok(failed(failure, &why));
         }
         Err(_) => {

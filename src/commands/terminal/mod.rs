@@ -15,11 +15,15 @@ use super::doctor;
 use crate::client::{Client, Error, Options};
 use crate::config::Settings;
 use crate::json;
+use crate::owner::{self, STRANGER};
 use crate::protocol::{DEFAULT_SESSION, DEFAULT_USER, MAX_NAME};
 
 /// What stands below the help of each command.
 pub const TOKEN: &str =
     "CLAUDE_SOCKET_TOKEN in the environment is the token to connect with; it has no flag.";
+
+/// What to type to show the token all the same.
+const INSIST: &str = "\n  the same command with --trust-server, if you know whose program that is";
 
 /// Where to talk, and as whom.
 #[derive(Args, Clone, Debug)]
@@ -30,6 +34,8 @@ pub struct Place {
     /// Who speaks; this machine's user if left out, and the name of the token if there is one
     #[arg(long, value_name = "NAME", value_parser = name)]
     pub user: Option<String>,
+    #[command(flatten)]
+    trust: Trust,
 }
 
 impl Place {
@@ -45,6 +51,7 @@ impl Place {
             user: user.unwrap_or_else(|| DEFAULT_USER.to_owned()),
             token: settings.token_to_show(),
             stream,
+            guard_token: !self.trust.trust_server,
             ..Options::new(format!("ws://{}", settings.server()))
         })
     }
@@ -93,27 +100,59 @@ impl Failure {
     }
 }
 
-/// Why there is no connection, with what to do about it. `code` and `reason` are what the
-/// client was told.
-pub fn unreachable(settings: &Settings, code: Option<u16>, reason: &str) -> (Failure, String) {
-    obstacle(settings).unwrap_or_else(|| {
-        let failure = code.map_or(Failure::NoServer, |_| Failure::Refused);
-        (failure, reason.to_owned())
-    })
+/// Which server may see the token.
+#[derive(Args, Clone, Copy, Debug)]
+pub struct Trust {
+    /// Show the token to whoever listens on the port, also if it is another user's program
+    #[arg(long)]
+    pub trust_server: bool,
 }
 
-/// What keeps everyone from talking to the server, as the doctor sees it.
-pub fn obstacle(settings: &Settings) -> Option<(Failure, String)> {
-    let obstacle = doctor::obstacle(settings)?;
-    let next = obstacle.next.iter().map(|line| format!("\n  {line}"));
-    let next: String = next.collect();
-    let ways = if next.is_empty() { "" } else { "; to go on:" };
-    let failure = if obstacle.is_refusal {
-        Failure::Refused
-    } else {
-        Failure::NoServer
-    };
-    Some((failure, format!("{}{ways}{next}", obstacle.says)))
+impl Trust {
+    /// Whether what listens must not see the token that there is.
+    fn withholds(self, settings: &Settings) -> bool {
+        !self.trust_server
+            && settings.token_to_show().is_some()
+            && !owner::may_see_token(settings.server())
+    }
+
+    /// Why there is no connection, with what to do about it. `code` and `reason` are what the
+    /// client was told.
+    pub fn unreachable(
+        self,
+        settings: &Settings,
+        code: Option<u16>,
+        reason: &str,
+    ) -> (Failure, String) {
+        self.obstacle(settings).unwrap_or_else(|| {
+            let failure = code.map_or(Failure::NoServer, |_| Failure::Refused);
+            (failure, reason.to_owned())
+        })
+    }
+
+    /// What keeps everyone from talking to the server, as the doctor sees it, or this program
+    /// from showing it the token.
+    pub fn obstacle(self, settings: &Settings) -> Option<(Failure, String)> {
+        let Some(obstacle) = doctor::obstacle(settings, self.trust_server) else {
+            let why = || {
+                format!(
+                    "what listens on {} {STRANGER}; to go on:{INSIST}",
+                    settings.server()
+                )
+            };
+            return self.withholds(settings).then(|| (Failure::Refused, why()));
+        };
+        let next = obstacle.next.iter().map(|line| format!("\n  {line}"));
+        let insist = obstacle.is_stranger.then(|| INSIST.to_owned());
+        let next: String = next.chain(insist).collect();
+        let ways = if next.is_empty() { "" } else { "; to go on:" };
+        let failure = if obstacle.is_refusal {
+            Failure::Refused
+        } else {
+            Failure::NoServer
+        };
+        Some((failure, format!("{}{ways}{next}", obstacle.says)))
+    }
 }
 
 /// Prints why a command has failed.

@@ -15,7 +15,7 @@ use qrcode::{EcLevel, QrCode};
 use uuid::Uuid;
 
 use super::text::Paint;
-use super::{Failure, TOKEN, failed, name, obstacle};
+use super::{Failure, TOKEN, Trust, failed, name};
 use crate::commands::sibling;
 use crate::config::Settings;
 use crate::protocol::DEFAULT_SESSION;
@@ -39,6 +39,8 @@ pub struct Options {
     /// Print the address as a QR code, for a phone, with the token in it if there is one
     #[arg(long)]
     pub qr: bool,
+    #[command(flatten)]
+    trust: Trust,
 }
 
 /// Opens the page or prints the code.
@@ -46,7 +48,7 @@ pub struct Options {
 /// # Errors
 /// If nothing can be printed, or no browser be started.
 pub fn run(options: &Options, settings: &Settings) -> io::Result<ExitCode> {
-    if let Some((failure, why)) = obstacle(settings) {
+    if let Some((failure, why)) = options.trust.obstacle(settings) {
         return Ok(failed(failure, &why));
     }
     let mut address = settings.server();

@@ -8,7 +8,7 @@ use clap::Args;
 use crossbeam_channel::RecvTimeoutError;
 use serde_json::{Value, json};
 
-use super::{Failure, Place, TOKEN, failed, text, unreachable};
+use super::{Failure, Place, TOKEN, Trust, failed, text};
 use crate::client::{Client, Event};
 use crate::config::{self, Settings};
 use crate::protocol::{DeliveryState, ErrorCode, ServerMessage};
@@ -118,6 +118,7 @@ fn deliver(options: &Options, settings: &Settings, words: &str) -> Result<Outcom
     let client = client.map_err(|error| Trouble::new(Failure::Refused, error.to_string()))?;
     let sent = client.send(words);
     let mut wait = Wait {
+        trust: options.place.trust,
         id: sent.id(),
         wants_answer: options.wait.is_some(),
         is_connected: false,
@@ -144,6 +145,7 @@ fn deliver(options: &Options, settings: &Settings, words: &str) -> Result<Outcom
 
 /// Following one message.
 struct Wait<'a> {
+    trust: Trust,
     id: &'a str,
     wants_answer: bool,
     is_connected: bool,
@@ -177,7 +179,7 @@ impl Wait<'_> {
                 }) => {
                     self.is_connected = false;
                     if !was_connected || retry_in.is_none() {
-                        let (failure, why) = unreachable(settings, code, &reason);
+                        let (failure, why) = self.trust.unreachable(settings, code, &reason);
                         return Err(Trouble::new(failure, why));
                     }
                 }

@@ -8,7 +8,7 @@ use clap::Args;
 use serde_json::json;
 
 use super::text::{self, Paint, Style};
-use super::{Failure, Place, TOKEN, failed, unreachable};
+use super::{Failure, Place, TOKEN, failed};
 use crate::client::Event;
 use crate::config::Settings;
 use crate::protocol::{Activity, ServerMessage};
@@ -43,7 +43,7 @@ pub fn run(options: &Options, settings: &Settings) -> io::Result<ExitCode> {
                 reason,
                 retry_in,
             } if !was_connected || retry_in.is_none() => {
-                let (failure, why) = unreachable(settings, *code, reason);
+                let (failure, why) = options.place.trust.unreachable(settings, *code, reason);
                 return Ok(failed(failure, &why));
             }
             // Each attempt that fails would be a line.
