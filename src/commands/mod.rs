@@ -6,4 +6,5 @@ pub mod serve;
 pub mod shell;
 pub mod sibling;
 pub mod terminal;
+pub mod text;
 pub mod token;

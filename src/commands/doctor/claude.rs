@@ -8,7 +8,7 @@ use std::time::Duration;
 use crossbeam_channel::bounded;
 use serde::Deserialize;
 
-use super::foreign;
+use crate::commands::text;
 
 /// How long `claude` may take. It starts in about a second on a fast machine.
 const TIMEOUT: Duration = Duration::from_secs(20);
@@ -43,7 +43,7 @@ pub struct Plugin {
 pub fn look() -> Claude {
     let version = ask(&["--version"]).and_then(|text| {
         Version::parse(&text)
-            .ok_or_else(|| format!("says \"{}\" of its version", foreign::line(&text)))
+            .ok_or_else(|| format!("says \"{}\" of its version", text::excerpt(&text)))
     });
     let plugin = match &version {
         Ok(_) => ask(&["plugin", "list", "--json"]).and_then(|json| find(&json)),
@@ -55,7 +55,7 @@ pub fn look() -> Claude {
 /// Our plugin among those in the list; an enabled one, if it is there more than once.
 fn find(json: &str) -> Result<Option<Plugin>, String> {
     let plugins: Vec<Plugin> = serde_json::from_str(json).map_err(|error| {
-        let error = foreign::line(&error.to_string());
+        let error = text::excerpt(&error.to_string());
         format!("lists no plugins: {error}")
     })?;
     let ours = plugins
@@ -63,8 +63,8 @@ fn find(json: &str) -> Result<Option<Plugin>, String> {
         .filter(|plugin| plugin.id.starts_with(PLUGIN) && plugin.id.chars().all(is_of_names));
     let found = ours.max_by_key(|plugin| plugin.enabled);
     Ok(found.map(|plugin| Plugin {
-        id: foreign::line(&plugin.id),
-        version: foreign::line(&plugin.version),
+        id: text::excerpt(&plugin.id),
+        version: text::excerpt(&plugin.version),
         ..plugin
     }))
 }

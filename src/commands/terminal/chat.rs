@@ -18,9 +18,10 @@ use parking_lot::Mutex;
 use rustyline::error::ReadlineError;
 use rustyline::{Config, DefaultEditor, ExternalPrinter};
 
-use super::text::{self, Style};
+use super::paint::Style;
 use super::{Failure, Place, TOKEN, failed};
 use crate::client::{Client, Event};
+use crate::commands::text;
 use crate::config::Settings;
 use crate::protocol::{MAX_LIMIT, ServerMessage};
 use screen::Screen;

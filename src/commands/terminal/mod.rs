@@ -2,16 +2,17 @@
 
 pub mod chat;
 pub mod open;
+pub mod paint;
 pub mod send;
-pub mod text;
 pub mod watch;
+mod words;
 
 use std::env;
 use std::process::ExitCode;
 
 use clap::Args;
 
-use super::doctor;
+use super::{doctor, text};
 use crate::client::{Client, Error, Options};
 use crate::config::Settings;
 use crate::json;

@@ -14,7 +14,7 @@ use qrcode::render::unicode::Dense1x2;
 use qrcode::{EcLevel, QrCode};
 use uuid::Uuid;
 
-use super::text::Paint;
+use super::paint::Paint;
 use super::{Failure, TOKEN, Trust, failed, name};
 use crate::commands::sibling;
 use crate::config::Settings;

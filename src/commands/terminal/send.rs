@@ -8,8 +8,9 @@ use clap::Args;
 use crossbeam_channel::RecvTimeoutError;
 use serde_json::{Value, json};
 
-use super::{Failure, Place, TOKEN, Trust, failed, text};
+use super::{Failure, Place, TOKEN, Trust, failed};
 use crate::client::{Client, Event};
+use crate::commands::text;
 use crate::config::{self, Settings};
 use crate::protocol::{DeliveryState, ErrorCode, ServerMessage};
 
@@ -90,15 +91,13 @@ pub fn run(options: &Options, settings: &Settings) -> io::Result<ExitCode> {
     Ok(result.map_or_else(|trouble| trouble.failure.code(), |_| ExitCode::SUCCESS))
 }
 
-/// The text, from the argument or from stdin.
+/// The from the argument or from stdin.
 fn words(options: &Options) -> Result<String, Trouble> {
     let usage = |why: &str| Trouble::new(Failure::Usage, why);
     let words = match options.text.as_deref() {
         Some(words) if words != "-" => words.to_owned(),
         None if stdin().is_terminal() => {
-            return Err(usage(
-                "there is nothing to send; give a text, or pipe one in",
-            ));
+            return Err(usage("there is nothing to send; give a or pipe one in"));
         }
         _ => {
             let mut words = String::new();

@@ -2,16 +2,16 @@
 
 use std::io::{self, Write};
 use std::process::ExitCode;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use clap::Args;
 use serde_json::json;
 
-use super::text::{self, Paint, Style};
-use super::{Failure, Place, TOKEN, failed};
+use super::paint::{Paint, Style, clock};
+use super::{Failure, Place, TOKEN, failed, words};
 use crate::client::Event;
+use crate::commands::text;
 use crate::config::Settings;
-use crate::protocol::{Activity, ServerMessage};
 
 /// What to watch, and how it is wanted.
 #[derive(Args, Clone, Debug)]
@@ -84,88 +84,19 @@ fn as_json(event: &Event) -> String {
 /// What has happened, for people; `None` for what only keeps the connection.
 fn as_line(event: &Event, paint: Paint) -> Option<String> {
     let now = humantime::format_rfc3339_seconds(SystemTime::now()).to_string();
-    let (ts, style, who, what) = match event {
-        Event::Disconnected { reason, .. } => (
-            &now,
-            Style::Alert,
-            "disconnected".to_owned(),
-            reason.clone(),
-        ),
-        Event::Message(message) => match message {
-            ServerMessage::Reply { ts, content, .. } => {
-                (ts, Style::Claude, "claude".to_owned(), content.clone())
+    let line = |ts: &str, style, who: &str, what: &str| {
+        let time = paint.apply(Style::Dim, clock(ts));
+        let who = paint.apply(style, &text::line(who));
+        format!("{time} {who}: {}", text::line(what.trim_end()))
+    };
+    Some(match event {
+        Event::Disconnected { reason, .. } => line(&now, Style::Alert, "disconnected", reason),
+        Event::Message(message) => match words::said(message) {
+            Some(said) => line(said.ts, said.style, said.who, said.content),
+            None => {
+                let news = words::news(message)?;
+                line(&now, news.style, news.kind, &news.what)
             }
-            ServerMessage::UserMessage {
-                ts, content, user, ..
-            } => (ts, Style::Person, user.clone(), content.clone()),
-            ServerMessage::Status { status, detail, .. } => (
-                &now,
-                Style::Dim,
-                "status".to_owned(),
-                activity(*status, detail.as_deref()),
-            ),
-            ServerMessage::PermissionRequest {
-                request_id,
-                tool_name,
-                description,
-                input_preview,
-                ..
-            } => {
-                let what = format!("{request_id} {tool_name}: {description} {input_preview}");
-                (&now, Style::Alert, "permission".to_owned(), what)
-            }
-            ServerMessage::PermissionResolved {
-                request_id,
-                allowed,
-                by,
-                ..
-            } => {
-                let verdict = if *allowed { "allowed" } else { "denied" };
-                let what = format!("{request_id} {verdict} by {by}");
-                (&now, Style::Alert, "permission".to_owned(), what)
-            }
-            ServerMessage::Welcome {
-                version,
-                session_id,
-                role,
-                host,
-                ..
-            } => {
-                let host = match host.name.as_str() {
-                    "" => "nobody yet".to_owned(),
-                    name => format!("{name} {}", host.version),
-                };
-                let role = role.as_str();
-                let what = format!(
-                    "claude-socket {version}, session {session_id}, as {role}; behind it {host}"
-                );
-                (&now, Style::Dim, "connected".to_owned(), what)
-            }
-            ServerMessage::Error { message, .. } => {
-                (&now, Style::Alert, "error".to_owned(), message.clone())
-            }
-            _ => return None,
         },
-    };
-    let time = paint.apply(Style::Dim, text::clock(ts));
-    let who = paint.apply(style, &text::line(&who));
-    Some(format!("{time} {who}: {}", text::line(what.trim_end())))
-}
-
-/// What Claude is doing, in words.
-pub fn activity(status: Activity, detail: Option<&str>) -> String {
-    let status = match status {
-        Activity::Thinking => "Claude thinks",
-        Activity::ToolUse => "Claude uses a tool",
-        Activity::Idle => "Claude waits",
-    };
-    match detail {
-        Some(detail) => format!("{status}: {detail}"),
-        None => status.to_owned(),
-    }
-}
-
-/// A time to wait, for people.
-pub fn rounded(delay: Duration) -> String {
-    format!("{} s", delay.as_secs_f64().ceil())
+    })
 }

@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
-use crate::commands::terminal::text::{self, Paint, Style};
-use crate::commands::terminal::watch::{activity, rounded};
-use crate::protocol::{Activity, DeliveryState, ServerMessage, Speaker};
+use crate::commands::terminal::paint::{Paint, Style, clock};
+use crate::commands::terminal::words::{self, CLAUDE, Said, rounded};
+use crate::commands::text;
+use crate::protocol::{Activity, ServerMessage};
 
 /// What is on the screen, as far as it matters for what comes.
 #[derive(Debug)]
@@ -77,11 +78,7 @@ impl Screen {
             ServerMessage::History { messages, .. } => {
                 let mut lines = Vec::new();
                 for item in messages.iter().filter(|item| item.seq > self.seq) {
-                    let (style, who) = match (item.role, &item.user) {
-                        (Speaker::Assistant, _) => (Style::Claude, "claude"),
-                        (Speaker::User, user) => (Style::Person, user.as_deref().unwrap_or("user")),
-                    };
-                    lines.push(self.line(style, who, &item.ts, &item.content));
+                    lines.push(self.line(&words::said_before(item)));
                 }
                 self.seq = messages
                     .last()
@@ -95,53 +92,38 @@ impl Screen {
                 self.stream(delta)
             }
             ServerMessage::Status {
-                session_id,
-                status,
-                detail,
-            } if *session_id == self.session => self.status(*status, detail.as_deref()),
+                session_id, status, ..
+            } if *session_id == self.session => self.status(*status, message),
             other => self.news(other),
         }
     }
 
     /// A line of the conversation, the lines after the first indented.
-    fn line(&self, style: Style, who: &str, ts: &str, content: &str) -> String {
-        let time = self.paint(Style::Dim, text::clock(ts));
-        let who = self.paint(style, &text::line(who));
-        let content = text::lines(content.trim_end()).replace('\n', "\n    ");
-        format!("{time} {who}: {content}")
+    fn line(&self, said: &Said<'_>) -> String {
+        let time = self.paint(Style::Dim, clock(said.ts));
+        let who = self.paint(said.style, &text::line(said.who));
+        format!("{time} {who}: {}", indented(said.content))
     }
 
     fn said(&mut self, message: &ServerMessage) -> Vec<String> {
-        match message {
-            ServerMessage::Reply {
-                seq, content, ts, ..
-            } if *seq > self.seq => {
-                self.seq = *seq;
-                let streamed = std::mem::take(&mut self.streamed);
-                let shown = streamed
-                    .get(..std::mem::take(&mut self.on_screen))
-                    .unwrap_or_default();
-                match content.strip_prefix(shown) {
-                    // It is the same text, and its beginning is there.
-                    Some(rest) if !shown.is_empty() => {
-                        let rest = text::lines(rest.trim_end()).replace('\n', "\n    ");
-                        let rest = Some(rest).filter(|rest| !rest.is_empty());
-                        rest.into_iter().map(|rest| format!("    {rest}")).collect()
-                    }
-                    _ => vec![self.line(Style::Claude, "claude", ts, content)],
-                }
+        let Some(said) = words::said(message).filter(|said| said.seq > self.seq) else {
+            return Vec::new();
+        };
+        self.seq = said.seq;
+        if !matches!(message, ServerMessage::Reply { .. }) {
+            return vec![self.line(&said)];
+        }
+        let streamed = std::mem::take(&mut self.streamed);
+        let shown = streamed
+            .get(..std::mem::take(&mut self.on_screen))
+            .unwrap_or_default();
+        match said.content.strip_prefix(shown) {
+            // It is the same text, and its beginning is there.
+            Some(rest) if !shown.is_empty() => {
+                let rest = Some(indented(rest)).filter(|rest| !rest.is_empty());
+                rest.into_iter().map(|rest| format!("    {rest}")).collect()
             }
-            ServerMessage::UserMessage {
-                seq,
-                content,
-                user,
-                ts,
-                ..
-            } if *seq > self.seq => {
-                self.seq = *seq;
-                vec![self.line(Style::Person, user, ts, content)]
-            }
-            _ => Vec::new(),
+            _ => vec![self.line(&said)],
         }
     }
 
@@ -160,9 +142,9 @@ impl Screen {
         else {
             return Vec::new();
         };
-        let fresh = text::lines(fresh.trim_end()).replace('\n', "\n    ");
+        let fresh = indented(fresh);
         self.on_screen = end;
-        let who = self.paint(Style::Claude, "claude");
+        let who = self.paint(Style::Claude, CLAUDE);
         vec![if is_first {
             format!("         {who}: {fresh}")
         } else {
@@ -170,78 +152,42 @@ impl Screen {
         }]
     }
 
-    fn status(&mut self, status: Activity, detail: Option<&str>) -> Vec<String> {
-        let line = text::line(&activity(status, detail));
+    fn status(&mut self, status: Activity, message: &ServerMessage) -> Vec<String> {
         if status == Activity::Idle {
             (self.streamed, self.on_screen) = (String::new(), 0);
             self.activity.clear();
             // The reply has told it already.
             return Vec::new();
         }
-        if line == self.activity {
+        let line = words::news(message).map(|news| text::line(&news.what));
+        let Some(line) = line.filter(|line| *line != self.activity) else {
             return Vec::new();
-        }
+        };
         self.activity.clone_from(&line);
         vec![self.paint(Style::Dim, &format!("· {line}"))]
     }
 
     /// What isn't part of the conversation.
     fn news(&mut self, message: &ServerMessage) -> Vec<String> {
-        let (style, line) = match message {
-            ServerMessage::Welcome {
-                session_id,
-                host,
-                role,
-                ..
-            } => {
-                let again = std::mem::take(&mut self.is_lost);
-                let host = match host.name.as_str() {
-                    "" => "Claude Code is not there yet".to_owned(),
-                    name => format!("{name} {} is there", host.version),
-                };
-                let again = if again { "connected again; " } else { "" };
-                let way = "Ctrl-D ends this.";
-                (
-                    Style::Dim,
-                    format!(
-                        "{again}session {session_id}, as {}; {host}. {way}",
-                        role.as_str()
-                    ),
-                )
-            }
-            ServerMessage::PermissionRequest {
-                request_id,
-                tool_name,
-                description,
-                input_preview,
-                ..
-            } => {
-                let text = format!(
-                    "Claude wants to use {tool_name} ({request_id}): {description}\n{input_preview}"
-                );
-                let text = text::lines(text.trim_end()).replace('\n', "\n    ");
-                return vec![self.paint(Style::Alert, &text)];
-            }
-            ServerMessage::PermissionResolved {
-                request_id,
-                allowed,
-                by,
-                ..
-            } => {
-                let verdict = if *allowed { "allowed" } else { "denied" };
-                (Style::Alert, format!("{request_id} is {verdict} by {by}"))
-            }
-            ServerMessage::Error { message, .. } => (Style::Alert, message.clone()),
-            ServerMessage::Delivery {
-                state: DeliveryState::Unseen,
-                hint,
-                ..
-            } => {
-                let hint = hint.as_deref().unwrap_or_default();
-                (Style::Alert, format!("Claude has not seen this: {hint}"))
-            }
-            _ => return Vec::new(),
+        // Claude may be busy with other sessions.
+        let elsewhere = matches!(message, ServerMessage::Status { .. });
+        let Some(mut news) = words::news(message).filter(|_| !elsewhere) else {
+            return Vec::new();
         };
-        vec![self.paint(style, &text::line(&line))]
+        if let ServerMessage::Welcome { .. } = message {
+            let again = std::mem::take(&mut self.is_lost);
+            let again = if again { "connected again; " } else { "" };
+            news.what = format!("{again}{}. Ctrl-D ends this.", news.what);
+        }
+        let what = match message {
+            ServerMessage::PermissionRequest { .. } => indented(&news.what),
+            _ => text::line(&news.what),
+        };
+        vec![self.paint(news.style, &what)]
     }
+}
+
+/// A text of several lines, those after the first indented.
+fn indented(text: &str) -> String {
+    text::lines(text.trim_end()).replace('\n', "\n    ")
 }

@@ -1,41 +1,7 @@
-//! Text from the network on a terminal: nothing in it may move the cursor, change colours, or
-//! pass for something else.
+//! How text looks in a terminal: styles, where there are colours, and the time.
 
 use std::env;
-use std::fmt::Write;
 use std::io::{IsTerminal, stdout};
-
-/// The same text, in which what could steer a terminal is written out. Ends of lines and
-/// tabs stay.
-pub fn lines(text: &str) -> String {
-    escaped(text, |c| matches!(c, '\n' | '\t'))
-}
-
-/// The same in one line.
-pub fn line(text: &str) -> String {
-    escaped(text, |_| false)
-}
-
-fn escaped(text: &str, stays: impl Fn(char) -> bool) -> String {
-    let mut safe = String::with_capacity(text.len());
-    for c in text.chars() {
-        match c {
-            c if stays(c) => safe.push(c),
-            '\n' => safe.push_str("\\n"),
-            '\t' => safe.push_str("\\t"),
-            '\r' => safe.push_str("\\r"),
-            // Writing to a string cannot fail.
-            c if c.is_control() || misleads(c) => drop(write!(safe, "\\u{{{:x}}}", u32::from(c))),
-            c => safe.push(c),
-        }
-    }
-    safe
-}
-
-/// Whether it is unseen and changes the order or the lines of what is seen (Unicode, UAX #9).
-fn misleads(c: char) -> bool {
-    matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
-}
 
 /// The clock time of an RFC 3339 timestamp, in UTC as it came.
 pub fn clock(ts: &str) -> &str {
@@ -100,28 +66,6 @@ impl Paint {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn nothing_steers_the_terminal() {
-        let cases = [
-            ("plain – ü", "plain – ü", "plain – ü"),
-            ("a\nb\tc", "a\nb\tc", "a\\nb\\tc"),
-            (
-                "\x1b[31mred\x07",
-                "\\u{1b}[31mred\\u{7}",
-                "\\u{1b}[31mred\\u{7}",
-            ),
-            ("over\rwritten", "over\\rwritten", "over\\rwritten"),
-            (
-                "\u{9b}2J\u{202e}x",
-                "\\u{9b}2J\\u{202e}x",
-                "\\u{9b}2J\\u{202e}x",
-            ),
-        ];
-        for (text, several, one) in cases {
-            assert_eq!((&*lines(text), &*line(text)), (several, one));
-        }
-    }
 
     #[test]
     fn a_clock_time_is_taken_only_from_a_time() {
