@@ -6,6 +6,9 @@ use std::process::ExitCode;
 use clap::{Args, Command};
 use clap_complete::Shell;
 
+/// What a page is from.
+const SOURCE: &str = concat!("claude-socket ", env!("CARGO_PKG_VERSION"));
+
 /// Which shell.
 #[derive(Args, Clone, Debug)]
 pub struct Completions {
@@ -27,7 +30,17 @@ pub struct Man {
 pub fn completions(options: &Completions, mut program: Command) -> io::Result<ExitCode> {
     let name = program.get_name().to_owned();
     let mut script = Vec::new();
-    clap_complete::generate(options.shell, &mut program, name, &mut script);
+    if options.shell == Shell::Bash {
+        // With a hyphen in the name nothing is completed behind a command (clap issue 6421). The
+        // name matters only in the lines that say what is completed.
+        let plain = name.replace('-', "");
+        clap_complete::generate(options.shell, &mut program, &plain, &mut script);
+        let text = String::from_utf8_lossy(&script).into_owned();
+        let (of_plain, of_name) = (format!("default {plain}\n"), format!("default {name}\n"));
+        script = text.replace(&of_plain, &of_name).into_bytes();
+    } else {
+        clap_complete::generate(options.shell, &mut program, name, &mut script);
+    }
     io::stdout().write_all(&script)?;
     Ok(ExitCode::SUCCESS)
 }
@@ -56,7 +69,9 @@ pub fn man(options: &Man, mut program: Command) -> io::Result<ExitCode> {
         }
     };
     let mut text = Vec::new();
-    clap_mangen::Man::new(page.version(env!("CARGO_PKG_VERSION"))).render(&mut text)?;
+    clap_mangen::Man::new(page)
+        .source(SOURCE)
+        .render(&mut text)?;
     io::stdout().write_all(&text)?;
     Ok(ExitCode::SUCCESS)
 }

@@ -121,10 +121,11 @@ fn send_waits_for_the_answer_and_prints_it() {
 fn send_says_by_its_exit_code_what_went_wrong() {
     let server = Server::start(&["--max-message", "1KiB"]);
     let long = "x".repeat(2_000);
-    let cases: [(&[&str], u8, &str, &str); 6] = [
+    let cases: [(&[&str], u8, &str, &str); 7] = [
         (&[&long], 1, "refused", "1024"),
         (&["--wait=soon", "x"], 2, "", "--wait cannot be \"soon\""),
         (&["x", "--session", ""], 2, "", "--session"),
+        (&["--wait", "10s"], 2, "usage", "--wait=10s"),
         (&[""], 2, "usage", "nothing to send"),
         (&[], 2, "usage", "nothing to send"),
         (&["anyone?", "--wait=50ms"], 3, "timed_out", "50ms"),
@@ -358,6 +359,25 @@ fn shells_take_their_completions_and_man_its_page() {
             .expect("it is there");
         assert!(parsed.status.success(), "{shell}: {}", complained(&parsed));
         assert!(printed(&output).contains("session"), "{shell}");
+    }
+    let asks = [
+        (
+            "bash",
+            "source completions.bash; COMP_WORDS=(claude-socket send --w); COMP_CWORD=2; \
+             $(complete -p claude-socket | grep -o '_claude[a-z_]*') claude-socket --w send; \
+             echo \"${COMPREPLY[@]}\"",
+        ),
+        (
+            "fish",
+            "source completions.fish; complete -C 'claude-socket send --w'",
+        ),
+    ];
+    for (shell, script) in asks {
+        let mut ask = Command::new(shell);
+        let answer = ask.args(["-c", script]).current_dir(folder).output();
+        let answer = printed(&answer.expect("it is there"));
+        assert!(answer.starts_with("--wait"), "{shell}: {answer}");
+        assert_eq!(answer.lines().count(), 1, "{shell}: {answer}");
     }
     let commands = ["send", "watch", "open", "chat", "token", "demo", "doctor"];
     for command in [None].into_iter().chain(commands.map(Some)) {

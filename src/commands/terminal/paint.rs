@@ -40,6 +40,12 @@ impl Paint {
         Self(stdout().is_terminal() && !is_set("NO_COLOR") && !is_dumb)
     }
 
+    /// Without colours.
+    #[cfg(test)]
+    pub fn none() -> Self {
+        Self(false)
+    }
+
     /// Whether there are.
     pub fn is_on(self) -> bool {
         self.0

@@ -95,6 +95,12 @@ pub fn run(options: &Options, settings: &Settings) -> io::Result<ExitCode> {
 fn words(options: &Options) -> Result<String, Trouble> {
     let usage = |why: &str| Trouble::new(Failure::Usage, why);
     let words = match options.text.as_deref() {
+        // It is easily meant otherwise, and nobody would notice.
+        Some(words) if options.wait.is_some() && config::duration(words).is_ok() => {
+            return Err(usage(&format!(
+                "{words:?} would be the text; to wait that long say --wait={words}, and to send it pipe it in"
+            )));
+        }
         Some(words) if words != "-" => words.to_owned(),
         None if stdin().is_terminal() => {
             return Err(usage("there is nothing to send; give a or pipe one in"));

@@ -132,6 +132,10 @@ impl Screen {
     fn stream(&mut self, delta: &str) -> Vec<String> {
         self.streamed.push_str(delta);
         let is_first = self.on_screen == 0;
+        if is_first {
+            // Between texts there are empty lines, which belong to no reply.
+            self.streamed = self.streamed.trim_start().to_owned();
+        }
         let Some(end) = self.streamed.rfind('\n').map(|end| end + 1) else {
             return Vec::new();
         };
@@ -190,4 +194,43 @@ impl Screen {
 /// A text of several lines, those after the first indented.
 fn indented(text: &str) -> String {
     text::lines(text.trim_end()).replace('\n', "\n    ")
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn shown(screen: &mut Screen, message: Value) -> Vec<String> {
+        screen.show(&serde_json::from_value(message).expect("it is a message"))
+    }
+
+    /// What Claude says is shown as it appears, and not again when it comes as the reply.
+    #[test]
+    fn a_reply_goes_on_where_the_stream_was() {
+        let mut screen = Screen::new("s".to_owned());
+        screen.paint = Paint::none();
+        let history = json!({ "type": "history", "session_id": "s", "messages": [] });
+        shown(&mut screen, history);
+        let mut stream = |delta: &str| {
+            let delta = json!({ "type": "stream", "session_id": "s", "delta": delta });
+            shown(&mut screen, delta)
+        };
+        assert_eq!(stream("\n\nTwo li"), Vec::<String>::new());
+        assert_eq!(stream("nes:\na\nb"), ["         claude: Two lines:\n    a"]);
+        let reply = json!({
+            "type": "reply", "session_id": "s", "message_id": "00000000-0000-0000-0000-000000000001",
+            "seq": 1, "content": "Two lines:\na\nb", "ts": "2026-01-02T03:04:05Z",
+        });
+        assert_eq!(shown(&mut screen, reply), ["    b"]);
+        let other = json!({
+            "type": "reply", "session_id": "s", "message_id": "00000000-0000-0000-0000-000000000002",
+            "seq": 2, "content": "More\nof it", "ts": "2026-01-02T03:04:05Z",
+        });
+        assert_eq!(
+            shown(&mut screen, other),
+            ["03:04:05 claude: More\n    of it"]
+        );
+    }
 }
