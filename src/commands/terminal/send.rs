@@ -127,6 +127,7 @@ fn deliver(options: &Options, settings: &Settings, words: &str) -> Result<Outcom
         id: sent.id(),
         wants_answer: options.wait.is_some(),
         is_connected: false,
+        was_connected: false,
         refusal: None,
         replies: Vec::new(),
     };
@@ -135,7 +136,12 @@ fn deliver(options: &Options, settings: &Settings, words: &str) -> Result<Outcom
     outcome.ok_or_else(|| {
         let time = humantime::format_duration(timeout);
         if !wait.is_connected {
-            return Trouble::new(Failure::NoServer, format!("the connection was lost, and has not come back within {time}"));
+            let why = if wait.was_connected {
+                format!("the connection was lost, and has not come back within {time}")
+            } else {
+                format!("{} has not answered within {time}", settings.server())
+            };
+            return Trouble::new(Failure::NoServer, why);
         }
         let why = match sent.receipt() {
             None => format!("Claude Code has not taken the message within {time}; it may be stopped, or not ready"),
@@ -154,6 +160,7 @@ struct Wait<'a> {
     id: &'a str,
     wants_answer: bool,
     is_connected: bool,
+    was_connected: bool,
     /// What the server has said is wrong.
     refusal: Option<String>,
     replies: Vec<(u64, ServerMessage)>,
@@ -167,11 +174,10 @@ impl Wait<'_> {
         settings: &Settings,
         deadline: Instant,
     ) -> Result<Option<Outcome>, Trouble> {
-        let mut was_connected = false;
         loop {
             match client.events().recv_deadline(deadline) {
                 Ok(Event::Message(message)) => {
-                    was_connected = true;
+                    self.was_connected = true;
                     self.is_connected = true;
                     if let Some(outcome) = self.hear(message)? {
                         return Ok(Some(outcome));
@@ -183,7 +189,7 @@ impl Wait<'_> {
                     retry_in,
                 }) => {
                     self.is_connected = false;
-                    if !was_connected || retry_in.is_none() {
+                    if !self.was_connected || retry_in.is_none() {
                         let (failure, why) = self.trust.unreachable(settings, code, &reason);
                         return Err(Trouble::new(failure, why));
                     }
