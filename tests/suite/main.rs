@@ -30,6 +30,7 @@ mod proxies;
 mod raw;
 mod relay;
 mod releases;
+mod schema;
 mod server;
 mod settings;
 #[cfg(target_os = "linux")]

@@ -6,6 +6,11 @@ use crate::server::binary;
 
 /// Runs a file of tests, once what it needs is there.
 fn node(file: &str, needs: &[&str]) {
+    node_with(file, needs, &[]);
+}
+
+/// The same with more environment variables.
+pub fn node_with(file: &str, needs: &[&str], environment: &[(&str, &str)]) {
     prepare(needs);
     let output = std::process::Command::new("node")
         .args(["--test", file])
@@ -16,6 +21,7 @@ fn node(file: &str, needs: &[&str]) {
             "CLAUDE_SOCKET_STATE_DIR",
             concat!(env!("CARGO_TARGET_TMPDIR"), "/nobody"),
         )
+        .envs(environment.iter().copied())
         .output()
         .expect("Node 20 or newer is needed for this test");
     let printed = String::from_utf8_lossy(&output.stdout);

@@ -1,0 +1,292 @@
+// The protocol for machines, src/protocol/asyncapi.yaml: that it is valid AsyncAPI, that
+// it knows what the code knows, and that it takes and refuses what the server does.
+
+import { test } from 'node:test';
+import assert from 'node:assert/strict';
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { once } from 'node:events';
+
+import { Parser } from '@asyncapi/parser';
+import { Ajv } from 'ajv';
+import formats from 'ajv-formats';
+import { WebSocket } from 'ws';
+
+import { Bridge, Inbox, run } from './bridge.js';
+
+const read = (path) => readFileSync(new URL(path, import.meta.url), 'utf8');
+const { document, diagnostics } = await new Parser().parse(read('../../src/protocol/asyncapi.yaml'));
+assert.ok(document, JSON.stringify(diagnostics, null, 2));
+
+/** The payloads of one direction by their type; `receive` is what clients send. */
+function payloads(action) {
+  const operations = document.operations().all().filter((operation) => operation.action() === action);
+  const asked = (operation) => operation.reply()?.messages().all() ?? [];
+  const messages = operations.flatMap((operation) => operation.messages().all());
+  if (action === 'send') messages.push(...document.operations().all().flatMap(asked));
+  return Object.fromEntries(messages.map((message) => [message.id(), message.payload().json()]));
+}
+const CLIENT = payloads('receive');
+const SERVER = payloads('send');
+
+/** The schema without room for fields that it doesn't name: those are for newer versions. */
+function strict(schema) {
+  if (Array.isArray(schema)) return schema.map(strict);
+  if (schema === null || typeof schema !== 'object') return schema;
+  const closed = Object.fromEntries(Object.entries(schema).map(([key, value]) => [key, strict(value)]));
+  return schema.type === 'object' ? { additionalProperties: false, ...closed } : closed;
+}
+
+const ajv = formats.default(new Ajv({ strict: false, allErrors: true }));
+const compile = (schemas) => Object.fromEntries(Object.entries(schemas).map(([type, schema]) => [type, ajv.compile(schema)]));
+const tolerant = compile(CLIENT);
+const exact = { client: compile(strict(CLIENT)), server: compile(strict(SERVER)) };
+
+/** Fails if the message isn't exactly what its schema says. */
+function check(side, message) {
+  const validate = exact[side][message.type];
+  assert.ok(validate, `the schema doesn't know ${side}'s ${message.type}: ${JSON.stringify(message)}`);
+  assert.ok(validate(message), `${JSON.stringify(message)}: ${ajv.errorsText(validate.errors)}`);
+}
+
+/** Every field of a schema or of a message, with dots for what is inside of what. */
+function* fieldsOf(value, path = '') {
+  if (Array.isArray(value)) {
+    for (const item of value) yield* fieldsOf(item, path);
+  } else if (value !== null && typeof value === 'object') {
+    for (const [key, inner] of Object.entries(value)) {
+      yield `${path}.${key}`;
+      yield* fieldsOf(inner, `${path}.${key}`);
+    }
+  }
+}
+function* fieldsOfSchema({ properties = {}, items, allOf = [] }, path = '') {
+  for (const [key, inner] of Object.entries(properties)) {
+    yield `${path}.${key}`;
+    yield* fieldsOfSchema(inner, `${path}.${key}`);
+  }
+  for (const inner of [...allOf, ...(items ? [items] : [])]) yield* fieldsOfSchema(inner, path);
+}
+const all = (fields) => [...new Set(fields)].sort();
+const inSchemas = (schemas) => all(Object.entries(schemas).flatMap(([type, schema]) => [...fieldsOfSchema(schema, type)]));
+const inMessages = (messages) => all(messages.flatMap((message) => [...fieldsOf(message, message.type)]));
+
+test('it is valid, of this version, and so are its examples', () => {
+  // 0 is an error and 1 a warning; 2 says that there is a newer AsyncAPI.
+  assert.deepEqual(diagnostics.filter(({ severity }) => severity < 2), []);
+  const [, version] = /^version = "(.*)"$/m.exec(read('../../Cargo.toml'));
+  assert.equal(document.info().version(), version);
+  for (const message of document.allMessages().all()) {
+    assert.ok(message.examples().all().length, `${message.id()} has an example`);
+    const side = message.id() in CLIENT ? 'client' : 'server';
+    for (const example of message.examples().all()) check(side, example.payload());
+  }
+});
+
+test('every message is for one direction, and under the name of its type', () => {
+  const types = document.allMessages().all().map((message) => [message.id(), message.payload().json().properties.type.const]);
+  for (const [id, type] of types) assert.equal(id, type);
+  assert.deepEqual([...Object.keys(CLIENT), ...Object.keys(SERVER)].sort(), types.map(([id]) => id).sort());
+});
+
+const KNOWN = process.env.CLAUDE_SOCKET_TEST_PROTOCOL;
+const byRust = KNOWN ? {} : { skip: 'run by: cargo test --test suite schema' };
+
+test('it has the types, fields, names and limits of the code', byRust, () => {
+  const { client, server, names, limits } = JSON.parse(readFileSync(KNOWN, 'utf8'));
+  assert.deepEqual(inSchemas(CLIENT), inMessages(client));
+  assert.deepEqual(inSchemas(SERVER), inMessages(server));
+  const schemas = document.components().json().schemas;
+  for (const name in names) assert.deepEqual([...schemas[name].enum].sort(), names[name].sort(), name);
+  const enums = Object.keys(schemas).filter((name) => schemas[name].enum);
+  assert.deepEqual(enums.sort(), Object.keys(names).sort());
+  assert.deepEqual(limits, {
+    'fetch_history.limit': schemas.fetch_history.properties.limit.default,
+    'history.messages': schemas.history.properties.messages.maxItems,
+    'sessions.sessions': schemas.sessions.properties.sessions.maxItems,
+  });
+  // A name that every sample shares may still have the wrong kind.
+  for (const message of client) check('client', message);
+});
+
+/** A client that checks every frame, both ways, and keeps it. */
+class Client {
+  heard = new Inbox();
+  /** Every frame of every client, by who said it. */
+  static frames = { client: [], server: [] };
+
+  static async connect(t, bridge, { query = 'session=s1', headers = {}, protocols = [] } = {}) {
+    const client = new Client();
+    client.socket = new WebSocket(`${bridge.url}/?${query}`, protocols, { headers });
+    t.after(() => client.socket.terminate());
+    client.closed = once(client.socket, 'close');
+    client.socket.on('message', (data) => {
+      const message = JSON.parse(data);
+      Client.frames.server.push(message);
+      client.heard.push(message);
+    });
+    await once(client.socket, 'open');
+    return client;
+  }
+
+  /** Says something valid. */
+  say(message) {
+    check('client', message);
+    Client.frames.client.push(message);
+    this.socket.send(JSON.stringify(message));
+  }
+
+  /** Says whatever this is. */
+  blurt(text) {
+    this.socket.send(text);
+  }
+
+  async hears(type, fields = {}) {
+    const wanted = (message) => message.type === type && Object.entries(fields).every(([key, value]) => message[key] === value);
+    return this.heard.next(wanted, `${type} ${JSON.stringify(fields)}`);
+  }
+}
+
+async function start(t, options) {
+  const bridge = await Bridge.start(options);
+  t.after(() => bridge.stop());
+  return bridge;
+}
+
+const PLUGIN = { CLAUDE_PLUGIN_ROOT: '/plugin' };
+
+test('real traffic is as it says, and all of it is seen', async (t) => {
+  await t.test('a conversation', async (t) => {
+    const bridge = await start(t, { env: PLUGIN });
+    const ann = await Client.connect(t, bridge);
+    const bob = await Client.connect(t, bridge);
+    ann.say({ type: 'hello', stream: true });
+    await ann.hears('welcome', { role: 'operator', seq: 0 });
+    ann.say({ type: 'ping' });
+    await ann.hears('pong');
+
+    ann.say({ type: 'message', session_id: 's1', content: 'hi', user: 'ann', ts: '2026-01-01T00:00:00Z', id: 'a1' });
+    await ann.hears('delivery', { state: 'accepted' });
+    await bob.hears('user_message', { content: 'hi', user: 'ann' });
+    await bridge.take(await bridge.heard());
+    await ann.hears('delivery', { state: 'seen' });
+    await ann.hears('status', { status: 'thinking' });
+    await bridge.status('tool_use', 'reading', 's1');
+    await ann.hears('status', { status: 'tool_use', detail: 'reading' });
+    ann.say({ type: 'list_sessions' });
+    await ann.hears('sessions', { total: 1 });
+    await bridge.hook('MessageDisplay', { message_id: 'm1', index: '0', delta: 'Hel' });
+    await ann.hears('stream', { delta: 'Hel' });
+    await bridge.reply('Hello', 's1');
+    await bob.hears('reply', { content: 'Hello' });
+    await ann.hears('delivery', { state: 'answered' });
+    await bridge.hook('Stop', { last_assistant_message: 'I have replied.' });
+    await ann.hears('status', { status: 'idle' });
+
+    ann.say({ type: 'message', content: 'and now in the terminal' });
+    await bridge.take(await bridge.heard());
+    await bridge.hook('Stop', { last_assistant_message: 'Said in the terminal.' });
+    await ann.hears('reply', { via: 'transcript' });
+    ann.say({ type: 'fetch_history', session_id: 's1', limit: 10, since: 0 });
+    assert.equal((await ann.hears('history')).messages.length, 4);
+    ann.say({ type: 'list_sessions' });
+    assert.equal((await ann.hears('sessions')).sessions[0].last.via, 'transcript');
+
+    bridge.ask('abcde');
+    await bob.hears('permission_request', { request_id: 'abcde' });
+    ann.say({ type: 'permission_response', request_id: 'abcde', allowed: true });
+    await bob.hears('permission_resolved', { request_id: 'abcde', by: 'ann' });
+    bob.say({ type: 'permission_response', request_id: 'abcde', allowed: false });
+    await bob.hears('error', { code: 'unknown_request' });
+    for (const [frame, code] of [['{', 'invalid_json'], ['{"type":"dance"}', 'unknown_type'], ['{"type":"message","id":"a2"}', 'invalid_message']]) {
+      ann.blurt(frame);
+      await ann.hears('error', { code });
+    }
+    await ann.hears('delivery', { state: 'rejected' });
+  });
+
+  await t.test('limits', async (t) => {
+    const bridge = await start(t, { flags: ['--max-sessions', '1', '--max-message', '1KiB', '--seen-timeout', '1ms'], env: PLUGIN });
+    const client = await Client.connect(t, bridge);
+    client.say({ type: 'message', session_id: 's2', content: 'hi', id: 'a1' });
+    await client.hears('delivery', { state: 'rejected', code: 'busy' });
+    client.say({ type: 'message', content: 'x'.repeat(2000), id: 'a2' });
+    await client.hears('delivery', { state: 'rejected', code: 'too_large' });
+    await bridge.hook('SessionStart', {});
+    client.say({ type: 'message', content: 'hi', id: 'a3' });
+    assert.ok((await client.hears('delivery', { state: 'unseen' })).hint);
+  });
+
+  await t.test('a token, in each of three places', async (t) => {
+    const folder = mkdtempSync(`${tmpdir()}/tokens-`);
+    t.after(() => rmSync(folder, { recursive: true }));
+    const token = run('token', 'add', 'shed', '--role', 'sender', '--state-dir', folder);
+    const bridge = await start(t, { flags: ['--state-dir', folder] });
+    const places = [
+      { headers: { Authorization: `Bearer ${token}` } },
+      { query: `token=${token}` },
+      { protocols: ['claude-socket', `bearer.${token}`] },
+    ];
+    for (const place of places) {
+      const client = await Client.connect(t, bridge, place);
+      client.say({ type: 'hello' });
+      await client.hears('welcome', { role: 'sender', user: 'shed' });
+      client.say({ type: 'permission_response', request_id: 'abcde', allowed: true });
+      await client.hears('error', { code: 'forbidden' });
+    }
+  });
+
+  await t.test('the end', async (t) => {
+    const bridge = await Bridge.start({ ready: false });
+    const client = await Client.connect(t, bridge);
+    client.say({ type: 'message', content: 'too late', id: 'a1' });
+    client.say({ type: 'ping' });
+    await client.hears('pong');
+    await bridge.stop();
+    await client.hears('delivery', { state: 'rejected', code: 'host_closed' });
+    const [code] = await client.closed;
+    assert.ok(document.channels().get('session').json('x-close-codes')[code], `close code ${code}`);
+  });
+
+  const { frames } = Client;
+  for (const message of frames.server) check('server', message);
+  assert.deepEqual(inMessages(frames.client), inSchemas(CLIENT), 'every field of every client message was sent');
+  assert.deepEqual(inMessages(frames.server), inSchemas(SERVER), 'every field of every server message was seen');
+  const seen = (field) => all(frames.server.map((message) => message[field]).filter((value) => value !== undefined));
+  const { schemas } = document.components().json();
+  assert.deepEqual(seen('code'), all(schemas.ErrorCode.enum), 'every code was seen');
+  assert.deepEqual(seen('state'), all(schemas.DeliveryState.enum), 'every state was seen');
+});
+
+test('it refuses exactly what the server answers with invalid_message', async (t) => {
+  const bridge = await start(t);
+  const client = await Client.connect(t, bridge);
+  // A valid frame of each type, and each field with each of these as its value.
+  const valid = Object.keys(CLIENT).map((type) => ({ type, ...{ message: { content: 'c' }, permission_response: { request_id: 'r', allowed: true } }[type] }));
+  const fields = all(inSchemas(CLIENT).map((path) => path.split('.')[1]));
+  const values = [
+    undefined, null, true, false, 0, -1, 1.5, 1e300, '', 'a', ' ', 'a b', '2026-01-01T00:00:00.000+01:00', 'now!', 'ä', '€', '😀'.repeat(64),
+    'x'.repeat(64), 'x'.repeat(65), 'x'.repeat(128), 'x'.repeat(129), '😀'.repeat(129), 'a\nb', '\u0000', '\u007f', '\u009f', '\u00a0', '\u2028', '\u2029', [], ['a'], {},
+  ];
+  const frames = valid.flatMap((frame) => fields.flatMap((field) => values.map((value) => ({ ...frame, [field]: value }))));
+  for (const other of [null, true, 1, 'message', [], [{ type: 'ping' }], {}]) frames.push(other);
+  const differences = [];
+  let refused = 0;
+  for (const frame of frames) {
+    const text = JSON.stringify(frame);
+    client.blurt(text);
+    client.blurt('{"type":"dance"}');
+    let code;
+    for (;;) {
+      const message = await client.heard.next();
+      if (message.type === 'error' && message.message === 'unknown message type: dance') break;
+      if (message.type === 'error') code = message.code;
+    }
+    const isValid = Boolean(tolerant[frame?.type]?.(frame));
+    const isTaken = code !== 'invalid_message' && code !== 'unknown_type';
+    if (isValid !== isTaken) differences.push({ text, code, isValid });
+    if (!isTaken) refused += 1;
+  }
+  assert.deepEqual(differences, []);
+  assert.ok(refused > 200 && refused < frames.length - 200, `${refused} of ${frames.length} were refused`);
+});
