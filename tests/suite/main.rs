@@ -29,6 +29,7 @@ mod properties;
 mod proxies;
 mod raw;
 mod relay;
+mod release;
 mod releases;
 mod schema;
 mod server;

@@ -115,6 +115,9 @@ fn shellcheck_finds_nothing_in_any_script() {
             "tests/suite/relay/firewall.sh",
             "tests/claude/run",
             ".ci/run",
+            ".ci/package",
+            ".ci/checksums",
+            ".ci/ready",
         ])
         .current_dir(env!("CARGO_MANIFEST_DIR"))
         .output()

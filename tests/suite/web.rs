@@ -87,3 +87,8 @@ fn page_looks() {
 fn page_permissions() {
     node("page-permissions.test.js", &["npm", "chromium"]);
 }
+
+#[test]
+fn workflows() {
+    node("workflows.test.js", &["npm", "shellcheck"]);
+}
