@@ -1,0 +1,277 @@
+//! The benchmark: plays Claude Code and its apps around the real program, and measures it.
+//!
+//! `cargo bench -- --help` tells what it can be asked, and benches/README.md how to read what it
+//! says. Here is what there is to measure, and in which order.
+//!
+//! The figures hold on a noisy machine as far as they can: CPU time and memory are those that
+//! the kernel counts for the server, and two servers are measured in turn, figure by figure.
+
+#[path = "bridge/app.rs"]
+mod app;
+#[path = "bridge/counts.rs"]
+mod counts;
+#[path = "bridge/crowd.rs"]
+mod crowd;
+#[path = "bridge/figures.rs"]
+mod figures;
+#[path = "bridge/guard.rs"]
+mod guard;
+#[path = "bridge/host.rs"]
+mod host;
+#[path = "bridge/latency.rs"]
+mod latency;
+#[path = "bridge/limits.rs"]
+mod limits;
+#[path = "bridge/load.rs"]
+mod load;
+#[path = "bridge/machine.rs"]
+mod machine;
+#[path = "bridge/options.rs"]
+mod options;
+#[path = "bridge/plot.rs"]
+mod plot;
+#[path = "bridge/process.rs"]
+mod process;
+#[path = "bridge/report.rs"]
+mod report;
+#[path = "bridge/rest.rs"]
+mod rest;
+#[path = "bridge/server.rs"]
+mod server;
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Parser;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+use crate::figures::{Figure, Samples};
+use crate::limits::Limits;
+use crate::options::{Effort, Options};
+use crate::report::{Measurement, Report};
+use crate::server::{Outcome, Start, Target};
+
+/// What there is to measure.
+struct Scenario {
+    name: &'static str,
+    about: &'static str,
+    run: fn(&Target, &Effort) -> Outcome<Vec<Figure>>,
+}
+
+const SCENARIOS: [Scenario; 8] = [
+    Scenario {
+        name: "start",
+        about: "from the start until it answers",
+        run: rest::start,
+    },
+    Scenario {
+        name: "idle",
+        about: "memory of a server that nobody uses",
+        run: rest::idle,
+    },
+    Scenario {
+        name: "latency",
+        about: "one message each way, and both",
+        run: latency::one,
+    },
+    Scenario {
+        name: "messages",
+        about: "apps' messages a second",
+        run: load::messages,
+    },
+    Scenario {
+        name: "broadcast",
+        about: "one reply to many clients",
+        run: latency::broadcast,
+    },
+    Scenario {
+        name: "deliveries",
+        about: "deliveries a second to many clients",
+        run: load::deliveries,
+    },
+    Scenario {
+        name: "clients",
+        about: "memory and CPU time of idle clients",
+        run: rest::clients,
+    },
+    Scenario {
+        name: GROWTH,
+        about: "latency and memory with 1 to 10,000 clients; with --plot",
+        run: latency::growth,
+    },
+];
+
+/// The scenario that is drawn, and measured only then or when asked for.
+const GROWTH: &str = "growth";
+/// How long a scenario may take before its server is killed.
+const LIMIT: Duration = Duration::from_secs(300);
+/// Files that the benchmark has open beside its clients.
+const OTHER_FILES: u64 = 64;
+
+fn main() -> ExitCode {
+    match run(&Options::parse()) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(options: &Options) -> Outcome<ExitCode> {
+    if options.list {
+        for Scenario { name, about, .. } in &SCENARIOS {
+            println!("{name:12}{about}");
+        }
+        return Ok(ExitCode::SUCCESS);
+    }
+    let scenarios = chosen(options)?;
+    server::end_on_signals().map_err(|error| format!("signals cannot be caught: {error}"))?;
+    if let Some(file) = &options.guard {
+        raise_file_limit();
+        return guard::run(file, options.record);
+    }
+    let targets = targets(options)?;
+    let effort = effort(options);
+    let mut report = Report::new(targets.iter().map(|target| target.name.clone()).collect());
+    for scenario in scenarios {
+        eprintln!("{} …", scenario.name);
+        let figures = in_turn(scenario, &targets, &effort, options.rounds);
+        report.add(Measurement {
+            name: scenario.name,
+            figures,
+        });
+    }
+    println!(
+        "{}",
+        if options.json {
+            report.json()
+        } else {
+            report.table()
+        }
+    );
+    if let Some(file) = &options.plot {
+        plot::draw(&report, file)
+            .map_err(|error| format!("{} cannot be drawn: {error}", file.display()))?;
+    }
+    let failures: Vec<&String> = report.failures().collect();
+    failures.iter().for_each(|failure| eprintln!("{failure}"));
+    Ok(if failures.is_empty() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
+
+fn chosen(options: &Options) -> Outcome<Vec<&'static Scenario>> {
+    let wanted = |scenario: &&Scenario| match &options.only[..] {
+        [] => scenario.name != GROWTH || options.plot.is_some(),
+        only => {
+            only.iter()
+                .any(|part| scenario.name.contains(part.as_str()))
+                || (scenario.name == GROWTH && options.plot.is_some())
+        }
+    };
+    let chosen: Vec<&Scenario> = SCENARIOS.iter().filter(wanted).collect();
+    if chosen.is_empty() {
+        let names: Vec<&str> = SCENARIOS.iter().map(|scenario| scenario.name).collect();
+        return Err(format!(
+            "--only knows {}, not \"{}\"",
+            names.join(", "),
+            options.only.join("\", \"")
+        ));
+    }
+    Ok(chosen)
+}
+
+fn targets(options: &Options) -> Outcome<Vec<Target>> {
+    let started = |command: &String| Target {
+        name: short(command),
+        start: Start::Command(command.clone()),
+        limits: None,
+    };
+    let ours = Target {
+        name: "claude-socket".into(),
+        start: Start::Ours,
+        limits: None,
+    };
+    let first = options.server.as_ref().map_or(ours, started);
+    let mut targets = vec![first.clone()];
+    targets.extend(options.vs.as_ref().map(started));
+    if options.small {
+        let name = format!("{}, small", first.name);
+        targets.push(Target {
+            name,
+            limits: Some(Limits::small()?),
+            ..first
+        });
+    }
+    Ok(targets)
+}
+
+/// The name of a program in a command.
+fn short(command: &str) -> String {
+    let program = command.split_whitespace().next().unwrap_or_default();
+    program.rsplit('/').next().unwrap_or_default().into()
+}
+
+/// As many clients as there may be open files, here and in the servers, which inherit the limit.
+fn effort(options: &Options) -> Effort {
+    let mut effort = Effort::new(options.quick);
+    raise_file_limit();
+    if let Some(files) = getrlimit(Resource::Nofile).current {
+        let clients = usize::try_from(files.saturating_sub(OTHER_FILES)).unwrap_or(usize::MAX);
+        if clients < effort.most {
+            eprintln!(
+                "{files} files may be open (ulimit -Hn), so there are {clients} clients at most, not {}",
+                effort.most
+            );
+            effort.most = clients;
+            effort.crowd = effort.crowd.min(clients);
+        }
+    }
+    effort
+}
+
+fn raise_file_limit() {
+    let maximum = getrlimit(Resource::Nofile).maximum;
+    let current = maximum;
+    let _ = setrlimit(Resource::Nofile, Rlimit { current, maximum });
+}
+
+/// Measures one thing with each server in turn, so that whatever else the machine does meets all
+/// of them, and takes the middle of what the rounds say.
+fn in_turn(
+    scenario: &Scenario,
+    targets: &[Target],
+    effort: &Effort,
+    rounds: u32,
+) -> Vec<Outcome<Vec<Figure>>> {
+    let mut all: Vec<Outcome<Vec<Vec<Figure>>>> = targets.iter().map(|_| Ok(Vec::new())).collect();
+    for _ in 0..rounds {
+        for (target, rounds) in targets.iter().zip(&mut all) {
+            let Ok(done) = rounds else {
+                continue;
+            };
+            match server::within(LIMIT, || (scenario.run)(target, effort)) {
+                Ok(figures) => done.push(figures),
+                Err(error) => *rounds = Err(format!("{}: {error}", scenario.name)),
+            }
+        }
+    }
+    all.into_iter().map(|rounds| Ok(middle(&rounds?))).collect()
+}
+
+fn middle(rounds: &[Vec<Figure>]) -> Vec<Figure> {
+    let Some((first, _)) = rounds.split_first() else {
+        return Vec::new();
+    };
+    let figures = first.iter().enumerate().map(|(place, figure)| {
+        let mut values = Samples::default();
+        rounds
+            .iter()
+            .for_each(|round| values.push(round[place].value));
+        Figure::new(figure.name.clone(), values.p50(), figure.unit)
+    });
+    figures.collect()
+}

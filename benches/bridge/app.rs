@@ -1,0 +1,171 @@
+//! One app: a WebSocket client that blocks, and its frames (RFC 6455, section 5).
+//!
+//! It is written by hand so that it costs next to nothing: frames are encoded before the clock
+//! runs, and the mask is zero, which leaves the bytes as they are. A server has to unmask them
+//! all the same.
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
+
+use socket2::{Domain, Socket, Type};
+
+use crate::host::contains;
+use crate::server::{Outcome, PATIENCE};
+
+/// What somebody says in a message, of a usual length.
+pub const QUESTION: &str = "How warm is it in the greenhouse, and is the window open?";
+
+/// A connection, past the handshake.
+pub struct App {
+    /// The socket, blocking.
+    pub stream: TcpStream,
+    /// Bytes that have come and are not taken yet.
+    read: Vec<u8>,
+}
+
+impl App {
+    /// Connects, up to the point where the server knows that it is in the session.
+    ///
+    /// A `101` alone doesn't say that: the session may be another thread's affair. The history
+    /// can only come from there.
+    pub fn join(server: SocketAddr, session: &str) -> Outcome<Self> {
+        let mut app = Self::open(server, session)?;
+        app.send(&frame(br#"{"type":"fetch_history","limit":1}"#))?;
+        app.take("history")?;
+        Ok(app)
+    }
+
+    /// Connects, up to the server's `101`.
+    pub fn open(server: SocketAddr, session: &str) -> Outcome<Self> {
+        let stream = connect(server).map_err(|error| format!("an app cannot connect ({error})"))?;
+        let prepared = stream
+            .set_nodelay(true)
+            .and_then(|()| stream.set_read_timeout(Some(PATIENCE)))
+            .and_then(|()| stream.set_write_timeout(Some(PATIENCE)));
+        prepared.map_err(|error| format!("a socket cannot be set up ({error})"))?;
+        let read = Vec::new();
+        let mut app = Self { stream, read };
+        // The key of RFC 6455, section 1.3.
+        let head = format!(
+            "GET /?session={session} HTTP/1.1\r\nHost: {server}\r\nConnection: Upgrade\r\n\
+             Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+             Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+        );
+        app.send(head.as_bytes())?;
+        loop {
+            if let Some(end) = app.read.windows(4).position(|four| four == b"\r\n\r\n") {
+                let head: Vec<u8> = app.read.drain(..end + 4).collect();
+                if head.starts_with(b"HTTP/1.1 101") {
+                    return Ok(app);
+                }
+                let head = String::from_utf8_lossy(&head);
+                return Err(format!(
+                    "an app is not let in: {}",
+                    head.lines().next().unwrap_or_default()
+                ));
+            }
+            app.more()?;
+        }
+    }
+
+    /// Writes all of it.
+    pub fn send(&mut self, bytes: &[u8]) -> Outcome<()> {
+        let sent = self.stream.write_all(bytes);
+        sent.map_err(|error| format!("an app cannot send ({error})"))
+    }
+
+    /// Waits for a message of this type; others are passed over.
+    pub fn take(&mut self, kind: &str) -> Outcome<()> {
+        let kind = format!("\"{kind}\"");
+        loop {
+            let Some((head, payload)) =
+                header(&self.read).filter(|(head, payload)| self.read.len() >= head + payload)
+            else {
+                self.more()?;
+                continue;
+            };
+            let is_text = self.read[0] & 0xf == 1;
+            // The type can stand anywhere, but no other field here is as short a word.
+            let found = is_text && contains(&self.read[head..head + payload], kind.as_bytes());
+            self.read.drain(..head + payload);
+            if found {
+                return Ok(());
+            }
+        }
+    }
+
+    fn more(&mut self) -> Outcome<()> {
+        let mut buffer = [0; 4096];
+        match self.stream.read(&mut buffer) {
+            Ok(0) => Err("it closed an app's connection".into()),
+            Ok(read) => {
+                self.read.extend_from_slice(&buffer[..read]);
+                Ok(())
+            }
+            Err(error) if error.kind() == ErrorKind::Interrupted => Ok(()),
+            Err(error) => Err(format!(
+                "nothing came for an app that waited for it ({error})"
+            )),
+        }
+    }
+}
+
+/// Connects from whatever address still has a port. One address has 28,000 of them on most
+/// systems, and a server's limits may count connections; all of 127.0.0.0/8 is this machine.
+fn connect(server: SocketAddr) -> std::io::Result<TcpStream> {
+    match TcpStream::connect(server) {
+        Err(error) if error.kind() == ErrorKind::AddrNotAvailable => {}
+        done => return done,
+    }
+    let mut last = ErrorKind::AddrNotAvailable.into();
+    for n in 2..=9 {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+        let from = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(127, 0, 0, n)), 0);
+        match socket
+            .bind(&from.into())
+            .and_then(|()| socket.connect(&server.into()))
+        {
+            Ok(()) => return Ok(socket.into()),
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
+}
+
+/// A client's message in a frame, ready to be sent.
+pub fn message(session: &str) -> Vec<u8> {
+    let text = format!(
+        r#"{{"type":"message","session_id":"{session}","content":"{QUESTION}","user":"ann","ts":"2026-01-01T00:00:00.000Z"}}"#
+    );
+    frame(text.as_bytes())
+}
+
+/// A text frame of a client.
+pub fn frame(payload: &[u8]) -> Vec<u8> {
+    let mut frame = vec![0x81];
+    match payload.len() {
+        length @ ..126 => frame.push(0x80 | length as u8),
+        length => {
+            frame.push(0x80 | 126);
+            frame.extend((length as u16).to_be_bytes());
+        }
+    }
+    frame.extend([0; 4]);
+    frame.extend(payload);
+    frame
+}
+
+/// How long the header and the payload of a server's frame are, once the header is there.
+pub fn header(bytes: &[u8]) -> Option<(usize, usize)> {
+    match bytes.get(1)? & 0x7f {
+        126 => Some((
+            4,
+            usize::from(u16::from_be_bytes(bytes.get(2..4)?.try_into().ok()?)),
+        )),
+        127 => Some((
+            10,
+            u64::from_be_bytes(bytes.get(2..10)?.try_into().ok()?) as usize,
+        )),
+        length => Some((2, usize::from(length))),
+    }
+}

@@ -1,0 +1,167 @@
+//! Many apps that one thread reads, as fast as a machine with two cores can while the server
+//! runs on it too.
+//!
+//! One epoll set, one big buffer, and of each frame only the header is looked at: what the
+//! readers cost, the server cannot have. A thread per app would cost more than the server.
+
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+
+use rustix::event::Timespec;
+use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
+use rustix::io::Errno;
+use rustix::net::{RecvFlags, recv};
+
+use crate::app::{App, header};
+use crate::server::{Outcome, PATIENCE};
+
+/// What one read takes from a socket.
+const BUFFER: usize = 256 * 1024;
+
+/// The apps.
+pub struct Crowd {
+    apps: Vec<Member>,
+    epoll: OwnedFd,
+    events: Vec<Event>,
+    buffer: Vec<u8>,
+}
+
+struct Member {
+    app: App,
+    /// How many text frames it has got.
+    got: u64,
+    /// How many bytes of the frame are still to come.
+    missing: usize,
+    /// A header that hasn't come to its end.
+    torn: Vec<u8>,
+}
+
+impl Crowd {
+    /// Has `count` apps join; the session of each is asked for.
+    pub fn join(
+        server: SocketAddr,
+        count: usize,
+        session: impl Fn(usize) -> String,
+    ) -> Outcome<Self> {
+        let failed = |error: Errno| format!("epoll doesn't work ({error})");
+        let mut crowd = Self {
+            apps: Vec::with_capacity(count),
+            epoll: epoll::create(CreateFlags::CLOEXEC).map_err(failed)?,
+            events: Vec::with_capacity(1024),
+            buffer: vec![0; BUFFER],
+        };
+        for n in 0..count {
+            let app = App::join(server, &session(n))
+                .map_err(|error| format!("{error}, with {n} clients connected"))?;
+            let data = EventData::new_u64(n as u64);
+            epoll::add(&crowd.epoll, &app.stream, data, EventFlags::IN).map_err(failed)?;
+            let torn = Vec::new();
+            crowd.apps.push(Member {
+                app,
+                got: 0,
+                missing: 0,
+                torn,
+            });
+        }
+        Ok(crowd)
+    }
+
+    /// Nobody has got anything yet.
+    pub fn forget(&mut self) {
+        for member in &mut self.apps {
+            member.got = 0;
+        }
+    }
+
+    /// Reads what is there for any of them, after waiting for something. Tells of everyone who
+    /// has got frames how many they had before and have now.
+    pub fn read(&mut self, mut got: impl FnMut(u64, u64)) -> Outcome<()> {
+        self.events.clear();
+        let patience = Timespec {
+            tv_sec: PATIENCE.as_secs() as i64,
+            tv_nsec: 0,
+        };
+        let room = rustix::buffer::spare_capacity(&mut self.events);
+        match epoll::wait(&self.epoll, room, Some(&patience)) {
+            Ok(0) => return Err("nothing came for clients that waited for it".into()),
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(error) => return Err(format!("epoll doesn't work ({error})")),
+        }
+        for event in &self.events {
+            let member = &mut self.apps[event.data.u64() as usize];
+            let (_, length) = match recv(
+                &member.app.stream,
+                &mut self.buffer[..],
+                RecvFlags::DONTWAIT,
+            ) {
+                Ok((_, 0)) | Err(Errno::CONNRESET) => {
+                    return Err("it closed a client's connection".into());
+                }
+                Ok(read) => read,
+                Err(Errno::AGAIN | Errno::INTR) => continue,
+                Err(error) => return Err(format!("a client cannot read ({error})")),
+            };
+            let before = member.got;
+            member.take(&self.buffer[..length]);
+            if member.got > before {
+                got(before, member.got);
+            }
+        }
+        Ok(())
+    }
+
+    /// Has one after the other leave, and something happen after each.
+    pub fn leave(mut self, mut then: impl FnMut() -> Outcome<()>) -> Outcome<()> {
+        while let Some(member) = self.apps.pop() {
+            drop(member);
+            then()?;
+        }
+        Ok(())
+    }
+
+    /// Reads until everyone has got one message.
+    pub fn all_get_one(&mut self) -> Outcome<()> {
+        self.forget();
+        let mut waiting = self.apps.len();
+        while waiting > 0 {
+            self.read(|before, _| waiting -= usize::from(before == 0))?;
+        }
+        Ok(())
+    }
+}
+
+impl Member {
+    fn take(&mut self, mut bytes: &[u8]) {
+        while !bytes.is_empty() {
+            let now = self.missing.min(bytes.len());
+            self.missing -= now;
+            bytes = &bytes[now..];
+            if bytes.is_empty() {
+                return;
+            }
+            if self.torn.is_empty() {
+                let Some((head, payload)) = header(bytes) else {
+                    self.torn.extend_from_slice(bytes);
+                    return;
+                };
+                self.begin(bytes[0]);
+                self.missing = head + payload;
+            } else {
+                self.torn.push(bytes[0]);
+                bytes = &bytes[1..];
+                if let Some((_, payload)) = header(&self.torn) {
+                    let first = self.torn[0];
+                    self.torn.clear();
+                    self.begin(first);
+                    self.missing = payload;
+                }
+            }
+        }
+    }
+
+    /// Counts texts: a ping of the server is no message. It counts at its header, but the rest
+    /// has left the server with it.
+    fn begin(&mut self, first: u8) {
+        self.got += u64::from(first & 0xf == 1);
+    }
+}

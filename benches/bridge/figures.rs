@@ -1,0 +1,99 @@
+//! What is measured: a number with a name and a unit, and how it is written.
+
+use serde::Serialize;
+
+/// The unit of a figure, which is also what the number stands in.
+#[derive(Clone, Copy, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Unit {
+    /// Seconds.
+    Seconds,
+    /// Bytes.
+    Bytes,
+    /// A second.
+    PerSecond,
+    /// Parts of one core.
+    Cores,
+}
+
+/// One number.
+#[derive(Clone, Serialize)]
+pub struct Figure {
+    /// What was measured.
+    pub name: String,
+    /// The number.
+    pub value: f64,
+    /// Its unit.
+    pub unit: Unit,
+}
+
+impl Figure {
+    /// A figure.
+    pub fn new(name: impl Into<String>, value: f64, unit: Unit) -> Self {
+        let name = name.into();
+        Self { name, value, unit }
+    }
+
+    /// With three digits, in the unit that people would choose.
+    pub fn text(&self) -> String {
+        write(self.value, self.unit)
+    }
+}
+
+fn write(value: f64, unit: Unit) -> String {
+    let scales: &[(f64, &str)] = match unit {
+        Unit::Seconds => &[(1.0, "s"), (1e-3, "ms"), (1e-6, "µs"), (1e-9, "ns")],
+        Unit::Bytes => &[
+            (1_073_741_824.0, "GiB"),
+            (1_048_576.0, "MiB"),
+            (1_024.0, "KiB"),
+            (1.0, "bytes"),
+        ],
+        Unit::PerSecond => &[(1e6, "M/s"), (1e3, "k/s"), (1.0, "/s")],
+        Unit::Cores => return format!("{:.2}%", value * 100.0),
+    };
+    let fitting = scales.iter().find(|(scale, _)| value.abs() >= *scale);
+    let (scale, name) = fitting.or(scales.last()).copied().unwrap_or((1.0, ""));
+    let value = value / scale;
+    let digits = match value.abs() {
+        100.0.. => 0,
+        10.0.. => 1,
+        _ => 2,
+    };
+    format!("{value:.digits$} {name}")
+}
+
+/// Many measurements of the same, in seconds.
+#[derive(Default)]
+pub struct Samples(Vec<f64>);
+
+impl Samples {
+    /// One more.
+    pub fn push(&mut self, seconds: f64) {
+        self.0.push(seconds);
+    }
+
+    /// What this part of them, from 0 to 1, is not above.
+    pub fn percentile(&mut self, part: f64) -> f64 {
+        self.0.sort_by(f64::total_cmp);
+        let last = self.0.len().saturating_sub(1);
+        let place = (self.0.len() as f64 * part).ceil() as usize;
+        self.0
+            .get(place.saturating_sub(1).min(last))
+            .copied()
+            .unwrap_or(f64::NAN)
+    }
+
+    /// The middle one.
+    pub fn p50(&mut self) -> f64 {
+        self.percentile(0.5)
+    }
+
+    /// Two figures, the middle and what one in a hundred is above.
+    pub fn figures(mut self, name: &str) -> Vec<Figure> {
+        vec![
+            Figure::new(format!("{name}, p50"), self.p50(), Unit::Seconds),
+            Figure::new(format!("{name}, p99"), self.percentile(0.99), Unit::Seconds),
+        ]
+    }
+}

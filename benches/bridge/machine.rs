@@ -1,0 +1,76 @@
+//! Where and when something was measured.
+
+use std::fs;
+use std::time::SystemTime;
+
+use serde::Serialize;
+
+/// What figures are worth nothing without.
+#[derive(Serialize)]
+pub struct Machine {
+    cpu: String,
+    cores: usize,
+    kernel: String,
+    memory: String,
+    date: String,
+    version: &'static str,
+    command: String,
+}
+
+impl Machine {
+    /// This one, now.
+    pub fn here() -> Self {
+        let read = |path| fs::read_to_string(path).unwrap_or_default();
+        let field = |text: &str, name| {
+            let line = text.lines().find(|line| line.starts_with(name));
+            line.and_then(|line| Some(line.split_once(':')?.1.trim().to_owned()))
+        };
+        // ARM's /proc/cpuinfo has no names.
+        let cpu = field(&read("/proc/cpuinfo"), "model name");
+        let arguments: Vec<String> = std::env::args()
+            .skip(1)
+            .filter(|argument| argument != "--bench")
+            .collect();
+        Self {
+            cpu: cpu.unwrap_or_else(|| std::env::consts::ARCH.into()),
+            cores: std::thread::available_parallelism().map_or(1, usize::from),
+            kernel: format!("Linux {}", read("/proc/sys/kernel/osrelease").trim()),
+            memory: field(&read("/proc/meminfo"), "MemTotal").unwrap_or_default(),
+            date: humantime::format_rfc3339_seconds(SystemTime::now()).to_string(),
+            version: env!("CARGO_PKG_VERSION"),
+            command: format!("cargo bench -- {}", shell(&arguments))
+                .trim_end()
+                .trim_end_matches(" --")
+                .into(),
+        }
+    }
+
+    /// As people read it, in a few lines.
+    pub fn text(&self) -> String {
+        let Self {
+            cpu,
+            cores,
+            kernel,
+            memory,
+            date,
+            version,
+            command,
+        } = self;
+        format!(
+            "claude-socket {version}, {date}\n{cpu}, {cores} cores, {memory}, {kernel}\n{command}\n"
+        )
+    }
+}
+
+/// The arguments as a shell would take them.
+fn shell(arguments: &[String]) -> String {
+    let quoted = arguments.iter().map(|argument| {
+        let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=,".contains(c);
+        if !argument.is_empty() && argument.chars().all(plain) {
+            argument.clone()
+        } else {
+            format!("'{}'", argument.replace('\'', r"'\''"))
+        }
+    });
+    quoted.collect::<Vec<_>>().join(" ")
+}

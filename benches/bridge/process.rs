@@ -1,0 +1,124 @@
+//! What `/proc` knows of a server: the CPU time it took and the memory it has.
+//!
+//! The process and everything it has started count together, because a shell or a runtime may
+//! start another one that does the work.
+
+use std::fs;
+use std::path::PathBuf;
+
+/// How long a process has computed is told in this unit. It is 10 ms on every Linux, whatever
+/// the kernel's own tick is (`USER_HZ`, time(7)).
+const TICKS_PER_SECOND: f64 = 100.0;
+
+/// Memory in bytes.
+#[derive(Clone, Copy, Default)]
+pub struct Memory {
+    /// All of its pages that are in memory, those of the program's file too: `VmRSS`.
+    pub resident: f64,
+    /// Those that are its own, heap and stacks: `RssAnon`.
+    pub own: f64,
+}
+
+/// A process and its descendants.
+#[derive(Clone, Copy)]
+pub struct Tree(pub u32);
+
+impl Tree {
+    /// Seconds of CPU time, in user mode and in the kernel, ended threads and children included.
+    /// It counts in steps of 10 ms, so measure what takes a second.
+    pub fn cpu(self) -> f64 {
+        let ticks = |pid| {
+            let stat = Stat::read(pid)?;
+            Some(stat.own + stat.reaped)
+        };
+        self.pids().into_iter().filter_map(ticks).sum::<f64>() / TICKS_PER_SECOND
+    }
+
+    /// The memory it has now.
+    pub fn memory(self) -> Memory {
+        let mut memory = Memory::default();
+        for pid in self.pids() {
+            let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+            let bytes = |field| kibibytes(&status, field).unwrap_or_default() * 1024.0;
+            memory.resident += bytes("VmRSS:");
+            memory.own += bytes("RssAnon:");
+        }
+        memory
+    }
+
+    /// The size in bytes of the largest program that runs in it, without the libraries and the
+    /// scripts that this program loads.
+    pub fn program(self) -> Option<f64> {
+        let size = |pid| {
+            let program: PathBuf = format!("/proc/{pid}/exe").into();
+            Some(fs::metadata(program).ok()?.len() as f64)
+        };
+        self.pids().into_iter().filter_map(size).reduce(f64::max)
+    }
+
+    /// Whether every thread of it waits for something.
+    pub fn is_idle(self) -> bool {
+        self.pids().into_iter().all(|pid| {
+            let Ok(threads) = fs::read_dir(format!("/proc/{pid}/task")) else {
+                return true;
+            };
+            threads.flatten().all(|thread| {
+                let stat = fs::read_to_string(thread.path().join("stat")).unwrap_or_default();
+                // Asleep, or already gone.
+                stat.is_empty() || after_name(&stat).is_some_and(|rest| rest.starts_with('S'))
+            })
+        })
+    }
+
+    fn pids(self) -> Vec<u32> {
+        let mut found = vec![self.0];
+        let mut next = 0;
+        while let Some(&pid) = found.get(next) {
+            // The children of each thread; one that starts processes is seldom the first.
+            let threads = fs::read_dir(format!("/proc/{pid}/task"));
+            // With thousands of threads, reading all of them would disturb what is measured.
+            for thread in threads.into_iter().flatten().flatten().take(64) {
+                let children = fs::read_to_string(thread.path().join("children"));
+                let children = children.unwrap_or_default();
+                found.extend(
+                    children
+                        .split_whitespace()
+                        .filter_map(|pid| pid.parse::<u32>().ok()),
+                );
+            }
+            next += 1;
+        }
+        found
+    }
+}
+
+struct Stat {
+    own: f64,
+    reaped: f64,
+}
+
+impl Stat {
+    /// proc(5), `/proc/pid/stat`: the fields 14 to 17, in ticks.
+    fn read(pid: u32) -> Option<Self> {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        let mut ticks = after_name(&stat)?
+            .split(' ')
+            .skip(11)
+            .map(|ticks| ticks.parse::<f64>().unwrap_or_default());
+        let mut two = || Some(ticks.next()? + ticks.next()?);
+        Some(Self {
+            own: two()?,
+            reaped: two()?,
+        })
+    }
+}
+
+/// What follows the name, in which anything may stand.
+fn after_name(stat: &str) -> Option<&str> {
+    Some(stat.rsplit_once(") ")?.1)
+}
+
+fn kibibytes(status: &str, field: &str) -> Option<f64> {
+    let line = status.lines().find_map(|line| line.strip_prefix(field))?;
+    line.trim().strip_suffix(" kB")?.parse().ok()
+}

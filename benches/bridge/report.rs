@@ -1,0 +1,154 @@
+//! What was measured, for people as a table and for programs as JSON.
+
+use serde::Serialize;
+
+use crate::figures::{Figure, Unit};
+use crate::machine::Machine;
+
+/// A whole run.
+#[derive(Serialize)]
+pub struct Report {
+    machine: Machine,
+    /// The servers, in the order of the columns.
+    servers: Vec<String>,
+    measurements: Vec<Measurement>,
+}
+
+/// What one of the measurements has come to.
+#[derive(Serialize)]
+pub struct Measurement {
+    /// Its name, as `--only` takes it.
+    pub name: &'static str,
+    /// For each server, its figures, or why there are none.
+    pub figures: Vec<Result<Vec<Figure>, String>>,
+}
+
+impl Report {
+    /// Of nothing yet.
+    pub fn new(servers: Vec<String>) -> Self {
+        let machine = Machine::here();
+        let measurements = Vec::new();
+        Self {
+            machine,
+            servers,
+            measurements,
+        }
+    }
+
+    /// One more measurement.
+    pub fn add(&mut self, measurement: Measurement) {
+        self.measurements.push(measurement);
+    }
+
+    /// For programs: numbers are seconds, bytes, or parts of one core.
+    pub fn json(&self) -> String {
+        serde_json::to_string_pretty(self).unwrap_or_default()
+    }
+
+    /// Why something couldn't be measured.
+    pub fn failures(&self) -> impl Iterator<Item = &String> {
+        let all = self
+            .measurements
+            .iter()
+            .flat_map(|measurement| &measurement.figures);
+        all.filter_map(|figures| figures.as_ref().err())
+    }
+
+    /// The figures of one server, of the measurements with this name.
+    pub fn figures(&self, name: &str, server: usize) -> &[Figure] {
+        let found = self
+            .measurements
+            .iter()
+            .find(|measurement| measurement.name == name);
+        let figures = found.and_then(|measurement| measurement.figures[server].as_ref().ok());
+        figures.map_or(&[], Vec::as_slice)
+    }
+
+    /// What the servers are called.
+    pub fn servers(&self) -> &[String] {
+        &self.servers
+    }
+
+    /// For people. With two servers there is a last column that says how many times better the
+    /// first is.
+    pub fn table(&self) -> String {
+        let mut rows = vec![self.head()];
+        for measurement in &self.measurements {
+            rows.extend(self.rows(measurement));
+        }
+        let columns = rows.iter().map(Vec::len).max().unwrap_or_default();
+        let width = |column| {
+            rows.iter()
+                .filter_map(|row| row.get(column))
+                .map(|cell: &String| cell.chars().count())
+                .max()
+        };
+        let widths: Vec<usize> = (0..columns)
+            .map(|column| width(column).unwrap_or_default())
+            .collect();
+        let mut text = self.machine.text() + "\n";
+        for row in &rows {
+            let cells = row
+                .iter()
+                .zip(&widths)
+                .enumerate()
+                .map(|(column, (cell, &width))| match column {
+                    0 => format!("{cell:width$}"),
+                    _ => format!("  {cell:>width$}"),
+                });
+            text.push_str(cells.collect::<String>().trim_end());
+            text.push('\n');
+        }
+        text
+    }
+
+    fn head(&self) -> Vec<String> {
+        let mut head = vec![String::new()];
+        head.extend(self.servers.iter().cloned());
+        if self.servers.len() > 1 {
+            head.push("times better".into());
+        }
+        head
+    }
+
+    fn rows(&self, measurement: &Measurement) -> Vec<Vec<String>> {
+        let Some(Ok(first)) = measurement.figures.iter().find(|figures| figures.is_ok()) else {
+            return vec![vec![format!("{}: failed", measurement.name)]];
+        };
+        let mut rows = Vec::new();
+        for (place, named) in first.iter().enumerate() {
+            let figures = measurement.figures.iter().map(|figures| {
+                let figures = figures.as_ref().ok()?;
+                // On a small machine there are fewer clients, and so fewer figures.
+                figures
+                    .get(place)
+                    .filter(|figure| figure.name == named.name)
+            });
+            let figures: Vec<Option<&Figure>> = figures.collect();
+            let mut row = vec![named.name.clone()];
+            row.extend(
+                figures
+                    .iter()
+                    .map(|figure| figure.map_or("–".into(), Figure::text)),
+            );
+            if let [Some(ours), Some(theirs), ..] = figures[..] {
+                row.push(times(ours, theirs));
+            }
+            rows.push(row);
+        }
+        rows
+    }
+}
+
+fn times(ours: &Figure, theirs: &Figure) -> String {
+    let times = match ours.unit {
+        Unit::PerSecond => ours.value / theirs.value,
+        _ => theirs.value / ours.value,
+    };
+    // Nothing at all is neither better nor worse than nothing.
+    if !times.is_finite() {
+        return "–".into();
+    }
+    let digits = usize::from(times < 10.0);
+    format!("{times:.digits$}")
+}

@@ -1,0 +1,293 @@
+//! The server that is measured, as a child process: which command it is, its start, its end.
+//!
+//! Whatever happens, it ends: when a [`Server`] is dropped, when the benchmark is interrupted,
+//! and also when the benchmark is killed, because then its stdin ends.
+
+use std::env;
+use std::fmt;
+use std::io::{self, Read};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt;
+use std::process::{self, Child, Command, Stdio};
+use std::sync::Mutex;
+use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process_group};
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::low_level::pipe;
+
+use crate::host::Host;
+use crate::limits::Limits;
+use crate::options::Effort;
+use crate::process::Tree;
+
+/// How long anything may take that should happen at once. Machines can be slow.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+/// How long a server may take to end after its stdin has, before it is killed.
+const GRACE: Duration = Duration::from_secs(10);
+
+/// The servers that run.
+static RUNNING: Mutex<Vec<u32>> = Mutex::new(Vec::new());
+
+/// What goes wrong in a measurement, as a sentence.
+pub type Outcome<T> = Result<T, String>;
+
+/// A server that can be measured.
+#[derive(Clone)]
+pub struct Target {
+    /// What it is called in the table.
+    pub name: String,
+    /// How it is started.
+    pub start: Start,
+    /// What it must live with.
+    pub limits: Option<Limits>,
+}
+
+/// How a server is started.
+#[derive(Clone)]
+pub enum Start {
+    /// The program that cargo has built.
+    Ours,
+    /// A command for the shell.
+    Command(String),
+    /// A program and its arguments, around the one that cargo has built.
+    Under(Vec<String>),
+}
+
+/// The program that cargo has built, with the optimisations of a release.
+pub const OURS: &str = env!("CARGO_BIN_EXE_claude-socket");
+
+impl Target {
+    /// The command that starts it, without a variable that is meant for another server.
+    fn command(&self) -> Command {
+        let mut line: Vec<String> = match &self.start {
+            Start::Ours => vec![OURS.into()],
+            Start::Command(command) => vec!["sh".into(), "-c".into(), command.clone()],
+            Start::Under(around) => around.iter().cloned().chain([OURS.into()]).collect(),
+        };
+        if let Some(limits) = &self.limits {
+            line = limits.around(line);
+        }
+        let mut command = Command::new(&line[0]);
+        command.args(&line[1..]);
+        for (name, _) in env::vars().filter(|(name, _)| name.starts_with("CLAUDE_")) {
+            command.env_remove(name);
+        }
+        // The tokens of whoever measures are none of its business.
+        command.env(
+            "CLAUDE_SOCKET_STATE_DIR",
+            concat!(env!("CARGO_TARGET_TMPDIR"), "/nobody"),
+        );
+        command
+    }
+
+    /// Starts it on a free port.
+    pub fn spawn(&self) -> Outcome<Server> {
+        let port = free_port().map_err(|error| format!("there is no free port: {error}"))?;
+        let mut command = self.command();
+        let child = command
+            .env("CLAUDE_SOCKET_PORT", port.to_string())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            // A group of its own, so that all of it can be ended at once.
+            .process_group(0)
+            .spawn()
+            .map_err(|error| format!("{self} cannot be started: {error}"))?;
+        Ok(Server::around(self.name.clone(), port, child))
+    }
+
+    /// Starts it, up to the point where messages can go through, measures something, and ends it.
+    pub fn measure<T>(&self, measure: impl FnOnce(&mut Server) -> Outcome<T>) -> Outcome<T> {
+        let mut server = self.spawn()?;
+        let ready = server.shake_hands().and_then(|()| server.wait_for_port());
+        let measured = ready.and_then(|()| measure(&mut server));
+        measured.map_err(|error| server.explain(error))
+    }
+
+    /// The most clients that it can have at once here.
+    pub fn most(&self, effort: &Effort) -> usize {
+        // On a small machine, more would not fit, and the system would end it.
+        let fitting = if self.limits.is_some() {
+            1_000
+        } else {
+            usize::MAX
+        };
+        effort.most.min(fitting)
+    }
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.start {
+            Start::Ours => f.write_str(OURS),
+            Start::Command(command) => write!(f, "«{command}»"),
+            Start::Under(around) => write!(f, "«{} {OURS}»", around.join(" ")),
+        }
+    }
+}
+
+/// A running server.
+pub struct Server {
+    /// Claude Code's place: its stdin and stdout.
+    pub host: Host,
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// Its processes.
+    pub tree: Tree,
+    name: String,
+    child: Child,
+    /// The end of what it logs.
+    log: Option<thread::JoinHandle<String>>,
+}
+
+impl Server {
+    fn around(name: String, port: u16, mut child: Child) -> Self {
+        running(|pids| pids.push(child.id()));
+        let host = Host::new(child.stdin.take(), child.stdout.take());
+        let log = child
+            .stderr
+            .take()
+            .map(|stderr| thread::spawn(move || tail(stderr)));
+        Self {
+            host,
+            address: SocketAddr::from((Ipv4Addr::LOCALHOST, port)),
+            tree: Tree(child.id()),
+            name,
+            child,
+            log,
+        }
+    }
+
+    /// MCP's handshake.
+    pub fn shake_hands(&mut self) -> Outcome<()> {
+        self.host.initialize()?;
+        self.host.initialized()
+    }
+
+    /// Waits until it answers on its port. Looks often: this is measured.
+    pub fn wait_for_port(&mut self) -> Outcome<()> {
+        let deadline = Instant::now() + PATIENCE;
+        while Instant::now() < deadline {
+            if TcpStream::connect(self.address).is_ok() {
+                return Ok(());
+            }
+            if let Ok(Some(status)) = self.child.try_wait() {
+                return Err(format!("it ended before it listened ({status})"));
+            }
+            thread::sleep(Duration::from_micros(50));
+        }
+        let port = self.address.port();
+        Err(format!(
+            "it doesn't listen on CLAUDE_SOCKET_PORT={port} after {PATIENCE:?}"
+        ))
+    }
+
+    /// What went wrong, with what the server has said about it.
+    pub fn explain(&mut self, error: String) -> String {
+        let log = self.finish();
+        let lines: Vec<&str> = log.lines().rev().take(5).collect();
+        let said: String = lines
+            .iter()
+            .rev()
+            .map(|line| format!("\n    {line}"))
+            .collect();
+        let said = if said.is_empty() {
+            ", and it logged nothing".into()
+        } else {
+            format!("; its last words:{said}")
+        };
+        format!("{}: {error}{said}", self.name)
+    }
+
+    /// Ends it, and returns the end of its log.
+    pub fn finish(&mut self) -> String {
+        self.end();
+        let log = self.log.take().and_then(|log| log.join().ok());
+        log.unwrap_or_default()
+    }
+
+    /// Ends it: stdin first, then by force.
+    pub fn end(&mut self) {
+        self.host.close();
+        let deadline = Instant::now() + GRACE;
+        while Instant::now() < deadline && matches!(self.child.try_wait(), Ok(None)) {
+            thread::sleep(Duration::from_millis(1));
+        }
+        // Also if it has ended: what it has started may not have.
+        kill(self.child.id());
+        let _ = self.child.wait();
+        running(|pids| pids.retain(|&pid| pid != self.child.id()));
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+/// Does something, and kills the servers if it hasn't come to an end by then: whoever waits for
+/// them gets an error.
+pub fn within<T>(limit: Duration, act: impl FnOnce() -> T) -> T {
+    let (done, wait) = channel::<()>();
+    thread::scope(|scope| {
+        scope.spawn(move || {
+            if wait.recv_timeout(limit) == Err(RecvTimeoutError::Timeout) {
+                eprintln!("this takes more than {limit:?}, so the server is killed");
+                running(|pids| pids.iter().copied().for_each(kill));
+            }
+        });
+        let result = act();
+        drop(done);
+        result
+    })
+}
+
+/// Ends the servers and this process when somebody interrupts it.
+pub fn end_on_signals() -> io::Result<()> {
+    let (mut signals, wake) = UnixStream::pair()?;
+    pipe::register(SIGINT, wake.try_clone()?)?;
+    pipe::register(SIGTERM, wake)?;
+    thread::spawn(move || {
+        let _ = signals.read(&mut [0]);
+        running(|pids| pids.iter().copied().for_each(kill));
+        process::exit(130);
+    });
+    Ok(())
+}
+
+fn running<T>(act: impl FnOnce(&mut Vec<u32>) -> T) -> T {
+    act(&mut RUNNING
+        .lock()
+        .unwrap_or_else(std::sync::PoisonError::into_inner))
+}
+
+fn kill(group: u32) {
+    if let Some(group) = i32::try_from(group).ok().and_then(Pid::from_raw) {
+        let _ = kill_process_group(group, Signal::KILL);
+    }
+}
+
+/// A port that nobody listens on, below those that the system gives to outgoing connections.
+fn free_port() -> io::Result<u16> {
+    let first = 20_000 + (process::id() % 9_000) as u16;
+    let mut ports = (first..29_999).chain(20_000..first);
+    let free = ports.find(|&port| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok());
+    free.ok_or_else(|| io::ErrorKind::AddrInUse.into())
+}
+
+/// Reads to the end, and keeps the last of it.
+fn tail(mut from: impl Read) -> String {
+    let mut kept = Vec::new();
+    let mut buffer = [0; 4096];
+    while let Ok(read @ 1..) = from.read(&mut buffer) {
+        kept.extend_from_slice(&buffer[..read]);
+        let too_many = kept.len().saturating_sub(4096);
+        kept.drain(..too_many);
+    }
+    String::from_utf8_lossy(&kept).into_owned()
+}
