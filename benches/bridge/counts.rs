@@ -15,7 +15,7 @@ use crate::app::{App, message};
 use crate::crowd::Crowd;
 use crate::host::reply;
 use crate::process::Tree;
-use crate::server::{OURS, Outcome, PATIENCE, Server, Start, Target};
+use crate::server::{OURS, Outcome, PATIENCE, Server, Start, Target, within};
 
 /// The clients that get a broadcast.
 const CROWD: usize = 100;
@@ -31,6 +31,9 @@ const BROADCASTS: usize = 80;
 
 /// How often the same is counted; the least counts.
 const RUNS: usize = 1;
+
+/// How long a run may take before its server is killed.
+const LIMIT: Duration = Duration::from_secs(120);
 
 /// What is to happen in a run.
 #[derive(Clone, Copy)]
@@ -174,9 +177,11 @@ impl Tool {
             start: Start::Under(around),
             limits: None,
         };
-        let log = target.measure(|server| {
-            play.on(server)?;
-            Ok(server.finish())
+        let log = within(LIMIT, || {
+            target.measure(|server| {
+                play.on(server)?;
+                Ok(server.finish())
+            })
         })?;
         let count = log.split_once(self.before).and_then(|(_, rest)| {
             let digits: String = rest

@@ -11,6 +11,7 @@ use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::process::{self, Child, Command, Stdio};
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -273,10 +274,17 @@ fn kill(group: u32) {
 }
 
 /// A port that nobody listens on, below those that the system gives to outgoing connections.
+/// Never the same twice in a row: another thread may be about to start its server there.
 fn free_port() -> io::Result<u16> {
-    let first = 20_000 + (process::id() % 9_000) as u16;
-    let mut ports = (first..29_999).chain(20_000..first);
-    let free = ports.find(|&port| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok());
+    static TRIED: AtomicU32 = AtomicU32::new(0);
+    let free = (0..10_000).find_map(|_| {
+        let next = process::id()
+            .wrapping_mul(97)
+            .wrapping_add(TRIED.fetch_add(1, Relaxed));
+        let port = 20_000 + (next % 10_000) as u16;
+        TcpListener::bind((Ipv4Addr::LOCALHOST, port)).ok()?;
+        Some(port)
+    });
     free.ok_or_else(|| io::ErrorKind::AddrInUse.into())
 }
 
