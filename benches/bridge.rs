@@ -133,7 +133,8 @@ fn run(options: &Options) -> Outcome<ExitCode> {
     }
     let targets = targets(options)?;
     let effort = effort(options);
-    let mut report = Report::new(targets.iter().map(|target| target.name.clone()).collect());
+    let names = targets.iter().map(|target| target.name.clone());
+    let mut report = Report::new(names.collect(), options.vs.is_some());
     for scenario in scenarios {
         eprintln!("{} …", scenario.name);
         let figures = in_turn(scenario, &targets, &effort, options.rounds);
@@ -196,15 +197,19 @@ fn targets(options: &Options) -> Outcome<Vec<Target>> {
         limits: None,
     };
     let first = options.server.as_ref().map_or(ours, started);
-    let mut targets = vec![first.clone()];
+    let mut targets = vec![first];
     targets.extend(options.vs.as_ref().map(started));
     if options.small {
-        let name = format!("{}, small", first.name);
-        targets.push(Target {
-            name,
-            limits: Some(Limits::small()?),
-            ..first
-        });
+        let limits = Limits::small()?;
+        for place in 0..targets.len() {
+            let Target { name, start, .. } = targets[place].clone();
+            let (name, limits) = (format!("{name}, small"), Some(limits.clone()));
+            targets.push(Target {
+                name,
+                start,
+                limits,
+            });
+        }
     }
     Ok(targets)
 }

@@ -37,8 +37,8 @@ pub struct Options {
     #[arg(long, value_name = "COUNT", default_value = "1", value_parser = clap::value_parser!(u32).range(1..=100))]
     pub rounds: u32,
 
-    /// Measure the first server once more on a small machine: on one core (taskset -c 0), with
-    /// 64 MiB of memory (a cgroup, so it takes root)
+    /// Measure each server once more on a small machine: one core (taskset -c 0) and 64 MiB of
+    /// memory (a cgroup, so it takes root)
     #[arg(long)]
     pub small: bool,
 
@@ -107,7 +107,7 @@ impl Effort {
             crowd: 1_000,
             most: 10_000,
             load: 3.0,
-            idle: 10.0,
+            idle: 5.0,
         }
     }
 }

@@ -10,10 +10,11 @@ use crate::latency::{MEMORY, ROUND_TRIP, TO_ALL};
 use crate::report::Report;
 
 /// A line for each server.
-const COLORS: [RGBColor; 3] = [
+const COLORS: [RGBColor; 4] = [
     RGBColor(196, 84, 45),
     RGBColor(38, 84, 124),
-    RGBColor(110, 110, 110),
+    RGBColor(226, 160, 130),
+    RGBColor(130, 165, 195),
 ];
 
 type Area<'a> = DrawingArea<SVGBackend<'a>, plotters::coord::Shift>;

@@ -11,6 +11,9 @@ pub struct Report {
     machine: Machine,
     /// The servers, in the order of the columns.
     servers: Vec<String>,
+    /// Whether the second is there to be compared with the first.
+    #[serde(skip)]
+    compares: bool,
     measurements: Vec<Measurement>,
 }
 
@@ -25,12 +28,13 @@ pub struct Measurement {
 
 impl Report {
     /// Of nothing yet.
-    pub fn new(servers: Vec<String>) -> Self {
+    pub fn new(servers: Vec<String>, compares: bool) -> Self {
         let machine = Machine::here();
         let measurements = Vec::new();
         Self {
             machine,
             servers,
+            compares,
             measurements,
         }
     }
@@ -69,7 +73,7 @@ impl Report {
         &self.servers
     }
 
-    /// For people. With two servers there is a last column that says how many times better the
+    /// For people. If two servers are compared, a last column says how many times better the
     /// first is.
     pub fn table(&self) -> String {
         let mut rows = vec![self.head()];
@@ -105,7 +109,7 @@ impl Report {
     fn head(&self) -> Vec<String> {
         let mut head = vec![String::new()];
         head.extend(self.servers.iter().cloned());
-        if self.servers.len() > 1 {
+        if self.compares {
             head.push("times better".into());
         }
         head
@@ -131,7 +135,9 @@ impl Report {
                     .iter()
                     .map(|figure| figure.map_or("–".into(), Figure::text)),
             );
-            if let [Some(ours), Some(theirs), ..] = figures[..] {
+            if let [Some(ours), Some(theirs), ..] = figures[..]
+                && self.compares
+            {
                 row.push(times(ours, theirs));
             }
             rows.push(row);
