@@ -38,6 +38,8 @@ mod report;
 mod rest;
 #[path = "bridge/server.rs"]
 mod server;
+#[path = "bridge/watch.rs"]
+mod watch;
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -126,7 +128,7 @@ fn run(options: &Options) -> Outcome<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     let scenarios = chosen(options)?;
-    server::end_on_signals().map_err(|error| format!("signals cannot be caught: {error}"))?;
+    watch::end_on_signals().map_err(|error| format!("signals cannot be caught: {error}"))?;
     if let Some(file) = &options.guard {
         raise_file_limit();
         return guard::run(file, options.record);
@@ -258,7 +260,7 @@ fn in_turn(
             let Ok(done) = rounds else {
                 continue;
             };
-            match server::within(LIMIT, || (scenario.run)(target, effort)) {
+            match watch::within(LIMIT, || (scenario.run)(target, effort)) {
                 Ok(figures) => done.push(figures),
                 Err(error) => *rounds = Err(format!("{}: {error}", scenario.name)),
             }

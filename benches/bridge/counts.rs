@@ -15,7 +15,8 @@ use crate::app::{App, message};
 use crate::crowd::Crowd;
 use crate::host::reply;
 use crate::process::Tree;
-use crate::server::{OURS, Outcome, PATIENCE, Server, Start, Target, within};
+use crate::server::{OURS, Outcome, PATIENCE, Server, Start, Target};
+use crate::watch::within;
 
 /// The clients that get a broadcast.
 const CROWD: usize = 100;

@@ -13,6 +13,9 @@ use std::sync::Arc;
 /// The memory of a small machine, in bytes.
 pub const MEMORY: u64 = 64 * 1024 * 1024;
 
+/// What the cgroups' names begin with.
+const PREFIX: &str = "claude-socket-bench-";
+
 /// A cgroup, removed when nothing refers to it any more.
 #[derive(Clone)]
 pub struct Limits {
@@ -27,13 +30,14 @@ impl Limits {
     /// # Errors
     /// A sentence, if there is no cgroup to be had.
     pub fn small() -> Result<Self, String> {
-        let name = format!("claude-socket-bench-{}", process::id());
+        let name = format!("{PREFIX}{}", process::id());
         // Version 2, alone or beside version 1, and version 1 (cgroups(7)).
         let kinds = [
             ("/sys/fs/cgroup", "memory.max"),
             ("/sys/fs/cgroup/memory", "memory.limit_in_bytes"),
         ];
         for (root, limit) in kinds {
+            remove_old(Path::new(root));
             let folder = Path::new(root).join(&name);
             if fs::create_dir(&folder).is_err() {
                 continue;
@@ -67,5 +71,14 @@ impl Drop for Folder {
     fn drop(&mut self) {
         // It is empty: the servers have ended.
         let _ = fs::remove_dir(&self.0);
+    }
+}
+
+/// Removes what interrupted benchmarks have left. One in which something runs cannot be removed.
+fn remove_old(root: &Path) {
+    for folder in fs::read_dir(root).into_iter().flatten().flatten() {
+        if folder.file_name().to_string_lossy().starts_with(PREFIX) {
+            let _ = fs::remove_dir(folder.path());
+        }
     }
 }

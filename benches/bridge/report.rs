@@ -1,24 +1,21 @@
 //! What was measured, for people as a table and for programs as JSON.
 
-use serde::Serialize;
+use serde_json::{Value, json};
 
 use crate::figures::{Figure, Unit};
 use crate::machine::Machine;
 
 /// A whole run.
-#[derive(Serialize)]
 pub struct Report {
     machine: Machine,
     /// The servers, in the order of the columns.
     servers: Vec<String>,
     /// Whether the second is there to be compared with the first.
-    #[serde(skip)]
     compares: bool,
     measurements: Vec<Measurement>,
 }
 
 /// What one of the measurements has come to.
-#[derive(Serialize)]
 pub struct Measurement {
     /// Its name, as `--only` takes it.
     pub name: &'static str,
@@ -44,9 +41,18 @@ impl Report {
         self.measurements.push(measurement);
     }
 
-    /// For programs: numbers are seconds, bytes, or parts of one core.
+    /// For programs: numbers are seconds, bytes, a second, or parts of one core.
     pub fn json(&self) -> String {
-        serde_json::to_string_pretty(self).unwrap_or_default()
+        let measurements = self.measurements.iter().flat_map(|measurement| {
+            let servers = self.servers.iter().zip(&measurement.figures);
+            servers.map(|(server, figures)| match figures {
+                Ok(figures) => json!({ "name": measurement.name, "server": server, "figures": in_full(figures) }),
+                Err(error) => json!({ "name": measurement.name, "server": server, "error": error }),
+            })
+        });
+        let measurements: Vec<Value> = measurements.collect();
+        let report = json!({ "machine": self.machine, "measurements": measurements });
+        format!("{report:#}")
     }
 
     /// Why something couldn't be measured.
@@ -157,4 +163,20 @@ fn times(ours: &Figure, theirs: &Figure) -> String {
     }
     let digits = usize::from(times < 10.0);
     format!("{times:.digits$}")
+}
+
+/// The figures with names that stand alone: in the table, an indented one belongs to the one above.
+fn in_full(figures: &[Figure]) -> Vec<Figure> {
+    let mut above = "";
+    let named = figures.iter().map(|figure| {
+        let name = match figure.name.strip_prefix("  ") {
+            Some(part) => format!("{above}: {part}"),
+            None => {
+                above = &figure.name;
+                figure.name.clone()
+            }
+        };
+        Figure { name, ..*figure }
+    });
+    named.collect()
 }

@@ -1,37 +1,28 @@
 //! The server that is measured, as a child process: which command it is, its start, its end.
 //!
-//! Whatever happens, it ends: when a [`Server`] is dropped, when the benchmark is interrupted,
-//! and also when the benchmark is killed, because then its stdin ends.
+//! Whatever happens, it ends: when a [`Server`] is dropped, when the benchmark is interrupted
+//! (`watch`), and also when the benchmark is killed, because then its stdin ends.
 
 use std::env;
 use std::fmt;
 use std::io::{self, Read};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
-use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::process::{self, Child, Command, Stdio};
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
-use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::thread;
 use std::time::{Duration, Instant};
-
-use rustix::process::{Pid, Signal, kill_process_group};
-use signal_hook::consts::{SIGINT, SIGTERM};
-use signal_hook::low_level::pipe;
 
 use crate::host::Host;
 use crate::limits::Limits;
 use crate::options::Effort;
 use crate::process::Tree;
+use crate::watch::{kill, running};
 
 /// How long anything may take that should happen at once. Machines can be slow.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 /// How long a server may take to end after its stdin has, before it is killed.
 const GRACE: Duration = Duration::from_secs(10);
-
-/// The servers that run.
-static RUNNING: Mutex<Vec<u32>> = Mutex::new(Vec::new());
 
 /// What goes wrong in a measurement, as a sentence.
 pub type Outcome<T> = Result<T, String>;
@@ -228,48 +219,6 @@ impl Server {
 impl Drop for Server {
     fn drop(&mut self) {
         self.end();
-    }
-}
-
-/// Does something, and kills the servers if it hasn't come to an end by then: whoever waits for
-/// them gets an error.
-pub fn within<T>(limit: Duration, act: impl FnOnce() -> T) -> T {
-    let (done, wait) = channel::<()>();
-    thread::scope(|scope| {
-        scope.spawn(move || {
-            if wait.recv_timeout(limit) == Err(RecvTimeoutError::Timeout) {
-                eprintln!("this takes more than {limit:?}, so the server is killed");
-                running(|pids| pids.iter().copied().for_each(kill));
-            }
-        });
-        let result = act();
-        drop(done);
-        result
-    })
-}
-
-/// Ends the servers and this process when somebody interrupts it.
-pub fn end_on_signals() -> io::Result<()> {
-    let (mut signals, wake) = UnixStream::pair()?;
-    pipe::register(SIGINT, wake.try_clone()?)?;
-    pipe::register(SIGTERM, wake)?;
-    thread::spawn(move || {
-        let _ = signals.read(&mut [0]);
-        running(|pids| pids.iter().copied().for_each(kill));
-        process::exit(130);
-    });
-    Ok(())
-}
-
-fn running<T>(act: impl FnOnce(&mut Vec<u32>) -> T) -> T {
-    act(&mut RUNNING
-        .lock()
-        .unwrap_or_else(std::sync::PoisonError::into_inner))
-}
-
-fn kill(group: u32) {
-    if let Some(group) = i32::try_from(group).ok().and_then(Pid::from_raw) {
-        let _ = kill_process_group(group, Signal::KILL);
     }
 }
 

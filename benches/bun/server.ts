@@ -1,10 +1,11 @@
 // A server that speaks the same protocol as claude-socket, in TypeScript on Bun, to compare with.
 //
-// It stands for what most people would write: one process, one event loop, Bun's own WebSocket
-// server, and for a reply Bun's own publish to a topic. It does the first part of the protocol:
-// messages, replies, statuses, histories and permission requests. It is not the implementation
-// that claude-socket took the place of, but one of the same shape, and it leaves out what would
-// only slow it down: tokens, origins, receipts, limits other than Bun's, and a log.
+// It stands for the usual way to write one: one process, one event loop, Bun's own WebSocket
+// server, and for a reply Bun's own publish to a topic. It speaks the part of the protocol that
+// all servers of this kind share: messages, replies, statuses, histories, permission requests.
+// It is not the implementation that claude-socket can take the place of, but one of the same
+// shape, and it leaves out what would slow it down: the MCP SDK, tokens, origins, receipts,
+// limits, a log. A whole server on Bun starts later, and needs more memory.
 //
 //     CLAUDE_SOCKET_PORT=3100 bun benches/bun/server.ts
 import type { ServerWebSocket } from 'bun';

@@ -112,6 +112,7 @@ fn shellcheck_finds_nothing_in_any_script() {
         .args([
             "plugin/bin/claude-socket",
             "tests/prepare",
+            "tests/guard",
             "tests/suite/relay/firewall.sh",
             "tests/claude/run",
             ".ci/run",
