@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
+use parking_lot::Mutex;
 use serde::Serialize;
 
 use super::rpc::{self, Id};
@@ -52,6 +53,9 @@ struct Shared {
     written: AtomicU64,
     /// How many chunks the writer has written.
     done: AtomicU64,
+    /// The buffer of the last one, to be used again: growing a new one for each takes longer
+    /// than filling it.
+    spare: Mutex<Vec<u8>>,
 }
 
 impl Output {
@@ -131,7 +135,7 @@ impl Output {
             let written = self.shared.way.write_now(lines)?;
             lines.drain(..written);
             if lines.is_empty() {
-                lines.shrink_to(ROOM);
+                lines.shrink_to(2 * ROOM);
                 self.shared.written.store(*last, Ordering::Release);
                 let last = *last;
                 return Ok(mem::take(&mut self.pending.receipt).then_some(last));
@@ -153,10 +157,10 @@ impl Output {
     /// What is waiting, to be sent to the writer.
     pub fn take(&mut self) -> Chunk {
         self.given += 1;
-        let last = self.pending.last;
         let next = Chunk {
-            last,
-            ..Chunk::default()
+            lines: mem::take(&mut *self.shared.spare.lock()),
+            last: self.pending.last,
+            receipt: false,
         };
         mem::replace(&mut self.pending, next)
     }
@@ -170,6 +174,7 @@ pub fn open(out: File) -> (Output, Writer) {
         started: AtomicU64::new(0),
         written: AtomicU64::new(0),
         done: AtomicU64::new(0),
+        spare: Mutex::default(),
     });
     let output = Output {
         pending: Chunk::default(),
@@ -198,7 +203,7 @@ impl Writer {
     /// What writing fails with: Claude Code has closed its end.
     pub fn run(self, report: impl Fn(Event)) -> io::Result<()> {
         let Self { chunks, shared } = self;
-        for chunk in chunks {
+        for mut chunk in chunks {
             shared.started.store(chunk.last, Ordering::Release);
             shared.way.write_all(&chunk.lines)?;
             shared.written.store(chunk.last, Ordering::Release);
@@ -206,6 +211,9 @@ impl Writer {
             if chunk.receipt {
                 report(Event::Written(chunk.last));
             }
+            chunk.lines.clear();
+            chunk.lines.shrink_to(2 * ROOM);
+            *shared.spare.lock() = chunk.lines;
         }
         Ok(())
     }

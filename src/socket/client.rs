@@ -1,6 +1,7 @@
 //! A WebSocket: the thread that reads from one client, to the end.
 
 use std::io::{self, Read, Write};
+use std::mem;
 use std::net::TcpStream;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -155,7 +156,8 @@ impl<E: From<Event>> Client<'_, E> {
                 Err(error) => return self.end(&error),
             }
             silent = Duration::ZERO;
-            if pinged.elapsed() >= interval {
+            // The clock is looked at when something has arrived, not for each message of it.
+            if mem::take(&mut socket.get_mut().has_read) && pinged.elapsed() >= interval {
                 self.outbox.send_frame(frame::ping());
                 pinged = Instant::now();
             }
@@ -257,12 +259,17 @@ struct Wire {
     outbox: Arc<Outbox>,
     /// When reading first found the connection closed.
     closed: Option<Instant>,
+    /// Something was read since this was looked at.
+    has_read: bool,
 }
 
 impl Wire {
     fn new(outbox: Arc<Outbox>) -> Self {
-        let closed = None;
-        Self { outbox, closed }
+        Self {
+            outbox,
+            closed: None,
+            has_read: false,
+        }
     }
 }
 
@@ -275,6 +282,7 @@ impl Read for Wire {
                 return Err(io::ErrorKind::TimedOut.into());
             }
         }
+        self.has_read = true;
         loop {
             match self.outbox.stream().read(bytes) {
                 // A read with a timeout isn't restarted by the system (signal(7)).
