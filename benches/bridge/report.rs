@@ -122,20 +122,34 @@ impl Report {
     }
 
     fn rows(&self, measurement: &Measurement) -> Vec<Vec<String>> {
-        let Some(Ok(first)) = measurement.figures.iter().find(|figures| figures.is_ok()) else {
+        let all: Vec<Option<Vec<Figure>>> = measurement
+            .figures
+            .iter()
+            .map(|figures| figures.as_ref().ok().map(|figures| in_full(figures)))
+            .collect();
+        if all.iter().all(Option::is_none) {
             return vec![vec![format!("{}: failed", measurement.name)]];
-        };
-        let mut rows = Vec::new();
-        for (place, named) in first.iter().enumerate() {
-            let figures = measurement.figures.iter().map(|figures| {
-                let figures = figures.as_ref().ok()?;
-                // On a small machine there are fewer clients, and so fewer figures.
-                figures
-                    .get(place)
-                    .filter(|figure| figure.name == named.name)
-            });
+        }
+        // On a small machine there are fewer clients, and so other figures.
+        let mut names: Vec<(&str, String)> = Vec::new();
+        for (short, full) in measurement
+            .figures
+            .iter()
+            .flatten()
+            .zip(all.iter().flatten())
+        {
+            for (short, full) in short.iter().zip(full) {
+                if names.iter().all(|(_, known)| *known != full.name) {
+                    names.push((&short.name, full.name.clone()));
+                }
+            }
+        }
+        let rows = names.into_iter().map(|(short, full)| {
+            let figures = all
+                .iter()
+                .map(|figures| figures.as_ref()?.iter().find(|figure| figure.name == full));
             let figures: Vec<Option<&Figure>> = figures.collect();
-            let mut row = vec![named.name.clone()];
+            let mut row = vec![short.to_owned()];
             row.extend(
                 figures
                     .iter()
@@ -146,9 +160,9 @@ impl Report {
             {
                 row.push(times(ours, theirs));
             }
-            rows.push(row);
-        }
-        rows
+            row
+        });
+        rows.collect()
     }
 }
 
