@@ -34,16 +34,28 @@ pub fn object<'a, const N: usize>(
     text: &'a str,
     names: [&'static str; N],
 ) -> Result<[Field<'a>; N], NotAnObject> {
-    let mut fields = names.map(|name| Field {
-        name,
-        value: Value::Absent,
-    });
+    let mut fields = names.map(Field::named);
     read_into(text, &mut fields)?;
     Ok(fields)
 }
 
-/// The same for any number of fields, so that it is there only once.
-fn read_into<'a>(text: &'a str, fields: &mut [Field<'a>]) -> Result<(), NotAnObject> {
+/// A struct of fields, which are read in place.
+pub trait Fields<'a> {
+    /// The field of this name, if it has one.
+    fn find(&mut self, name: &str) -> Option<&mut Field<'a>>;
+}
+
+impl<'a, const N: usize> Fields<'a> for [Field<'a>; N] {
+    fn find(&mut self, name: &str) -> Option<&mut Field<'a>> {
+        self.iter_mut().find(|field| field.name == name)
+    }
+}
+
+/// Reads those of an object's fields that are wanted.
+///
+/// # Errors
+/// [`NotAnObject`].
+pub fn read_into<'a>(text: &'a str, fields: &mut dyn Fields<'a>) -> Result<(), NotAnObject> {
     let mut json = serde_json::Deserializer::from_str(text);
     let read = json.deserialize_map(Object(fields));
     read.and_then(|()| json.end()).map_err(|error| {
@@ -82,6 +94,12 @@ pub enum Value<'a> {
 }
 
 impl Field<'_> {
+    /// A field that hasn't been found yet.
+    pub fn named(name: &'static str) -> Self {
+        let value = Value::Absent;
+        Self { name, value }
+    }
+
     /// Whether the value is this text.
     pub fn is(&self, text: &str) -> bool {
         matches!(&self.value, Value::Text(value) if value == text)
@@ -215,7 +233,7 @@ impl Value<'_> {
 }
 
 /// Reads an object into these fields.
-struct Object<'f, 'a>(&'f mut [Field<'a>]);
+struct Object<'f, 'a>(&'f mut dyn Fields<'a>);
 
 impl<'de> Visitor<'de> for Object<'_, 'de> {
     type Value = ();
@@ -225,9 +243,9 @@ impl<'de> Visitor<'de> for Object<'_, 'de> {
     }
 
     fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<Self::Value, M::Error> {
-        while let Some(place) = map.next_key_seed(Place(self.0))? {
-            match place {
-                Some(place) => self.0[place].value = map.next_value()?,
+        while let Some(field) = map.next_key_seed(Place(self.0))? {
+            match field {
+                Some(field) => field.value = map.next_value()?,
                 None => drop(map.next_value::<IgnoredAny>()?),
             }
         }
@@ -236,22 +254,22 @@ impl<'de> Visitor<'de> for Object<'_, 'de> {
 }
 
 /// Reads a key, and finds its place among the fields.
-struct Place<'f, 'a>(&'f [Field<'a>]);
+struct Place<'f, 'a>(&'f mut dyn Fields<'a>);
 
-impl<'de> DeserializeSeed<'de> for Place<'_, '_> {
-    type Value = Option<usize>;
+impl<'de, 'f, 'a> DeserializeSeed<'de> for Place<'f, 'a> {
+    type Value = Option<&'f mut Field<'a>>;
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
         deserializer.deserialize_str(self)
     }
 }
 
-impl Visitor<'_> for Place<'_, '_> {
-    type Value = Option<usize>;
+impl<'f, 'a> Visitor<'_> for Place<'f, 'a> {
+    type Value = Option<&'f mut Field<'a>>;
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a key")
     }
     fn visit_str<E: de::Error>(self, key: &str) -> Result<Self::Value, E> {
-        Ok(self.0.iter().position(|field| field.name == key))
+        Ok(self.0.find(key))
     }
 }
 

@@ -125,7 +125,8 @@ pub fn parse_next(
     max_name: usize,
     last: &mut LastNames,
 ) -> Result<ClientMessage, Refusal> {
-    let fields = Fields::read(text)?;
+    let mut fields = Fields::new();
+    fields.read(text)?;
     let kind = match fields.r#type.required_text() {
         Ok(kind) => kind,
         Err(wrong) => return Err(fields.refusal(ErrorCode::InvalidMessage, wrong)),
@@ -149,8 +150,9 @@ pub fn parse_next(
 /// A refusal of a frame for a reason that has nothing to do with its fields; says for
 /// which session and message it is, as far as the frame can be read.
 pub fn refuse(text: &str, why: Refusal) -> Refusal {
-    match Fields::read(text) {
-        Ok(fields) => fields.refusal(why.code, why.message),
+    let mut fields = Fields::new();
+    match fields.read(text) {
+        Ok(()) => fields.refusal(why.code, why.message),
         Err(_) => why,
     }
 }
@@ -170,26 +172,50 @@ struct Fields<'a> {
     stream: Field<'a>,
 }
 
+impl<'a> json::Fields<'a> for Fields<'a> {
+    fn find(&mut self, name: &str) -> Option<&mut Field<'a>> {
+        Some(match name {
+            "type" => &mut self.r#type,
+            "session_id" => &mut self.session_id,
+            "content" => &mut self.content,
+            "user" => &mut self.user,
+            "ts" => &mut self.ts,
+            "id" => &mut self.id,
+            "limit" => &mut self.limit,
+            "since" => &mut self.since,
+            "request_id" => &mut self.request_id,
+            "allowed" => &mut self.allowed,
+            "stream" => &mut self.stream,
+            _ => return None,
+        })
+    }
+}
+
 impl<'a> Fields<'a> {
-    #[rustfmt::skip]
-    fn read(text: &'a str) -> Result<Self, Refusal> {
-        let names = [
-            "type", "session_id", "content", "user", "ts", "id",
-            "limit", "since", "request_id", "allowed", "stream",
-        ];
-        let [
-            r#type, session_id, content, user, ts, id,
-            limit, since, request_id, allowed, stream,
-        ] = json::object(text, names).map_err(|not| match not {
+    fn new() -> Self {
+        Self {
+            r#type: Field::named("type"),
+            session_id: Field::named("session_id"),
+            content: Field::named("content"),
+            user: Field::named("user"),
+            ts: Field::named("ts"),
+            id: Field::named("id"),
+            limit: Field::named("limit"),
+            since: Field::named("since"),
+            request_id: Field::named("request_id"),
+            allowed: Field::named("allowed"),
+            stream: Field::named("stream"),
+        }
+    }
+
+    /// In place: moved about, they would take a page of every client's stack.
+    fn read(&mut self, text: &'a str) -> Result<(), Refusal> {
+        json::read_into(text, self).map_err(|not| match not {
             NotAnObject::Syntax => Refusal::new(ErrorCode::InvalidJson, "invalid JSON"),
             NotAnObject::OtherKind => Refusal::new(
                 ErrorCode::InvalidMessage,
                 "a message must be a JSON object with a \"type\"",
             ),
-        })?;
-        Ok(Self {
-            r#type, session_id, content, user, ts, id,
-            limit, since, request_id, allowed, stream,
         })
     }
 

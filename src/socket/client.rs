@@ -47,8 +47,21 @@ pub struct Handshake<E> {
     pub door: Place<E>,
 }
 
-/// Serves a client to its end.
-pub fn serve<E: From<Event>>(handshake: Handshake<E>) {
+/// The reading half of a WebSocket. The hub hears of its end, however it ends. It is kept off
+/// the stack, of which every client would keep the pages.
+pub struct Client<E: From<Event>> {
+    conn: ConnId,
+    door: Arc<Door<E>>,
+    outbox: Arc<Outbox>,
+    socket: WebSocket<Wire>,
+    /// How many messages for Claude it has sent.
+    sent: u64,
+    /// The names in the last one.
+    names: LastNames,
+}
+
+/// Tells the hub of a client, and has what reads from it; `None` if the connection has broken.
+pub fn begin<E: From<Event>>(handshake: Handshake<E>) -> Option<(Box<Client<E>>, Place<E>)> {
     let Handshake {
         conn,
         stream,
@@ -57,35 +70,40 @@ pub fn serve<E: From<Event>>(handshake: Handshake<E>) {
         rest,
         door,
     } = handshake;
-    let interval = stream.set_read_timeout(Some(door.options.ping_interval));
-    let max_backlog = door.options.max_backlog;
-    let Ok(outbox) = interval.and_then(|()| Outbox::new(conn, stream, max_backlog)) else {
-        return;
-    };
+    let options = &door.options;
+    stream.set_read_timeout(Some(options.ping_interval)).ok()?;
+    let outbox = Outbox::new(conn, stream, options.max_backlog).ok()?;
     door.tell(Event::Connected {
         conn,
         session,
         grant,
         outbox: outbox.clone(),
     });
-    let longest = door.options.max_message.saturating_mul(TOLERATED);
+    let longest = options.max_message.saturating_mul(TOLERATED);
     let config = WebSocketConfig::default()
         .read_buffer_size(READ_BUFFER)
         .max_message_size(Some(longest))
         .max_frame_size(Some(longest));
     let wire = Wire::new(outbox.clone());
-    let socket = WebSocket::from_partially_read(wire, rest, Role::Server, Some(config));
-    let mut client = Client {
+    let client = Client {
         conn,
-        door: &door,
-        outbox: outbox.clone(),
+        door: door.share(),
+        outbox,
+        socket: WebSocket::from_partially_read(wire, rest, Role::Server, Some(config)),
         sent: 0,
         names: LastNames::default(),
     };
-    let why = client.read(socket);
+    Some((Box::new(client), door))
+}
+
+/// Serves a client to its end.
+pub fn serve<E: From<Event>>(mut client: Box<Client<E>>, place: Place<E>) {
+    let (conn, outbox) = (client.conn, client.outbox.clone());
+    let why = client.read();
     // The hub hears of it now; the place is free when the socket is.
     drop(client);
-    door.audit
+    place
+        .audit
         .record(&Record::Disconnected { client: conn, why });
     if outbox.is_closed() {
         outbox.finish();
@@ -94,18 +112,7 @@ pub fn serve<E: From<Event>>(handshake: Handshake<E>) {
     outbox.abort();
 }
 
-/// The reading half of a WebSocket. The hub hears of its end, however it ends.
-struct Client<'d, E: From<Event>> {
-    conn: ConnId,
-    door: &'d Door<E>,
-    outbox: Arc<Outbox>,
-    /// How many messages for Claude it has sent.
-    sent: u64,
-    /// The names in the last one.
-    names: LastNames,
-}
-
-impl<E: From<Event>> Drop for Client<'_, E> {
+impl<E: From<Event>> Drop for Client<E> {
     fn drop(&mut self) {
         self.door.tell(Event::Disconnected {
             conn: self.conn,
@@ -114,15 +121,15 @@ impl<E: From<Event>> Drop for Client<'_, E> {
     }
 }
 
-impl<E: From<Event>> Client<'_, E> {
+impl<E: From<Event>> Client<E> {
     /// Reads to the end, and says how it came.
-    fn read(&mut self, mut socket: WebSocket<Wire>) -> &'static str {
+    fn read(&mut self) -> &'static str {
         let interval = self.door.options.ping_interval;
         let mut silent = Duration::ZERO;
         let mut pinged = Instant::now();
         loop {
             self.outbox.wait_until_read(self.door.options.ping_timeout);
-            let message = socket.read();
+            let message = self.socket.read();
             if self.outbox.is_closed() {
                 // Whatever comes now comes too late, but for the answer to the close.
                 match message {
@@ -139,7 +146,7 @@ impl<E: From<Event>> Client<'_, E> {
                 )),
                 Ok(Message::Close(_)) => {
                     // Sends the close that tungstenite has prepared.
-                    let _ = socket.flush();
+                    let _ = self.socket.flush();
                     return "it closed";
                 }
                 Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_)) => {}
@@ -157,7 +164,7 @@ impl<E: From<Event>> Client<'_, E> {
             }
             silent = Duration::ZERO;
             // The clock is looked at when something has arrived, not for each message of it.
-            if mem::take(&mut socket.get_mut().has_read) && pinged.elapsed() >= interval {
+            if mem::take(&mut self.socket.get_mut().has_read) && pinged.elapsed() >= interval {
                 self.outbox.send_frame(frame::ping());
                 pinged = Instant::now();
             }

@@ -184,7 +184,10 @@ impl<E: From<Event> + Send + 'static> Connection<E> {
             rest,
             door: self.door,
         };
-        start_thread(self.conn, self.peer, move || client::serve(handshake));
+        let (conn, peer) = (self.conn, self.peer);
+        if let Some((client, place)) = client::begin(handshake) {
+            start_thread(conn, peer, move || client::serve(client, place));
+        }
     }
 }
 

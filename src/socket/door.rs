@@ -48,6 +48,11 @@ impl<E> Place<E> {
         let before = door.open.fetch_add(1, Ordering::Relaxed);
         (Self(door.clone()), before)
     }
+
+    /// What the connections share, for someone who needs no place.
+    pub fn share(&self) -> Arc<Door<E>> {
+        self.0.clone()
+    }
 }
 
 impl<E> Drop for Place<E> {
