@@ -7,6 +7,7 @@
 //! takes. Two runs are compared, of which one has some hundred messages more, so start and end
 //! don't count.
 
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -270,13 +271,14 @@ pub fn memory_of_connection() -> Outcome<Count> {
     })
 }
 
-/// How large the program is.
-pub fn size() -> Outcome<Count> {
-    let size = std::fs::metadata(OURS)
-        .map_err(|error| format!("{OURS}: {error}"))?
+/// How large a program of ours is.
+pub fn size(name: &str) -> Outcome<Count> {
+    let file = Path::new(OURS).with_file_name(name);
+    let size = std::fs::metadata(&file)
+        .map_err(|error| format!("{}: {error}", file.display()))?
         .len();
     Ok(Count {
-        name: "claude-socket".into(),
+        name: name.into(),
         value: size as f64,
         unit: "bytes",
     })

@@ -21,7 +21,11 @@ const RECORD: &str = "tests/guard --record";
 /// # Errors
 /// If something can't be counted, or the file can't be read or written.
 pub fn run(file: &Path, record: bool) -> Outcome<ExitCode> {
-    let mut counts = vec![counts::size()?, counts::memory_of_connection()?];
+    let mut counts = vec![
+        counts::size("claude-socket")?,
+        counts::size("claude-socket-cli")?,
+        counts::memory_of_connection()?,
+    ];
     match counts::valgrind() {
         Ok(()) => counts.extend(counts::under_valgrind()?),
         Err(why) if record => return Err(format!("{why}, so nothing is recorded")),
