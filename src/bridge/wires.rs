@@ -4,7 +4,6 @@
 use std::mem;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use log::error;
 use rustc_hash::FxHashMap;
 
@@ -13,7 +12,7 @@ use crate::audit::{Audit, Record};
 use crate::host::output::Output;
 use crate::hub::{Closing, Effects, Notification, Remarkable};
 use crate::protocol::{ConnId, Grant, ServerMessage, SessionId};
-use crate::socket::batch::{Batch, Portion};
+use crate::socket::batch::{Batch, Frames, Portion};
 use crate::socket::frame::{self, CloseCode};
 use crate::socket::outbox::Outbox;
 
@@ -73,7 +72,7 @@ impl Peer {
         self.closing.is_none() && self.outbox.takes_frames()
     }
 
-    fn flush(&mut self, batch: &Bytes) {
+    fn flush(&mut self, batch: &Frames) {
         let portion = mem::take(&mut self.portion);
         if !portion.is_empty() {
             self.outbox.send(batch, portion.pieces());

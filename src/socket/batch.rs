@@ -3,7 +3,7 @@
 //! hundred frames is written to once, and of a broadcast nothing is kept for each client.
 
 use std::mem;
-use std::ops::Range;
+use std::ops::{Deref, Range};
 
 use bytes::Bytes;
 use serde::Serialize;
@@ -37,20 +37,59 @@ impl Batch {
     }
 
     /// The frames, to be sent. What is sent at once leaves the buffer to [`Batch::refill`].
-    pub fn take(&mut self) -> Bytes {
-        if self.is_empty() {
-            return Bytes::new();
-        }
-        mem::take(&mut self.0).into()
+    pub fn take(&mut self) -> Frames {
+        let capacity = self.0.capacity();
+        let bytes = if self.is_empty() {
+            Bytes::new()
+        } else {
+            mem::take(&mut self.0).into()
+        };
+        Frames { bytes, capacity }
     }
 
     /// Uses the buffer again, unless some client has kept a piece of it.
-    pub fn refill(&mut self, sent: Bytes) {
-        if sent.is_unique() {
-            self.0 = sent.into();
+    pub fn refill(&mut self, sent: Frames) {
+        if sent.bytes.is_unique() {
+            self.0 = sent.bytes.into();
             self.0.clear();
             self.0.shrink_to(KEPT);
         }
+    }
+}
+
+/// Frames that are to be sent.
+#[derive(Debug)]
+pub struct Frames {
+    bytes: Bytes,
+    /// The bytes of the buffer they are in, which whoever keeps a piece keeps in memory.
+    capacity: usize,
+}
+
+impl Frames {
+    /// A piece that has to wait. It is shared with the others who wait for it, unless it is
+    /// so small that it would keep far more in memory than it is counted for: the buffer
+    /// may have been used for something much longer before.
+    pub fn keep(&self, piece: Range<usize>) -> Bytes {
+        if piece.len() * 2 >= self.capacity {
+            self.bytes.slice(piece)
+        } else {
+            Bytes::copy_from_slice(&self.bytes[piece])
+        }
+    }
+}
+
+impl From<Bytes> for Frames {
+    fn from(bytes: Bytes) -> Self {
+        let capacity = bytes.len();
+        Self { bytes, capacity }
+    }
+}
+
+impl Deref for Frames {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.bytes
     }
 }
 
@@ -106,9 +145,25 @@ mod tests {
         batch.add(&"b");
         let sent = batch.take();
         assert_eq!(sent.as_ptr(), buffer);
-        let kept = sent.slice(1..);
+        let kept = sent.bytes.slice(1..);
         batch.refill(sent);
         batch.add(&"c");
         assert_eq!(kept, &b"\x03\"b\""[..]);
+    }
+
+    #[test]
+    fn what_is_kept_keeps_little_more_in_memory() {
+        let mut batch = Batch::default();
+        let long = batch.add(&"x".repeat(10_000));
+        let short = batch.add(&"a");
+        let sent = batch.take();
+        assert!(!sent.keep(long).is_unique(), "it is shared");
+        assert!(sent.keep(short).is_unique(), "it is a copy");
+        batch.refill(sent);
+        // The buffer still has room for the long one.
+        let short = batch.add(&"a");
+        let sent = batch.take();
+        assert!(sent.keep(short).is_unique(), "it is a copy");
+        assert!(sent.bytes.is_unique());
     }
 }

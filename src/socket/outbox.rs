@@ -7,7 +7,10 @@
 //! 1013. A client that is behind is not read from either, so that it can't ask for more
 //! than it reads. So an idle or quick client costs one file descriptor and no second thread.
 
-use std::collections::VecDeque;
+mod backlog;
+#[cfg(test)]
+mod tests;
+
 use std::io::{self, IoSlice, Write};
 use std::iter;
 use std::net::{Shutdown, TcpStream};
@@ -22,6 +25,9 @@ use log::info;
 use parking_lot::{Condvar, Mutex};
 use rustix::net::{SendAncillaryBuffer, SendFlags};
 
+use backlog::Backlog;
+
+use super::batch::Frames;
 use super::frame::{self, CloseCode};
 use crate::protocol::ConnId;
 
@@ -30,8 +36,6 @@ const GATHER: usize = 64;
 /// How long the drain thread waits for a client that reads nothing before it looks
 /// whether there is still a point.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// With this many bytes waiting for a client, it should read before it is heard again.
-const MUCH: usize = 256 * 1024;
 /// The drain thread's stack, in bytes. It only writes.
 const STACK: usize = 64 * 1024;
 
@@ -56,52 +60,6 @@ pub struct Outbox {
     drained: Condvar,
     /// The drain thread has written something since this was looked at.
     progress: AtomicBool,
-}
-
-/// The frames behind the one that the drain thread is writing.
-#[derive(Debug, Default)]
-struct Backlog {
-    frames: VecDeque<Bytes>,
-    bytes: usize,
-    /// The bytes of the one that it is writing.
-    writing: usize,
-}
-
-impl Backlog {
-    /// What a waiting frame costs in memory, in bytes.
-    fn cost(frame: &Bytes) -> usize {
-        /// Its place in the queue, and its allocation's.
-        const OVERHEAD: usize = 128;
-        frame.len() + OVERHEAD
-    }
-
-    fn push(&mut self, frame: Bytes) {
-        self.bytes += Self::cost(&frame);
-        self.frames.push_back(frame);
-    }
-
-    fn push_all(&mut self, batch: &Bytes, pieces: &[Range<usize>]) {
-        for piece in pieces {
-            self.push(keep(batch, piece.clone()));
-        }
-    }
-
-    fn pop(&mut self) -> Option<Bytes> {
-        let frame = self.frames.pop_front()?;
-        self.bytes -= Self::cost(&frame);
-        self.writing = frame.len();
-        Some(frame)
-    }
-}
-
-/// A piece of a batch that has to wait. It is shared with the others who wait for it, unless
-/// it is so small that it would keep far more in memory than it is counted for.
-fn keep(batch: &Bytes, piece: Range<usize>) -> Bytes {
-    if piece.len() * 2 >= batch.len() {
-        batch.slice(piece)
-    } else {
-        Bytes::copy_from_slice(&batch[piece])
-    }
 }
 
 impl Outbox {
@@ -132,11 +90,11 @@ impl Outbox {
     /// Sends a frame, after what was sent before.
     pub fn send_frame(self: &Arc<Self>, frame: Bytes) {
         let whole = 0..frame.len();
-        self.send(&frame, &[whole]);
+        self.send(&frame.into(), &[whole]);
     }
 
     /// Sends these pieces of a [`super::batch::Batch`], in order, after what was sent before.
-    pub fn send(self: &Arc<Self>, batch: &Bytes, pieces: &[Range<usize>]) {
+    pub fn send(self: &Arc<Self>, batch: &Frames, pieces: &[Range<usize>]) {
         let mut backlog = self.backlog.lock();
         if self.takes_frames() {
             self.send_locked(&mut backlog, batch, pieces);
@@ -153,7 +111,7 @@ impl Outbox {
         let mut backlog = self.backlog.lock();
         if self.takes_frames() {
             let whole = 0..frame.len();
-            self.send_locked(&mut backlog, &frame, &[whole]);
+            self.send_locked(&mut backlog, &frame.into(), &[whole]);
             self.closed.store(true, Ordering::Release);
             self.drained.notify_all();
         }
@@ -179,7 +137,7 @@ impl Outbox {
         }
         let mut backlog = self.backlog.lock();
         while let Some(waiting) = &mut *backlog
-            && waiting.bytes + waiting.writing > MUCH
+            && waiting.is_much()
             && self.takes_frames()
         {
             let timed_out = self.drained.wait_for(&mut backlog, patience).timed_out();
@@ -210,11 +168,11 @@ impl Outbox {
     fn send_locked(
         self: &Arc<Self>,
         backlog: &mut Option<Backlog>,
-        batch: &Bytes,
+        batch: &Frames,
         mut pieces: &[Range<usize>],
     ) {
         if let Some(waiting) = backlog {
-            if waiting.bytes > self.limit {
+            if waiting.bytes() > self.limit {
                 return self.close_slow(waiting);
             }
             return waiting.push_all(batch, pieces);
@@ -222,11 +180,8 @@ impl Outbox {
         match self.write_without_blocking(batch, &mut pieces) {
             Ok(None) => {}
             Ok(Some(begun)) => {
-                let begun = keep(batch, begun);
-                let waiting = backlog.insert(Backlog {
-                    writing: begun.len(),
-                    ..Backlog::default()
-                });
+                let begun = batch.keep(begun);
+                let waiting = backlog.insert(Backlog::behind(&begun));
                 waiting.push_all(batch, pieces);
                 self.is_behind.store(true, Ordering::Release);
                 let outbox = self.clone();
@@ -249,7 +204,7 @@ impl Outbox {
     /// left of the one that was begun, if the socket did not take all.
     fn write_without_blocking(
         &self,
-        batch: &Bytes,
+        batch: &Frames,
         pieces: &mut &[Range<usize>],
     ) -> io::Result<Option<Range<usize>>> {
         let mut sent = 0; // bytes of the first piece
@@ -283,7 +238,7 @@ impl Outbox {
     #[inline(never)] // its array would cost every reading thread a page of stack
     fn write_gathered(
         &self,
-        batch: &Bytes,
+        batch: &Frames,
         first: Range<usize>,
         others: &[Range<usize>],
     ) -> rustix::io::Result<usize> {
@@ -302,7 +257,8 @@ impl Outbox {
     fn close_slow(&self, backlog: &mut Backlog) {
         info!(
             "{}: closed, it reads too slowly ({} bytes were waiting)",
-            self.conn, backlog.bytes
+            self.conn,
+            backlog.bytes()
         );
         // The frame that the drain thread holds may be partly written. It is finished
         // first, or the close could not be understood.
