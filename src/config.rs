@@ -96,6 +96,10 @@ pub struct Settings {
     #[arg(long, global = true, env = "CLAUDE_SOCKET_HISTORY_SIZE", value_name = "SIZE", default_value = "1MiB", value_parser = size)]
     pub history_size: usize,
 
+    /// The most bytes of history all sessions keep together; beyond that the longest lose their oldest messages
+    #[arg(long, global = true, env = "CLAUDE_SOCKET_HISTORY_TOTAL", value_name = "SIZE", default_value = "64MiB", value_parser = size)]
+    pub history_total: usize,
+
     /// The most bytes that wait for one slow client before it is closed
     #[arg(long, global = true, env = "CLAUDE_SOCKET_MAX_BACKLOG", value_name = "SIZE", default_value = "4MiB", value_parser = size)]
     pub max_backlog: usize,
@@ -215,6 +219,7 @@ impl Settings {
                 max_sessions: self.max_sessions,
                 history_messages: self.history_messages,
                 history_bytes: self.history_size,
+                history_total: self.history_total,
                 max_message: self.max_message,
             },
             socket: socket::Options {

@@ -168,7 +168,8 @@ impl Hub {
             ts: message.ts.unwrap_or_else(|| now.timestamp()),
             via: None,
         };
-        session.say(Speaker::User, message_id, words, &self.limits);
+        let total = &mut self.history_total;
+        session.say(Speaker::User, message_id, words, &self.limits, total);
         let entry = session.last().expect("it was just said");
         let user = entry.user.as_deref().unwrap_or(DEFAULT_USER);
         fx.notify(&Notification::Message {
@@ -192,6 +193,7 @@ impl Hub {
             let everyone = session.members.iter().copied();
             fx.send(everyone.filter(|member| *member != client), &said);
         }
+        self.share_history(&id);
     }
 
     /// A client that has gone said this before it went, so it still counts.

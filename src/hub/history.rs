@@ -57,9 +57,26 @@ impl History {
         self.entries.push_back(entry);
         while self.entries.len() > 1 && (self.entries.len() > max_entries || self.bytes > max_bytes)
         {
-            let oldest = self.entries.pop_front();
-            self.bytes -= oldest.as_ref().map_or(0, Entry::bytes);
+            self.forget_oldest();
         }
+    }
+
+    /// Forgets the oldest messages beyond `max_bytes`, but `spared` of the newest.
+    pub fn cut(&mut self, max_bytes: usize, spared: usize) {
+        while self.entries.len() > spared && self.bytes > max_bytes {
+            self.forget_oldest();
+        }
+        self.entries.shrink_to_fit();
+    }
+
+    fn forget_oldest(&mut self) {
+        let oldest = self.entries.pop_front();
+        self.bytes -= oldest.as_ref().map_or(0, Entry::bytes);
+    }
+
+    /// What it takes in memory, in bytes.
+    pub fn bytes(&self) -> usize {
+        self.bytes
     }
 
     /// The newest message.

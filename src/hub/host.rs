@@ -82,7 +82,8 @@ impl Hub {
             ts: now.timestamp(),
             via,
         };
-        session.say(Speaker::Assistant, message_id, words, &self.limits);
+        let total = &mut self.history_total;
+        session.say(Speaker::Assistant, message_id, words, &self.limits, total);
         let entry = session.last().expect("it was just said");
         let reply = ServerMessage::Reply {
             session_id: id.as_str(),
@@ -109,6 +110,7 @@ impl Hub {
         }
         self.counts.replies += 1;
         self.reschedule(&id);
+        self.share_history(&id);
         Ok(reach)
     }
 

@@ -17,6 +17,7 @@ mod permissions;
 mod receipts;
 mod rights;
 mod session;
+mod shares;
 mod summary;
 mod turn;
 mod watch;
@@ -83,6 +84,8 @@ pub struct Limits {
     pub history_messages: usize,
     /// The most bytes of history a session keeps.
     pub history_bytes: usize,
+    /// The most bytes of history all sessions keep together.
+    pub history_total: usize,
     /// The longest frame of a client's, in bytes. Clients are told; the socket's side checks it.
     pub max_message: usize,
 }
@@ -114,6 +117,8 @@ pub struct UnknownSession(pub Vec<SessionId>);
 pub struct Hub {
     limits: Limits,
     sessions: HashMap<SessionId, Session>,
+    /// The bytes of all their histories.
+    history_total: usize,
     clients: FxHashMap<ConnId, Client>,
     permissions: Permissions,
     /// The empty sessions by the moment they expire.
@@ -164,6 +169,7 @@ impl Hub {
             watch: Watch::new(limits.seen_timeout),
             limits,
             sessions: HashMap::new(),
+            history_total: 0,
             clients: FxHashMap::default(),
             permissions: Permissions::default(),
             expiries: BTreeSet::new(),
@@ -201,7 +207,8 @@ impl Hub {
             && let Some((_, id)) = self.expiries.pop_first()
         {
             debug!("session \"{id}\" has expired");
-            self.sessions.remove(&id);
+            let expired = self.sessions.remove(&id);
+            self.history_total -= expired.map_or(0, |session| session.history_bytes());
         }
     }
 

@@ -90,8 +90,16 @@ impl Session {
         }
     }
 
-    /// Something was said; it is [`Session::last`] now.
-    pub fn say(&mut self, role: Speaker, message_id: MessageId, words: Words, limits: &Limits) {
+    /// Something was said; it is [`Session::last`] now. `total` counts the bytes of all
+    /// sessions' histories.
+    pub fn say(
+        &mut self,
+        role: Speaker,
+        message_id: MessageId,
+        words: Words,
+        limits: &Limits,
+        total: &mut usize,
+    ) {
         self.seq += 1;
         let entry = Entry {
             seq: self.seq,
@@ -102,8 +110,22 @@ impl Session {
             ts: words.ts,
             via: words.via,
         };
+        *total -= self.history.bytes();
         self.history
             .push(entry, limits.history_messages, limits.history_bytes);
+        *total += self.history.bytes();
+    }
+
+    /// How many bytes of history it has.
+    pub fn history_bytes(&self) -> usize {
+        self.history.bytes()
+    }
+
+    /// Forgets the oldest messages beyond this many bytes, but `spared` of the newest.
+    pub fn cut_history(&mut self, max_bytes: usize, spared: usize, total: &mut usize) {
+        *total -= self.history.bytes();
+        self.history.cut(max_bytes, spared);
+        *total += self.history.bytes();
     }
 
     /// What was said last.

@@ -64,7 +64,12 @@ pub struct HubStage {
 
 impl HubStage {
     pub fn new() -> Self {
-        let limits = Limits {
+        Self::with(Self::limits())
+    }
+
+    /// What stories reckon with.
+    pub fn limits() -> Limits {
+        Limits {
             session_ttl: Duration::from_secs(5 * 60),
             unseen_ttl: Duration::from_secs(24 * 60 * 60),
             permission_ttl: Duration::from_secs(30 * 60),
@@ -73,8 +78,12 @@ impl HubStage {
             max_sessions: 4,
             history_messages: 5,
             history_bytes: 10_000,
+            history_total: 40_000,
             max_message: 1_000_000,
-        };
+        }
+    }
+
+    pub fn with(limits: Limits) -> Self {
         let mut hub = Hub::new(limits, 0x0123_4567_89ab_cdef);
         hub.introduce_host("claude-code".into(), "2.1.330".into());
         hub.host_is_ready();

@@ -34,6 +34,7 @@ mod releases;
 mod schema;
 mod server;
 mod settings;
+mod shares;
 #[cfg(target_os = "linux")]
 mod soak;
 mod state;

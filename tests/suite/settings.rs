@@ -26,6 +26,7 @@ fn a_bad_value_is_one_clear_line_and_exit_code_2() {
         ("max-id-length", "-1", "from 1 on"),
         ("history-messages", "0", "from 1 on"),
         ("history-size", "0", "1MiB"),
+        ("history-total", "much", "1MiB"),
         ("max-backlog", "x", "4MB"),
         ("handshake-timeout", "fast", "500ms"),
         ("ping-interval", "0", "30s"),
