@@ -5,18 +5,27 @@
 //! session state, crossbeam channels connect them. There is no async runtime.
 //!
 //! ```text
-//!   Claude Code                                                              apps
-//!       │                                                                      │
-//!       │ stdin    ┌─────────────┐ lines   ┌───────────────┐ said   ┌──────────┴─┐
-//!       ├─────────►│ host-reader ├────────►│               │◄───────┤  client-1  │
-//!       │          └─────────────┘         │   the hub's   │        │  client-2  │
-//!       │ stdout   ┌─────────────┐ chunks  │     loop      │ events │     …      │
-//!       │◄─────────┤ host-writer │◄────────┤               │◄───────┤  listener  │
-//!       │          └──────┬──────┘         │ (main thread) │        └──────────▲─┘
-//!       │                 │ events         │               │ send, or          │
-//!       │          ┌──────┴──┐  events     │               │ client-N-drain    │
-//!       └─────────►│ signals ├────────────►│               ├───────────────────┘
-//!      its death   └─────────┘             └───────────────┘
+//!   Claude Code                                                                   apps
+//!       │                                                                           │
+//!       │ stdin    ┌─────────────┐ lines   ┌────────────────┐ said, events ┌────────┴───┐
+//!       ├─────────►│ host-reader ├────────►│                │◄─────────────┤  client-1  │
+//!       │          └─────────────┘         │                │              │  client-2  │
+//!       │ stdout                           │      main:     │ answered,    │     …      │
+//!       │◄─────────────────────────────────┤                │ summary      │            │
+//!       │          ┌─────────────┐ chunks  │   the hub's    ├─────────────►│            │
+//!       │◄─────────┤ host-writer │◄────────┤      loop      │              └────────▲───┘
+//!       │  if it   └──────┬──────┘         │                │ events       ┌────────┴───┐
+//!       │  must wait      │ events,        │                │◄─────────────┤  listener  │
+//!       │                 │ written        │                │              └────────────┘
+//!       │                 └───────────────►│                │ frames            apps
+//!       │          ┌─────────┐  events     │                ├──────────────────►│
+//!       └─────────►│ signals ├────────────►│                │ backlog  ┌────────┴───────┐
+//!      its death   └─────────┘             │                ├─────────►│ client-N-drain │
+//!                                          └───────┬────────┘          └────────────────┘
+//!                      everyone │ log lines        │ audit lines, also of listener, client-N
+//!                          ┌────▼────┐        ┌────▼────┐
+//!                  stderr ◄┤   log   │        │  audit  ├► a file
+//!                          └─────────┘        └─────────┘
 //! ```
 //!
 //! # The threads
@@ -25,11 +34,11 @@
 //! |---|---|---|
 //! | main | its channels | the system; [`bridge`] runs the hub's loop on it |
 //! | `host-reader` | stdin | [`host::start`] |
-//! | `host-writer` | stdout | [`host::start`] |
+//! | `host-writer` | stdout, for what the hub could not write at once | [`host::start`] |
 //! | `listener` | accept, for a second; then it looks whether the tokens have changed | [`socket::listener`], [`access`] |
 //! | `client-N` | its socket, reading | [`socket::connection`]: one for the handshake, then one for the WebSocket |
 //! | `client-N-drain` | its socket, writing | [`socket::outbox`], only while that client is slow |
-//! | `signals` | signals, its parent's death, stdin's end | [`lifetime`] |
+//! | `signals` | signals, its parent's death, the end of stdin or stdout | [`lifetime`] |
 //! | `log` | stderr, the log file | [`logging`] |
 //! | `audit` | the audit file, if one is named | [`audit`] |
 //!
@@ -39,10 +48,17 @@
 //! |---|---|---|---|
 //! | lines | `host-reader` | hub | what Claude Code says |
 //! | said | `client-N` | hub | words for Claude; left alone while Claude Code doesn't read |
-//! | events | everyone | hub | everything else |
-//! | chunks | hub | `host-writer` | lines for Claude Code, one chunk a wake-up |
+//! | events | `client-N`, `listener`, `host-writer`, `signals` | hub | everything else |
+//! | chunks | hub | `host-writer` | lines for Claude Code that stdout did not take at once |
+//! | written | `host-writer` | hub | nothing; it is closed when the writer has ended |
+//! | answered | hub | `client-N` | nothing; it is closed when a long answer was sent, and the client is heard again |
+//! | summary | hub | `client-N` | figures for a page such as `/healthz` |
 //! | log lines | everyone | `log` | dropped when it is full |
-//! | audit lines | hub, `client-N` | `audit` | dropped and counted when it is full |
+//! | audit lines | hub, `listener`, `client-N` | `audit` | dropped and counted when it is full |
+//!
+//! Two ways out are no channels. To stdout and to the sockets the hub's thread writes by itself,
+//! without waiting. A client that doesn't take everything has a backlog of frames behind a lock,
+//! bounded by bytes, which its `client-N-drain` writes.
 //!
 //! # The path of a message
 //!
@@ -52,11 +68,13 @@
 //!    Claude Code, and gives it to the [`hub`].
 //! 3. [`hub::Hub::message`] stores it, sends it to the other people in the session, and
 //!    has a [`hub::Notification`] for Claude Code.
-//! 4. [`host::channel`] writes that as a JSON-RPC line, `host-writer` writes the line to
-//!    stdout, and the sender gets its `delivery`.
+//! 4. [`host::channel`] makes that a JSON-RPC line. [`host::output`] writes what a wake-up of
+//!    the hub has brought to stdout, or leaves it to `host-writer` where that would wait, and
+//!    the sender gets its `delivery`.
 //! 5. Claude answers with the `reply` tool: `host-reader` reads the call, [`host::mcp`]
 //!    understands it, [`host::tools`] runs it, and [`hub::Hub::reply`] sends the answer to
-//!    everyone in the session, encoded once, through each one's [`socket::outbox`].
+//!    everyone in the session: encoded once, into the wake-up's [`socket::batch`], of which
+//!    each one's [`socket::outbox`] writes the pieces that are for it.
 //!
 //! Beside that path, Claude Code's hooks call the tool `activity`, if they are there:
 //! [`host::activity`] understands them, and [`hub::Hub::hook`] draws conclusions. Statuses
@@ -66,7 +84,17 @@
 //!
 //! [`client`] is what apps written in Rust use, and the commands `send`, `watch`, `chat` and
 //! `open` ([`commands::terminal`]). Its one thread, `claude-socket`, connects, reads and writes
-//! as a state machine says that knows neither sockets nor the clock.
+//! as a state machine says that knows neither sockets nor the clock. Two channels lead there and
+//! back: *commands*, which is not bounded, as whoever sends must not wait for a connection; and
+//! *events*, where the oldest makes room when nobody receives them. [`owner`] tells whose program
+//! listens, before a token is shown to it.
+//!
+//! Three commands have threads of their own beside that. `chat` prints on `chat-screen` while its
+//! main thread reads the keyboard, `demo` reads the lines of the server that it has started, and
+//! `doctor` reads what `claude` prints.
+//!
+//! The package has two programs, [`arguments`] says why; `claude-socket` becomes
+//! `claude-socket-cli` for the commands that are not its own ([`commands::sibling`]).
 //!
 //! # Where things are
 //!

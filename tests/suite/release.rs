@@ -38,6 +38,34 @@ fn files_in(folder: &str) -> Vec<String> {
     found
 }
 
+/// Each package that comes into the programs is there for something that `Cargo.toml` tells.
+#[test]
+fn the_manifest_explains_every_dependency() {
+    let manifest = fs::read_to_string(Path::new(ROOT).join("Cargo.toml")).expect("it is there");
+    let dependencies = manifest
+        .split("[dependencies]")
+        .nth(1)
+        .expect("there are some");
+    let dependencies = dependencies.split("[dev-dependencies]").next();
+    let is_word = |c: char| c.is_ascii_alphanumeric() || "-_".contains(c);
+    let explained: BTreeSet<&str> = dependencies
+        .unwrap_or_default()
+        .split(|c| !is_word(c))
+        .collect();
+    let tree = [
+        "tree",
+        "--locked",
+        "--edges=normal",
+        "--prefix=none",
+        "--format={p}",
+    ];
+    let tree = printed(Command::new(env!("CARGO")).args(tree));
+    let packages = tree.lines().filter_map(|line| line.split(' ').next());
+    for package in packages.filter(|name| *name != "claude-socket") {
+        assert!(explained.contains(package), "what is {package} for?");
+    }
+}
+
 /// Everything that is built or built in, and what people look for in a crate. That it also
 /// builds by itself is for `.ci/run` to see.
 #[test]
