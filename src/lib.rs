@@ -4,6 +4,10 @@
 //! It is a synchronous program: blocking threads do the I/O, one thread owns all
 //! session state, crossbeam channels connect them. There is no async runtime.
 //!
+//! Apps in Rust need [`client`] and [`protocol`]. Everything else belongs to the two programs of
+//! this package and changes as these want; with `cargo doc --document-private-items` each name
+//! in this tour is a link.
+//!
 //! ```text
 //!   Claude Code                                                                   apps
 //!       │                                                                           │
@@ -101,18 +105,25 @@
 //! Imports point one way: `main`, `cli` → [`arguments`] → [`commands`] → [`bridge`] → [`host`], [`socket`] → [`hub`]
 //! → [`protocol`] → [`json`], and [`commands`] → [`client`] → [`protocol`]. [`config`] holds every setting, [`access`] who may connect.
 
+// The tour names every room, also those that have no page of their own.
+#![allow(rustdoc::private_intra_doc_links)]
+
+// For apps.
+pub mod client;
+pub mod protocol;
+
+// For the two programs, the tests and the fuzzers. They change as these want.
 pub mod access;
 pub mod arguments;
 pub mod audit;
-pub mod bridge;
-pub mod client;
 pub mod commands;
 pub mod config;
 pub mod host;
 pub mod hub;
-pub mod json;
-pub mod lifetime;
 pub mod logging;
-pub mod owner;
-pub mod protocol;
 pub mod socket;
+
+mod bridge;
+mod json;
+mod lifetime;
+mod owner;

@@ -4,14 +4,14 @@
 //! `host-writer` writes what the hub's thread has gathered in [`output::Output`], as far as
 //! that thread could not write it at once.
 
-pub mod activity;
+pub(crate) mod activity;
 pub mod channel;
 pub mod lines;
 pub mod mcp;
-pub mod output;
+pub(crate) mod output;
 pub mod rpc;
 pub mod tools;
-pub mod way;
+pub(crate) mod way;
 
 use std::fs::File;
 use std::io::{self, BufRead};

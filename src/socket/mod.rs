@@ -5,21 +5,21 @@
 //! to WebSocket and reads until the end. What it reads goes to the hub; what the hub
 //! has for the client goes through its [`outbox`].
 
-pub mod assets;
-pub mod batch;
-pub mod client;
-pub mod connection;
-pub mod credentials;
-pub mod door;
-pub mod frame;
+pub(crate) mod assets;
+pub(crate) mod batch;
+pub(crate) mod client;
+pub(crate) mod connection;
+pub(crate) mod credentials;
+pub(crate) mod door;
+pub(crate) mod frame;
 pub mod gate;
-pub mod health;
+pub(crate) mod health;
 pub mod http;
-pub mod listener;
-pub mod outbox;
-pub mod pages;
-pub mod port;
-pub mod probe;
+pub(crate) mod listener;
+pub(crate) mod outbox;
+pub(crate) mod pages;
+pub(crate) mod port;
+pub(crate) mod probe;
 
 use std::io::{self, Read};
 use std::net::{IpAddr, Shutdown, SocketAddr, TcpStream};
