@@ -141,6 +141,8 @@ fn a_recorded_session_is_shown_to_its_apps() {
                     let verdict = server.notified("notifications/claude/channel/permission");
                     assert_eq!(verdict["behavior"], "allow");
                 }
+                // So that it has come before the next app's message does, another way.
+                server.request("ping", &json!({}));
             }
             "PostToolUse" if own => {
                 assert_eq!(server.call("reply", &event["tool_input"]), "sent");
@@ -407,11 +409,11 @@ fn the_plugins_hooks_are_as_claude_code_wants_them() {
     }
 }
 
-/// The README's snippet is the same, but for the server's name in a raw MCP config.
+/// The documented snippet is the same, but for the server's name in a raw MCP config.
 #[test]
-fn the_readme_has_the_same_hooks_for_a_raw_config() {
-    let readme = include_str!("../../README.md");
-    let hooks = readme.split("## Hooks").nth(1).expect("the section");
+fn a_raw_config_is_told_the_same_hooks() {
+    let document = include_str!("../../docs/claude-code.md");
+    let hooks = document.split("## Hooks").nth(1).expect("the section");
     let snippet = hooks
         .split("```json\n")
         .nth(1)

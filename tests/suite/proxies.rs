@@ -1,4 +1,4 @@
-//! The proxies of the README, with the very configurations that stand there, in front
+//! The proxies of docs/access.md, with the very configurations that stand there, in front
 //! of the real server: TLS, a token, and what is refused without one.
 
 use std::fs;
@@ -18,7 +18,7 @@ use crate::prepare::prepare;
 use crate::server::{PATIENCE, Server, status_of};
 use crate::state::State;
 
-/// The name in the README.
+/// The name in docs/access.md.
 const NAME: &str = "chat.example.org";
 
 /// Ends a process with the test.
@@ -41,11 +41,11 @@ struct Proxy {
     _state: State,
 }
 
-/// The README's block of this language, with the paths and ports of the test.
+/// The block of this language there, with the paths and ports of the test.
 fn configuration(language: &str, folder: &Path, listen: u16, server: SocketAddr) -> String {
-    let readme = include_str!("../../README.md");
+    let document = include_str!("../../docs/access.md");
     let fence = format!("```{language}\n");
-    let block = readme.split(&fence).nth(1).expect("it is in the README");
+    let block = document.split(&fence).nth(1).expect("it is in there");
     let block = block.split("```").next().expect("it ends");
     let folder = folder.to_str().expect("it is text");
     let mut text = block.to_owned();

@@ -1,5 +1,5 @@
 //! The tests that are written in JavaScript: those of the client library and of the
-//! pages. They are in `tests/web`, and Node runs them.
+//! pages, and some of the documents. They are in `tests/web`, and Node runs them.
 
 use crate::prepare::prepare;
 use crate::server::binary;
@@ -91,4 +91,9 @@ fn page_permissions() {
 #[test]
 fn workflows() {
     node("workflows.test.js", &["npm", "shellcheck"]);
+}
+
+#[test]
+fn documents() {
+    node("documents.test.js", &["npm", "python"]);
 }

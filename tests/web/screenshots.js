@@ -1,6 +1,10 @@
 // Pictures of the page in every state, for people to look at:
 //
 //     node screenshots.js DIRECTORY
+//
+// and the one in README.md, `docs/chat.png`:
+//
+//     node screenshots.js ../../docs chat
 
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -33,8 +37,35 @@ fn main() -> std::io::Result<()> {
 
 That's all.`;
 
-const folder = process.argv[2] ?? 'screenshots';
+const [folder = 'screenshots', only] = process.argv.slice(2);
 await mkdir(folder, { recursive: true });
+
+// A conversation, in a window that is narrow enough to be read in the width of a text.
+async function chat() {
+  const bridge = await Bridge.start();
+  const page = await newPage({ viewport: { width: 860, height: 776 } });
+  await page.goto(`http://${bridge.host}/?session=greenhouse`);
+  await connected(page);
+  await say(page, 'It is 31 °C in here. Is the vent open?');
+  await bridge.take(await bridge.heard());
+  await bridge.reply('The vent is **closed**. Its log says `closed at 14:02, wind above 12 m/s`. The wind is down to 4 m/s now. Shall I open it?', 'greenhouse');
+  await page.getByText('Shall I open it?').waitFor();
+  await say(page, 'Yes, half way, please.');
+  await bridge.take(await bridge.heard());
+  await bridge.hook('PreToolUse', { tool_use_id: 't1', tool_name: 'Bash', tool_input: '{"description":"Open the vent half way"}' });
+  bridge.ask('abcde', 'Bash', 'Open the vent half way', { command: 'vent --open 50%' });
+  await page.locator('.permission .allow[aria-disabled=false]').waitFor();
+  await page.screenshot({ path: join(folder, 'chat.png'), animations: 'disabled' });
+  await page.context().close();
+  await bridge.kill();
+}
+
+await chat();
+if (only === 'chat') {
+  await close();
+  process.exit();
+}
+
 const desktop = { viewport: { width: 1100, height: 800 } };
 const phone = { viewport: { width: 390, height: 760 }, hasTouch: true, isMobile: true, deviceScaleFactor: 2 };
 const small = { viewport: { width: 320, height: 568 }, hasTouch: true, isMobile: true, deviceScaleFactor: 2 };
