@@ -1,16 +1,18 @@
 //! A WebSocket: the thread that reads from one client, to the end.
 
-use std::io::{self, Read, Write};
+mod wire;
+
+use std::io;
 use std::mem;
 use std::net::TcpStream;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use crossbeam_channel::bounded;
 use tungstenite::error::ProtocolError;
 use tungstenite::protocol::{Role, WebSocket, WebSocketConfig};
 use tungstenite::{Error, Message};
+use wire::Wire;
 
 use super::door::{Door, Place};
 use super::frame::{self, CloseCode};
@@ -26,9 +28,6 @@ const READ_BUFFER: usize = 2 * 1024;
 /// A message up to this many times the limit is still read, so that it can be
 /// answered and the connection kept; a longer one closes it.
 const TOLERATED: usize = 4;
-/// How long a client may go on sending after it was closed. One that is silent is
-/// looked at when it is to be pinged.
-const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A connection whose handshake is done.
 #[derive(Debug)]
@@ -258,60 +257,4 @@ fn is_timeout(error: &io::Error) -> bool {
         error.kind(),
         io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut
     )
-}
-
-/// What tungstenite reads from and writes to. It writes pongs and closes by itself;
-/// they take the same way as everything else, or frames would interleave.
-struct Wire {
-    outbox: Arc<Outbox>,
-    /// When reading first found the connection closed.
-    closed: Option<Instant>,
-    /// Something was read since this was looked at.
-    has_read: bool,
-}
-
-impl Wire {
-    fn new(outbox: Arc<Outbox>) -> Self {
-        Self {
-            outbox,
-            closed: None,
-            has_read: false,
-        }
-    }
-}
-
-impl Read for Wire {
-    /// After the close there is an end, also to a message that never ends.
-    fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
-        if self.outbox.is_closed() {
-            let since = *self.closed.get_or_insert_with(Instant::now);
-            if since.elapsed() >= CLOSE_TIMEOUT {
-                return Err(io::ErrorKind::TimedOut.into());
-            }
-        }
-        self.has_read = true;
-        loop {
-            match self.outbox.stream().read(bytes) {
-                // A read with a timeout isn't restarted by the system (signal(7)).
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                read => return read,
-            }
-        }
-    }
-}
-
-impl Write for Wire {
-    fn write(&mut self, frame: &[u8]) -> io::Result<usize> {
-        let bytes = Bytes::copy_from_slice(frame);
-        if frame::is_close(frame) {
-            self.outbox.send_last(bytes);
-        } else {
-            self.outbox.send_frame(bytes);
-        }
-        Ok(frame.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
 }
