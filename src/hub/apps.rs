@@ -1,20 +1,15 @@
-//! What apps do: connect, talk, ask, decide, leave.
+//! What apps do: connect, ask, decide, leave. What they say is in `messages`.
 
 use std::sync::Arc;
 
-use log::debug;
-
-use super::receipts::{Receipt, fingerprint};
-use super::rights::{cannot_read, cannot_send};
-use super::session::{Session, Words};
-use super::watch::Waiting;
+use super::rights::cannot_read;
+use super::session::Session;
 use super::{
-    Client, Closing, Effects, Hub, Notification, Now, Remarkable, delivery, only,
-    permission_request,
+    Client, Closing, Effects, Hub, Notification, Now, Remarkable, only, permission_request,
 };
 use crate::protocol::{
     ClientRequest, ConnId, DEFAULT_USER, DeliveryState, ErrorCode, Grant, HostInfo, MAX_ECHO,
-    NewMessage, RESERVED_DECIDERS, Refusal, ServerMessage, SessionId, Speaker,
+    RESERVED_DECIDERS, Refusal, ServerMessage, SessionId, Speaker,
 };
 
 impl Hub {
@@ -79,145 +74,6 @@ impl Hub {
             }
         }
         true
-    }
-
-    /// A client has said something to Claude.
-    pub fn message(
-        &mut self,
-        now: Now,
-        client: ConnId,
-        mut message: NewMessage,
-        fx: &mut impl Effects,
-    ) {
-        let Some(sender) = self.clients.get_mut(&client) else {
-            return debug!("{client} was turned away; its message is dropped");
-        };
-        let sender_is_gone = sender.gone;
-        let home = || sender.home.clone();
-        let id = message.session.unwrap_or_else(home);
-        if let Some(why) = cannot_send(&sender.grant, &id) {
-            let key = message.id.map(|key| key.to_string());
-            return self.forbid(client, id.as_str(), key, why, fx);
-        }
-        if let Some(user) = &sender.grant.user {
-            message.user = Some(user.clone());
-        }
-        if !sender.sessions.contains(&id)
-            && let Err(refusal) = self.join(now, client, &id)
-        {
-            let key = message.id.map(|key| key.to_string());
-            return self.refuse(client, &Refusal { id: key, ..refusal }, fx);
-        }
-        let message_id = self.next_id();
-        let session = self.sessions.get_mut(&id).expect("it was joined");
-
-        if let Some(key) = &message.id {
-            let user = message.user.as_deref().unwrap_or(DEFAULT_USER);
-            let fingerprint = fingerprint(user, &message.content);
-            match session.receipts.get_mut(key) {
-                Some(known) if known.fingerprint == fingerprint => {
-                    // One that has gone may have resent it since, from a new connection.
-                    if !sender_is_gone {
-                        known.client = client;
-                    }
-                    self.counts.resent += 1;
-                    if let Some(state) = known.state {
-                        let hint = Some(self.watch.hint());
-                        let hint = hint.filter(|_| state == DeliveryState::Unseen);
-                        fx.send(only(client), &delivery(&id, key, known, state, hint));
-                    }
-                    return;
-                }
-                Some(_) => return self.refuse(client, &id_in_use(&id, key), fx),
-                None => {}
-            }
-            let number = self.notified + 1;
-            let receipt = Receipt {
-                message_id,
-                seq: session.seq() + 1,
-                fingerprint,
-                number,
-                state: None,
-                client,
-            };
-            session.receipts.start(key.clone(), receipt);
-            self.on_their_way
-                .push_back((number, id.clone(), key.clone()));
-        }
-        if message.user.is_some()
-            && let Some(sender) = self.clients.get_mut(&client)
-        {
-            sender.user.clone_from(&message.user);
-        }
-
-        self.counts.messages += 1;
-        self.notified += 1;
-        let has_key = message.id.is_some();
-        if self.watch.has_hooks() {
-            self.watch.add(Waiting {
-                message_id,
-                number: self.notified,
-                since: now.at,
-                session: id.clone(),
-                key: message.id,
-            });
-        }
-        let words = Words {
-            user: Some(message.user.unwrap_or_else(|| DEFAULT_USER.into())),
-            content: message.content,
-            ts: message.ts.unwrap_or_else(|| now.timestamp()),
-            via: None,
-        };
-        let total = &mut self.history_total;
-        session.say(Speaker::User, message_id, words, &self.limits, total);
-        let entry = session.last().expect("it was just said");
-        let user = entry.user.as_deref().unwrap_or(DEFAULT_USER);
-        fx.notify(&Notification::Message {
-            number: self.notified,
-            receipt: has_key,
-            content: &entry.content,
-            chat_id: &id,
-            user,
-            ts: &entry.ts,
-            message_id,
-        });
-        if session.members.len() > 1 {
-            let said = ServerMessage::UserMessage {
-                session_id: id.as_str(),
-                message_id,
-                seq: entry.seq,
-                content: &entry.content,
-                user,
-                ts: &entry.ts,
-            };
-            let everyone = session.members.iter().copied();
-            fx.send(everyone.filter(|member| *member != client), &said);
-        }
-        self.share_history(&id);
-    }
-
-    /// A client that has gone said this before it went, so it still counts.
-    pub fn last_words(
-        &mut self,
-        now: Now,
-        client: ConnId,
-        home: SessionId,
-        grant: Arc<Grant>,
-        message: NewMessage,
-        fx: &mut impl Effects,
-    ) {
-        let speaker = Client {
-            home,
-            sessions: Vec::new(),
-            grant,
-            user: None,
-            stream: false,
-            overstepped: true,
-            gone: true,
-        };
-        self.clients.insert(client, speaker);
-        self.message(now, client, message, fx);
-        self.disconnect(now, client);
     }
 
     /// A client asks for something that Claude has no part in.
@@ -363,7 +219,7 @@ impl Hub {
     }
 
     /// Takes a client into a session, which is created if need be.
-    fn join(&mut self, now: Now, client: ConnId, id: &SessionId) -> Result<(), Refusal> {
+    pub(super) fn join(&mut self, now: Now, client: ConnId, id: &SessionId) -> Result<(), Refusal> {
         if !self.sessions.contains_key(id) {
             let max = self.limits.max_sessions;
             if self.sessions.len() >= max {
@@ -399,19 +255,5 @@ impl Hub {
             version,
             ready: self.host_ready,
         }
-    }
-}
-
-/// Two clients that both count 1, 2, 3 must not lose each other's messages silently.
-fn id_in_use(session: &SessionId, id: &str) -> Refusal {
-    Refusal {
-        session_id: session.to_string(),
-        id: Some(id.to_owned()),
-        ..Refusal::new(
-            ErrorCode::InvalidMessage,
-            format!(
-                "\"id\" \"{id}\" already belongs to another message of this session; give each message an id of its own, such as a UUID"
-            ),
-        )
     }
 }

@@ -13,6 +13,7 @@ mod hooks;
 mod host;
 mod likeness;
 mod listing;
+mod messages;
 mod permissions;
 mod receipts;
 mod rights;
