@@ -4,7 +4,6 @@
 
 use std::env;
 use std::ffi::OsString;
-use std::io;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::Command;
@@ -41,33 +40,43 @@ pub fn asked(
 /// Becomes the other program, with the same arguments. Returns only if that fails, with a
 /// sentence that says why.
 pub fn become_it(command: &str) -> String {
-    for place in places().into_iter().flatten() {
+    if env::var_os(CALLER).is_some() {
+        return format!(
+            "what is called {NAME} here is claude-socket again; put the real one in its place, or unset {CALLER}"
+        );
+    }
+    let mut failure = None;
+    for place in places() {
         let error = Command::new(&place)
             .args(env::args_os().skip(1))
             .env(CALLER, VERSION)
             .exec();
-        if error.kind() != io::ErrorKind::NotFound {
-            return format!("{} cannot be started: {error}", place.display());
-        }
+        failure.get_or_insert(format!("{} cannot be started: {error}", place.display()));
     }
-    format!(
+    failure.unwrap_or_else(|| format!(
         "{command} is a command of {NAME} {VERSION}, which is neither in the folder of this program nor on the PATH; take it from where this one is from: cargo install installs both, and the archive of a release has both"
-    )
+    ))
 }
 
-/// Where the other program may be: beside this one's file, beside the link by which it was
-/// called, and last, as a name alone, anywhere on the PATH.
-fn places() -> [Option<PathBuf>; 3] {
-    let beside = |path: PathBuf| Some(path.with_file_name(NAME)).filter(|path| path.is_file());
+/// Where the other program is: beside this one's file, beside the link by which it was
+/// called, or on the PATH.
+fn places() -> impl Iterator<Item = PathBuf> {
     let file = env::current_exe().and_then(|file| file.canonicalize());
     // A name without a folder was itself found on the PATH.
     let called = env::args_os().next().map(PathBuf::from);
     let called = called.filter(|path| path.components().nth(1).is_some());
-    [
-        file.ok().and_then(beside),
-        called.and_then(beside),
-        Some(PathBuf::from(NAME)),
-    ]
+    let beside = file.ok().into_iter().chain(called);
+    let beside = beside.map(|path| path.with_file_name(NAME));
+    let on_path = folders_of(env::var_os("PATH").unwrap_or_default());
+    let on_path = on_path.into_iter().map(|folder| folder.join(NAME));
+    beside.chain(on_path).filter(|place| place.is_file())
+}
+
+/// The folders of a PATH. One that depends on where this program was started isn't searched:
+/// whoever works in a foreign folder would run what lies there.
+fn folders_of(path: OsString) -> Vec<PathBuf> {
+    let folders = env::split_paths(&path);
+    folders.filter(|folder| folder.is_absolute()).collect()
 }
 
 /// What is to be said if the program that has started this one is of another version.

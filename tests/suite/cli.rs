@@ -639,6 +639,42 @@ fn the_other_program_is_found() {
     }
 }
 
+/// What lies in the folder where someone works isn't run, even if the PATH has that folder
+/// without its name.
+#[test]
+fn the_other_program_is_not_taken_from_the_current_folder() {
+    use std::os::unix::fs::symlink;
+
+    let alone = folder("sibling-elsewhere").join("claude-socket");
+    std::fs::copy(env!("CARGO_BIN_EXE_claude-socket"), &alone).expect("a copy");
+    let here = folder("sibling-here");
+    symlink(SIBLING, here.join("claude-socket-cli")).expect("a link");
+    for path in ["", ":", ".", "/nowhere:", "../sibling-here"] {
+        let mut command = Command::new(&alone);
+        command.env_clear().env("PATH", path).current_dir(&here);
+        let output = run(command.args(["man", "send"]), "");
+        assert_eq!(output.status.code(), Some(2), "PATH={path}");
+        let said = complained(&output);
+        assert!(said.contains("nor on the PATH"), "PATH={path}: {said}");
+    }
+}
+
+/// A program that is called like the other one and is the first one again would start itself
+/// for ever.
+#[test]
+fn a_program_that_would_start_itself_says_so() {
+    use std::os::unix::fs::symlink;
+
+    let folder = folder("sibling-again");
+    let program = folder.join("claude-socket");
+    std::fs::copy(env!("CARGO_BIN_EXE_claude-socket"), &program).expect("a copy");
+    symlink("claude-socket", folder.join("claude-socket-cli")).expect("a link");
+    let output = run_at(&program, &folder, &["send", "x"], "");
+    assert_eq!(output.status.code(), Some(2));
+    let said = complained(&output);
+    assert!(said.contains("is claude-socket again"), "{said}");
+}
+
 /// Programs of two versions go on, and say so.
 #[test]
 fn another_version_of_the_other_program_says_so() {
