@@ -16,9 +16,10 @@ use log::LevelFilter;
 
 use crate::access;
 use crate::access::token::Secret;
-use crate::hub::Limits;
+use crate::audit::Audit;
+use crate::hub::{INBOX_BYTES, INBOX_MESSAGES, Limits};
 use crate::socket::gate::AllowedOrigins;
-use crate::{bridge, socket};
+use crate::{server, socket};
 
 /// What Claude Code sets for the server of a plugin (Claude Code plugins reference).
 const PLUGIN: &str = "CLAUDE_PLUGIN_ROOT";
@@ -206,13 +207,14 @@ impl Settings {
         access::file::path(self.state_dir.as_deref())
     }
 
-    /// The same settings, as the bridge takes them.
-    pub fn bridge(&self) -> bridge::Options {
-        bridge::Options {
+    /// The settings of the server.
+    pub fn server_config(&self, audit: Audit) -> server::Config {
+        server::Config {
+            audit,
             access: self.access(),
             limits: Limits {
                 session_ttl: self.session_ttl,
-                unseen_ttl: self.unseen_ttl,
+                unread_ttl: self.unseen_ttl,
                 permission_ttl: self.permission_ttl,
                 seen_timeout: self.seen_timeout,
                 max_permissions: self.max_permissions,
@@ -220,6 +222,8 @@ impl Settings {
                 history_messages: self.history_messages,
                 history_bytes: self.history_size,
                 history_total: self.history_total,
+                inbox_messages: INBOX_MESSAGES,
+                inbox_bytes: INBOX_BYTES,
                 max_message: self.max_message,
             },
             socket: socket::Options {

@@ -114,16 +114,15 @@ pub mod protocol;
 
 // For the two programs, the tests and the fuzzers. They change as these want.
 pub mod access;
+pub mod agent;
 pub mod arguments;
 pub mod audit;
 pub mod commands;
 pub mod config;
-pub mod host;
 pub mod hub;
 pub mod logging;
+pub mod server;
 pub mod socket;
 
-mod bridge;
 mod json;
-mod lifetime;
 mod owner;

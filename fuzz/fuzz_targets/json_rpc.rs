@@ -4,9 +4,9 @@
 
 use std::io::BufReader;
 
-use claude_socket::host::lines::{Line, Lines};
-use claude_socket::host::mcp::{self, Incoming};
-use claude_socket::host::rpc;
+use claude_socket::agent::line_reader::{Line, LineReader};
+use claude_socket::agent::mcp::{Incoming, Parser};
+use claude_socket::agent::rpc;
 use libfuzzer_sys::fuzz_target;
 use serde_json::Value;
 
@@ -17,9 +17,12 @@ fuzz_target!(|bytes: &[u8]| {
     let whole = lines(bytes, 4096);
     // However it arrives, the same lines come of it.
     assert_eq!(whole, lines(bytes, 3));
+    let parser = Parser {
+        server_key: "claude-socket".to_owned(),
+    };
     for line in whole.iter().flatten() {
         assert!(line.len() < MAX);
-        match mcp::read(line, "claude-socket") {
+        match parser.parse(line) {
             Some(Incoming::Malformed(id, error)) => {
                 let mut answer = Vec::new();
                 rpc::write_error(&mut answer, id.as_ref(), &error);
@@ -38,7 +41,7 @@ fuzz_target!(|bytes: &[u8]| {
 
 /// The lines; `None` for those that are too long.
 fn lines(bytes: &[u8], buffer: usize) -> Vec<Option<Vec<u8>>> {
-    let mut lines = Lines::new(BufReader::with_capacity(buffer, bytes), MAX);
+    let mut lines = LineReader::new(BufReader::with_capacity(buffer, bytes), MAX);
     let mut all = Vec::new();
     while let Some(line) = lines.next_line().expect("memory does not fail") {
         all.push(match line {

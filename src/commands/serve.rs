@@ -3,8 +3,8 @@
 use std::io::{self, IsTerminal};
 
 use crate::audit::Audit;
-use crate::bridge;
 use crate::config::Settings;
+use crate::server::{self, AgentIo};
 
 /// Serves until Claude Code or the system wants it to end.
 ///
@@ -17,5 +17,6 @@ pub fn run(settings: &Settings, audit: &Audit) -> io::Result<()> {
              To see it work without, end it with Ctrl-C and run: claude-socket demo"
         );
     }
-    bridge::run(settings.bridge(), audit)
+    let config = settings.server_config(audit.clone());
+    server::run(config, AgentIo::process()?, None)
 }

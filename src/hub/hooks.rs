@@ -1,40 +1,39 @@
-//! What follows from what Claude Code's hooks tell.
+//! What follows from what hooks report.
 //!
-//! They may tell late, twice or not at all, so nothing here is needed for a message to
-//! arrive or a reply to go out.
+//! Hooks may report late, twice or not at all, so no message and no reply depends on them.
 
+use std::iter::once;
 use std::sync::Arc;
 
 use log::info;
 
-use super::event::{HookEvent, Tag, Tool};
-use super::host::known;
-use super::session::Shown;
-use super::turn::{Audience, HookId, Origin, Turn};
-use super::{Effects, Hub, Now, delivery, only};
-use crate::protocol::{
-    Activity, DeliveryState, MessageId, ServerMessage, SessionId, TERMINAL, Via,
-};
+use super::hook_event::{ChannelTag, DeltaIndex, HookEvent, PromptId, TextId, Tool, ToolUseId};
+use super::messages::delivery;
+use super::session::StatusUpdate;
+use super::turn::{Audience, Origin, Turn};
+use super::{AgentId, Effects, Hub, Now, session_mut};
+use crate::protocol::{Activity, DeliveryState, ServerMessage, TERMINAL, Via};
 
 impl Hub {
-    /// There must be hooks, because the server was started by the plugin that has them.
-    pub fn expect_hooks(&mut self) {
-        self.watch.expect_hooks();
-    }
-
-    /// A hook has called.
-    pub fn hook(&mut self, now: Now, event: HookEvent, fx: &mut impl Effects) {
-        self.watch.hear();
+    /// Reacts to what a hook of an agent reports.
+    pub(super) fn hook(
+        &mut self,
+        now: Now,
+        agent: AgentId,
+        event: HookEvent,
+        out: &mut impl Effects,
+    ) {
+        self.agents[agent].monitor.hook_received();
         match event {
-            HookEvent::Prompt { prompt, tag } => self.prompted(now, prompt, tag, fx),
+            HookEvent::Prompt { prompt, tag } => self.prompted(now, agent, prompt, tag, out),
             HookEvent::ToolStarted {
                 prompt,
                 by_subagent,
                 tool_use,
                 tool,
             } => {
-                if self.goes_on(&prompt, by_subagent, fx) {
-                    self.tool_started(tool_use, tool, fx);
+                if self.continues_turn(agent, &prompt, by_subagent, out) {
+                    self.tool_started(agent, tool_use, tool, out);
                 }
             }
             HookEvent::ToolEnded {
@@ -43,241 +42,286 @@ impl Hub {
                 name,
                 input,
             } => {
-                self.tool_ran(&name, &input, fx);
-                if self.turn.owns(&prompt) && self.turn.tool_ended(&tool_use) {
-                    self.show_turn(fx);
+                self.tool_ran(agent, &name, &input, out);
+                let turn = &mut self.agents[agent].turn;
+                if turn.has_prompt(&prompt) && turn.tool_ended(&tool_use) {
+                    self.show_turn(agent, out);
                 }
             }
-            HookEvent::Displayed {
+            HookEvent::TextDelta {
                 prompt,
-                message,
+                text,
                 index,
                 delta,
             } => {
-                if self.turn.owns(&prompt) && self.turn.is_running() {
-                    self.displayed(message, index, &delta, fx);
+                let turn = &self.agents[agent].turn;
+                if turn.has_prompt(&prompt) && turn.is_running() {
+                    self.stream_delta(agent, text, index, &delta, out);
                 }
             }
             HookEvent::Stopped {
                 prompt,
                 text,
-                in_background,
+                has_background_tasks,
             } => {
-                if !self.turn.is_past(&prompt) {
-                    self.in_background = in_background;
-                    self.answer_silence(now, &prompt, text, fx);
-                    self.end_turn(now, None, fx);
+                if !self.agents[agent].turn.is_past(&prompt) {
+                    self.agents[agent].has_background_tasks = has_background_tasks;
+                    self.reply_from_transcript(now, agent, &prompt, text, out);
+                    self.end_turn(now, agent, None, out);
                 }
             }
             HookEvent::Failed { prompt, detail } => {
-                if !self.turn.is_past(&prompt) {
-                    self.end_turn(now, Some(detail), fx);
+                if !self.agents[agent].turn.is_past(&prompt) {
+                    self.end_turn(now, agent, Some(detail), out);
                 }
             }
-            HookEvent::Waiting if self.turn.is_running() => self.end_turn(now, None, fx),
-            HookEvent::Waiting => {}
-            HookEvent::Other => {}
+            HookEvent::Waiting if self.agents[agent].turn.is_running() => {
+                self.end_turn(now, agent, None, out);
+            }
+            HookEvent::Waiting | HookEvent::Other => {}
         }
     }
 
-    /// A tool that a verdict has kept from running.
-    pub(super) fn tool_denied(&mut self, name: &str, fx: &mut impl Effects) {
-        if self.turn.tool_denied(name) {
-            self.show_turn(fx);
+    /// A verdict has kept a tool from running.
+    pub(super) fn tool_denied(&mut self, agent: AgentId, name: &str, out: &mut impl Effects) {
+        if self.agents[agent].turn.tool_denied(name) {
+            self.show_turn(agent, out);
         }
     }
 
-    fn prompted(&mut self, now: Now, prompt: HookId, tag: Option<Tag>, fx: &mut impl Effects) {
+    fn prompted(
+        &mut self,
+        now: Now,
+        agent: AgentId,
+        prompt: PromptId,
+        tag: Option<ChannelTag>,
+        out: &mut impl Effects,
+    ) {
         let origin = match &tag {
             None => Origin::Terminal,
             Some(tag) => {
-                self.seen(now, tag, fx);
+                self.seen(now, agent, tag, out);
                 let session = self.sessions.get_key_value(tag.chat_id.as_str());
                 session.map_or(Origin::Unknown, |(id, _)| {
                     Origin::Session(id.clone(), tag.message_id)
                 })
             }
         };
-        // Without an id it can't be told whether a turn begins, so it is none that
-        // anything would be concluded from.
-        let goes_on = if prompt.is_empty() {
-            self.turn.is_running()
+        let turn = &mut self.agents[agent].turn;
+        // Without an id there is no telling whether a turn begins, so it begins none.
+        let continues = if prompt.is_empty() {
+            turn.is_running()
         } else {
-            self.turn.owns(&prompt)
+            turn.has_prompt(&prompt)
         };
-        if goes_on {
-            self.turn.run();
-            self.turn.add(origin);
+        if continues {
+            turn.run();
+            turn.add(origin);
         } else {
-            self.begin(Turn::new(prompt, origin), fx);
+            self.begin_turn(agent, Turn::new(prompt, origin), out);
         }
-        self.show_turn(fx);
+        self.show_turn(agent, out);
     }
 
     /// A message is in the conversation.
-    fn seen(&mut self, now: Now, tag: &Tag, fx: &mut impl Effects) {
-        self.counts.seen += 1;
-        self.watch.see(tag.message_id);
+    fn seen(&mut self, now: Now, agent: AgentId, tag: &ChannelTag, out: &mut impl Effects) {
+        self.counters.seen += 1;
+        if let Some(message_id) = tag.message_id {
+            self.written_before_seen(now, agent, message_id, out);
+        }
+        self.agents[agent].monitor.confirm(tag.message_id);
         let Some(message_id) = tag.message_id else {
             return;
         };
-        if let Some(number) = self.on_its_way(message_id) {
-            // Then Claude Code has got it, and those before it, whatever the writer has
-            // come to say of that.
-            self.handed_over(now, number, fx);
-        }
-        let Some((id, session)) = known(&mut self.sessions, &tag.chat_id) else {
+        let Some((id, session)) = session_mut(&mut self.sessions, &tag.chat_id) else {
             return;
         };
-        if let Some((key, receipt)) = session.receipts.see(message_id) {
+        if let Some((key, receipt)) = session.receipts.mark_seen(message_id) {
             let seen = delivery(&id, &key, receipt, DeliveryState::Seen, None);
-            fx.send(only(receipt.client), &seen);
+            out.send(once(receipt.client), &seen);
         }
     }
 
-    /// The number of a message that is on its way, as far as is known.
-    fn on_its_way(&self, message_id: MessageId) -> Option<u64> {
-        let is_it = |id: &SessionId, key: &str| {
-            let session = self.sessions.get(id)?;
-            Some(session.receipts.get(key)?.message_id == message_id)
-        };
-        let mut all = self.on_their_way.iter();
-        all.find(|(_, id, key)| is_it(id, key) == Some(true))
-            .map(|(number, _, _)| *number)
-    }
-
-    /// Whether a tool use belongs to the turn that is known. One that has not been told
-    /// of may have begun.
-    fn goes_on(&mut self, prompt: &HookId, by_subagent: bool, fx: &mut impl Effects) -> bool {
-        if self.turn.owns(prompt) {
+    /// Returns `true` if a tool use belongs to the known turn. One that was not reported may have
+    /// begun.
+    fn continues_turn(
+        &mut self,
+        agent: AgentId,
+        prompt: &PromptId,
+        by_subagent: bool,
+        out: &mut impl Effects,
+    ) -> bool {
+        let turn = &mut self.agents[agent].turn;
+        if turn.has_prompt(prompt) {
             if !by_subagent {
-                self.turn.run();
+                turn.run();
             }
-            return self.turn.is_running();
+            return turn.is_running();
         }
-        if !by_subagent && !self.turn.is_running() && !self.turn.is_past(prompt) {
-            self.begin(Turn::new(prompt.clone(), Origin::Unknown), fx);
+        if !by_subagent && !turn.is_running() && !turn.is_past(prompt) {
+            self.begin_turn(agent, Turn::new(prompt.clone(), Origin::Unknown), out);
         }
         false
     }
 
-    fn tool_started(&mut self, tool_use: HookId, tool: Tool, fx: &mut impl Effects) {
+    fn tool_started(
+        &mut self,
+        agent: AgentId,
+        tool_use: ToolUseId,
+        tool: Tool,
+        out: &mut impl Effects,
+    ) {
+        let turn = &mut self.agents[agent].turn;
         match tool {
-            Tool::Reply => self.turn.announce_reply(),
+            Tool::Reply => turn.reply_reported(),
             Tool::Own => {}
             Tool::Other { name, detail } => {
-                self.turn.tool_started(tool_use, name, detail);
-                self.show_turn(fx);
+                turn.tool_started(tool_use, name, detail);
+                self.show_turn(agent, out);
             }
         }
     }
 
-    /// A tool that somebody was asked about has run, so it was allowed.
-    fn tool_ran(&mut self, name: &str, input: &str, fx: &mut impl Effects) {
-        if let Some(request) = self.permissions.ran(name, input) {
+    /// A tool has run, so a permission request for it was allowed.
+    fn tool_ran(&mut self, agent: AgentId, name: &str, input: &str, out: &mut impl Effects) {
+        let permissions = &mut self.agents[agent].permissions;
+        if let Some(request) = permissions.resolve_by_tool_use(name, input) {
             info!("{request} was allowed in the terminal");
-            self.resolved(&request, true, TERMINAL, fx);
+            self.broadcast_resolved(&request, true, TERMINAL, out);
         }
     }
 
-    /// What Claude has said last is the reply to whoever has had none.
-    fn answer_silence(&mut self, now: Now, prompt: &HookId, text: String, fx: &mut impl Effects) {
-        if self.turn.owns(prompt)
-            && let Some(id) = self.turn.unanswered(&text)
+    /// Delivers Claude's last text as the reply if Claude has not used the reply tool.
+    fn reply_from_transcript(
+        &mut self,
+        now: Now,
+        agent: AgentId,
+        prompt: &PromptId,
+        text: Arc<str>,
+        out: &mut impl Effects,
+    ) {
+        let turn = &mut self.agents[agent].turn;
+        if turn.has_prompt(prompt)
+            && let Some(id) = turn.unanswered(&text)
         {
-            // Its session may have expired.
-            let _ = self.say(now, id.as_str(), text, Some(Via::Transcript), fx);
+            // The session may have expired.
+            let _ = self.append_assistant(now, id.as_str(), text, Some(Via::Transcript), out);
         }
     }
 
-    fn displayed(&mut self, message: HookId, index: HookId, delta: &str, fx: &mut impl Effects) {
+    fn stream_delta(
+        &mut self,
+        agent: AgentId,
+        text: TextId,
+        index: DeltaIndex,
+        delta: &str,
+        out: &mut impl Effects,
+    ) {
         if delta.is_empty() {
             return;
         }
-        let Some(gap) = self.turn.streamed(message, index) else {
+        let turn = &mut self.agents[agent].turn;
+        let Some(separator) = turn.accept_delta(text, index) else {
             return;
         };
-        let Some((id, session)) = self
-            .turn
+        let Some((id, session)) = turn
             .only_session()
             .and_then(|id| self.sessions.get_key_value(id))
         else {
             return;
         };
-        let asked = |member: &_| self.clients.get(member).is_some_and(|client| client.stream);
-        let piece = ServerMessage::Stream {
-            session_id: id.as_str(),
-            delta: &[gap, delta].concat(),
+        let wants_stream = |member: &_| {
+            let client = self.clients.get(member);
+            client.is_some_and(|client| client.wants_stream)
         };
-        fx.send(session.members.iter().copied().filter(asked), &piece);
+        let frame = ServerMessage::Stream {
+            session_id: id.as_str(),
+            delta: &[separator, delta].concat(),
+        };
+        let members = session.members.iter().copied();
+        out.send(members.filter(wants_stream), &frame);
     }
 
-    /// A turn begins, and so the one before is over, however it ended.
-    fn begin(&mut self, turn: Turn, fx: &mut impl Effects) {
-        self.settle_permissions(fx);
-        let mut old = std::mem::replace(&mut self.turn, turn);
-        self.turn.follow(&mut old);
-        let stays = |id| match self.turn.audience() {
+    /// Begins a turn. The one before is over, however it ended.
+    fn begin_turn(&mut self, agent: AgentId, turn: Turn, out: &mut impl Effects) {
+        self.close_unanswered(agent, out);
+        let current = &mut self.agents[agent].turn;
+        let mut old = std::mem::replace(current, turn);
+        current.link_previous(&mut old);
+        let stays = |id| match current.audience() {
             Audience::Everyone => true,
             Audience::Sessions(sessions) => sessions.contains(id),
         };
         let left: Vec<_> = match old.audience() {
-            Audience::Everyone => self
-                .sessions
-                .keys()
-                .filter(|id| !stays(*id))
-                .cloned()
-                .collect(),
+            Audience::Everyone => {
+                let all = self.sessions.iter();
+                let ours = all.filter(|(_, session)| session.agent == agent);
+                ours.map(|(id, _)| id)
+                    .filter(|id| !stays(*id))
+                    .cloned()
+                    .collect()
+            }
             Audience::Sessions(sessions) => {
                 sessions.iter().filter(|id| !stays(*id)).cloned().collect()
             }
         };
         for id in left {
             if let Some(session) = self.sessions.get_mut(&id) {
-                session.show(&id, &Shown::default(), fx);
+                session.set_status(&id, &StatusUpdate::default(), out);
             }
         }
     }
 
-    fn end_turn(&mut self, now: Now, detail: Option<Arc<str>>, fx: &mut impl Effects) {
-        self.settle_permissions(fx);
-        self.turn.stop();
-        self.watch.idle(now.at);
+    fn end_turn(
+        &mut self,
+        now: Now,
+        agent: AgentId,
+        detail: Option<Arc<str>>,
+        out: &mut impl Effects,
+    ) {
+        self.close_unanswered(agent, out);
+        self.agents[agent].turn.stop();
+        self.agents[agent].monitor.mark_idle(now.instant);
         let status = Activity::Idle;
-        self.show(&Shown { status, detail }, fx);
+        self.set_status(agent, &StatusUpdate { status, detail }, out);
     }
 
-    /// Nobody here has answered what is still open, and Claude has gone on without. But
-    /// what runs in the background may still wait.
-    fn settle_permissions(&mut self, fx: &mut impl Effects) {
-        if self.in_background {
+    /// Closes the requests that are still open: Claude has gone on, so they were denied in
+    /// the terminal. Background tasks may still wait for theirs.
+    fn close_unanswered(&mut self, agent: AgentId, out: &mut impl Effects) {
+        let agent = &mut self.agents[agent];
+        if agent.has_background_tasks {
             return;
         }
-        for request in self.permissions.settle() {
+        for request in agent.permissions.drain() {
             info!("{request} was denied in the terminal");
-            self.resolved(&request, false, TERMINAL, fx);
+            self.broadcast_resolved(&request, false, TERMINAL, out);
         }
     }
 
-    /// Shows what the turn is at.
-    fn show_turn(&mut self, fx: &mut impl Effects) {
-        if self.turn.is_running() {
-            let (status, detail) = self.turn.status();
-            self.show(&Shown { status, detail }, fx);
+    /// Shows the status of a running turn.
+    fn show_turn(&mut self, agent: AgentId, out: &mut impl Effects) {
+        let turn = &self.agents[agent].turn;
+        if turn.is_running() {
+            let status = turn.status();
+            self.set_status(agent, &status, out);
         }
     }
 
-    fn show(&mut self, status: &Shown, fx: &mut impl Effects) {
-        match self.turn.audience() {
+    /// Shows a status to the audience of the agent's turn.
+    fn set_status(&mut self, agent: AgentId, status: &StatusUpdate, out: &mut impl Effects) {
+        match self.agents[agent].turn.audience() {
             Audience::Everyone => {
                 for (id, session) in &mut self.sessions {
-                    session.show(id, status, fx);
+                    if session.agent == agent {
+                        session.set_status(id, status, out);
+                    }
                 }
             }
             Audience::Sessions(sessions) => {
                 for id in sessions {
                     if let Some(session) = self.sessions.get_mut(id) {
-                        session.show(id, status, fx);
+                        session.set_status(id, status, out);
                     }
                 }
             }
@@ -286,24 +330,26 @@ impl Hub {
 
     // ---- Time ----
 
-    /// Looks after messages that Claude Code should have seen by now.
-    pub(super) fn look_for_missing(&mut self, now: Now, fx: &mut impl Effects) {
-        if self.turn.is_running() {
+    /// Reports messages that the idle agent should have seen by now.
+    pub(super) fn check_overdue(&mut self, now: Now, agent: AgentId, out: &mut impl Effects) {
+        let agent = &mut self.agents[agent];
+        if agent.turn.is_running() {
             return;
         }
-        while let Some(waiting) = self.watch.overdue(now.at) {
-            let session = self.sessions.get_mut(&waiting.session);
+        while let Some(overdue) = agent.monitor.pop_overdue(now.instant) {
+            let session = self.sessions.get_mut(&overdue.session);
             let (state, receipt) = session.map_or((DeliveryState::Unseen, None), |session| {
-                let key = waiting.key.as_deref();
-                session.receipts.miss(waiting.number, key)
+                let key = overdue.key.as_deref();
+                session.receipts.mark_unseen(overdue.number, key)
             });
-            if let (Some(receipt), Some(key)) = (receipt, &waiting.key) {
-                let hint = Some(self.watch.hint()).filter(|_| state == DeliveryState::Unseen);
-                let message = delivery(&waiting.session, key, receipt, state, hint);
-                fx.send(only(receipt.client), &message);
+            if let (Some(receipt), Some(key)) = (receipt, &overdue.key) {
+                let hint = Some(agent.monitor.hint());
+                let hint = hint.filter(|_| state == DeliveryState::Unseen);
+                let message = delivery(&overdue.session, key, receipt, state, hint);
+                out.send(once(receipt.client), &message);
             }
             if state == DeliveryState::Unseen {
-                self.watch.miss(waiting);
+                agent.monitor.mark_missing(overdue);
             }
         }
     }

@@ -1,49 +1,54 @@
-//! Words for Claude: what comes of them, and that each is taken once.
+//! Messages for Claude: each is accepted once, stored, shown to the others in the session and
+//! put into the agent's inbox.
 
-use std::sync::Arc;
+use std::iter::once;
 
 use log::debug;
 
-use super::receipts::{Receipt, fingerprint};
-use super::rights::cannot_send;
-use super::session::Words;
-use super::watch::Waiting;
-use super::{Client, Effects, Hub, Notification, Now, delivery, only};
+use super::agents::host_closed;
+use super::authorization::check_send;
+use super::inbox::InboxItem;
+use super::receipts::{Fingerprint, Receipt};
+use super::{Author, AuthorId, Effects, Hub, MessageKey, Now};
 use crate::protocol::{
-    ConnId, DEFAULT_USER, DeliveryState, ErrorCode, Grant, MessageId, NewMessage, Refusal,
-    ServerMessage, SessionId, Speaker,
+    ConnId, DEFAULT_USER, DeliveryState, ErrorCode, MessageId, NewMessage, Refusal, ServerMessage,
+    SessionId,
 };
 
 impl Hub {
-    /// A client has said something to Claude.
-    pub fn message(
+    /// Accepts or rejects a message of a client.
+    pub(super) fn message(
         &mut self,
         now: Now,
         client: ConnId,
         mut message: NewMessage,
-        fx: &mut impl Effects,
+        out: &mut impl Effects,
     ) {
-        let Some(sender) = self.clients.get_mut(&client) else {
-            return debug!("{client} was turned away; its message is dropped");
+        let Some(sender) = self.clients.get(&client) else {
+            return debug!("{client} is not connected any more; its message is dropped");
         };
+        if self.is_closing {
+            let rejection = host_closed(message.session.as_ref(), message.id.as_deref());
+            return self.reject(client, &rejection, out);
+        }
         let session = message.session.take();
-        let id = session.unwrap_or_else(|| sender.home.clone());
-        if let Some(why) = cannot_send(&sender.grant, &id) {
+        let session = session.unwrap_or_else(|| sender.default_session.clone());
+        if let Err(forbidden) = check_send(&sender.grant, &session) {
             let key = message.id.map(|key| key.to_string());
-            return self.forbid(client, id.as_str(), key, why, fx);
+            return self.reject_forbidden(client, session.as_str(), key, forbidden, out);
         }
         if let Some(user) = &sender.grant.user {
             message.user = Some(user.clone());
         }
-        if !sender.sessions.contains(&id)
-            && let Err(refusal) = self.join(now, client, &id)
+        if !sender.sessions.contains(&session)
+            && let Err(rejection) = self.join(now, client, &session, out)
         {
-            let key = message.id.map(|key| key.to_string());
-            return self.refuse(client, &Refusal { id: key, ..refusal }, fx);
+            let id = message.id.map(|key| key.to_string());
+            return self.reject(client, &Refusal { id, ..rejection }, out);
         }
-        let message_id = self.next_id();
+        let message_id = self.next_id(now);
         if let Some(key) = &message.id
-            && !self.is_new(client, &id, key, message_id, &message, fx)
+            && !self.register_key(client, &session, key, message_id, &message, out)
         {
             return;
         }
@@ -52,151 +57,137 @@ impl Hub {
         {
             sender.user.clone_from(&message.user);
         }
-        self.pass_on(now, client, &id, message_id, message, fx);
-        self.share_history(&id);
+        self.deliver(now, client, &session, message_id, message, out);
+        self.enforce_history_quota(&session);
     }
 
-    /// Whether this is the first message under its id, for which a receipt is begun then. One
-    /// that was sent again is acknowledged again, and other words are refused.
-    fn is_new(
+    /// Begins a receipt and returns `true` if the key is new in the session. The same message sent
+    /// again is acknowledged again, and another one under the same key is rejected.
+    fn register_key(
         &mut self,
         client: ConnId,
         id: &SessionId,
-        key: &Arc<str>,
+        key: &MessageKey,
         message_id: MessageId,
         message: &NewMessage,
-        fx: &mut impl Effects,
+        out: &mut impl Effects,
     ) -> bool {
         let user = message.user.as_deref().unwrap_or(DEFAULT_USER);
-        let fingerprint = fingerprint(user, &message.content);
-        let session = self.sessions.get_mut(id).expect("it was joined");
+        let fingerprint = Fingerprint::of(user, &message.content);
+        let session = self.sessions.get_mut(id).expect("the client has joined it");
+        let agent = &self.agents[session.agent];
         match session.receipts.get_mut(key) {
             Some(known) if known.fingerprint == fingerprint => {
-                // One that has gone may have resent it since, from a new connection.
-                if !self.clients[&client].gone {
+                // A lost client may have sent it again since, from a new connection.
+                if !self.clients[&client].is_lost {
                     known.client = client;
                 }
-                self.counts.resent += 1;
+                self.counters.resent += 1;
                 if let Some(state) = known.state {
-                    let hint = Some(self.watch.hint());
+                    let hint = Some(agent.monitor.hint());
                     let hint = hint.filter(|_| state == DeliveryState::Unseen);
-                    fx.send(only(client), &delivery(id, key, known, state, hint));
+                    out.send(once(client), &delivery(id, key, known, state, hint));
                 }
                 false
             }
             Some(_) => {
-                self.refuse(client, &id_in_use(id, key), fx);
+                self.reject(client, &key_in_use(id, key), out);
                 false
             }
             None => {
-                let number = self.notified + 1;
                 let receipt = Receipt {
                     message_id,
                     seq: session.seq() + 1,
                     fingerprint,
-                    number,
+                    number: agent.inbox.last() + 1,
                     state: None,
                     client,
                 };
-                session.receipts.start(key.clone(), receipt);
-                self.on_their_way
-                    .push_back((number, id.clone(), key.clone()));
+                session.receipts.insert(key.clone(), receipt);
                 true
             }
         }
     }
 
-    /// Stores a message, and tells Claude Code and the others in the session.
-    fn pass_on(
+    /// Stores a message, shows it to the others in the session, and puts it into the inbox.
+    fn deliver(
         &mut self,
         now: Now,
         client: ConnId,
         id: &SessionId,
         message_id: MessageId,
         message: NewMessage,
-        fx: &mut impl Effects,
+        out: &mut impl Effects,
     ) {
-        self.counts.messages += 1;
-        self.notified += 1;
-        let has_key = message.id.is_some();
-        if self.watch.has_hooks() {
-            self.watch.add(Waiting {
-                message_id,
-                number: self.notified,
-                since: now.at,
-                session: id.clone(),
-                key: message.id,
-            });
-        }
-        let words = Words {
-            user: Some(message.user.unwrap_or_else(|| DEFAULT_USER.into())),
-            content: message.content,
-            ts: message.ts.unwrap_or_else(|| now.timestamp()),
-            via: None,
+        self.counters.messages += 1;
+        let grant = self.clients[&client].grant.clone();
+        let author = Author::User {
+            id: AuthorId::of(client, &grant),
+            name: message.user.unwrap_or_else(|| DEFAULT_USER.into()),
         };
-        let session = self.sessions.get_mut(id).expect("it was joined");
+        let ts = message.ts.unwrap_or_else(|| now.timestamp().into());
+        let session = self.sessions.get_mut(id).expect("the client has joined it");
+        let agent = session.agent;
+        let has_others = session.members.len() > 1;
         let total = &mut self.history_total;
-        session.say(Speaker::User, message_id, words, &self.limits, total);
-        let entry = session.last().expect("it was just said");
-        let user = entry.user.as_deref().unwrap_or(DEFAULT_USER);
-        fx.notify(&Notification::Message {
-            number: self.notified,
-            receipt: has_key,
-            content: &entry.content,
-            chat_id: id,
-            user,
-            ts: &entry.ts,
-            message_id,
-        });
-        if session.members.len() > 1 {
-            let said = ServerMessage::UserMessage {
+        let stored = session
+            .append(message_id, author, message.content, ts, &self.limits, total)
+            .clone();
+        if has_others {
+            let shown = ServerMessage::UserMessage {
                 session_id: id.as_str(),
                 message_id,
-                seq: entry.seq,
-                content: &entry.content,
-                user,
-                ts: &entry.ts,
+                seq: stored.seq,
+                content: &stored.content,
+                user: stored.user_or_default(),
+                ts: &stored.ts,
             };
-            let everyone = session.members.iter().copied();
-            fx.send(everyone.filter(|member| *member != client), &said);
+            let members = session.members.iter().copied();
+            out.send(members.filter(|member| *member != client), &shown);
         }
-    }
-
-    /// A client that has gone said this before it went, so it still counts.
-    pub fn last_words(
-        &mut self,
-        now: Now,
-        client: ConnId,
-        home: SessionId,
-        grant: Arc<Grant>,
-        message: NewMessage,
-        fx: &mut impl Effects,
-    ) {
-        let speaker = Client {
-            home,
-            sessions: Vec::new(),
+        let inbox = &mut self.agents[agent].inbox;
+        inbox.push(InboxItem {
+            session: id.clone(),
+            message: stored,
+            key: message.id,
+            sender: client,
             grant,
-            user: None,
-            stream: false,
-            overstepped: true,
-            gone: true,
-        };
-        self.clients.insert(client, speaker);
-        self.message(now, client, message, fx);
-        self.disconnect(now, client);
+        });
+        if let Some(hold) = inbox.poll_hold() {
+            out.hold_senders(agent, hold);
+        }
     }
 }
 
 /// Two clients that both count 1, 2, 3 must not lose each other's messages silently.
-fn id_in_use(session: &SessionId, id: &str) -> Refusal {
+fn key_in_use(session: &SessionId, key: &str) -> Refusal {
     Refusal {
         session_id: session.to_string(),
-        id: Some(id.to_owned()),
+        id: Some(key.to_owned()),
         ..Refusal::new(
             ErrorCode::InvalidMessage,
             format!(
-                "\"id\" \"{id}\" already belongs to another message of this session; give each message an id of its own, such as a UUID"
+                "\"id\" \"{key}\" already belongs to another message of this session; give each message an id of its own, such as a UUID"
             ),
         )
+    }
+}
+
+/// A receipt, as its client gets it.
+pub(super) fn delivery<'a>(
+    session: &'a SessionId,
+    key: &'a str,
+    receipt: &Receipt,
+    state: DeliveryState,
+    hint: Option<&'a str>,
+) -> ServerMessage<&'a str> {
+    ServerMessage::Delivery {
+        session_id: session.as_str(),
+        id: key,
+        message_id: Some(receipt.message_id),
+        seq: Some(receipt.seq),
+        state,
+        code: None,
+        hint,
     }
 }

@@ -1,58 +1,70 @@
-//! The hub: who is in which session, what was said, and what happens next.
+//! The hub: who is in which session, what was said there, and what happens next.
 //!
-//! A plain state machine. It knows apps as [`ConnId`]s and Claude Code as
-//! something that takes [`Notification`]s. Time comes in as an argument, effects
-//! go out through [`Effects`]; it opens no socket, starts no thread and reads no
-//! clock, so that every rule here can be tested in microseconds.
+//! A plain state machine. It knows apps as [`ConnId`]s and each Claude Code as an
+//! [`AgentId`]. [`Hub::handle`] takes an [`Input`], effects go out through [`Effects`], time is
+//! an argument. The hub opens no socket, starts no thread and reads no clock, so every rule
+//! here is tested in microseconds.
+//!
+//! | call | does |
+//! |---|---|
+//! | [`Hub::handle`] | reacts to one input |
+//! | [`Hub::poll_agent`] | returns the next message for an agent that has room for it |
+//! | [`Hub::poll_timeout`] | returns when [`Hub::handle_timeout`] is due |
+//! | [`Hub::handle_timeout`] | does what is due |
+//! | [`Hub::stats`] | returns figures for `/healthz` and `/metrics` |
 
-mod apps;
+mod agents;
+mod authorization;
+mod clients;
+mod delivery_monitor;
 mod effects;
-mod event;
 mod history;
+mod history_quota;
+mod hook_event;
 mod hooks;
-mod host;
-mod likeness;
-mod listing;
+mod inbox;
+mod input;
+mod input_match;
 mod messages;
 mod permissions;
 mod receipts;
-mod rights;
 mod session;
-mod shares;
-mod summary;
+mod session_list;
+mod stats;
+mod tools;
 mod turn;
-mod watch;
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use log::{debug, info};
 use rustc_hash::FxHashMap;
-use uuid::Uuid;
+use uuid::Builder;
 
-pub use effects::{Closing, Effects, Notification, Remarkable};
-pub use event::{HookEvent, Tag, Tool};
-pub use permissions::PermissionRequest;
-use permissions::Permissions;
-use receipts::Receipt;
-use session::Session;
-pub use summary::{Channel, Counts, Summary};
-pub use turn::HookId;
-use turn::Turn;
-pub use watch::CHANNEL_OFF;
-use watch::Watch;
-
-use crate::protocol::{
-    ConnId, DeliveryState, EXPIRED, Grant, HistoryItem, MessageId, ServerMessage, SessionId,
+use agents::{Agent, Agents};
+use clients::Client;
+pub use delivery_monitor::HINT_CHANNEL_OFF;
+pub use effects::{AuditEvent, CloseReason, Effects};
+pub use history::{Author, AuthorId, Message};
+pub use hook_event::{ChannelTag, DeltaIndex, HookEvent, PromptId, TextId, Tool, ToolUseId};
+pub use inbox::Notification;
+pub use input::{
+    AgentId, AgentInput, CallId, ClientInput, Input, PublishResult, Revocation, ToolCall,
+    ToolOutcome,
 };
+pub use permissions::PermissionRequest;
+use session::Session;
+pub use stats::{ChannelHealth, Counters, Stats};
+
+use crate::protocol::{ConnId, EXPIRED, MessageId, ServerMessage, SessionId};
 
 /// The moment at which something happens.
 #[derive(Clone, Copy, Debug)]
 pub struct Now {
-    /// For lifetimes: never jumps.
-    pub at: Instant,
-    /// For timestamps: what people's clocks show.
+    /// For deadlines; never jumps.
+    pub instant: Instant,
+    /// For timestamps that people read.
     pub wall: SystemTime,
 }
 
@@ -62,149 +74,121 @@ impl Now {
     }
 }
 
+/// RFC 3339 in UTC, with milliseconds.
 fn timestamp(time: SystemTime) -> String {
     humantime::format_rfc3339_millis(time).to_string()
 }
+
+/// The usual [`Limits::inbox_messages`].
+pub const INBOX_MESSAGES: usize = 1_024;
+/// The usual [`Limits::inbox_bytes`].
+pub const INBOX_BYTES: usize = 1024 * 1024;
 
 /// How much the hub keeps, and for how long.
 #[derive(Clone, Debug)]
 pub struct Limits {
     /// How long a session stays after its last client has left.
     pub session_ttl: Duration,
-    /// How long it stays while an answer nobody has received waits in it.
-    pub unseen_ttl: Duration,
+    /// How long a session stays while it holds a reply that nobody has received.
+    pub unread_ttl: Duration,
     /// How long a permission request waits for a verdict.
     pub permission_ttl: Duration,
-    /// How long an idle Claude Code may take to see a message, where hooks tell.
+    /// How long an idle agent may take to see a message, where hooks report it.
     pub seen_timeout: Duration,
-    /// The most permission requests that wait at once.
+    /// The most pending permission requests of one agent.
     pub max_permissions: usize,
-    /// The most sessions at once.
+    /// The most sessions.
     pub max_sessions: usize,
-    /// The most messages of history a session keeps.
+    /// The most messages in the history of one session.
     pub history_messages: usize,
-    /// The most bytes of history a session keeps.
+    /// The most bytes in the history of one session.
     pub history_bytes: usize,
-    /// The most bytes of history all sessions keep together.
+    /// The most bytes in the histories of all sessions together.
     pub history_total: usize,
-    /// The longest frame of a client's, in bytes. Clients are told; the socket's side checks it.
+    /// With this many messages in an agent's inbox, senders wait.
+    pub inbox_messages: usize,
+    /// With this many bytes in an agent's inbox, senders wait.
+    pub inbox_bytes: usize,
+    /// The longest frame of a client, in bytes. `welcome` reports it; the socket checks it.
     pub max_message: usize,
 }
 
-/// What became of a reply or a status.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reach {
-    /// It went to someone.
-    Sent,
-    /// Nobody is in the session at the moment.
-    NobodyThere,
-}
-
-impl Reach {
-    fn of(clients: usize) -> Self {
-        if clients == 0 {
-            Self::NobodyThere
-        } else {
-            Self::Sent
-        }
-    }
-}
-
-/// There is no such session. Holds the names of those there are, sorted.
-#[derive(Debug, PartialEq, Eq)]
-pub struct UnknownSession(pub Vec<SessionId>);
-
-/// All session state.
+/// The state of all sessions and agents.
 pub struct Hub {
     limits: Limits,
+    agents: Agents,
+    /// The agent of sessions that are created from now on.
+    default_agent: AgentId,
     sessions: HashMap<SessionId, Session>,
-    /// The bytes of all their histories.
+    /// The bytes of all histories.
     history_total: usize,
     clients: FxHashMap<ConnId, Client>,
-    permissions: Permissions,
-    /// The empty sessions by the moment they expire.
+    /// The sessions without clients, by the moment they expire.
     expiries: BTreeSet<(Instant, SessionId)>,
-    /// Messages with an id that Claude Code doesn't have yet, by their number.
-    on_their_way: VecDeque<(u64, SessionId, Arc<str>)>,
-    /// How many messages were given to Claude Code's side.
-    notified: u64,
-    /// Claude Code is getting the messages up to this number.
-    handing_over: u64,
-    /// What Claude is at.
-    turn: Turn,
-    /// Something of an earlier turn goes on in the background.
-    in_background: bool,
-    /// Whether messages get into the conversation.
-    watch: Watch,
-    /// Half of every message id; see [`Hub::next_id`].
+    /// The random part of every message id; see [`Hub::next_id`].
     id_prefix: u64,
-    ids: u64,
-    host: Option<(String, String)>,
-    host_ready: bool,
-    counts: Counts,
-}
-
-/// One connection.
-struct Client {
-    /// The session of its URL.
-    home: SessionId,
-    /// Every session it takes part in, its home first.
-    sessions: Vec<SessionId>,
-    /// What it may do.
-    grant: Arc<Grant>,
-    /// What it called itself last.
-    user: Option<Arc<str>>,
-    /// It wants Claude's text as it appears.
-    stream: bool,
-    /// It wanted what it may not do, and that was remarked.
-    overstepped: bool,
-    /// It has gone, and is only heard to its end.
-    gone: bool,
+    ids: u32,
+    counters: Counters,
+    /// The server ends: whatever is sent now is rejected.
+    is_closing: bool,
 }
 
 impl Hub {
-    /// An empty hub. `id_prefix` should be random: it makes message ids unique
-    /// across restarts.
+    /// Returns an empty hub with one agent, [`AgentId::FIRST`]. `id_prefix` must be random: it
+    /// makes message ids unique across restarts.
     pub fn new(limits: Limits, id_prefix: u64) -> Self {
         Self {
-            watch: Watch::new(limits.seen_timeout),
+            agents: Agents::new(Agent::new(AgentId::FIRST, &limits)),
+            default_agent: AgentId::FIRST,
             limits,
             sessions: HashMap::new(),
             history_total: 0,
             clients: FxHashMap::default(),
-            permissions: Permissions::default(),
             expiries: BTreeSet::new(),
-            on_their_way: VecDeque::new(),
-            notified: 0,
-            handing_over: 0,
-            turn: Turn::default(),
-            in_background: false,
             id_prefix,
             ids: 0,
-            host: None,
-            host_ready: false,
-            counts: Counts::default(),
+            counters: Counters::default(),
+            is_closing: false,
         }
     }
 
-    // ---- Time ----
+    /// Reacts to one input.
+    pub fn handle(&mut self, now: Now, input: Input, out: &mut impl Effects) {
+        match input {
+            Input::Client(client, input) => self.handle_client(now, client, input, out),
+            Input::Agent(agent, input) => self.handle_agent(now, agent, input, out),
+            Input::TokensChanged(revocation) => self.revoke(now, &revocation, out),
+            Input::Closing => self.reject_pending(out),
+            Input::Shutdown => self.close_clients(out),
+        }
+    }
 
-    /// When [`Hub::tick`] wants to be called next.
-    pub fn next_expiry(&self) -> Option<Instant> {
+    /// Returns the next message for an agent, or `None` if it has none or isn't ready. The
+    /// message is in flight until [`AgentInput::Written`] confirms its number.
+    pub fn poll_agent(&mut self, agent: AgentId) -> Option<Notification<'_>> {
+        self.agents[agent].poll()
+    }
+
+    /// Returns when [`Hub::handle_timeout`] is due, or `None` if nothing has a deadline.
+    pub fn poll_timeout(&self) -> Option<Instant> {
         let session = self.expiries.first().map(|(at, _)| *at);
-        let permission = self.permissions.next_expiry();
-        let unseen = self.watch.deadline().filter(|_| !self.turn.is_running());
-        session.into_iter().chain(permission).chain(unseen).min()
+        let agents = self.agents.iter().filter_map(Agent::poll_timeout);
+        session.into_iter().chain(agents).min()
     }
 
-    /// Forgets what has expired, and looks after what is missing.
-    pub fn tick(&mut self, now: Now, fx: &mut impl Effects) {
-        self.look_for_missing(now, fx);
-        while let Some(request) = self.permissions.expire(now.at) {
-            info!("nobody answered {request}");
-            self.resolved(&request, false, EXPIRED, fx);
+    /// Removes what has expired, and reports messages that are overdue.
+    pub fn handle_timeout(&mut self, now: Now, out: &mut impl Effects) {
+        for agent in self.agents.ids() {
+            self.check_overdue(now, agent, out);
+            while let Some(request) = self.agents[agent].permissions.expire(now.instant) {
+                info!("nobody answered {request}");
+                self.broadcast_resolved(&request, false, EXPIRED, out);
+            }
         }
-        while self.expiries.first().is_some_and(|(at, _)| *at <= now.at)
+        while self
+            .expiries
+            .first()
+            .is_some_and(|(at, _)| *at <= now.instant)
             && let Some((_, id)) = self.expiries.pop_first()
         {
             debug!("session \"{id}\" has expired");
@@ -213,58 +197,58 @@ impl Hub {
         }
     }
 
-    /// Brings the note of a session's expiry up to date.
+    /// Returns figures for `/healthz` and `/metrics`.
+    pub fn stats(&self) -> Stats {
+        let agent = &self.agents[self.default_agent];
+        Stats {
+            sessions: self.sessions.len(),
+            clients: self
+                .clients
+                .values()
+                .filter(|client| !client.is_lost)
+                .count(),
+            permissions: self
+                .agents
+                .iter()
+                .map(|agent| agent.permissions.len())
+                .sum(),
+            counters: self.counters.clone(),
+            agent_ready: agent.is_ready,
+            agent: agent.info.clone(),
+            channel: agent.monitor.channel(),
+        }
+    }
+
+    // ---- Shared by the rooms of the hub ----
+
+    /// Updates when a session expires.
     fn reschedule(&mut self, id: &SessionId) {
         let Some(session) = self.sessions.get_mut(id) else {
             return;
         };
         let expires = session.expires(&self.limits);
-        if session.scheduled == expires {
+        if session.expiry_timer == expires {
             return;
         }
-        if let Some(at) = session.scheduled {
+        if let Some(at) = session.expiry_timer {
             self.expiries.remove(&(at, id.clone()));
         }
         if let Some(at) = expires {
             self.expiries.insert((at, id.clone()));
         }
-        session.scheduled = expires;
+        session.expiry_timer = expires;
     }
 
-    // ---- Looking in ----
-
-    /// Figures for `/healthz` and `/metrics`.
-    pub fn summary(&self) -> Summary {
-        Summary {
-            sessions: self.sessions.len(),
-            clients: self.clients.len(),
-            permissions: self.permissions.iter().len(),
-            counts: self.counts.clone(),
-            host_ready: self.host_ready,
-            host: self.host.clone(),
-            channel: self.watch.channel(),
-        }
-    }
-
-    /// The last `limit` messages of a session, oldest first; none if there is no
-    /// such session.
-    pub fn messages(&self, chat_id: &str, limit: usize) -> Vec<HistoryItem<&str>> {
-        let session = self.sessions.get(chat_id);
-        session.map_or_else(Vec::new, |session| session.history(limit, None))
-    }
-
-    // ---- What both sides share ----
-
-    /// Closes a permission request everywhere it was shown.
-    fn resolved(
+    /// Tells every operator that a permission request is closed.
+    fn broadcast_resolved(
         &self,
         request: &PermissionRequest,
         allowed: bool,
         by: &str,
-        fx: &mut impl Effects,
+        out: &mut impl Effects,
     ) {
-        self.to_operators(fx, |home| ServerMessage::PermissionResolved {
-            session_id: home.as_str(),
+        self.send_to_operators(out, |session| ServerMessage::PermissionResolved {
+            session_id: session.as_str(),
             request_id: &request.request_id,
             allowed,
             by,
@@ -272,63 +256,48 @@ impl Hub {
     }
 
     /// Sends every operator one message, made for the session of its URL.
-    fn to_operators<'a>(
+    fn send_to_operators<'a>(
         &'a self,
-        fx: &mut impl Effects,
+        out: &mut impl Effects,
         message: impl Fn(&'a SessionId) -> ServerMessage<&'a str>,
     ) {
         for (id, session) in &self.sessions {
-            let at_home = |member: &ConnId| {
+            let is_operator_here = |member: &ConnId| {
                 let client = &self.clients[member];
-                client.home == *id && client.grant.role.decides()
+                client.default_session == *id && client.grant.role.decides()
             };
-            let mut members = session.members.iter().copied().filter(at_home).peekable();
-            if members.peek().is_some() {
-                fx.send(members, &message(id));
+            let members = session.members.iter().copied();
+            let mut operators = members.filter(is_operator_here).peekable();
+            if operators.peek().is_some() {
+                out.send(operators, &message(id));
             }
         }
     }
 
-    /// A version 8 UUID (RFC 9562) of the random prefix and a counter: unique like
-    /// a random one, without asking the system for randomness for each message.
-    fn next_id(&mut self) -> MessageId {
-        self.ids += 1;
-        let bytes = (u128::from(self.id_prefix) << 64) | u128::from(self.ids);
-        MessageId(Uuid::new_v8(bytes.to_be_bytes()))
+    /// Returns a version 7 UUID (RFC 9562, section 5.7): the time in milliseconds, then 42
+    /// random bits that are the same for all ids of this process, then a counter. That is
+    /// as unique as a random one, without a system call for each message.
+    fn next_id(&mut self, now: Now) -> MessageId {
+        self.ids = self.ids.wrapping_add(1);
+        let since_epoch = now.wall.duration_since(SystemTime::UNIX_EPOCH);
+        let millis = since_epoch.map_or(0, |since| since.as_millis() as u64);
+        let mut tail = [0; 10];
+        tail[..6].copy_from_slice(&self.id_prefix.to_be_bytes()[2..]);
+        tail[6..].copy_from_slice(&self.ids.to_be_bytes());
+        MessageId(Builder::from_unix_timestamp_millis(millis, &tail).into_uuid())
     }
 }
 
-fn only(client: ConnId) -> std::iter::Once<ConnId> {
-    std::iter::once(client)
+/// Returns the session of that name and its id.
+fn session_mut<'s>(
+    sessions: &'s mut HashMap<SessionId, Session>,
+    chat_id: &str,
+) -> Option<(SessionId, &'s mut Session)> {
+    let (id, _) = sessions.get_key_value(chat_id)?;
+    let id = id.clone();
+    let session = sessions.get_mut(&id)?;
+    Some((id, session))
 }
 
-fn permission_request<'a>(
-    home: &'a SessionId,
-    request: &'a PermissionRequest,
-) -> ServerMessage<&'a str> {
-    ServerMessage::PermissionRequest {
-        session_id: home.as_str(),
-        request_id: &request.request_id,
-        tool_name: &request.tool_name,
-        description: &request.description,
-        input_preview: &request.input_preview,
-    }
-}
-
-fn delivery<'a>(
-    session_id: &'a SessionId,
-    id: &'a str,
-    receipt: &Receipt,
-    state: DeliveryState,
-    hint: Option<&'a str>,
-) -> ServerMessage<&'a str> {
-    ServerMessage::Delivery {
-        session_id: session_id.as_str(),
-        id,
-        message_id: Some(receipt.message_id),
-        seq: Some(receipt.seq),
-        state,
-        code: None,
-        hint,
-    }
-}
+/// A client's own id of a message.
+type MessageKey = Arc<str>;

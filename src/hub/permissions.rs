@@ -1,32 +1,45 @@
-//! The permission requests that nobody has answered yet.
+//! The pending permission requests of one agent.
 //!
-//! Without hooks nobody tells the server that a dialog was answered in the terminal, so
-//! a request that is never heard of again must go by itself: after a while, or when
-//! there are too many.
+//! Without hooks nothing reports that a dialog was answered in the terminal, so a request
+//! also closes when it expires, or is evicted when there are too many.
 
 use std::collections::VecDeque;
 use std::fmt;
 use std::time::Instant;
 
-use super::likeness::{Input, Likeness};
+use super::input_match::{MatchQuality, ToolInput};
+use crate::protocol::{ServerMessage, SessionId};
 
-/// How many requests that clients have allowed are remembered.
+/// The most requests that were allowed by clients and are remembered.
 const MAX_ALLOWED: usize = 64;
 
-/// A tool call that waits for a verdict. The texts are Claude Code's, untrusted.
+/// A tool call that waits for a verdict. The texts are from Claude Code, and untrusted.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PermissionRequest {
-    /// Five letters, Claude Code's own.
+    /// Claude Code's id: five letters.
     pub request_id: String,
-    /// The tool.
+    /// The name of the tool.
     pub tool_name: String,
-    /// What it is about to do.
+    /// What the tool is about to do.
     pub description: String,
     /// Its input, as display text.
     pub input_preview: String,
 }
 
-/// For the log, whose lines nothing in it can break.
+impl PermissionRequest {
+    /// The frame for an operator whose session that is.
+    pub(super) fn frame<'a>(&'a self, session: &'a SessionId) -> ServerMessage<&'a str> {
+        ServerMessage::PermissionRequest {
+            session_id: session.as_str(),
+            request_id: &self.request_id,
+            tool_name: &self.tool_name,
+            description: &self.description,
+            input_preview: &self.input_preview,
+        }
+    }
+}
+
+/// For the log: escaped, so that it stays on its line.
 impl fmt::Display for PermissionRequest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (tool, id) = (&self.tool_name, &self.request_id);
@@ -34,39 +47,39 @@ impl fmt::Display for PermissionRequest {
     }
 }
 
-/// All that wait, oldest first. There are few of them, so they are searched in line.
+/// All pending requests, oldest first. There are few, so lookups are linear.
 #[derive(Debug, Default)]
 pub struct Permissions {
     open: VecDeque<(Instant, PermissionRequest)>,
-    /// Those that a client has allowed, and whose tool has not run yet.
+    /// Those that a client has allowed and whose tool has not run yet.
     allowed: VecDeque<PermissionRequest>,
 }
 
-/// The request that is most like what a tool was given.
+/// The request that best matches the input of a tool.
 #[derive(Clone, Copy)]
-struct Best {
-    likeness: Likeness,
-    /// That of the oldest, if there are several.
-    place: usize,
-    /// No other one is as much like it.
+struct BestMatch {
+    quality: MatchQuality,
+    /// The index of the oldest, if there are several.
+    index: usize,
+    /// No other request matches as well.
     is_only: bool,
 }
 
-impl Best {
-    /// Finds it among these, oldest first.
-    fn of(likenesses: impl Iterator<Item = Option<Likeness>>) -> Option<Self> {
+impl BestMatch {
+    /// Returns the best of these, which are in the order of the requests.
+    fn of(qualities: impl Iterator<Item = Option<MatchQuality>>) -> Option<Self> {
         let mut best: Option<Self> = None;
-        for (place, likeness) in likenesses.enumerate() {
-            let Some(likeness) = likeness else {
+        for (index, quality) in qualities.enumerate() {
+            let Some(quality) = quality else {
                 continue;
             };
             match &mut best {
-                Some(best) if best.likeness > likeness => {}
-                Some(best) if best.likeness == likeness => best.is_only = false,
+                Some(best) if best.quality > quality => {}
+                Some(best) if best.quality == quality => best.is_only = false,
                 _ => {
                     best = Some(Self {
-                        likeness,
-                        place,
+                        quality,
+                        index,
                         is_only: true,
                     });
                 }
@@ -77,25 +90,25 @@ impl Best {
 }
 
 impl Permissions {
-    /// Opens a request until `expires`. What has to make room for it is returned:
-    /// one under the same id, or the oldest if there are already `max`.
+    /// Opens a request until `expires`. Returns the request that is evicted: one under the
+    /// same id, or the oldest if there are already `max`.
     pub fn open(
         &mut self,
         request: PermissionRequest,
         expires: Instant,
         max: usize,
     ) -> Option<PermissionRequest> {
-        let crowded_out = self.close(&request.request_id).or_else(|| {
+        let evicted = self.close(&request.request_id).or_else(|| {
             let full = self.open.len() >= max;
             full.then(|| self.open.pop_front())
                 .flatten()
                 .map(|(_, oldest)| oldest)
         });
         self.open.push_back((expires, request));
-        crowded_out
+        evicted
     }
 
-    /// Closes a request, if it is open.
+    /// Closes and returns a request, if it is open.
     pub fn close(&mut self, request_id: &str) -> Option<PermissionRequest> {
         let place = self
             .open
@@ -104,58 +117,68 @@ impl Permissions {
         self.open.remove(place).map(|(_, request)| request)
     }
 
-    /// A client has allowed this one. When its tool has run, that is no news.
-    pub fn allowed(&mut self, request: PermissionRequest) {
+    /// Remembers a request that a client allowed, so that its tool run is not taken for a
+    /// decision in the terminal.
+    pub fn remember_allowed(&mut self, request: PermissionRequest) {
         if self.allowed.len() == MAX_ALLOWED {
             self.allowed.pop_front();
         }
         self.allowed.push_back(request);
     }
 
-    /// A tool has run with this input, as JSON. Closes and returns the request that was
-    /// open for it: then it was answered elsewhere. A tool that needs no permission runs
-    /// while others ask, so the input must fit.
-    pub fn ran(&mut self, tool_name: &str, input: &str) -> Option<PermissionRequest> {
-        let input = Input::new(input);
-        let likeness = |request: &PermissionRequest| {
+    /// Closes and returns the request that was open for a tool that has run with this input, a
+    /// JSON text: it was answered in the terminal. A tool that needs no permission runs while
+    /// others ask, so the input must match.
+    pub fn resolve_by_tool_use(
+        &mut self,
+        tool_name: &str,
+        input: &str,
+    ) -> Option<PermissionRequest> {
+        let input = ToolInput::new(input);
+        let quality = |request: &PermissionRequest| {
             (request.tool_name == tool_name)
-                .then(|| input.likeness(&request.input_preview))
+                .then(|| input.matches(&request.input_preview))
                 .flatten()
         };
-        let allowed = Best::of(self.allowed.iter().map(likeness));
-        let open = Best::of(self.open.iter().map(|(_, request)| likeness(request)));
+        let allowed = BestMatch::of(self.allowed.iter().map(quality));
+        let open = BestMatch::of(self.open.iter().map(|(_, request)| quality(request)));
         if let Some(allowed) = allowed
-            && open.is_none_or(|open| open.likeness <= allowed.likeness)
+            && open.is_none_or(|open| open.quality <= allowed.quality)
         {
-            self.allowed.remove(allowed.place);
+            self.allowed.remove(allowed.index);
             return None;
         }
-        // If it may have been any of several, all of them stay open: the turn's end closes
-        // those that were answered. Of those that ask the same, the oldest is answered first.
-        let open = open.filter(|open| open.is_only || open.likeness == Likeness::Same)?;
-        self.open.remove(open.place).map(|(_, request)| request)
+        // If it may be any of several, all stay open: the end of the turn closes those that were
+        // answered. Of those that ask the same, the oldest is answered first.
+        let open = open.filter(|open| open.is_only || open.quality == MatchQuality::Exact)?;
+        self.open.remove(open.index).map(|(_, request)| request)
     }
 
-    /// Closes and returns all of them, oldest first.
-    pub fn settle(&mut self) -> Vec<PermissionRequest> {
+    /// Closes and returns all requests, oldest first.
+    pub fn drain(&mut self) -> Vec<PermissionRequest> {
         self.allowed.clear();
         self.open.drain(..).map(|(_, request)| request).collect()
     }
 
-    /// Closes and returns the oldest request if its time is over.
+    /// Closes and returns the oldest request if it has expired.
     pub fn expire(&mut self, now: Instant) -> Option<PermissionRequest> {
         self.open
             .pop_front_if(|(expires, _)| *expires <= now)
             .map(|(_, request)| request)
     }
 
-    /// When the next one expires.
-    pub fn next_expiry(&self) -> Option<Instant> {
+    /// Returns when the next request expires.
+    pub fn poll_timeout(&self) -> Option<Instant> {
         self.open.front().map(|(expires, _)| *expires)
     }
 
-    /// All of them, oldest first.
-    pub fn iter(&self) -> impl ExactSizeIterator<Item = &PermissionRequest> {
+    /// The number of pending requests.
+    pub fn len(&self) -> usize {
+        self.open.len()
+    }
+
+    /// All pending requests, oldest first.
+    pub fn iter(&self) -> impl Iterator<Item = &PermissionRequest> {
         self.open.iter().map(|(_, request)| request)
     }
 }
@@ -165,7 +188,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_request_keeps_to_its_line_of_the_log() {
+    fn request_in_log_stays_on_its_line() {
         let request = PermissionRequest {
             request_id: "ab\rde".into(),
             tool_name: "Ba\nsh\u{1b}[2J".into(),

@@ -1,22 +1,36 @@
-//! What became of the messages that had an `id`: the key to receipts, and to
-//! taking a resent message only once.
+//! What became of the messages to which clients gave an `id`: the key to receipts, and to
+//! accepting a resent message only once.
 
 use std::collections::{HashMap, VecDeque};
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
+use sha2::{Digest, Sha256};
+
+use super::MessageKey;
 use crate::protocol::{ConnId, DeliveryState, MessageId};
 
-/// How many ids of messages that Claude Code has got a session remembers, beside all
-/// that are on their way. A client that resends a message does so right after it has
-/// reconnected, so only the latest can come again.
-const KEPT: usize = 4_096;
+/// The most ids of accepted messages that a session remembers, beside those of all messages
+/// that are still in the inbox. A client that resends a message does so right after it has
+/// reconnected, so only the newest can come again.
+const MAX_REMEMBERED: usize = 4_096;
 
-/// What tells two messages under one id apart.
-pub fn fingerprint(user: &str, content: &str) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    (user, content).hash(&mut hasher);
-    hasher.finish()
+/// Tells two messages under one id apart. It is the same for all builds and after a restart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fingerprint([u8; 8]);
+
+impl Fingerprint {
+    /// Returns the first 8 bytes of a SHA-256 of both texts. The user's length goes first, so
+    /// that the two can't run into each other.
+    pub fn of(user: &str, content: &str) -> Self {
+        let mut hash = Sha256::new();
+        hash.update((user.len() as u64).to_be_bytes());
+        hash.update(user);
+        hash.update(content);
+        let hash = hash.finalize();
+        let mut first = [0; 8];
+        first.copy_from_slice(&hash[..8]);
+        Self(first)
+    }
 }
 
 /// What is known of one message.
@@ -26,98 +40,112 @@ pub struct Receipt {
     pub message_id: MessageId,
     /// Its place in the session.
     pub seq: u64,
-    /// Its [`fingerprint`].
-    pub fingerprint: u64,
-    /// Its number among the notifications.
+    /// Tells it from another message under the same id.
+    pub fingerprint: Fingerprint,
+    /// Its number among the agent's messages.
     pub number: u64,
-    /// How far it has come; `None` while it is still on its way to Claude Code.
+    /// `None` until it was written to the agent.
     pub state: Option<DeliveryState>,
-    /// The connection that sent it last, and wants to know.
+    /// The connection that sent it last, and gets its receipts.
     pub client: ConnId,
 }
 
 /// The receipts of one session.
 #[derive(Debug, Default)]
 pub struct Receipts {
-    by_id: HashMap<Arc<str>, Receipt>,
-    /// Those that Claude Code has got, oldest first.
-    got: VecDeque<Arc<str>>,
+    by_key: HashMap<MessageKey, Receipt>,
+    by_message: HashMap<MessageId, MessageKey>,
+    /// Those that the agent has got, oldest first.
+    accepted: VecDeque<MessageKey>,
     /// Those of them that wait for an answer, in the same order.
-    unanswered: VecDeque<Arc<str>>,
-    /// The last reply may answer everything up to this number, even what was not yet
-    /// reported as written when it came.
+    unanswered: VecDeque<MessageKey>,
+    /// The highest number answered by a reply, including writes not yet confirmed.
     answered_up_to: u64,
-    /// Claude has replied since Claude Code was getting this number.
+    /// The highest number being written when the last reply came.
     replied_up_to: u64,
-    /// The number of the latest message that was seen.
+    /// The number of the newest message that was seen.
     seen_up_to: u64,
 }
 
 impl Receipts {
-    /// The receipt of a message that is already known under this id.
-    pub fn get_mut(&mut self, id: &str) -> Option<&mut Receipt> {
-        self.by_id.get_mut(id)
+    /// The receipt of a message that is already known under this key.
+    pub fn get(&self, key: &str) -> Option<&Receipt> {
+        self.by_key.get(key)
     }
 
-    /// The same, to look at.
-    pub fn get(&self, id: &str) -> Option<&Receipt> {
-        self.by_id.get(id)
+    /// The same, to change it.
+    pub fn get_mut(&mut self, key: &str) -> Option<&mut Receipt> {
+        self.by_key.get_mut(key)
     }
 
-    /// A message under a new id is on its way.
-    pub fn start(&mut self, id: Arc<str>, receipt: Receipt) {
-        self.by_id.insert(id, receipt);
+    /// Adds the receipt of a message that has no key yet.
+    pub fn insert(&mut self, key: MessageKey, receipt: Receipt) {
+        self.by_message.insert(receipt.message_id, key.clone());
+        self.by_key.insert(key, receipt);
     }
 
-    /// Claude Code has it. Returns its receipt, and the states it has reached by that.
-    pub fn accept(&mut self, id: &Arc<str>) -> Option<(&Receipt, &'static [DeliveryState])> {
-        if self.got.len() == KEPT
-            && let Some(oldest) = self.got.pop_front()
-        {
-            self.by_id.remove(&oldest);
-            self.unanswered.pop_front_if(|id| *id == oldest);
+    /// Forgets a message that is still in the inbox and is removed there.
+    pub fn remove(&mut self, key: &str) {
+        if let Some(receipt) = self.by_key.remove(key) {
+            self.by_message.remove(&receipt.message_id);
         }
-        let receipt = self.by_id.get_mut(id)?;
-        self.got.push_back(id.clone());
+    }
+
+    /// Records that the agent has the message. Returns its receipt and the states it has
+    /// reached by that.
+    pub fn mark_accepted(
+        &mut self,
+        key: &MessageKey,
+    ) -> Option<(&Receipt, &'static [DeliveryState])> {
+        if self.accepted.len() == MAX_REMEMBERED
+            && let Some(oldest) = self.accepted.pop_front()
+        {
+            self.remove(&oldest);
+            self.unanswered.pop_front_if(|key| *key == oldest);
+        }
+        let receipt = self.by_key.get_mut(key)?;
+        self.accepted.push_back(key.clone());
         let reached: &[_] = if receipt.number <= self.answered_up_to {
             &[DeliveryState::Accepted, DeliveryState::Answered]
         } else {
-            self.unanswered.push_back(id.clone());
+            self.unanswered.push_back(key.clone());
             &[DeliveryState::Accepted]
         };
         receipt.state = reached.last().copied();
         Some((receipt, reached))
     }
 
-    /// A message has been seen. Returns the client's id of it and its receipt, if that
+    /// Records that the message is in the conversation. Returns its key and receipt if that
     /// is news.
-    pub fn see(&mut self, message_id: MessageId) -> Option<(Arc<str>, &Receipt)> {
-        // The server's ids grow, and so they do in here.
-        let id_of = |id: &Arc<str>| self.by_id.get(id).map(|receipt| receipt.message_id);
-        let place = self.got.partition_point(|id| id_of(id) < Some(message_id));
-        let id = self.got.get(place)?.clone();
-        let receipt = self.by_id.get_mut(&id)?;
+    pub fn mark_seen(&mut self, message_id: MessageId) -> Option<(MessageKey, &Receipt)> {
+        let key = self.by_message.get(&message_id)?.clone();
+        let receipt = self.by_key.get_mut(&key)?;
         let is_news = matches!(
             receipt.state,
             Some(DeliveryState::Accepted | DeliveryState::Unseen)
         );
-        if receipt.message_id != message_id || !is_news {
+        if !is_news {
             return None;
         }
         receipt.state = Some(DeliveryState::Seen);
         self.seen_up_to = self.seen_up_to.max(receipt.number);
-        Some((id, receipt))
+        Some((key, receipt))
     }
 
-    /// A message should have been seen by now. Returns what has become of it, and its
-    /// receipt if that is to be told. If Claude has replied since, it is the hook that is missing.
-    pub fn miss(&mut self, number: u64, id: Option<&str>) -> (DeliveryState, Option<&Receipt>) {
+    /// Records that a message should have been seen by now. Returns what became of it, and its
+    /// receipt if that is to be sent. If Claude has replied since, the hook is missing and
+    /// not the message.
+    pub fn mark_unseen(
+        &mut self,
+        number: u64,
+        key: Option<&str>,
+    ) -> (DeliveryState, Option<&Receipt>) {
         let state = if number <= self.replied_up_to {
             DeliveryState::Answered
         } else {
             DeliveryState::Unseen
         };
-        let Some(receipt) = id.and_then(|id| self.by_id.get_mut(id)) else {
+        let Some(receipt) = key.and_then(|key| self.by_key.get_mut(key)) else {
             return (state, None);
         };
         if receipt.state != Some(DeliveryState::Accepted) {
@@ -129,20 +157,21 @@ impl Receipts {
             // It is the last of those.
             self.unanswered.remove(place.saturating_sub(1));
         }
-        (state, id.and_then(|id| self.by_id.get(id)))
+        (state, key.and_then(|key| self.by_key.get(key)))
     }
 
-    /// How many of those that wait for an answer have at most this number.
+    /// Returns how many of those that wait for an answer have at most this number.
     fn unanswered_up_to(&self, number: u64) -> usize {
-        let number_of = |id: &Arc<str>| self.by_id.get(id).map_or(0, |receipt| receipt.number);
+        let number_of = |key: &Arc<str>| self.by_key.get(key).map_or(0, |receipt| receipt.number);
         self.unanswered
-            .partition_point(|id| number_of(id) <= number)
+            .partition_point(|key| number_of(key) <= number)
     }
 
-    /// Claude has replied: everything that Claude Code has got is answered, and when
-    /// that is reported, everything up to this number. Where hooks tell what Claude has
-    /// seen, `only_seen`, that is everything up to the last message it has seen.
-    pub fn answer(&mut self, up_to: u64, only_seen: bool) -> Vec<(Arc<str>, &Receipt)> {
+    /// Records a reply, and returns the receipts of what it answers: everything that was
+    /// accepted, and once that is confirmed, everything up to the number `up_to` that is being
+    /// written. With `only_seen`, where hooks report what Claude has seen, everything up to
+    /// the newest message it has seen.
+    pub fn mark_answered(&mut self, up_to: u64, only_seen: bool) -> Vec<(MessageKey, &Receipt)> {
         self.replied_up_to = up_to;
         let answered: Vec<_> = if only_seen {
             let seen = self.unanswered_up_to(self.seen_up_to);
@@ -151,12 +180,26 @@ impl Receipts {
             self.answered_up_to = up_to;
             self.unanswered.drain(..).collect()
         };
-        for id in &answered {
-            if let Some(receipt) = self.by_id.get_mut(id) {
+        for key in &answered {
+            if let Some(receipt) = self.by_key.get_mut(key) {
                 receipt.state = Some(DeliveryState::Answered);
             }
         }
-        let receipt = |id| self.by_id.get(&id).map(|receipt| (id, receipt));
+        let receipt = |key| self.by_key.get(&key).map(|receipt| (key, receipt));
         answered.into_iter().filter_map(receipt).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fingerprint_is_the_same_in_every_build() {
+        assert_eq!(
+            Fingerprint::of("ann", "hi").0,
+            [0xeb, 0xd4, 0xc2, 0x7b, 0x26, 0xd6, 0x6e, 0x20]
+        );
+        assert_ne!(Fingerprint::of("a", "bc"), Fingerprint::of("ab", "c"));
     }
 }

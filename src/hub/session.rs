@@ -1,47 +1,58 @@
-//! One chat session: who is in it, what was said, and until when it is kept.
+//! One chat session: who is in it, what was said, and how long it is kept.
 
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
-use super::history::{Entry, History};
+use super::history::{Author, History, Message};
 use super::receipts::Receipts;
-use super::{Effects, Limits, Now, timestamp};
-use crate::protocol::{
-    Activity, ConnId, HistoryItem, MessageId, ServerMessage, SessionId, Speaker, Via,
-};
+use super::{AgentId, Effects, Limits, Now, timestamp};
+use crate::protocol::{Activity, ConnId, HistoryItem, MessageId, ServerMessage, SessionId};
 
-/// A session's state.
+/// The state of a session.
 #[derive(Debug)]
 pub struct Session {
     created: SystemTime,
+    /// The agent that the session talks to.
+    pub agent: AgentId,
     /// The clients in it.
     pub members: Vec<ConnId>,
-    /// What became of messages with an id.
+    /// What became of messages with a client's id.
     pub receipts: Receipts,
     history: History,
-    /// The last message's number; 0 before the first.
+    /// The seq of the newest message; 0 before the first.
     seq: u64,
-    /// When the last client left; `None` while someone is here.
+    /// When the last client left; `None` while one is here.
     empty_since: Option<Instant>,
-    /// The newest answer that nobody has received, and when it came.
-    unseen: Option<(u64, Instant)>,
-    /// The expiry the hub has noted for it.
-    pub scheduled: Option<Instant>,
-    /// The status that was shown here last.
-    pub shown: Shown,
+    /// The seq of the newest reply that nobody has received, and when it came.
+    unread: Option<(u64, Instant)>,
+    /// The expiry that the hub has scheduled.
+    pub expiry_timer: Option<Instant>,
+    /// The status that clients were shown last.
+    pub status: StatusUpdate,
 }
 
-/// A status, as it is shown.
+/// What Claude is doing, as clients are shown it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Shown {
-    /// What Claude is doing.
+pub struct StatusUpdate {
+    /// One of three.
     pub status: Activity,
-    /// A few words more.
+    /// A few more words.
     pub detail: Option<Arc<str>>,
 }
 
-impl Default for Shown {
-    /// Claude waits, or so everyone thinks.
+impl StatusUpdate {
+    /// The frame for a session's clients. `session` is the session's own id.
+    pub fn frame<'a>(&'a self, session: &'a SessionId) -> ServerMessage<&'a str> {
+        ServerMessage::Status {
+            session_id: session.as_str(),
+            status: self.status,
+            detail: self.detail.as_deref(),
+        }
+    }
+}
+
+impl Default for StatusUpdate {
+    /// Idle, until a status is shown.
     fn default() -> Self {
         Self {
             status: Activity::Idle,
@@ -51,136 +62,123 @@ impl Default for Shown {
 }
 
 impl Session {
-    /// An empty session, created at `now`.
-    pub fn new(now: Now) -> Self {
+    /// Returns an empty session, created at `now`.
+    pub fn new(now: Now, agent: AgentId) -> Self {
         Self {
             created: now.wall,
+            agent,
             members: Vec::new(),
             receipts: Receipts::default(),
             history: History::default(),
             seq: 0,
-            empty_since: Some(now.at),
-            unseen: None,
-            scheduled: None,
-            shown: Shown::default(),
+            empty_since: Some(now.instant),
+            unread: None,
+            expiry_timer: None,
+            status: StatusUpdate::default(),
         }
     }
 
-    /// When it was created.
+    /// When it was created, RFC 3339 in UTC.
     pub fn created(&self) -> String {
         timestamp(self.created)
     }
 
-    /// The last message's number; 0 before the first.
+    /// The seq of the newest message; 0 before the first.
     pub fn seq(&self) -> u64 {
         self.seq
     }
 
-    /// A client that isn't in yet comes in.
+    /// Adds a client that isn't in it yet.
     pub fn join(&mut self, client: ConnId) {
         self.members.push(client);
         self.empty_since = None;
     }
 
-    /// A client leaves.
+    /// Removes a client.
     pub fn leave(&mut self, client: ConnId, now: Now) {
         self.members.retain(|member| *member != client);
         if self.members.is_empty() {
-            self.empty_since = Some(now.at);
+            self.empty_since = Some(now.instant);
         }
     }
 
-    /// Something was said; it is [`Session::last`] now. `total` counts the bytes of all
+    /// Adds a message to the history and returns it. `total` counts the bytes of all
     /// sessions' histories.
-    pub fn say(
+    pub fn append(
         &mut self,
-        role: Speaker,
-        message_id: MessageId,
-        words: Words,
+        id: MessageId,
+        author: Author,
+        content: Arc<str>,
+        ts: Arc<str>,
         limits: &Limits,
         total: &mut usize,
-    ) {
+    ) -> &Message {
         self.seq += 1;
-        let entry = Entry {
+        let message = Message {
+            id,
             seq: self.seq,
-            message_id,
-            role,
-            user: words.user,
-            content: words.content,
-            ts: words.ts,
-            via: words.via,
+            author,
+            content,
+            ts,
         };
         *total -= self.history.bytes();
         self.history
-            .push(entry, limits.history_messages, limits.history_bytes);
+            .push(message, limits.history_messages, limits.history_bytes);
         *total += self.history.bytes();
+        self.history
+            .last()
+            .expect("the newest message always stays")
     }
 
-    /// How many bytes of history it has.
+    /// Memory of the history, in bytes.
     pub fn history_bytes(&self) -> usize {
         self.history.bytes()
     }
 
-    /// Forgets the oldest messages beyond this many bytes, but `spared` of the newest.
-    pub fn cut_history(&mut self, max_bytes: usize, spared: usize, total: &mut usize) {
+    /// Removes the oldest messages beyond `max_bytes`, but keeps at least `keep_at_least` of
+    /// the newest.
+    pub fn truncate_history(&mut self, max_bytes: usize, keep_at_least: usize, total: &mut usize) {
         *total -= self.history.bytes();
-        self.history.cut(max_bytes, spared);
+        self.history.truncate(max_bytes, keep_at_least);
         *total += self.history.bytes();
     }
 
-    /// What was said last.
-    pub fn last(&self) -> Option<&Entry> {
+    /// The newest message.
+    pub fn last(&self) -> Option<&Message> {
         self.history.last()
     }
 
-    /// Shows a status, unless it is the one that is shown. `id` is the session's own.
-    pub fn show(&mut self, id: &SessionId, shown: &Shown, fx: &mut impl Effects) {
-        if self.shown != *shown {
-            let message = ServerMessage::Status {
-                session_id: id.as_str(),
-                status: shown.status,
-                detail: shown.detail.as_deref(),
-            };
-            fx.send(self.members.iter().copied(), &message);
-            self.shown = shown.clone();
+    /// Shows a status to the session's clients, unless they have been shown it already. `id`
+    /// is the session's own.
+    pub fn set_status(&mut self, id: &SessionId, status: &StatusUpdate, out: &mut impl Effects) {
+        if self.status != *status {
+            out.send(self.members.iter().copied(), &status.frame(id));
+            self.status = status.clone();
         }
     }
 
-    /// The last answer found nobody here, or nobody who could receive it.
-    pub fn keep_unseen(&mut self, now: Now) {
-        self.unseen = Some((self.seq, now.at));
+    /// Keeps the session longer: the newest reply found nobody here who could receive it.
+    pub fn mark_unread(&mut self, now: Now) {
+        self.unread = Some((self.seq, now.instant));
     }
 
-    /// The history up to `seq` has gone to a client.
-    pub fn seen_up_to(&mut self, seq: u64) {
-        self.unseen = self.unseen.filter(|(unseen, _)| *unseen > seq);
+    /// Records that the history up to `seq` went to a client.
+    pub fn mark_read(&mut self, seq: u64) {
+        self.unread = self.unread.filter(|(unread, _)| *unread > seq);
     }
 
-    /// The last `limit` messages; with `since`, the first `limit` after that seq. A seq
-    /// that is still to come is one of an earlier session of this name, of which the
-    /// client has seen nothing here yet.
+    /// Returns the newest `limit` messages; with `since`, the first `limit` after that seq. A
+    /// `since` beyond the newest seq comes from an earlier session of this name, so history
+    /// starts at the beginning.
     pub fn history(&self, limit: usize, since: Option<u64>) -> Vec<HistoryItem<&str>> {
         let since = since.map(|seq| if seq > self.seq { 0 } else { seq });
         self.history.items(limit, since)
     }
 
-    /// When the session is to be forgotten; never while someone is in it.
+    /// Returns when the session expires; never while a client is in it.
     pub fn expires(&self, limits: &Limits) -> Option<Instant> {
         let left = self.empty_since? + limits.session_ttl;
-        let unseen = self.unseen.map(|(_, since)| since + limits.unseen_ttl);
-        Some(unseen.map_or(left, |unseen| unseen.max(left)))
+        let unread = self.unread.map(|(_, since)| since + limits.unread_ttl);
+        Some(unread.map_or(left, |unread| unread.max(left)))
     }
-}
-
-/// What was said, by whom and when.
-#[derive(Debug)]
-pub struct Words {
-    /// The user's name; none for Claude.
-    pub user: Option<Arc<str>>,
-    /// The text.
-    pub content: String,
-    /// When.
-    pub ts: String,
-    /// How it came, if not by the reply tool.
-    pub via: Option<Via>,
 }

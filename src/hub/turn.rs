@@ -1,99 +1,81 @@
-//! The turn: what Claude is at and for whom, as far as Claude Code's hooks have told.
+//! The turn: what an agent is doing and for whom, as far as hooks have reported.
 //!
 //! A turn begins with a prompt under a new id and ends with `Stop`. Not every end is
-//! told (pressing Esc fires nothing), and an end isn't always one (somebody else's hook
+//! reported (pressing Esc fires no hook), and a reported end may not be final (another hook
 //! may keep Claude at work), so a turn is kept until the next one begins.
 
 use std::collections::VecDeque;
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
+use super::hook_event::{DeltaIndex, PromptId, TextId, ToolUseId};
+use super::session::StatusUpdate;
 use crate::protocol::{Activity, MessageId, SessionId};
 
-/// How many tools that run at the same time are remembered.
+/// The most tools running at the same time that are remembered.
 const MAX_TOOLS: usize = 64;
-/// How many turns before it a turn remembers.
-const MAX_FORMER: usize = 16;
-/// How much of an id of Claude Code's is kept, in characters; its own have 36.
-const MAX_ID: usize = 64;
-
-/// An id of Claude Code's, of a prompt, a tool use or a message. It may be empty: then
-/// it wasn't told.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct HookId(Box<str>);
-
-impl HookId {
-    /// Takes a text as an id, as much of it as is needed.
-    pub fn new(text: &str) -> Self {
-        let end = text.char_indices().nth(MAX_ID);
-        Self(text[..end.map_or(text.len(), |(end, _)| end)].into())
-    }
-
-    /// Whether there is none.
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-}
+/// The most previous turns that a turn remembers.
+const MAX_PREVIOUS: usize = 16;
+/// The most messages of its own that a turn remembers.
+const MAX_MESSAGES: usize = 64;
 
 /// Where a prompt came from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Origin {
-    /// From a session of ours, and which of its messages it is, if that is known.
+    /// A session of this server, and which of its messages it is, if that is known.
     Session(SessionId, Option<MessageId>),
-    /// From the terminal, or whatever else is no message of ours.
+    /// The terminal, or whatever else is no message of this server.
     Terminal,
-    /// From nobody who is known, such as a session that has expired.
+    /// Nobody known, such as a session that has expired.
     Unknown,
 }
 
-/// Whom a turn's statuses are for.
+/// Whose clients are shown a turn's statuses.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Audience<'a> {
-    /// Somebody at the terminal has begun it, so everyone may wonder.
+    /// Those of every session: the turn was begun in the terminal.
     Everyone,
-    /// Those whose messages it answers.
+    /// Those of the sessions whose messages it answers.
     Sessions(&'a [SessionId]),
 }
 
 /// The latest turn.
 #[derive(Debug, Default)]
 pub struct Turn {
-    id: HookId,
-    /// The turns before it, latest last.
-    former: VecDeque<HookId>,
-    /// It goes on, as far as is known.
+    id: PromptId,
+    /// The turns before it, newest last.
+    previous: VecDeque<PromptId>,
+    /// It has not ended, as far as is known.
     running: bool,
-    /// It was begun at the terminal.
+    /// It was begun in the terminal.
     from_terminal: bool,
-    /// Something of it isn't from a session of ours.
+    /// Some of its prompts are not from a session of this server.
     is_mixed: bool,
     /// The sessions whose messages it answers.
     sessions: Vec<SessionId>,
-    /// The latest of these messages; ids ascend.
-    latest: Option<MessageId>,
-    /// Claude has replied to one of the sessions since that message.
+    /// These messages, newest last.
+    messages: VecDeque<MessageId>,
+    /// Claude has replied to one of the sessions since the newest message.
     has_replied: bool,
-    /// Uses of the reply tool that a hook has told, and that have not come yet.
-    announced: u32,
-    /// The tools that run, latest last.
-    tools: Vec<Running>,
-    /// The piece of text that was streamed last: its message, and its place in that.
-    streamed: Option<(HookId, HookId)>,
-    /// What was delivered as its reply, as a hash.
-    delivered: Option<u64>,
+    /// Uses of the reply tool that a hook has reported and that have not arrived yet.
+    pending_replies: u32,
+    /// The running tools, newest last.
+    tools: Vec<RunningTool>,
+    /// The delta that was streamed last: its text, and its place in that.
+    last_delta: Option<(TextId, DeltaIndex)>,
+    /// The text that was delivered as its reply.
+    last_transcript: Option<Arc<str>>,
 }
 
-/// A tool that runs.
 #[derive(Debug)]
-struct Running {
-    tool_use: HookId,
+struct RunningTool {
+    tool_use: ToolUseId,
     name: Arc<str>,
     detail: Arc<str>,
 }
 
 impl Turn {
-    /// A turn that begins.
-    pub fn new(id: HookId, origin: Origin) -> Self {
+    /// Returns a turn that begins with this prompt.
+    pub fn new(id: PromptId, origin: Origin) -> Self {
         let mut turn = Self {
             id,
             running: true,
@@ -104,33 +86,39 @@ impl Turn {
         turn
     }
 
-    /// It comes after this one. If it has been there before, nothing is certain of it.
-    pub fn follow(&mut self, old: &mut Self) {
-        self.former = std::mem::take(&mut old.former);
+    /// Links this turn to its predecessor. A prompt id that was seen before makes attribution
+    /// unreliable, so the turn counts as mixed.
+    pub fn link_previous(&mut self, old: &mut Self) {
+        self.previous = std::mem::take(&mut old.previous);
         if !old.id.is_empty() {
-            self.former.push_back(old.id.clone());
+            self.previous.push_back(old.id.clone());
         }
-        if self.former.len() > MAX_FORMER {
-            self.former.pop_front();
+        if self.previous.len() > MAX_PREVIOUS {
+            self.previous.pop_front();
         }
-        self.is_mixed |= self.former.contains(&self.id);
+        self.is_mixed |= self.previous.contains(&self.id);
     }
 
-    /// Whether something under this prompt id belongs to a turn before it.
-    pub fn is_past(&self, id: &HookId) -> bool {
-        !self.owns(id) && self.former.contains(id)
+    /// Returns `true` if this is the prompt id of a previous turn.
+    pub fn is_past(&self, id: &PromptId) -> bool {
+        !self.has_prompt(id) && self.previous.contains(id)
     }
 
-    /// Another prompt has come into it.
+    /// Adds another prompt to the turn.
     pub fn add(&mut self, origin: Origin) {
         match origin {
             Origin::Session(id, message) => {
                 if !self.sessions.contains(&id) {
                     self.sessions.push(id);
                 }
-                // It wants a reply of its own, unless it is only told of again.
-                if message > self.latest {
-                    self.latest = message;
+                // A message wants a reply of its own, unless it was only reported again.
+                if let Some(message) = message
+                    && !self.messages.contains(&message)
+                {
+                    if self.messages.len() == MAX_MESSAGES {
+                        self.messages.pop_front();
+                    }
+                    self.messages.push_back(message);
                     self.has_replied = false;
                 }
             }
@@ -138,30 +126,29 @@ impl Turn {
         }
     }
 
-    /// Whether something under this prompt id belongs to it. What has no id belongs to
-    /// whatever is there.
-    pub fn owns(&self, id: &HookId) -> bool {
+    /// Returns `true` if this is the prompt id of the turn. An event without one belongs to
+    /// the current turn.
+    pub fn has_prompt(&self, id: &PromptId) -> bool {
         id.is_empty() || *id == self.id
     }
 
-    /// Whether it goes on.
     pub fn is_running(&self) -> bool {
         self.running
     }
 
-    /// It goes on, or goes on again.
+    /// Records that the turn goes on, or goes on again.
     pub fn run(&mut self) {
         self.running = true;
     }
 
-    /// It is over.
+    /// Records that the turn has ended.
     pub fn stop(&mut self) {
         self.running = false;
-        self.announced = 0;
+        self.pending_replies = 0;
         self.tools.clear();
     }
 
-    /// Whom its statuses are for.
+    /// Returns whose clients are shown the turn's statuses.
     pub fn audience(&self) -> Audience<'_> {
         if self.from_terminal {
             Audience::Everyone
@@ -170,7 +157,7 @@ impl Turn {
         }
     }
 
-    /// The session that it is all about, if there is exactly one, and nobody else.
+    /// Returns the session that all prompts of the turn are from, if it is one.
     pub fn only_session(&self) -> Option<&SessionId> {
         match &self.sessions[..] {
             [session] if !self.is_mixed => Some(session),
@@ -178,37 +165,49 @@ impl Turn {
         }
     }
 
-    /// What to show of it while it runs.
-    pub fn status(&self) -> (Activity, Option<Arc<str>>) {
+    /// Returns the status of the running turn.
+    pub fn status(&self) -> StatusUpdate {
         match self.tools.last() {
-            Some(tool) => (Activity::ToolUse, Some(tool.detail.clone())),
-            None => (Activity::Thinking, None),
+            Some(tool) => StatusUpdate {
+                status: Activity::ToolUse,
+                detail: Some(tool.detail.clone()),
+            },
+            None => StatusUpdate {
+                status: Activity::Thinking,
+                detail: None,
+            },
         }
+    }
+
+    /// Returns the status of a running turn that every session is shown.
+    pub fn status_for_everyone(&self) -> Option<StatusUpdate> {
+        let is_shown = self.running && self.audience() == Audience::Everyone;
+        is_shown.then(|| self.status())
     }
 
     // ---- Tools ----
 
-    /// A tool begins to run.
-    pub fn tool_started(&mut self, tool_use: HookId, name: Arc<str>, detail: Arc<str>) {
+    /// Adds a running tool.
+    pub fn tool_started(&mut self, tool_use: ToolUseId, name: Arc<str>, detail: Arc<str>) {
         self.tools.retain(|tool| tool.tool_use != tool_use);
         if self.tools.len() == MAX_TOOLS {
             self.tools.remove(0);
         }
-        self.tools.push(Running {
+        self.tools.push(RunningTool {
             tool_use,
             name,
             detail,
         });
     }
 
-    /// It has run. Whether it was known to.
-    pub fn tool_ended(&mut self, tool_use: &HookId) -> bool {
+    /// Removes a tool that has run. Returns `true` if it was known.
+    pub fn tool_ended(&mut self, tool_use: &ToolUseId) -> bool {
         let running = self.tools.len();
         self.tools.retain(|tool| tool.tool_use != *tool_use);
         self.tools.len() < running
     }
 
-    /// A tool of this name won't run. Whether one was known to.
+    /// Removes a tool of this name, which will not run. Returns `true` if one was known.
     pub fn tool_denied(&mut self, name: &str) -> bool {
         let place = self.tools.iter().position(|tool| *tool.name == *name);
         place.map(|place| self.tools.remove(place)).is_some()
@@ -216,45 +215,43 @@ impl Turn {
 
     // ---- Replies ----
 
-    /// Claude is about to use the reply tool.
-    pub fn announce_reply(&mut self) {
-        self.announced += 1;
+    /// Records that a hook has reported a use of the reply tool.
+    pub fn reply_reported(&mut self) {
+        self.pending_replies += 1;
     }
 
-    /// Claude has replied to a session. Whether a hook has told so before: if not, hooks
-    /// don't tell what goes on.
-    pub fn replied(&mut self, session: &SessionId) -> bool {
+    /// Records a reply to a session. Returns `true` if a hook has reported it: if not, hooks
+    /// don't report in time what is going on.
+    pub fn reply_delivered(&mut self, session: &SessionId) -> bool {
         self.has_replied |= self.sessions.contains(session);
-        let was_told = self.announced > 0;
-        self.announced = self.announced.saturating_sub(1);
-        was_told
+        let was_reported = self.pending_replies > 0;
+        self.pending_replies = self.pending_replies.saturating_sub(1);
+        was_reported
     }
 
-    /// Whom to give what Claude has said last in this turn, as nobody has had a reply.
-    pub fn unanswered(&mut self, text: &str) -> Option<SessionId> {
+    /// Returns the session that gets Claude's last text of this turn as its reply, if Claude
+    /// hasn't replied there. The same text is not delivered twice.
+    pub fn unanswered(&mut self, text: &Arc<str>) -> Option<SessionId> {
         let session = self.only_session()?.clone();
-        let mut hasher = DefaultHasher::new();
-        text.hash(&mut hasher);
-        let said = Some(hasher.finish());
-        if self.has_replied || text.trim().is_empty() || self.delivered == said {
+        let is_delivered = self.last_transcript.as_ref() == Some(text);
+        if self.has_replied || text.trim().is_empty() || is_delivered {
             return None;
         }
-        self.delivered = said;
+        self.last_transcript = Some(text.clone());
         Some(session)
     }
 
     // ---- Text ----
 
-    /// A piece of what Claude says has appeared. What goes before it in a stream, or
-    /// `None` if it came before.
-    pub fn streamed(&mut self, message: HookId, index: HookId) -> Option<&'static str> {
-        let next = Some((message, index));
-        if next == self.streamed && next != Some(Default::default()) {
+    /// Accepts a text delta. Returns the separator to send first (a blank line when a new text
+    /// starts), or `None` for a duplicate. Deltas without ids are never duplicates.
+    pub fn accept_delta(&mut self, text: TextId, index: DeltaIndex) -> Option<&'static str> {
+        let next = (text, index);
+        let last = self.last_delta.replace(next.clone());
+        if last.as_ref() == Some(&next) && next != Default::default() {
             return None;
         }
-        let message = |piece: &Option<(HookId, HookId)>| piece.as_ref().map(|(id, _)| id.clone());
-        let begins_anew = self.streamed.is_some() && message(&self.streamed) != message(&next);
-        self.streamed = next;
+        let begins_anew = last.is_some_and(|(text, _)| text != next.0);
         Some(if begins_anew { "\n\n" } else { "" })
     }
 }
@@ -264,31 +261,24 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ids_are_cut_and_compared() {
-        let long = "é".repeat(100);
-        assert_eq!(HookId::new(&long), HookId::new(&"é".repeat(MAX_ID)));
-        assert!(HookId::new("").is_empty());
-    }
-
-    #[test]
-    fn what_never_ends_is_forgotten() {
-        let mut turn = Turn::new(HookId::new("p1"), Origin::Terminal);
+    fn running_tools_are_bounded() {
+        let mut turn = Turn::new(PromptId::new("p1"), Origin::Terminal);
         for number in 0..10_000 {
-            turn.tool_started(HookId::new(&number.to_string()), "Bash".into(), "x".into());
+            let tool_use = ToolUseId::new(&number.to_string());
+            turn.tool_started(tool_use, "Bash".into(), "x".into());
         }
         assert_eq!(turn.tools.len(), MAX_TOOLS);
     }
 
     #[test]
-    fn pieces_are_told_apart() {
-        let mut turn = Turn::new(HookId::new("p1"), Origin::Terminal);
-        let mut piece = |message, index| turn.streamed(HookId::new(message), HookId::new(index));
-        assert_eq!(piece("m1", "0"), Some(""));
-        assert_eq!(piece("m1", "0"), None);
-        assert_eq!(piece("m1", "1"), Some(""));
-        assert_eq!(piece("m2", "0"), Some("\n\n"));
-        // Without ids nothing can be told apart, so everything counts.
-        assert_eq!(piece("", ""), Some("\n\n"));
-        assert_eq!(piece("", ""), Some(""));
+    fn duplicate_deltas_are_dropped_and_texts_separated() {
+        let mut turn = Turn::new(PromptId::new("p1"), Origin::Terminal);
+        let mut accept = |text, index| turn.accept_delta(TextId::new(text), DeltaIndex::new(index));
+        assert_eq!(accept("m1", "0"), Some(""));
+        assert_eq!(accept("m1", "0"), None);
+        assert_eq!(accept("m1", "1"), Some(""));
+        assert_eq!(accept("m2", "0"), Some("\n\n"));
+        assert_eq!(accept("", ""), Some("\n\n"));
+        assert_eq!(accept("", ""), Some(""));
     }
 }

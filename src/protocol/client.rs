@@ -29,11 +29,11 @@ pub struct NewMessage {
     /// The session it is for; the connection's own if `None`.
     pub session: Option<SessionId>,
     /// The text.
-    pub content: String,
+    pub content: Arc<str>,
     /// Who says it.
     pub user: Option<Arc<str>>,
     /// When it was said, as the client wrote it.
-    pub ts: Option<String>,
+    pub ts: Option<Arc<str>>,
     /// The client's own id, the key for receipts and resends.
     pub id: Option<Arc<str>>,
 }
@@ -241,9 +241,9 @@ impl<'a> Fields<'a> {
         };
         Ok(NewMessage {
             session,
-            content: self.content.required_text()?.to_owned(),
+            content: self.content.required_text()?.into(),
             user,
-            ts: self.timestamp()?.map(str::to_owned),
+            ts: self.timestamp()?.map(Arc::from),
             id: self.id.optional_name(MAX_MESSAGE_ID)?.map(Arc::from),
         })
     }

@@ -1,6 +1,6 @@
-//! What one wake-up of the hub brings clients: frames one behind the other in one buffer, and
-//! of these what each client gets. Neighbours are one piece, so that a client that gets a
-//! hundred frames is written to once, and of a broadcast nothing is kept for each client.
+//! The frames encoded in one turn of the hub's loop, in one buffer, and the byte ranges that
+//! each client receives. Adjacent ranges are merged into one write, and a broadcast needs no
+//! copy for each client.
 
 use std::mem;
 use std::ops::{Deref, Range};
@@ -11,65 +11,64 @@ use smallvec::SmallVec;
 
 use super::frame;
 
-/// More than this many bytes of a buffer are not kept for the next wake-up.
-const KEPT: usize = 64 * 1024;
+/// The most bytes of capacity that a buffer keeps for the next turn.
+const KEPT_CAPACITY: usize = 64 * 1024;
 
-/// Frames one behind the other.
+/// A buffer of frames.
 #[derive(Debug, Default)]
 pub struct Batch(Vec<u8>);
 
 impl Batch {
-    /// Adds a text frame, and says where it is.
+    /// Adds a text frame and returns its range.
     pub fn add(&mut self, message: &impl Serialize) -> Range<usize> {
         let start = self.0.len();
         frame::append_text(&mut self.0, message);
         start..self.0.len()
     }
 
-    /// How many bytes there are.
+    /// The bytes in it.
     pub fn len(&self) -> usize {
         self.0.len()
     }
 
-    /// Whether there is nothing in it.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// The frames, to be sent. What is sent at once leaves the buffer to [`Batch::refill`].
-    pub fn take(&mut self) -> Frames {
+    /// Removes and returns the frames, to be sent. [`Batch::reclaim`] takes the buffer back.
+    pub fn freeze(&mut self) -> EncodedFrames {
         let capacity = self.0.capacity();
         let bytes = if self.is_empty() {
             Bytes::new()
         } else {
             mem::take(&mut self.0).into()
         };
-        Frames { bytes, capacity }
+        EncodedFrames { bytes, capacity }
     }
 
-    /// Uses the buffer again, unless some client has kept a piece of it.
-    pub fn refill(&mut self, sent: Frames) {
+    /// Uses the buffer again, unless a client has kept a range of it.
+    pub fn reclaim(&mut self, sent: EncodedFrames) {
         if sent.bytes.is_unique() {
             self.0 = sent.bytes.into();
             self.0.clear();
-            self.0.shrink_to(KEPT);
+            self.0.shrink_to(KEPT_CAPACITY);
         }
     }
 }
 
-/// Frames that are to be sent.
+/// Frames to be sent.
 #[derive(Debug)]
-pub struct Frames {
+pub struct EncodedFrames {
     bytes: Bytes,
-    /// The bytes of the buffer they are in, which whoever keeps a piece keeps in memory.
+    /// The capacity of the buffer, which stays in memory while a range of it is kept.
     capacity: usize,
 }
 
-impl Frames {
-    /// A piece that has to wait. It is shared with the others who wait for it, unless it is
-    /// so small that it would keep far more in memory than it is counted for: the buffer
-    /// may have been used for something much longer before.
-    pub fn keep(&self, piece: Range<usize>) -> Bytes {
+impl EncodedFrames {
+    /// Returns a range that has to wait. It is shared, unless it is so small that it would keep
+    /// far more memory than it is counted for: the capacity may come from a much longer frame
+    /// before.
+    pub fn detach(&self, piece: Range<usize>) -> Bytes {
         if piece.len() * 2 >= self.capacity {
             self.bytes.slice(piece)
         } else {
@@ -78,14 +77,14 @@ impl Frames {
     }
 }
 
-impl From<Bytes> for Frames {
+impl From<Bytes> for EncodedFrames {
     fn from(bytes: Bytes) -> Self {
         let capacity = bytes.len();
         Self { bytes, capacity }
     }
 }
 
-impl Deref for Frames {
+impl Deref for EncodedFrames {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
@@ -93,12 +92,12 @@ impl Deref for Frames {
     }
 }
 
-/// The places of what one client gets of a batch, in order.
+/// The ranges of a batch that one client receives, in order.
 #[derive(Debug, Default)]
-pub struct Portion(SmallVec<[Range<usize>; 1]>);
+pub struct FrameRanges(SmallVec<[Range<usize>; 1]>);
 
-impl Portion {
-    /// Adds the next frame's place.
+impl FrameRanges {
+    /// Adds the range of the next frame.
     pub fn push(&mut self, frame: Range<usize>) {
         match self.0.last_mut() {
             Some(last) if last.end == frame.start => last.end = frame.end,
@@ -106,13 +105,11 @@ impl Portion {
         }
     }
 
-    /// Whether the client gets nothing.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// The pieces.
-    pub fn pieces(&self) -> &[Range<usize>] {
+    pub fn as_slice(&self) -> &[Range<usize>] {
         &self.0
     }
 }
@@ -122,48 +119,48 @@ mod tests {
     use super::*;
 
     #[test]
-    fn neighbours_are_one_piece() {
+    fn adjacent_frames_are_one_range() {
         let mut batch = Batch::default();
         let frames: Vec<_> = ["a", "b", "c", "d"]
             .iter()
             .map(|text| batch.add(text))
             .collect();
-        let mut portion = Portion::default();
+        let mut ranges = FrameRanges::default();
         for place in [0, 1, 3] {
-            portion.push(frames[place].clone());
+            ranges.push(frames[place].clone());
         }
-        assert_eq!(portion.pieces(), [0..10, 15..20]);
+        assert_eq!(ranges.as_slice(), [0..10, 15..20]);
     }
 
     #[test]
-    fn a_buffer_is_used_again_unless_a_piece_of_it_is_kept() {
+    fn buffer_is_reused_unless_a_range_is_kept() {
         let mut batch = Batch::default();
         batch.add(&"a");
-        let sent = batch.take();
+        let sent = batch.freeze();
         let buffer = sent.as_ptr();
-        batch.refill(sent);
+        batch.reclaim(sent);
         batch.add(&"b");
-        let sent = batch.take();
+        let sent = batch.freeze();
         assert_eq!(sent.as_ptr(), buffer);
         let kept = sent.bytes.slice(1..);
-        batch.refill(sent);
+        batch.reclaim(sent);
         batch.add(&"c");
         assert_eq!(kept, &b"\x03\"b\""[..]);
     }
 
     #[test]
-    fn what_is_kept_keeps_little_more_in_memory() {
+    fn kept_range_keeps_little_more_memory() {
         let mut batch = Batch::default();
         let long = batch.add(&"x".repeat(10_000));
         let short = batch.add(&"a");
-        let sent = batch.take();
-        assert!(!sent.keep(long).is_unique(), "it is shared");
-        assert!(sent.keep(short).is_unique(), "it is a copy");
-        batch.refill(sent);
+        let sent = batch.freeze();
+        assert!(!sent.detach(long).is_unique(), "a long range is shared");
+        assert!(sent.detach(short).is_unique(), "a short range is a copy");
+        batch.reclaim(sent);
         // The buffer still has room for the long one.
         let short = batch.add(&"a");
-        let sent = batch.take();
-        assert!(sent.keep(short).is_unique(), "it is a copy");
+        let sent = batch.freeze();
+        assert!(sent.detach(short).is_unique(), "a short range is a copy");
         assert!(sent.bytes.is_unique());
     }
 }

@@ -1,5 +1,5 @@
-//! A connection's beginning: the HTTP head, the gate, and then either a page or the
-//! handshake of a WebSocket, which goes on in [`client`].
+//! The beginning of a connection: the HTTP head, the gate, and then either a page or the
+//! handshake of a WebSocket, which goes on in [`reader`].
 
 use std::io::Write;
 use std::net::{SocketAddr, TcpStream};
@@ -16,50 +16,46 @@ use tungstenite::Error;
 use tungstenite::error::ProtocolError;
 use tungstenite::handshake::server::{create_response, write_response};
 
-use super::client::{self, Handshake};
-use super::door::{Door, Place};
+use super::context::{ConnectionPermit, Context};
 use super::http::{HeadError, Response, read_head};
+use super::reader::{self, Upgraded};
 use super::{Event, credentials, gate, pages};
 use crate::access::Policy;
 use crate::audit::Record;
 use crate::protocol::{ConnId, DEFAULT_SESSION, Grant, SessionId, SessionPattern};
 
-/// A connection thread's stack, in bytes. What isn't touched costs no memory.
+/// Bytes of a connection thread's stack. Pages that are not touched cost no memory.
 const STACK: usize = 128 * 1024;
-/// How soon the system asks a silent peer whether it is still there.
+/// After how long a silent peer is probed by the system.
 const KEEPALIVE: Duration = Duration::from_secs(60);
 
-/// What a WebSocket begins with.
+/// The session, what the client may do, and the response that upgrades to WebSocket.
 type Upgrade = (SessionId, Arc<Grant>, http::Response<()>);
 
 /// A connection that was just accepted.
 #[derive(Debug)]
-pub struct Connection<E> {
-    /// Its number.
+pub struct Connection {
     pub conn: ConnId,
-    /// The socket.
     pub stream: TcpStream,
-    /// Where it comes from.
     pub peer: SocketAddr,
-    /// There are too many connections already.
-    pub too_many: bool,
-    /// Its place among them, and what they share.
-    pub door: Place<E>,
+    /// All connections that are allowed were open already.
+    pub over_limit: bool,
+    pub permit: ConnectionPermit,
 }
 
-impl<E: From<Event> + Send + 'static> Connection<E> {
+impl Connection {
     /// Starts the connection's thread.
     pub fn start(self) {
         start_thread(self.conn, self.peer, move || self.run());
     }
 
     fn run(self) {
-        // Without them the connection works too, only less well.
+        // If these fail, the connection works too, only less well.
         let _ = self.stream.set_nodelay(true);
         let keepalive = TcpKeepalive::new().with_time(KEEPALIVE);
         let _ = SockRef::from(&self.stream).set_tcp_keepalive(&keepalive);
 
-        let (request, rest) = match read_head(&self.stream, self.door.options.handshake_timeout) {
+        let (request, rest) = match read_head(&self.stream, self.permit.options.handshake_timeout) {
             Ok(head) => head,
             Err(HeadError::Gone) => return,
             Err(HeadError::Refused(status, why)) => {
@@ -73,16 +69,16 @@ impl<E: From<Event> + Send + 'static> Connection<E> {
                 let written = write_response(&mut bytes, &answer)
                     .is_ok_and(|()| (&self.stream).write_all(&bytes).is_ok());
                 if written {
-                    self.go_on(session, grant, rest);
+                    self.spawn_reader(session, grant, rest);
                 }
             }
-            Ok(None) => self.page(&request),
+            Ok(None) => self.respond(&request),
             Err(refusal) => self.refuse(&refusal),
         }
     }
 
     fn refuse(&self, refusal: &Response) {
-        self.door.audit.record(&Record::Refused {
+        self.permit.audit.record(&Record::Refused {
             client: self.conn,
             from: self.peer,
             status: Some(refusal.status.as_u16()),
@@ -91,12 +87,11 @@ impl<E: From<Event> + Send + 'static> Connection<E> {
         refusal.send(&self.stream, false);
     }
 
-    /// The session, what the client may do and the handshake's answer, if this is a
-    /// WebSocket; `None` if it is a plain request.
+    /// Returns what a WebSocket begins with; `None` for a plain request.
     fn upgrade(&self, request: &Request<()>) -> Result<Option<Upgrade>, Response> {
-        let options = &self.door.options;
+        let options = &self.permit.options;
         let grant = self.admit(request)?;
-        if self.too_many {
+        if self.over_limit {
             let max = options.max_connections;
             let why = format!("all {max} connections are in use; close some, or try again later");
             let refusal = Response::refusal(StatusCode::SERVICE_UNAVAILABLE, &why);
@@ -139,11 +134,11 @@ impl<E: From<Event> + Send + 'static> Connection<E> {
         }
     }
 
-    /// What whoever makes the request may do.
+    /// Returns what the client may do.
     fn admit(&self, request: &Request<()>) -> Result<Arc<Grant>, Response> {
-        let Door {
+        let Context {
             access, options, ..
-        } = &*self.door;
+        } = &*self.permit;
         let is_public = || !wants_websocket(request) && pages::chat(request).is_some();
         if access.policy() != Policy::ThisMachine && is_public() {
             return Ok(access.anyone());
@@ -151,47 +146,47 @@ impl<E: From<Event> + Send + 'static> Connection<E> {
         gate::admit(self.peer.ip(), request, access, &options.allowed_origins)
     }
 
-    fn page(&self, request: &Request<()>) {
+    fn respond(&self, request: &Request<()>) {
         let is_head = request.method() == Method::HEAD;
         if let Some(file) = pages::chat(request) {
             return file.send(&self.stream, is_head);
         }
-        let (ask, summary) = bounded(1);
-        self.door.tell(Event::Inspect(ask));
-        // The hub is gone if it doesn't answer.
-        if let Ok(summary) = summary.recv() {
-            let page = pages::answer(request.uri().path(), self.door.started, &summary);
+        let (reply_to, stats) = bounded(1);
+        self.permit.send(Event::Stats(reply_to));
+        // It fails if the hub is gone.
+        if let Ok(stats) = stats.recv() {
+            let page = pages::answer(request.uri().path(), self.permit.started, &stats);
             page.send(&self.stream, is_head);
         }
     }
 
-    /// Goes on as a WebSocket, in a fresh thread: what the handshake has touched of
-    /// this one's stack and of its allocator's cache would stay with the connection
-    /// for good, a third of all the memory it takes.
-    fn go_on(self, session: SessionId, grant: Arc<Grant>, rest: Vec<u8>) {
-        // Here, because the next thread keeps every page of stack that it has touched.
-        self.door.audit.record(&Record::Connected {
+    /// Goes on as a WebSocket in a new thread: what the handshake has touched of this thread's
+    /// stack and of its allocator's cache would stay with the connection, a third of all the
+    /// memory it takes.
+    fn spawn_reader(self, session: SessionId, grant: Arc<Grant>, rest: Vec<u8>) {
+        // Recorded here, because the next thread keeps every page of stack that it touches.
+        self.permit.audit.record(&Record::Connected {
             client: self.conn,
             from: self.peer,
             session: &session,
             grant: &grant,
         });
-        let handshake = Handshake {
+        let upgraded = Upgraded {
             conn: self.conn,
             stream: self.stream,
             session,
             grant,
             rest,
-            door: self.door,
+            permit: self.permit,
         };
         let (conn, peer) = (self.conn, self.peer);
-        if let Some((client, place)) = client::begin(handshake) {
-            start_thread(conn, peer, move || client::serve(client, place));
+        if let Some((reader, permit)) = reader::begin(upgraded) {
+            start_thread(conn, peer, move || reader::run(reader, permit));
         }
     }
 }
 
-/// Starts a thread of a connection, or lets the connection go.
+/// Starts a thread of a connection, or drops the connection.
 fn start_thread(conn: ConnId, peer: SocketAddr, run: impl FnOnce() + Send + 'static) {
     let thread = thread::Builder::new()
         .name(conn.to_string())
@@ -210,7 +205,7 @@ fn wants_websocket(request: &Request<()>) -> bool {
     protocols.any(|protocol| protocol.trim().eq_ignore_ascii_case("websocket"))
 }
 
-/// The session that the URL's query names, or else the one that the client is bound to.
+/// Returns the session that the URL names, or else the one that the client is bound to.
 fn session_of(request: &Request<()>, grant: &Grant, max: usize) -> Result<SessionId, String> {
     let query = request.uri().query().unwrap_or_default();
     let named = form_urlencoded::parse(query.as_bytes())

@@ -4,7 +4,7 @@ use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
 
-use crate::hub::{Channel, Summary};
+use crate::hub::{ChannelHealth, Stats};
 
 /// How a server is. Another version's may say less.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -34,7 +34,7 @@ pub struct Health {
     pub host: Host,
     /// The way into Claude's conversation.
     #[serde(default)]
-    pub channel: Channel,
+    pub channel: ChannelHealth,
 }
 
 /// Claude Code, as far as it has introduced itself.
@@ -51,23 +51,23 @@ pub struct Host {
 
 impl Health {
     /// How this server is, which started at that time.
-    pub fn of(started: SystemTime, summary: &Summary) -> Self {
-        let (name, version) = summary.host.clone().unzip();
+    pub fn of(started: SystemTime, stats: &Stats) -> Self {
+        let (name, version) = stats.agent.clone().unzip();
         Self {
             status: "ok".to_owned(),
             server: env!("CARGO_PKG_NAME").to_owned(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             pid: std::process::id(),
             started: humantime::format_rfc3339_seconds(started).to_string(),
-            sessions: summary.sessions,
-            clients: summary.clients,
-            permissions: summary.permissions,
+            sessions: stats.sessions,
+            clients: stats.clients,
+            permissions: stats.permissions,
             host: Host {
                 name,
                 version,
-                ready: summary.host_ready,
+                ready: stats.agent_ready,
             },
-            channel: summary.channel.clone(),
+            channel: stats.channel.clone(),
         }
     }
 

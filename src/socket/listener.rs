@@ -1,5 +1,5 @@
-//! The `listener` thread: takes the port, however long that takes, and starts a
-//! thread for each connection. It also looks whether the tokens have changed.
+//! The `listener` thread: binds the port, however long that takes, and starts a thread for each
+//! connection. It also reloads the tokens when they have changed.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -12,58 +12,59 @@ use log::{error, info, warn};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::connection::Connection;
-use super::door::{Door, Place};
+use super::context::{ConnectionPermit, Context};
 use super::{Event, port};
 use crate::audit::Record;
 use crate::protocol::ConnId;
 
-/// How often it is looked whether the tokens have changed.
-const LOOK: Duration = Duration::from_secs(1);
-/// How often a taken port is tried again.
-const RETRY: Duration = Duration::from_millis(500);
-/// How many retries pass before the holder of the port is looked up again.
+/// How often changed tokens are looked for.
+const RELOAD_INTERVAL: Duration = Duration::from_secs(1);
+/// How often binding a taken port is tried again.
+const BIND_RETRY: Duration = Duration::from_millis(500);
+/// The retries after which the owner of the port is looked up again.
 const RETRIES_PER_LOOKUP: u32 = 20;
-/// How long accepting rests when the system has no descriptor or memory left.
-const REST: Duration = Duration::from_millis(100);
-/// How many connections over the limit are told so at once; further ones are cut.
-const TURNED_AWAY: usize = 16;
-/// File descriptors for everything that is no connection, and for those turned away.
+/// How long accepting pauses when the system has no descriptor or memory left.
+const ACCEPT_BACKOFF: Duration = Duration::from_millis(100);
+/// The connections over the limit that get a response at the same time; further ones are
+/// dropped.
+const REJECT_CAPACITY: usize = 16;
+/// File descriptors for everything that is no connection, and for connections over the limit.
 const RESERVED_FILES: usize = 32;
 
-/// Starts listening, or tells the hub why that isn't possible. Returns the count of
-/// open connections.
+/// Starts listening, or tells the hub why that isn't possible. `bound` is a listener that is
+/// bound already; without one, the address of the settings is bound. Returns the number of open
+/// connections.
 ///
 /// # Errors
 /// If the system has no thread left.
-pub fn start<E: From<Event> + Send + 'static>(mut door: Door<E>) -> io::Result<Arc<AtomicUsize>> {
-    let open = door.open.clone();
+pub fn start(mut context: Context, bound: Option<TcpListener>) -> io::Result<Arc<AtomicUsize>> {
+    let open = context.open.clone();
     let files = raise_file_limit().saturating_sub(RESERVED_FILES).max(1);
-    if door.options.max_connections > files {
+    if context.options.max_connections > files {
         info!("the limit of open files allows for {files} connections");
-        door.options.max_connections = files;
+        context.options.max_connections = files;
     }
-    let address = SocketAddr::new(door.options.host, door.options.port);
-    // The first try is made here, so that a free port is open before Claude Code
-    // has its first answer.
-    let first = match why_not(&door) {
-        None => Some(port::bind(address)),
-        Some(why) => {
+    let address = SocketAddr::new(context.options.host, context.options.port);
+    // The first try is made here, so that a free port is open before Claude Code has its first
+    // answer.
+    let first = match check_bind(&context) {
+        Ok(()) => Some(bound.map_or_else(|| port::bind(address), Ok)),
+        Err(why) => {
             error!("{why}");
-            // The hub is there as long as its channel.
-            door.tell(Event::Listening(Err(why)));
+            context.send(Event::Listening(Err(why)));
             None
         }
     };
     if let Some(Err(error)) = &first {
-        // Who has the port takes a moment to find out; Claude may ask before.
+        // Finding out who has the port takes a moment, and Claude may ask before.
         let why = port::explain(address, error, "another program");
-        door.tell(Event::Listening(Err(why)));
+        context.send(Event::Listening(Err(why)));
     }
     let listener = Listener {
-        door: Arc::new(door),
+        context: Arc::new(context),
         address,
         connections: 0,
-        looked: Instant::now(),
+        reloaded: Instant::now(),
     };
     thread::Builder::new()
         .name("listener".into())
@@ -71,39 +72,39 @@ pub fn start<E: From<Event> + Send + 'static>(mut door: Door<E>) -> io::Result<A
     Ok(open)
 }
 
-/// Why nothing may listen, if so: other machines can reach the address, and there is no
-/// token that they could show.
-fn why_not<E>(door: &Door<E>) -> Option<String> {
-    let host = door.options.host;
+/// Checks that listening is allowed: if other machines can reach the address, there must be a
+/// token.
+fn check_bind(context: &Context) -> Result<(), String> {
+    let host = context.options.host;
     if host.is_loopback() {
-        return None;
+        return Ok(());
     }
-    match door.access.why_no_token() {
-        None => None,
-        Some(None) => Some(format!(
+    match context.access.why_no_token() {
+        None => Ok(()),
+        Some(None) => Err(format!(
             "nothing listens: at {host} (CLAUDE_SOCKET_HOST) other machines could connect, and without a token only this one may; make one with \"claude-socket token add NAME --role operator\", set CLAUDE_SOCKET_TOKEN, or listen on 127.0.0.1"
         )),
-        Some(Some(why)) => Some(format!("nothing listens on {host}: {why}")),
+        Some(Some(why)) => Err(format!("nothing listens on {host}: {why}")),
     }
 }
 
 /// The `listener` thread.
-struct Listener<E> {
-    door: Arc<Door<E>>,
+struct Listener {
+    context: Arc<Context>,
     address: SocketAddr,
-    /// How many there were.
+    /// The connections so far.
     connections: u64,
-    /// When it was last looked whether the tokens have changed.
-    looked: Instant,
+    /// When changed tokens were last looked for.
+    reloaded: Instant,
 }
 
-impl<E: From<Event> + Send + 'static> Listener<E> {
-    /// Listens whenever that is possible.
+impl Listener {
+    /// Listens whenever that is allowed and possible.
     fn run(mut self, mut first: Option<io::Result<TcpListener>>) {
         loop {
             while first.is_none() && self.must_stop() {
-                thread::sleep(RETRY);
-                self.look();
+                thread::sleep(BIND_RETRY);
+                self.reload_tokens();
             }
             let bound = first.take().unwrap_or_else(|| port::bind(self.address));
             let Some(listener) = bound.map_or_else(|error| self.wait_for_port(error), Some) else {
@@ -113,7 +114,7 @@ impl<E: From<Event> + Send + 'static> Listener<E> {
             if let Ok(address) = listener.local_addr() {
                 self.address = address;
                 info!("listening on ws://{address}/ and http://{address}/");
-                self.door.tell(Event::Listening(Ok(address)));
+                self.context.send(Event::Listening(Ok(address)));
             }
             self.accept(&listener);
             drop(listener);
@@ -121,19 +122,19 @@ impl<E: From<Event> + Send + 'static> Listener<E> {
         }
     }
 
-    /// Tries until the port can be had. None if it isn't wanted any more.
+    /// Tries until the port can be bound; `None` if listening is not allowed any more.
     fn wait_for_port(&mut self, mut error: io::Error) -> Option<TcpListener> {
-        let mut told = String::new();
+        let mut reported = String::new();
         loop {
             let why = port::explain(self.address, &error, &port::holder(self.address));
-            if why != told {
-                self.door.tell(Event::Listening(Err(why.clone())));
+            if why != reported {
+                self.context.send(Event::Listening(Err(why.clone())));
                 warn!("{why}");
-                told = why;
+                reported = why;
             }
             for _ in 0..RETRIES_PER_LOOKUP {
-                thread::sleep(RETRY);
-                self.look();
+                thread::sleep(BIND_RETRY);
+                self.reload_tokens();
                 if self.must_stop() {
                     return None;
                 }
@@ -147,79 +148,74 @@ impl<E: From<Event> + Send + 'static> Listener<E> {
 
     /// Accepts connections as long as that is allowed and possible.
     fn accept(&mut self, listener: &TcpListener) {
-        // One that has gone before it could be accepted must not stop everything.
+        // A connection that is gone before it is accepted must not block.
         let _ = listener.set_nonblocking(true);
-        let mut rests = false;
+        let mut is_paused = false;
         loop {
-            let timeout = Timespec::try_from(LOOK).unwrap_or_default();
+            let timeout = Timespec::try_from(RELOAD_INTERVAL).unwrap_or_default();
             // It fails only when interrupted, and then there is nothing to accept.
             let _ = poll(&mut [PollFd::new(listener, PollFlags::IN)], Some(&timeout));
-            self.look();
+            self.reload_tokens();
             if self.must_stop() {
                 return;
             }
             match listener.accept() {
                 Ok((stream, peer)) => {
-                    rests = false;
+                    is_paused = false;
                     self.connections += 1;
-                    // Some systems hand it on.
+                    // Some systems inherit it from the listener.
                     let _ = stream.set_nonblocking(false);
-                    admit(ConnId(self.connections), stream, peer, &self.door);
+                    admit(ConnId(self.connections), stream, peer, &self.context);
                 }
-                Err(error) if is_passing(&error) => {}
-                // Whatever has ended the listening, it doesn't begin again by itself.
+                Err(error) if is_transient(&error) => {}
+                // Something has ended the listening, which doesn't begin again by itself.
                 Err(error) if error.kind() == io::ErrorKind::InvalidInput => {
                     let port = self.address.port();
                     return error!("port {port} is lost ({error}); taking it again");
                 }
                 Err(error) => {
-                    if !rests {
+                    if !is_paused {
                         error!("cannot accept connections ({error}); trying again until it works");
                     }
-                    rests = true;
-                    thread::sleep(REST);
+                    is_paused = true;
+                    thread::sleep(ACCEPT_BACKOFF);
                 }
             }
         }
     }
 
-    /// Looks from time to time whether the tokens have changed.
-    fn look(&mut self) {
-        if self.looked.elapsed() < LOOK {
+    /// Reloads the tokens every [`RELOAD_INTERVAL`].
+    fn reload_tokens(&mut self) {
+        if self.reloaded.elapsed() < RELOAD_INTERVAL {
             return;
         }
-        self.looked = Instant::now();
-        if self.door.access.refresh() {
-            self.door.tell(Event::AccessChanged);
+        self.reloaded = Instant::now();
+        if self.context.access.refresh() {
+            self.context.send(Event::TokensChanged);
         }
     }
 
-    /// Whether the last token is gone, and with it the right to listen.
+    /// Returns `true` if the last token is gone, and with it the right to listen.
     fn must_stop(&self) -> bool {
-        why_not(&self.door).is_some()
+        check_bind(&self.context).is_err()
     }
 
-    /// Says why nothing listens any more.
+    /// Reports why nothing listens any more.
     fn stopped(&self) {
-        if let Some(why) = why_not(&self.door) {
+        if let Err(why) = check_bind(&self.context) {
             error!("{why}");
-            self.door.tell(Event::Listening(Err(why)));
+            self.context.send(Event::Listening(Err(why)));
         }
     }
 }
 
 /// Starts the thread of one connection.
-fn admit<E: From<Event> + Send + 'static>(
-    conn: ConnId,
-    stream: TcpStream,
-    peer: SocketAddr,
-    door: &Arc<Door<E>>,
-) {
-    let max = door.options.max_connections;
-    let (place, open) = Place::take(door);
-    if open >= max.saturating_add(TURNED_AWAY) {
+fn admit(conn: ConnId, stream: TcpStream, peer: SocketAddr, context: &Arc<Context>) {
+    let max = context.options.max_connections;
+    let (permit, open) = ConnectionPermit::acquire(context);
+    if open >= max.saturating_add(REJECT_CAPACITY) {
         let why = format!("{open} connections are open");
-        return door.audit.record(&Record::Refused {
+        return context.audit.record(&Record::Refused {
             client: conn,
             from: peer,
             status: None,
@@ -230,14 +226,14 @@ fn admit<E: From<Event> + Send + 'static>(
         conn,
         stream,
         peer,
-        too_many: open >= max,
-        door: place,
+        over_limit: open >= max,
+        permit,
     };
     connection.start();
 }
 
-/// Errors that concern one connection only (accept(2)), and that there is none.
-fn is_passing(error: &io::Error) -> bool {
+/// Returns `true` for errors of one connection (accept(2)), and if there is none.
+fn is_transient(error: &io::Error) -> bool {
     matches!(
         error.kind(),
         io::ErrorKind::ConnectionAborted
@@ -247,10 +243,10 @@ fn is_passing(error: &io::Error) -> bool {
     )
 }
 
-/// Raises the limit of open files as far as the system lets this process. Returns it.
+/// Raises the limit of open files as far as the system allows, and returns it.
 fn raise_file_limit() -> usize {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-    /// What macOS allows when it says that there is no limit.
+    /// What macOS allows when it reports no limit.
     const OPEN_MAX: u64 = 10_240;
     let limit = getrlimit(Resource::Nofile);
     for current in [limit.maximum, Some(OPEN_MAX)] {

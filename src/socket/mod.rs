@@ -1,25 +1,26 @@
-//! The apps' side: the listener, one thread a connection, and what is sent to each.
+//! The clients' side: the listener, one thread for each connection, and what is sent to each.
 //!
-//! `listener` accepts, and starts a `client-N` for each connection. That thread reads
-//! the HTTP head, passes the [`gate`], and either answers a plain request or upgrades
-//! to WebSocket and reads until the end. What it reads goes to the hub; what the hub
-//! has for the client goes through its [`outbox`].
+//! `listener` accepts, and starts a `client-N` for each connection. That thread reads the
+//! HTTP head, has it admitted by the [`gate`], and either answers a plain request or upgrades to
+//! WebSocket and reads until the end. What it reads goes to the hub; what the hub has for the
+//! client goes through its [`outbox`].
 
 pub(crate) mod assets;
 pub(crate) mod batch;
-pub(crate) mod client;
 pub(crate) mod connection;
+pub(crate) mod context;
 pub(crate) mod credentials;
-pub(crate) mod door;
 pub(crate) mod frame;
 pub mod gate;
 pub(crate) mod health;
+pub(crate) mod hold;
 pub mod http;
 pub(crate) mod listener;
 pub(crate) mod outbox;
 pub(crate) mod pages;
 pub(crate) mod port;
 pub(crate) mod probe;
+pub(crate) mod reader;
 
 use std::io::{self, Read};
 use std::net::{IpAddr, Shutdown, SocketAddr, TcpStream};
@@ -28,55 +29,43 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::Sender;
 
-use crate::hub::Summary;
-use crate::protocol::{ClientRequest, ConnId, Grant, NewMessage, Refusal, SessionId};
+use crate::hub::{ClientInput, Stats};
+use crate::protocol::{ConnId, Grant, SessionId};
 use gate::AllowedOrigins;
 use outbox::Outbox;
 
-/// How the apps' side is set up.
+/// The settings of the clients' side.
 #[derive(Clone, Debug)]
 pub struct Options {
     /// The address to listen on.
     pub host: IpAddr,
     /// The port; 0 for any.
     pub port: u16,
-    /// Origins that are let in beside loopback ones.
+    /// Origins that are admitted beside loopback ones.
     pub allowed_origins: AllowedOrigins,
-    /// The most connections at once.
+    /// The most connections.
     pub max_connections: usize,
-    /// The longest message of a client, in bytes.
+    /// The longest frame of a client, in bytes.
     pub max_message: usize,
     /// The longest session id and user name, in characters.
     pub max_name: usize,
     /// The most bytes that wait for one slow client.
     pub max_backlog: usize,
-    /// How long a client has for the head of its request.
+    /// How long a client may take for the head of its request.
     pub handshake_timeout: Duration,
     /// How often a client is pinged.
     pub ping_interval: Duration,
-    /// After how long without a sign of life a client is dropped.
+    /// After how long without any frame a client is dropped.
     pub ping_timeout: Duration,
 }
 
-/// Words for Claude, from a client.
-#[derive(Debug)]
-pub struct Said {
-    /// Who sent them.
-    pub conn: ConnId,
-    /// The words.
-    pub message: NewMessage,
-}
-
-/// Everything else that the hub learns from the apps' side.
-///
-/// Words and events take two channels, so that words can be left waiting. `after`
-/// keeps a client's frames in order all the same: it counts the words that the same
-/// client sent before.
+/// What the hub's loop learns from the clients' side. One channel carries all of it, so a
+/// client's frames keep their order.
 #[derive(Debug)]
 pub enum Event {
     /// A client has connected.
     Connected {
-        /// Who.
+        /// Its connection.
         conn: ConnId,
         /// The session of its URL.
         session: SessionId,
@@ -85,48 +74,32 @@ pub enum Event {
         /// Where to send to it.
         outbox: Arc<Outbox>,
     },
-    /// It asks for something.
-    Asked {
-        /// Who.
+    /// Something came from a client.
+    Input {
+        /// Its connection.
         conn: ConnId,
-        /// How many messages it sent before.
-        after: u64,
-        /// For what.
-        request: ClientRequest,
-        /// Dropped when it is answered, for a client that waits for that.
-        answered: Option<Sender<()>>,
+        /// For the hub.
+        input: ClientInput,
+        /// Dropped when the input is handled, for a client that waits for that.
+        handled: Option<Sender<()>>,
     },
-    /// It sent something that can't be taken.
-    Refused {
-        /// Who.
-        conn: ConnId,
-        /// How many messages it sent before.
-        after: u64,
-        /// Why.
-        refusal: Refusal,
-    },
-    /// It has gone.
-    Disconnected {
-        /// Who.
-        conn: ConnId,
-        /// How many messages it sent before.
-        after: u64,
-    },
-    /// A plain HTTP request wants to know how things are.
-    Inspect(Sender<Summary>),
-    /// Other tokens count now.
-    AccessChanged,
-    /// The server listens, or a sentence says why it doesn't.
+    /// A connection has ended.
+    Disconnected(ConnId),
+    /// A plain HTTP request asks for figures.
+    Stats(Sender<Stats>),
+    /// The tokens have changed.
+    TokensChanged,
+    /// The server listens at an address, or doesn't, for the reason in the sentence.
     Listening(Result<SocketAddr, String>),
 }
 
-/// How long a client that is to be closed may go on sending.
+/// How long a client that was closed may go on sending.
 const LINGER: Duration = Duration::from_millis(500);
-/// How much of that is read, in bytes.
+/// The most bytes of that which are read.
 const LINGER_BYTES: usize = 16 * 1024 * 1024;
 
-/// Says that no more will come, and reads on for a moment: closing a socket with
-/// unread data resets the connection, and the client would lose the last words.
+/// Ends the sending direction and reads on for a moment: closing a socket with unread data
+/// resets the connection, and the client would lose the last frames.
 fn linger(mut stream: &TcpStream) {
     let deadline = Instant::now() + LINGER;
     // It fails only if the connection has already ended.

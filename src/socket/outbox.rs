@@ -1,13 +1,14 @@
-//! What is on its way to one client. Whoever sends never waits.
+//! The frames on their way to one client. Sending never blocks.
 //!
-//! Frames are written at once, without blocking, by the thread that has them: the
-//! hub's, or the connection's own for pongs and closes. Only when the socket is full
-//! does a `client-N-drain` thread take over, until it has caught up; from then on
-//! frames queue behind it. A client that stays behind past its limit is closed with
-//! 1013. A client that is behind is not read from either, so that it can't ask for more
-//! than it reads. So an idle or quick client costs one file descriptor and no second thread.
+//! EncodedFrames are written at once, without blocking, by the thread that has them: the hub's, or
+//! the connection's own for pongs and closes. Only when the socket is full does a
+//! `client-N-drain` thread take over, until it has caught up; meanwhile frames queue behind
+//! it. A client whose backlog exceeds its limit is closed with 1013. A client with a backlog is
+//! not read from either, so that it can't ask for more than it reads. So an idle or fast client
+//! costs one file descriptor and no second thread.
 
 mod backlog;
+pub(super) mod stream;
 #[cfg(test)]
 mod tests;
 
@@ -27,15 +28,15 @@ use rustix::net::{SendAncillaryBuffer, SendFlags};
 
 use backlog::Backlog;
 
-use super::batch::Frames;
+use super::batch::EncodedFrames;
 use super::frame::{self, CloseCode};
 use crate::protocol::ConnId;
 
-/// The most pieces that go into one system call.
-const GATHER: usize = 64;
-/// How long the drain thread waits for a client that reads nothing before it looks
-/// whether there is still a point.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// The most pieces in one system call.
+const MAX_IOVECS: usize = 64;
+/// How long the drain thread waits for a client that reads nothing before it checks whether
+/// the connection is to end.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(5);
 /// The drain thread's stack, in bytes. It only writes.
 const STACK: usize = 64 * 1024;
 
@@ -46,29 +47,28 @@ pub struct Outbox {
     stream: TcpStream,
     /// The most bytes that may wait for a slow client.
     limit: usize,
-    /// A close frame was sent; nothing may follow it (RFC 6455, section 5.5.1). Changes
-    /// only while `backlog` is locked, and only once.
+    /// A close frame was sent; nothing may follow it (RFC 6455, section 5.5.1). Changes once,
+    /// and only while `backlog` is locked.
     closed: AtomicBool,
-    /// Nothing can be sent any more. What the client sent before may still be read.
+    /// Writing has failed. What the client sent before may still be read.
     broken: AtomicBool,
-    /// What waits for the drain thread, which runs as long as this is `Some`.
+    /// The frames for the drain thread, which runs as long as this is `Some`.
     backlog: Mutex<Option<Backlog>>,
-    /// Whether there is a backlog, for who only wants to know that. Follows it, while it
-    /// is locked.
-    is_behind: AtomicBool,
-    /// Told when the drain thread has written a frame, and when it ends.
+    /// Mirrors `backlog.is_some()`, to be read without the lock.
+    has_backlog: AtomicBool,
+    /// Notified when the drain thread has written a frame, and when it ends.
     drained: Condvar,
-    /// The drain thread has written something since this was looked at.
+    /// The drain thread has written something since this was reset.
     progress: AtomicBool,
 }
 
 impl Outbox {
-    /// An outbox for a connection whose handshake is done.
+    /// Returns the outbox of a connection whose handshake is done.
     ///
     /// # Errors
     /// If the socket takes no timeout.
     pub fn new(conn: ConnId, stream: TcpStream, limit: usize) -> io::Result<Arc<Self>> {
-        stream.set_write_timeout(Some(PATIENCE))?;
+        stream.set_write_timeout(Some(WRITE_TIMEOUT))?;
         Ok(Arc::new(Self {
             conn,
             stream,
@@ -76,7 +76,7 @@ impl Outbox {
             closed: AtomicBool::new(false),
             broken: AtomicBool::new(false),
             backlog: Mutex::default(),
-            is_behind: AtomicBool::new(false),
+            has_backlog: AtomicBool::new(false),
             drained: Condvar::new(),
             progress: AtomicBool::new(false),
         }))
@@ -94,22 +94,22 @@ impl Outbox {
     }
 
     /// Sends these pieces of a [`super::batch::Batch`], in order, after what was sent before.
-    pub fn send(self: &Arc<Self>, batch: &Frames, pieces: &[Range<usize>]) {
+    pub fn send(self: &Arc<Self>, batch: &EncodedFrames, pieces: &[Range<usize>]) {
         let mut backlog = self.backlog.lock();
-        if self.takes_frames() {
+        if self.is_open() {
             self.send_locked(&mut backlog, batch, pieces);
         }
     }
 
-    /// Sends a close frame; nothing goes out after it.
+    /// Sends a close frame. Nothing is sent after it.
     pub fn close(self: &Arc<Self>, code: CloseCode, reason: &str) {
-        self.send_last(frame::close(code, reason));
+        self.send_close(frame::close(code, reason));
     }
 
-    /// Sends a frame after which nothing goes out.
-    pub fn send_last(self: &Arc<Self>, frame: Bytes) {
+    /// Sends this close frame. Nothing is sent after it.
+    pub fn send_close(self: &Arc<Self>, frame: Bytes) {
         let mut backlog = self.backlog.lock();
-        if self.takes_frames() {
+        if self.is_open() {
             let whole = 0..frame.len();
             self.send_locked(&mut backlog, &frame.into(), &[whole]);
             self.closed.store(true, Ordering::Release);
@@ -117,50 +117,50 @@ impl Outbox {
         }
     }
 
-    /// Whether a close frame was sent.
+    /// Returns `true` if a close frame was sent.
     pub fn is_closed(&self) -> bool {
         self.closed.load(Ordering::Acquire)
     }
 
-    /// Whether there is a point in sending anything.
-    pub fn takes_frames(&self) -> bool {
+    /// Returns `true` if frames can still be sent.
+    pub fn is_open(&self) -> bool {
         !self.is_closed() && !self.broken.load(Ordering::Acquire)
     }
 
-    /// Waits while much is waiting for the client. One that reads nothing for as long as
-    /// `patience` is closed.
-    pub fn wait_until_read(&self, patience: Duration) {
-        // This is asked before every frame, and hardly any client is ever behind. One that
-        // falls behind right now is noticed before its next frame.
-        if !self.is_behind.load(Ordering::Acquire) {
+    /// Blocks while the client has a long backlog. One that reads nothing for `timeout` is
+    /// closed.
+    pub fn wait_for_drain(&self, timeout: Duration) {
+        // This is called before every frame, and hardly any client ever has a backlog. One that
+        // gets one right now is noticed before its next frame.
+        if !self.has_backlog.load(Ordering::Acquire) {
             return;
         }
         let mut backlog = self.backlog.lock();
         while let Some(waiting) = &mut *backlog
-            && waiting.is_much()
-            && self.takes_frames()
+            && waiting.is_over_mark()
+            && self.is_open()
         {
-            let timed_out = self.drained.wait_for(&mut backlog, patience).timed_out();
+            let timed_out = self.drained.wait_for(&mut backlog, timeout).timed_out();
             if let Some(waiting) = &mut *backlog
                 && timed_out
                 && !self.progress.swap(false, Ordering::Relaxed)
-                && self.takes_frames()
+                && self.is_open()
             {
                 self.close_slow(waiting);
             }
         }
     }
 
-    /// Waits until everything is written, but not for long.
+    /// Blocks until everything is written, but at most [`WRITE_TIMEOUT`].
     pub fn finish(&self) {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + WRITE_TIMEOUT;
         let mut backlog = self.backlog.lock();
         while backlog.is_some() && !self.drained.wait_until(&mut backlog, deadline).timed_out() {}
     }
 
-    /// Ends the connection, whatever still waits.
+    /// Ends the connection and drops what still waits.
     pub fn abort(&self) {
-        self.give_up_writing(&mut self.backlog.lock());
+        self.mark_broken(&mut self.backlog.lock());
         // It fails only if the connection has already ended.
         let _ = self.stream.shutdown(Shutdown::Both);
     }
@@ -168,7 +168,7 @@ impl Outbox {
     fn send_locked(
         self: &Arc<Self>,
         backlog: &mut Option<Backlog>,
-        batch: &Frames,
+        batch: &EncodedFrames,
         mut pieces: &[Range<usize>],
     ) {
         if let Some(waiting) = backlog {
@@ -180,10 +180,10 @@ impl Outbox {
         match self.write_without_blocking(batch, &mut pieces) {
             Ok(None) => {}
             Ok(Some(begun)) => {
-                let begun = batch.keep(begun);
+                let begun = batch.detach(begun);
                 let waiting = backlog.insert(Backlog::behind(&begun));
                 waiting.push_all(batch, pieces);
-                self.is_behind.store(true, Ordering::Release);
+                self.has_backlog.store(true, Ordering::Release);
                 let outbox = self.clone();
                 let drain = thread::Builder::new()
                     .name(format!("{}-drain", self.conn))
@@ -191,20 +191,20 @@ impl Outbox {
                     .spawn(move || outbox.drain(begun));
                 if let Err(error) = drain {
                     info!("{}: no thread to wait for it ({error}); closed", self.conn);
-                    self.give_up_writing(backlog);
+                    self.mark_broken(backlog);
                     let _ = self.stream.shutdown(Shutdown::Both);
                 }
             }
             // The reading thread sees the same error when it has read what there is.
-            Err(_) => self.give_up_writing(backlog),
+            Err(_) => self.mark_broken(backlog),
         }
     }
 
-    /// Writes what the socket takes of these pieces, and takes them away. Returns what is
-    /// left of the one that was begun, if the socket did not take all.
+    /// Writes what the socket accepts of these pieces and removes them. Returns the rest of the
+    /// piece that was begun, if the socket did not accept all.
     fn write_without_blocking(
         &self,
-        batch: &Frames,
+        batch: &EncodedFrames,
         pieces: &mut &[Range<usize>],
     ) -> io::Result<Option<Range<usize>>> {
         let mut sent = 0; // bytes of the first piece
@@ -234,49 +234,48 @@ impl Outbox {
         Ok(None)
     }
 
-    /// Writes what the socket takes of several pieces.
+    /// Writes what the socket accepts of several pieces.
     #[inline(never)] // its array would cost every reading thread a page of stack
     fn write_gathered(
         &self,
-        batch: &Frames,
+        batch: &EncodedFrames,
         first: Range<usize>,
         others: &[Range<usize>],
     ) -> rustix::io::Result<usize> {
         let pieces = iter::once(&first).chain(others);
-        let mut slices = [IoSlice::new(&[]); GATHER];
+        let mut slices = [IoSlice::new(&[]); MAX_IOVECS];
         for (slice, piece) in slices.iter_mut().zip(pieces) {
             *slice = IoSlice::new(&batch[piece.clone()]);
         }
-        let slices = &slices[..(1 + others.len()).min(GATHER)];
+        let slices = &slices[..(1 + others.len()).min(MAX_IOVECS)];
         let mut no_control = SendAncillaryBuffer::default();
         rustix::net::sendmsg(&self.stream, slices, &mut no_control, SendFlags::DONTWAIT)
     }
 
-    /// The client is too slow. What it hasn't begun to get is dropped, and it is told
-    /// why, if it ever reads again.
+    /// Closes a client that reads too slowly. EncodedFrames that are not begun are dropped.
     fn close_slow(&self, backlog: &mut Backlog) {
         info!(
             "{}: closed, it reads too slowly ({} bytes were waiting)",
             self.conn,
             backlog.bytes()
         );
-        // The frame that the drain thread holds may be partly written. It is finished
-        // first, or the close could not be understood.
+        // The frame that the drain thread holds may be partly written. It is finished first, or
+        // the close could not be parsed.
         *backlog = Backlog::default();
         backlog.push(frame::close(CloseCode::Again, "reading too slowly"));
         self.closed.store(true, Ordering::Release);
         self.drained.notify_all();
     }
 
-    fn give_up_writing(&self, backlog: &mut Option<Backlog>) {
+    fn mark_broken(&self, backlog: &mut Option<Backlog>) {
         *backlog = None;
-        self.is_behind.store(false, Ordering::Release);
+        self.has_backlog.store(false, Ordering::Release);
         self.drained.notify_all();
         self.broken.store(true, Ordering::Release);
     }
 
-    /// The drain thread: writes the frame that was begun and those behind it, until
-    /// there is none.
+    /// The drain thread: writes the frame that was begun and those behind it until there is
+    /// none.
     fn drain(self: Arc<Self>, mut frame: Bytes) {
         loop {
             if self.write_blocking(frame).is_err() {
@@ -290,7 +289,7 @@ impl Outbox {
                 }
                 None => {
                     *backlog = None;
-                    self.is_behind.store(false, Ordering::Release);
+                    self.has_backlog.store(false, Ordering::Release);
                     self.drained.notify_all();
                     return;
                 }
@@ -306,8 +305,7 @@ impl Outbox {
                     self.progress.store(true, Ordering::Relaxed);
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                // Nothing went out for a while. That's the client's business, unless
-                // the connection is to end anyway.
+                // The client reads nothing for now, which it may, unless it was closed.
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock && !self.is_closed() => {}
                 Err(error) => return Err(error),
             }

@@ -9,7 +9,7 @@ use http::Request;
 use super::assets;
 use super::health::Health;
 use super::http::Response;
-use crate::hub::Summary;
+use crate::hub::Stats;
 
 /// The answer to a request for something that never changes and tells nothing about
 /// anyone: the web chat, and what belongs to it. It needs no token, so that a browser can
@@ -26,47 +26,47 @@ pub fn chat(request: &Request<()>) -> Option<Response> {
 }
 
 /// The answer to a request for how things are.
-pub fn answer(path: &str, started: SystemTime, summary: &Summary) -> Response {
+pub fn answer(path: &str, started: SystemTime, stats: &Stats) -> Response {
     match path {
-        "/metrics" => Response::text("text/plain; version=0.0.4; charset=utf-8", metrics(summary)),
-        "/healthz" => Response::json(&Health::of(started, summary)),
+        "/metrics" => Response::text("text/plain; version=0.0.4; charset=utf-8", metrics(stats)),
+        "/healthz" => Response::json(&Health::of(started, stats)),
         // To a browser it is the web chat.
-        _ => Response::json(&Health::of(started, summary)).with("Vary", "Accept"),
+        _ => Response::json(&Health::of(started, stats)).with("Vary", "Accept"),
     }
 }
 
-fn metrics(summary: &Summary) -> String {
-    let counts = &summary.counts;
+fn metrics(stats: &Stats) -> String {
+    let counts = &stats.counters;
     let figures: [(&str, &str, &str, u64); 11] = [
         (
             "sessions",
             "gauge",
             "Chat sessions there are.",
-            summary.sessions as u64,
+            stats.sessions as u64,
         ),
         (
             "clients",
             "gauge",
             "Clients connected.",
-            summary.clients as u64,
+            stats.clients as u64,
         ),
         (
             "permissions_pending",
             "gauge",
             "Permission requests waiting for a verdict.",
-            summary.permissions as u64,
+            stats.permissions as u64,
         ),
         (
             "host_ready",
             "gauge",
             "Whether Claude Code takes messages.",
-            u64::from(summary.host_ready),
+            u64::from(stats.agent_ready),
         ),
         (
             "messages_unseen",
             "gauge",
             "Messages that Claude Code should have put into its conversation, and has not.",
-            summary.channel.unseen as u64,
+            stats.channel.unseen as u64,
         ),
         (
             "messages_seen_total",
@@ -102,7 +102,7 @@ fn metrics(summary: &Summary) -> String {
             "refused_total",
             "counter",
             "Frames of clients that were refused.",
-            counts.refused,
+            counts.rejected,
         ),
     ];
     let mut text = String::new();

@@ -1,63 +1,78 @@
-//! The stories, told to the hub alone: no process, no socket, and a clock that the
-//! story moves.
+//! The stories, played to the hub alone: no process, no socket, and a clock that the story
+//! moves.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use claude_socket::host::{channel, tools};
-use claude_socket::hub::{Closing, Effects, Hub, Limits, Notification, Now, PermissionRequest};
+use claude_socket::agent::{channel, tools};
+use claude_socket::hub::{
+    AgentId, AgentInput, CallId, ClientInput, CloseReason, Effects, Hub, Input, Limits, Now,
+    PermissionRequest, Revocation, ToolOutcome,
+};
 use claude_socket::protocol::{
     self, ClientMessage, ConnId, Grant, Role, ServerMessage, SessionId, SessionPattern,
 };
 use serde_json::{Value, json};
 
 use crate::hooks;
-use crate::story::{self, Pass, Stage, Story};
+use crate::story::{self, Pass, Stage};
 
-/// What the hub has sent, by client; Claude Code is nobody's client.
+/// What the hub has sent.
 #[derive(Default)]
-struct Mail {
+struct Sent {
     clients: HashMap<ConnId, VecDeque<Value>>,
-    host: VecDeque<Value>,
-    /// The last message that Claude Code was given.
+    /// Params of notifications.
+    agent: VecDeque<Value>,
+    /// The result of the last tool call.
+    result: Value,
+    /// The number of the last message that the agent was given.
     given: u64,
+    /// Senders are held back.
+    pub hold: bool,
 }
 
-impl Effects for Mail {
+impl Effects for Sent {
     fn send(&mut self, to: impl Iterator<Item = ConnId>, message: &ServerMessage<&str>) -> usize {
-        let message = serde_json::to_value(message).expect("it is JSON");
+        let message = serde_json::to_value(message).expect("a message is JSON");
         let mut reached = 0;
         for client in to {
             reached += 1;
-            self.clients
-                .entry(client)
-                .or_default()
-                .push_back(message.clone());
+            let queue = self.clients.entry(client).or_default();
+            queue.push_back(message.clone());
         }
         reached
     }
 
-    fn close(&mut self, client: ConnId, reason: Closing) {
+    fn close(&mut self, client: ConnId, reason: CloseReason) {
         let closed = json!({ "closed": format!("{reason:?}") });
         self.clients.entry(client).or_default().push_back(closed);
     }
 
-    fn notify(&mut self, notification: &Notification<'_>) {
+    fn answer(&mut self, _: AgentId, _: &CallId, outcome: &ToolOutcome<'_>) {
+        self.result = serde_json::to_value(tools::render(outcome)).expect("a result is JSON");
+    }
+
+    fn verdict(&mut self, _: AgentId, request_id: &str, allowed: bool) {
         let mut line = Vec::new();
-        channel::write(&mut line, notification);
-        let line: Value = serde_json::from_slice(&line).expect("it is JSON");
-        self.host.push_back(line["params"].clone());
-        if let Notification::Message { number, .. } = notification {
-            self.given = *number;
-        }
+        channel::write_verdict(&mut line, request_id, allowed);
+        self.agent.push_back(params(&line));
+    }
+
+    fn hold_senders(&mut self, _: AgentId, hold: bool) {
+        self.hold = hold;
     }
 }
 
-/// The hub, with everyone around it made up.
+fn params(line: &[u8]) -> Value {
+    let mut line: Value = serde_json::from_slice(line).expect("a line is JSON");
+    line["params"].take()
+}
+
+/// The hub in a made-up world.
 pub struct HubStage {
     hub: Hub,
-    mail: Mail,
+    sent: Sent,
     now: Now,
     conns: HashMap<String, ConnId>,
 }
@@ -67,11 +82,11 @@ impl HubStage {
         Self::with(Self::limits())
     }
 
-    /// What stories reckon with.
+    /// The limits that stories rely on.
     pub fn limits() -> Limits {
         Limits {
             session_ttl: Duration::from_secs(5 * 60),
-            unseen_ttl: Duration::from_secs(24 * 60 * 60),
+            unread_ttl: Duration::from_secs(24 * 60 * 60),
             permission_ttl: Duration::from_secs(30 * 60),
             seen_timeout: Duration::from_secs(10),
             max_permissions: 3,
@@ -79,24 +94,71 @@ impl HubStage {
             history_messages: 5,
             history_bytes: 10_000,
             history_total: 40_000,
+            inbox_messages: 4,
+            inbox_bytes: 10_000,
             max_message: 1_000_000,
         }
     }
 
     pub fn with(limits: Limits) -> Self {
-        let mut hub = Hub::new(limits, 0x0123_4567_89ab_cdef);
-        hub.introduce_host("claude-code".into(), "2.1.330".into());
-        hub.host_is_ready();
+        let mut stage = Self::not_ready(limits);
+        stage.ready();
+        stage
+    }
+
+    /// A hub whose agent has not accepted messages yet.
+    fn not_ready(limits: Limits) -> Self {
         let start = SystemTime::UNIX_EPOCH + Duration::from_secs(1_767_225_600);
-        Self {
-            hub,
-            mail: Mail::default(),
+        let mut stage = Self {
+            hub: Hub::new(limits, 0x0123_4567_89ab_cdef),
+            sent: Sent::default(),
             now: Now {
-                at: Instant::now(),
+                instant: Instant::now(),
                 wall: start,
             },
             conns: HashMap::new(),
+        };
+        stage.agent(AgentInput::Initialized {
+            name: "claude-code".into(),
+            version: "2.1.330".into(),
+        });
+        stage
+    }
+
+    fn handle(&mut self, input: Input) {
+        self.hub.handle(self.now, input, &mut self.sent);
+        self.poll_agent();
+    }
+
+    /// Gives the agent its messages. It takes them one by one with [`Stage::notified`].
+    fn poll_agent(&mut self) {
+        while let Some(notification) = self.hub.poll_agent(AgentId::FIRST) {
+            let mut line = Vec::new();
+            channel::write_message(&mut line, &notification);
+            self.sent.agent.push_back(params(&line));
+            self.sent.given = notification.number;
         }
+    }
+
+    fn client(&mut self, who: &str, input: ClientInput) {
+        self.handle(Input::Client(self.conns[who], input));
+    }
+
+    fn agent(&mut self, input: AgentInput) {
+        self.handle(Input::Agent(AgentId::FIRST, input));
+    }
+
+    /// Calls a tool and returns its result.
+    fn call(&mut self, tool: &str, arguments: &Value) -> Value {
+        let call = match tools::parse(tool, &arguments.to_string(), "claude-socket") {
+            Ok(call) => call,
+            Err(tools::ParseError::InvalidArgument(wrong)) => {
+                return json!({ "content": [{ "text": wrong }] });
+            }
+            Err(tools::ParseError::UnknownTool) => panic!("there is no tool {tool}"),
+        };
+        self.agent(AgentInput::Call(CallId("1".into()), call));
+        self.sent.result.take()
     }
 }
 
@@ -111,64 +173,53 @@ impl Stage for HubStage {
             role: Role::parse(&pass.role).expect("a role"),
             sessions: pass.sessions.as_deref().map(pattern),
         }));
-        self.hub
-            .connect(self.now, conn, session, grant, &mut self.mail);
+        self.client(who, ClientInput::Connected { session, grant });
     }
 
     fn removed(&mut self, name: &str) {
-        let holds = |grant: &Grant| grant.user.as_deref() != Some(name);
-        let why = Closing::Unauthorized;
-        self.hub.revoke(self.now, holds, why, &mut self.mail);
+        let name = name.to_owned();
+        self.handle(Input::TokensChanged(Revocation {
+            is_valid: Box::new(move |grant| grant.user.as_deref() != Some(&name)),
+            reason: CloseReason::Unauthorized,
+        }));
     }
 
     fn leaves(&mut self, who: &str) {
-        self.hub.disconnect(self.now, self.conns[who]);
+        self.client(who, ClientInput::Disconnected);
     }
 
     fn breaks(&mut self, who: &str) {
-        self.hub.lose(self.now, self.conns[who]);
+        self.client(who, ClientInput::Lost);
+        self.client(who, ClientInput::Disconnected);
     }
 
     fn says(&mut self, who: &str, frame: &str) {
-        let conn = self.conns[who];
-        match protocol::parse(frame, 128) {
-            Ok(ClientMessage::Message(message)) => {
-                self.hub.message(self.now, conn, message, &mut self.mail);
-            }
-            Ok(ClientMessage::Request(request)) => {
-                self.hub.request(conn, request, &mut self.mail);
-            }
-            Err(refusal) => self.hub.refuse(conn, &refusal, &mut self.mail),
-        }
+        let input = match protocol::parse(frame, 128) {
+            Ok(ClientMessage::Message(message)) => ClientInput::Message(message),
+            Ok(ClientMessage::Request(request)) => ClientInput::Request(request),
+            Err(rejection) => ClientInput::Rejected(rejection),
+        };
+        self.client(who, input);
     }
 
     fn gets(&mut self, who: &str) -> Option<Value> {
-        self.mail.clients.get_mut(&self.conns[who])?.pop_front()
+        self.sent.clients.get_mut(&self.conns[who])?.pop_front()
     }
 
     fn calls(&mut self, tool: &str, arguments: Value) -> String {
-        let call = tools::parse(tool, &arguments.to_string(), "claude-socket").expect("a tool");
-        let result = match call {
-            Ok(call) => tools::run(call, self.now, &mut self.hub, &mut self.mail),
-            Err(wrong) => tools::ToolResult::error(wrong),
-        };
-        let result = serde_json::to_value(result).expect("it is JSON");
-        result["content"][0]["text"]
-            .as_str()
-            .expect("a text")
-            .to_owned()
+        let result = self.call(tool, &arguments);
+        let text = result["content"][0]["text"].as_str();
+        text.expect("the result has a text").to_owned()
     }
 
     fn has_hooks(&mut self) {
-        self.hub.expect_hooks();
+        self.agent(AgentInput::HooksExpected);
     }
 
     fn hooks(&mut self, event: Value) {
         for arguments in hooks::arguments(&event) {
-            let call = tools::parse("activity", &arguments.to_string(), "claude-socket");
-            let call = call.expect("a tool").expect("a call");
-            let result = tools::run(call, self.now, &mut self.hub, &mut self.mail);
-            assert_eq!(result, tools::ToolResult::nothing());
+            let result = self.call("activity", &arguments);
+            assert_eq!(result, json!({ "content": [] }));
         }
     }
 
@@ -180,33 +231,41 @@ impl Stage for HubStage {
             description: text("description"),
             input_preview: text("input_preview"),
         };
-        self.hub.ask_permission(self.now, request, &mut self.mail);
+        self.agent(AgentInput::PermissionRequest(request));
     }
 
-    /// Claude Code takes a notification, and the hub hears that it has.
+    /// The agent takes a notification. When it has taken all, they count as written.
     fn notified(&mut self) -> Option<Value> {
-        let next = self.mail.host.pop_front()?;
-        if self.mail.host.is_empty() {
-            self.hub
-                .handed_over(self.now, self.mail.given, &mut self.mail);
+        let next = self.sent.agent.pop_front()?;
+        if self.sent.agent.is_empty() {
+            self.agent(AgentInput::Written(self.sent.given));
         }
         Some(next)
     }
 
-    fn ends(&mut self) {
-        self.hub.shut_down(&mut self.mail);
+    fn ready(&mut self) {
+        self.agent(AgentInput::Ready);
     }
 
-    /// Time passes as it does for the bridge: the hub is woken whenever it wants.
+    fn holds_senders(&mut self) -> bool {
+        self.sent.hold
+    }
+
+    fn ends(&mut self) {
+        self.handle(Input::Closing);
+        self.handle(Input::Shutdown);
+    }
+
+    /// Time passes as in the server: the hub is woken whenever it has a deadline.
     fn after(&mut self, time: Duration) {
-        let end = self.now.at + time;
-        while let Some(at) = self.hub.next_expiry().filter(|at| *at <= end) {
-            self.now.wall += at - self.now.at;
-            self.now.at = at;
-            self.hub.tick(self.now, &mut self.mail);
+        let end = self.now.instant + time;
+        while let Some(at) = self.hub.poll_timeout().filter(|at| *at <= end) {
+            self.now.wall += at - self.now.instant;
+            self.now.instant = at;
+            self.hub.handle_timeout(self.now, &mut self.sent);
         }
-        self.now.wall += end - self.now.at;
-        self.now.at = end;
+        self.now.wall += end - self.now.instant;
+        self.now.instant = end;
     }
 
     fn leftovers(&mut self) -> Vec<String> {
@@ -214,15 +273,15 @@ impl Stage for HubStage {
             let found = self.conns.iter().find(|(_, known)| *known == conn);
             found.map_or("?", |(name, _)| name)
         };
-        let clients = self.mail.clients.iter().flat_map(|(conn, mail)| {
+        let clients = self.sent.clients.iter().flat_map(|(conn, mail)| {
             mail.iter()
                 .map(move |message| format!("{} < {message}", name(conn)))
         });
         let host = self
-            .mail
-            .host
+            .sent
+            .agent
             .iter()
-            .map(|params| format!("host < {params}"));
+            .map(|params| format!("agent < {params}"));
         clients.chain(host).collect()
     }
 }
@@ -231,34 +290,9 @@ fn pattern(text: &str) -> SessionPattern {
     SessionPattern::parse(text).expect("a pattern")
 }
 
-fn play_all(stories: &[Story]) {
-    assert!(!stories.is_empty());
-    for story in stories {
-        story::play(story, &mut HubStage::new());
+#[test]
+fn stories_of_the_hub() {
+    for story in story::all() {
+        story::play(&story, &mut HubStage::not_ready(HubStage::limits()));
     }
-}
-
-#[test]
-fn stories_of_talking() {
-    play_all(&story::read(include_str!("../stories/talking.txt")));
-}
-
-#[test]
-fn stories_of_hooks() {
-    play_all(&story::read(include_str!("../stories/hooks.txt")));
-}
-
-#[test]
-fn stories_of_permission() {
-    play_all(&story::read(include_str!("../stories/permission.txt")));
-}
-
-#[test]
-fn stories_of_access() {
-    play_all(&story::read(include_str!("../stories/access.txt")));
-}
-
-#[test]
-fn stories_of_time_and_limits() {
-    play_all(&story::read(include_str!("../stories/time-and-limits.txt")));
 }

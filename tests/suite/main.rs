@@ -2,6 +2,7 @@
 //! sockets.
 
 mod access;
+mod agent;
 mod app;
 mod audit;
 mod cli;
@@ -14,8 +15,8 @@ mod examples;
 #[cfg(target_os = "linux")]
 mod faults;
 mod frames;
+mod history_quota;
 mod hooks;
-mod host;
 mod http;
 mod hub;
 mod launcher;
@@ -34,7 +35,6 @@ mod releases;
 mod schema;
 mod server;
 mod settings;
-mod shares;
 #[cfg(target_os = "linux")]
 mod soak;
 mod state;

@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io::BufReader;
 use std::time::Duration;
 
-use claude_socket::host::lines::{Line, Lines};
-use claude_socket::host::rpc::{self, Envelope};
+use claude_socket::agent::line_reader::{Line, LineReader};
+use claude_socket::agent::rpc::{self, Envelope};
 use claude_socket::protocol::{self, ClientMessage, ErrorCode};
 use claude_socket::socket::http::parse_head;
 use proptest::collection::vec;
@@ -82,7 +82,7 @@ proptest! {
         buffer in 1_usize..50,
     ) {
         let bytes = lines.join(&b'\n');
-        let mut reader = Lines::new(BufReader::with_capacity(buffer, &bytes[..]), max);
+        let mut reader = LineReader::new(BufReader::with_capacity(buffer, &bytes[..]), max);
         let mut seen = Vec::new();
         while let Some(line) = reader.next_line().expect("memory does not fail") {
             seen.push(match line {
@@ -128,7 +128,7 @@ proptest! {
             prop_assert!(rpc::parse(value.to_string().as_bytes()).is_err());
         }
         if serde_json::from_slice::<Value>(&bytes).is_err() {
-            let (_, error) = rpc::parse(&bytes).expect_err("it is no JSON");
+            let rpc::Malformed { error, .. } = rpc::parse(&bytes).expect_err("it is no JSON");
             prop_assert_eq!(error.code, rpc::PARSE_ERROR);
         }
     }
@@ -154,7 +154,7 @@ proptest! {
         let Ok(ClientMessage::Message(message)) = protocol::parse(&frame.to_string(), 20) else {
             return Err(TestCaseError::fail("it is a message"));
         };
-        prop_assert_eq!(message.content, content);
+        prop_assert_eq!(&*message.content, content);
         prop_assert_eq!(message.session.as_ref().map(protocol::SessionId::as_str), session.as_deref());
         prop_assert_eq!(message.user.as_deref(), user.as_deref());
         prop_assert_eq!(message.id.as_deref(), id.as_deref());

@@ -1,4 +1,4 @@
-//! The stories once more, told to the real binary.
+//! The stories once more, played to the real binary.
 
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
@@ -83,6 +83,14 @@ impl Stage for RealStage {
         Some(self.server.line()["params"].take())
     }
 
+    fn ready(&mut self) {
+        self.server.shake_hands();
+    }
+
+    fn holds_senders(&mut self) -> bool {
+        unreachable!("such stories need the hub alone");
+    }
+
     fn ends(&mut self) {
         unreachable!("the tests of life and death are elsewhere");
     }
@@ -103,47 +111,39 @@ impl Stage for RealStage {
             if line["id"] == ping {
                 return left;
             }
-            left.push(format!("host < {line}"));
+            left.push(format!("agent < {line}"));
         }
     }
 }
 
-fn play_all(stories: &[Story]) {
-    for story in stories.iter().filter(|story| !story.needs_a_clock()) {
-        let state = State::new();
-        let token = |pass: Pass| {
-            let token = state.add(&pass.name, &pass.role, pass.sessions.as_deref());
-            (pass.name, token)
-        };
-        let tokens: HashMap<_, _> = story.passes().into_iter().map(token).collect();
-        let mut server = Server::start(&["--state-dir", state.path()]);
-        server.token = tokens.values().next().cloned();
-        let apps = HashMap::new();
-        let mut stage = RealStage {
-            tokens,
-            server,
-            apps,
-        };
-        story::play(story, &mut stage);
+#[test]
+fn stories_of_the_binary() {
+    // Each starts a process of its own, so some are played at the same time.
+    let (to_play, stories) = crossbeam_channel::unbounded();
+    for story in story::all().filter(|story| !story.needs_the_hub()) {
+        to_play.send(story).expect("the receiver is alive");
     }
+    drop(to_play);
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| stories.iter().for_each(|story| play(&story)));
+        }
+    });
 }
 
-#[test]
-fn stories_of_talking() {
-    play_all(&story::read(include_str!("../stories/talking.txt")));
-}
-
-#[test]
-fn stories_of_hooks() {
-    play_all(&story::read(include_str!("../stories/hooks.txt")));
-}
-
-#[test]
-fn stories_of_permission() {
-    play_all(&story::read(include_str!("../stories/permission.txt")));
-}
-
-#[test]
-fn stories_of_access() {
-    play_all(&story::read(include_str!("../stories/access.txt")));
+fn play(story: &Story) {
+    let state = State::new();
+    let token = |pass: Pass| {
+        let token = state.add(&pass.name, &pass.role, pass.sessions.as_deref());
+        (pass.name, token)
+    };
+    let tokens: HashMap<_, _> = story.passes().into_iter().map(token).collect();
+    let mut server = Server::listening(&["--state-dir", state.path()]);
+    server.token = tokens.values().next().cloned();
+    let mut stage = RealStage {
+        tokens,
+        server,
+        apps: HashMap::new(),
+    };
+    story::play(story, &mut stage);
 }

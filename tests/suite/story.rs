@@ -3,29 +3,31 @@
 //! A story is a title, `# …`, and a line for each thing that happens:
 //!
 //! ```text
-//! ann joins s1                    a client connects to a session
-//! dev joins s1 as sender          the same with a token of that role and of its own name
-//! dev joins s1 as sender for s*   … that is bound to these sessions
-//! token dev is removed            the token is gone
-//! ann leaves                      and disconnects
-//! ann breaks                      is cut off before it has received everything
-//! ann > {"type":"ping"}           it sends a frame
-//! ann < {"type":"pong"}           and gets one
-//! host calls reply {"chat_id":…}  Claude uses a tool
-//! host hears sent                 and gets this text back
-//! host asks {"request_id":…}      Claude Code asks for permission
-//! host has hooks                  the server is the plugin's
-//! host hooks Stop {"prompt_id":…} a hook of Claude Code's is called with this event
-//! host takes p1 {"chat_id":…}     so is the one that shows a message of ours, in turn p1
-//! host < {"content":"hi"}         Claude Code gets a notification with these params
-//! host ends                       Claude Code is gone
-//! after 5m                        time passes
+//! ann joins s1                     a client connects to a session
+//! dev joins s1 as sender           with a token of that role and of its own name
+//! dev joins s1 as sender for s*    with one that is bound to these sessions
+//! token dev is removed             a token is removed
+//! ann leaves                       a client disconnects
+//! ann breaks                       a client is cut off before it has received everything
+//! ann > {"type":"ping"}            a client sends a frame
+//! ann < {"type":"pong"}            a client gets a frame
+//! agent calls reply {"chat_id":…}  Claude uses a tool
+//! agent hears sent                 the text of the tool's result
+//! agent asks {"request_id":…}      Claude Code asks for permission
+//! agent has hooks                  the server was started by the plugin
+//! agent hooks Stop {"prompt_id":…} a hook is called with this event
+//! agent takes p1 {"chat_id":…}     the hook that reports a message of ours, in turn p1
+//! agent < {"content":"hi"}         Claude Code gets a notification with these params
+//! agent is ready                   Claude Code accepts messages; without such a line, from the start
+//! agent ends                       Claude Code is gone
+//! senders wait                     the inbox is full
+//! senders go on                    the inbox has room
+//! after 5m                         time passes
 //! ```
 //!
-//! What is got must have the fields that the story names: with `null` a field must be
-//! missing, and `"$name"` stands for some text, the same wherever it appears; inside of a
-//! longer text it is `{$name}`. At the
-//! end nobody may have got anything that the story doesn't tell.
+//! What is got must have the fields that the story names. `null` means that a field must be
+//! missing. `"$name"` stands for a text, the same wherever it appears; inside a longer text it
+//! is `{$name}`. At the end nobody may have got anything that the story doesn't name.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -49,6 +51,9 @@ pub trait Stage {
     /// The event is as Claude Code gives it to a hook.
     fn hooks(&mut self, event: Value);
     fn notified(&mut self) -> Option<Value>;
+    fn ready(&mut self);
+    /// Returns `true` if senders are held back.
+    fn holds_senders(&mut self) -> bool;
     fn ends(&mut self);
     fn after(&mut self, time: Duration);
     /// What somebody has got beside what the story told.
@@ -102,16 +107,33 @@ impl Story {
         passes
     }
 
-    /// Whether time passes in it.
-    pub fn needs_a_clock(&self) -> bool {
-        self.lines
-            .iter()
-            .any(|(_, line)| line.starts_with("after "))
+    /// Returns `true` if it needs the hub alone: time passes, or its limits count.
+    pub fn needs_the_hub(&self) -> bool {
+        let needs = |line: &str| line.starts_with("after ") || line.starts_with("senders ");
+        self.lines.iter().any(|(_, line)| needs(line))
+    }
+
+    /// Returns `true` if Claude Code is ready from the start.
+    pub fn starts_ready(&self) -> bool {
+        self.lines.iter().all(|(_, line)| line != "agent is ready")
     }
 }
 
+/// All stories.
+pub fn all() -> impl Iterator<Item = Story> {
+    let files = [
+        include_str!("../stories/access.txt"),
+        include_str!("../stories/hooks.txt"),
+        include_str!("../stories/inbox.txt"),
+        include_str!("../stories/permission.txt"),
+        include_str!("../stories/talking.txt"),
+        include_str!("../stories/time-and-limits.txt"),
+    ];
+    files.into_iter().flat_map(read)
+}
+
 /// The stories of a file.
-pub fn read(text: &str) -> Vec<Story> {
+fn read(text: &str) -> Vec<Story> {
     let mut stories: Vec<Story> = Vec::new();
     for (number, line) in text.lines().enumerate() {
         let line = line.trim();
@@ -131,6 +153,9 @@ pub fn read(text: &str) -> Vec<Story> {
 pub fn play(story: &Story, stage: &mut impl Stage) {
     let mut names = HashMap::new();
     let mut heard = String::new();
+    if story.starts_ready() {
+        stage.ready();
+    }
     for (number, line) in &story.lines {
         let place = format!("«{}», line {number}: {line}", story.title);
         let words: Vec<&str> = line.splitn(3, ' ').collect();
@@ -151,23 +176,26 @@ pub fn play(story: &Story, stage: &mut impl Stage) {
             }
             [who, "leaves"] => stage.leaves(who),
             [who, "breaks"] => stage.breaks(who),
-            ["host", "has", "hooks"] => stage.has_hooks(),
-            ["host", "ends"] => stage.ends(),
-            ["host", "calls", _] => {
+            ["agent", "has", "hooks"] => stage.has_hooks(),
+            ["agent", "ends"] => stage.ends(),
+            ["agent", "is", "ready"] => stage.ready(),
+            ["senders", "wait"] => assert!(stage.holds_senders(), "{place}"),
+            ["senders", "go", "on"] => assert!(!stage.holds_senders(), "{place}"),
+            ["agent", "calls", _] => {
                 let (tool, arguments) = rest.split_once(' ').expect(&place);
                 let arguments = serde_json::from_str(arguments).expect(&place);
                 heard = stage.calls(tool, arguments);
             }
-            ["host", "hears", text] => assert_eq!(heard, text, "{place}"),
-            ["host", "asks", _] => stage.asks(json()),
-            ["host", "hooks", _] => {
+            ["agent", "hears", text] => assert_eq!(heard, text, "{place}"),
+            ["agent", "asks", _] => stage.asks(json()),
+            ["agent", "hooks", _] => {
                 let (event, fields) = rest.split_once(' ').expect(&place);
                 let fields = fill(fields, &names);
                 let mut fields: Value = serde_json::from_str(&fields).expect(&place);
                 fields["hook_event_name"] = event.into();
                 stage.hooks(fields);
             }
-            ["host", "takes", _] => {
+            ["agent", "takes", _] => {
                 let (turn, meta) = rest.split_once(' ').expect(&place);
                 let meta = serde_json::from_str(&fill(meta, &names)).expect(&place);
                 let prompt = hooks::channel_tag(&meta, "hi");
@@ -175,7 +203,7 @@ pub fn play(story: &Story, stage: &mut impl Stage) {
                     "hook_event_name": "UserPromptSubmit", "prompt_id": turn, "prompt": prompt,
                 }));
             }
-            ["host", "<", _] => {
+            ["agent", "<", _] => {
                 let got = stage
                     .notified()
                     .unwrap_or_else(|| panic!("{place}: nothing came"));

@@ -2,7 +2,7 @@
 //! what moves a terminal's cursor or looks like a line of the report.
 
 use crate::commands::text::excerpt;
-use crate::hub::CHANNEL_OFF;
+use crate::hub::HINT_CHANNEL_OFF;
 use crate::socket::probe::Answer;
 
 /// An answer with no text but such lines, and our own.
@@ -14,6 +14,6 @@ pub fn answer(answer: Answer) -> Answer {
     health.host.name = health.host.name.as_deref().map(excerpt);
     health.host.version = health.host.version.as_deref().map(excerpt);
     // A sentence that tells people what to do is no stranger's to write.
-    health.channel.hint = (health.channel.proven == Some(false)).then_some(CHANNEL_OFF.into());
+    health.channel.hint = (health.channel.proven == Some(false)).then_some(HINT_CHANNEL_OFF.into());
     Answer::Health(health)
 }

@@ -1,26 +1,26 @@
-//! What waits for a client that doesn't read as fast as others speak.
+//! The frames that wait for a slow client.
 
 use std::collections::VecDeque;
 use std::ops::Range;
 
 use bytes::Bytes;
 
-use super::super::batch::Frames;
+use super::super::batch::EncodedFrames;
 
-/// With this many bytes waiting for a client, it should read before it is heard again.
-const MUCH: usize = 256 * 1024;
+/// With this many bytes waiting for a client, it is not read from.
+const READ_PAUSE_MARK: usize = 256 * 1024;
 
 /// The frames behind the one that the drain thread is writing.
 #[derive(Debug, Default)]
 pub struct Backlog {
     frames: VecDeque<Bytes>,
     bytes: usize,
-    /// The bytes of the one that it is writing.
+    /// The bytes of the frame that it is writing.
     writing: usize,
 }
 
 impl Backlog {
-    /// Nothing waits yet behind this frame, which is being written.
+    /// Returns an empty backlog behind this frame, which is being written.
     pub fn behind(begun: &Bytes) -> Self {
         Self {
             writing: begun.len(),
@@ -28,37 +28,36 @@ impl Backlog {
         }
     }
 
-    /// What waits, in bytes of memory.
+    /// Memory of the waiting frames, in bytes.
     pub fn bytes(&self) -> usize {
         self.bytes
     }
 
-    /// Whether the client should read before it is heard again.
-    pub fn is_much(&self) -> bool {
-        self.bytes + self.writing > MUCH
+    /// Returns `true` if the client must read before it is read from.
+    pub fn is_over_mark(&self) -> bool {
+        self.bytes + self.writing > READ_PAUSE_MARK
     }
 
-    /// What a waiting frame costs in memory, in bytes.
+    /// Memory of a waiting frame, in bytes.
     fn cost(frame: &Bytes) -> usize {
-        /// Its place in the queue, and its allocation's.
+        /// Its entry in the queue and the allocator's overhead.
         const OVERHEAD: usize = 128;
         frame.len() + OVERHEAD
     }
 
-    /// Adds a frame.
     pub fn push(&mut self, frame: Bytes) {
         self.bytes += Self::cost(&frame);
         self.frames.push_back(frame);
     }
 
     /// Adds these pieces of a batch, in order.
-    pub fn push_all(&mut self, batch: &Frames, pieces: &[Range<usize>]) {
+    pub fn push_all(&mut self, batch: &EncodedFrames, pieces: &[Range<usize>]) {
         for piece in pieces {
-            self.push(batch.keep(piece.clone()));
+            self.push(batch.detach(piece.clone()));
         }
     }
 
-    /// Takes the next one, to be written.
+    /// Removes and returns the next frame, which is written now.
     pub fn pop(&mut self) -> Option<Bytes> {
         let frame = self.frames.pop_front()?;
         self.bytes -= Self::cost(&frame);

@@ -6,7 +6,7 @@ use std::net::TcpListener;
 use socket2::SockRef;
 use tungstenite::protocol::frame::FrameHeader;
 
-use super::super::batch::{Batch, Portion};
+use super::super::batch::{Batch, FrameRanges};
 use super::*;
 
 /// An outbox whose socket takes little, and the client's end of that.
@@ -32,16 +32,16 @@ fn outbox(limit: usize) -> (Arc<Outbox>, TcpStream) {
 /// Sends in one batch what this client gets of it, with what others get between; returns
 /// what the client is to read.
 fn send(outbox: &Arc<Outbox>, batch: &mut Batch, texts: &[String]) -> Vec<u8> {
-    let mut portion = Portion::default();
+    let mut ranges = FrameRanges::default();
     let mut expected = Vec::new();
     for text in texts {
         batch.add(&"for somebody else");
-        portion.push(batch.add(text));
+        ranges.push(batch.add(text));
         expected.extend_from_slice(&frame::text(text));
     }
-    let frames = batch.take();
-    outbox.send(&frames, portion.pieces());
-    batch.refill(frames);
+    let frames = batch.freeze();
+    outbox.send(&frames, ranges.as_slice());
+    batch.reclaim(frames);
     expected
 }
 
@@ -75,7 +75,7 @@ fn whoever_reads_late_gets_everything_in_order() {
         expected.extend_from_slice(&pong);
         outbox.send_frame(pong);
     }
-    assert!(outbox.is_behind.load(Ordering::Acquire));
+    assert!(outbox.has_backlog.load(Ordering::Acquire));
     outbox.close(CloseCode::Away, "enough");
     expected.extend_from_slice(&frame::close(CloseCode::Away, "enough"));
     send(&outbox, &mut batch, &["too late".into()]);
@@ -96,12 +96,12 @@ fn whoever_has_caught_up_is_written_to_at_once_again() {
     let mut batch = Batch::default();
     for _ in 0..3 {
         let expected = send(&outbox, &mut batch, &["x".repeat(3_000_000)]);
-        assert!(outbox.is_behind.load(Ordering::Acquire));
+        assert!(outbox.has_backlog.load(Ordering::Acquire));
         let mut got = vec![0; expected.len()];
         client.read_exact(&mut got).expect("it is all there");
         assert!(got == expected);
         outbox.finish();
-        assert!(!outbox.is_behind.load(Ordering::Acquire));
+        assert!(!outbox.has_backlog.load(Ordering::Acquire));
     }
 }
 
@@ -111,7 +111,7 @@ fn whoever_is_too_slow_gets_whole_frames_and_then_the_reason() {
     let (outbox, mut client) = outbox(LIMIT);
     let mut batch = Batch::default();
     let mut sent = 0;
-    while outbox.takes_frames() {
+    while outbox.is_open() {
         sent += 10 * send(&outbox, &mut batch, &[(); 10].map(|()| "y".repeat(1_000))).len();
         assert!(sent < 1_000_000_000, "it is never too slow");
     }
@@ -135,13 +135,13 @@ fn whoever_goes_away_while_much_waits_leaves_nothing_behind() {
     let (outbox, client) = outbox(usize::MAX);
     let mut batch = Batch::default();
     send(&outbox, &mut batch, &["z".repeat(3_000_000)]);
-    assert!(outbox.is_behind.load(Ordering::Acquire));
+    assert!(outbox.has_backlog.load(Ordering::Acquire));
     drop(client);
     outbox.finish();
-    assert!(!outbox.takes_frames());
+    assert!(!outbox.is_open());
     assert!(outbox.backlog.lock().is_none());
     // Nobody waits for it to read, and what is sent to it costs nothing.
-    outbox.wait_until_read(Duration::MAX);
+    outbox.wait_for_drain(Duration::MAX);
     send(&outbox, &mut batch, &["z".repeat(3_000_000)]);
     assert!(outbox.backlog.lock().is_none());
 }

@@ -1,0 +1,198 @@
+//! What the plugin's hooks report: the arguments of the tool `activity`, which Claude never
+//! sees. `plugin/hooks/hooks.json` fills them in from what Claude Code gives to a hook: each
+//! is a string, an object comes as its JSON, and a missing one as `""`.
+
+mod detail;
+mod tag;
+
+use serde_json::Value;
+
+use super::channel;
+use crate::hub::{DeltaIndex, HookEvent, PromptId, TextId, Tool, ToolUseId};
+use crate::json::{self, Field};
+
+/// Parses what a hook reports.
+///
+/// # Errors
+/// A sentence that names the argument.
+pub fn parse(arguments: &str, server_key: &str) -> Result<HookEvent, String> {
+    let fields = Fields::read(arguments)?;
+    let event: &str = fields.event.required_text()?;
+    match event {
+        "UserPromptSubmit" => fields.prompt(server_key),
+        "PreToolUse" => fields.tool_started(server_key),
+        "PostToolUse" | "PostToolUseFailure" => fields.tool_ended(),
+        "MessageDisplay" => fields.text_delta(),
+        // The end of a subagent is not the end of the turn.
+        "Stop" | "StopFailure" if !text(&fields.agent_id)?.is_empty() => Ok(HookEvent::Other),
+        "Stop" => fields.stopped(),
+        "StopFailure" => fields.failed(),
+        "Notification" if text(&fields.notification_type)? == "idle_prompt" => {
+            Ok(HookEvent::Waiting)
+        }
+        _ => Ok(HookEvent::Other),
+    }
+}
+
+/// Every argument of every event.
+struct Fields<'a> {
+    event: Field<'a>,
+    prompt_id: Field<'a>,
+    prompt: Field<'a>,
+    agent_id: Field<'a>,
+    tool_use_id: Field<'a>,
+    tool_name: Field<'a>,
+    tool_input: Field<'a>,
+    cwd: Field<'a>,
+    message_id: Field<'a>,
+    index: Field<'a>,
+    delta: Field<'a>,
+    last_assistant_message: Field<'a>,
+    background_tasks: Field<'a>,
+    error: Field<'a>,
+    notification_type: Field<'a>,
+}
+
+impl<'a> Fields<'a> {
+    #[rustfmt::skip]
+    fn read(arguments: &'a str) -> Result<Self, String> {
+        let names = [
+            "event", "prompt_id", "prompt", "agent_id", "tool_use_id", "tool_name", "tool_input", "cwd",
+            "message_id", "index", "delta", "last_assistant_message", "background_tasks", "error",
+            "notification_type",
+        ];
+        let [
+            event, prompt_id, prompt, agent_id, tool_use_id, tool_name, tool_input, cwd,
+            message_id, index, delta, last_assistant_message, background_tasks, error,
+            notification_type,
+        ] = json::object(arguments, names).map_err(|_| "\"arguments\" must be an object")?;
+        Ok(Self {
+            event, prompt_id, prompt, agent_id, tool_use_id, tool_name, tool_input, cwd,
+            message_id, index, delta, last_assistant_message, background_tasks, error,
+            notification_type,
+        })
+    }
+
+    fn prompt(&self, server_key: &str) -> Result<HookEvent, String> {
+        Ok(HookEvent::Prompt {
+            prompt: PromptId::new(text(&self.prompt_id)?),
+            tag: tag::read(text(&self.prompt)?, server_key),
+        })
+    }
+
+    fn tool_started(&self, server_key: &str) -> Result<HookEvent, String> {
+        let name = self.tool_name.required_text()?;
+        let tool = match channel::own_tool(name, server_key) {
+            Some("reply") => Tool::Reply,
+            Some(_) => Tool::Own,
+            None => Tool::Other {
+                name: name.into(),
+                detail: detail::of_tool(name, text(&self.tool_input)?, text(&self.cwd)?),
+            },
+        };
+        Ok(HookEvent::ToolStarted {
+            prompt: PromptId::new(text(&self.prompt_id)?),
+            by_subagent: !text(&self.agent_id)?.is_empty(),
+            tool_use: ToolUseId::new(text(&self.tool_use_id)?),
+            tool,
+        })
+    }
+
+    fn tool_ended(&self) -> Result<HookEvent, String> {
+        Ok(HookEvent::ToolEnded {
+            prompt: PromptId::new(text(&self.prompt_id)?),
+            tool_use: ToolUseId::new(text(&self.tool_use_id)?),
+            name: self.tool_name.required_text()?.to_owned(),
+            input: text(&self.tool_input)?.to_owned(),
+        })
+    }
+
+    fn text_delta(&self) -> Result<HookEvent, String> {
+        Ok(HookEvent::TextDelta {
+            prompt: PromptId::new(text(&self.prompt_id)?),
+            text: TextId::new(text(&self.message_id)?),
+            index: DeltaIndex::new(text(&self.index)?),
+            delta: text(&self.delta)?.to_owned(),
+        })
+    }
+
+    fn stopped(&self) -> Result<HookEvent, String> {
+        Ok(HookEvent::Stopped {
+            prompt: PromptId::new(text(&self.prompt_id)?),
+            text: text(&self.last_assistant_message)?.into(),
+            has_background_tasks: can_request_permission(text(&self.background_tasks)?),
+        })
+    }
+
+    fn failed(&self) -> Result<HookEvent, String> {
+        let mut line = String::from("stopped");
+        detail::append(&mut line, text(&self.error)?);
+        Ok(HookEvent::Failed {
+            prompt: PromptId::new(text(&self.prompt_id)?),
+            detail: line.into(),
+        })
+    }
+}
+
+/// Returns `true` if one of the background tasks can request permission: a subagent can, a
+/// shell that runs a server all day doesn't.
+fn can_request_permission(tasks: &str) -> bool {
+    let tasks: Value = serde_json::from_str(tasks).unwrap_or_default();
+    let asks = |task: &Value| task["type"] != "shell" && task["type"] != "monitor";
+    tasks.as_array().is_some_and(|tasks| tasks.iter().any(asks))
+}
+
+/// Returns a string, or `""` if it was left out.
+fn text<'f>(field: &'f Field<'_>) -> Result<&'f str, String> {
+    Ok(field.optional()?.unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_tasks_that_can_ask_count_as_background_tasks() {
+        let cases = [
+            ("", false),
+            ("[]", false),
+            ("odd", false),
+            (r#"[{"id":"b1","type":"shell","status":"running"}]"#, false),
+            (r#"[{"type":"shell"},{"type":"subagent"}]"#, true),
+            (r#"[{"id":"b1"}]"#, true),
+        ];
+        for (tasks, expected) in cases {
+            assert_eq!(can_request_permission(tasks), expected, "{tasks}");
+        }
+    }
+
+    #[test]
+    fn wrong_argument_is_named() {
+        let cases = [
+            ("[]", "\"arguments\" must be an object"),
+            ("{}", "\"event\" is missing; it must be a string"),
+            (
+                r#"{"event":"PreToolUse"}"#,
+                "\"tool_name\" is missing; it must be a string",
+            ),
+            (
+                r#"{"event":"UserPromptSubmit","prompt":7}"#,
+                "\"prompt\" must be a string, not a number",
+            ),
+        ];
+        for (arguments, expected) in cases {
+            assert_eq!(
+                parse(arguments, "k"),
+                Err(expected.to_owned()),
+                "{arguments}"
+            );
+        }
+        for event in [
+            r#"{"event":"SubagentStop"}"#,
+            r#"{"event":"Stop","agent_id":"a1"}"#,
+            r#"{"event":"Notification","notification_type":"auth_success"}"#,
+        ] {
+            assert_eq!(parse(event, "k"), Ok(HookEvent::Other), "{event}");
+        }
+    }
+}

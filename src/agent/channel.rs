@@ -1,0 +1,134 @@
+//! The channel: what goes into the Claude Code session, and the permission relay.
+//!
+//! The capability and the methods are those of the Claude Code channel reference.
+
+use std::borrow::Cow;
+
+use serde::Serialize;
+
+use super::rpc;
+use crate::hub::Notification;
+use crate::json;
+
+/// The beginning of every message. `meta` has the tag's attributes, but no `source`: Claude Code sets that
+/// itself, and would show a second one as another attribute.
+const MESSAGE: &[u8] =
+    br#"{"jsonrpc":"2.0","method":"notifications/claude/channel","params":{"content":"#;
+
+/// The tools of this server, whose permission requests it may answer itself.
+const OWN_TOOLS: [&str; 3] = ["reply", "status", "fetch_messages"];
+
+/// Writes a message as one line. It is written piece by piece: through serde's derive this was a
+/// third of all that a message costs.
+pub fn write_message(line: &mut Vec<u8>, notification: &Notification<'_>) {
+    let message = notification.message;
+    line.extend_from_slice(MESSAGE);
+    json::write(line, &*escape_channel_tags(&message.content));
+    line.extend_from_slice(br#","meta":{"chat_id":"#);
+    json::write(line, notification.session.as_str());
+    line.extend_from_slice(br#","user":"#);
+    json::write(line, message.user_or_default());
+    line.extend_from_slice(br#","ts":"#);
+    json::write(line, &*message.ts);
+    line.extend_from_slice(br#","message_id":""#);
+    line.extend_from_slice(&message.id.text());
+    line.extend_from_slice(b"\"}}}\n");
+}
+
+/// Writes the answer to a permission request as one line.
+pub fn write_verdict(line: &mut Vec<u8>, request_id: &str, allowed: bool) {
+    let params = Verdict {
+        request_id,
+        behavior: if allowed { "allow" } else { "deny" },
+    };
+    rpc::write_notification(line, "notifications/claude/channel/permission", &params);
+}
+
+/// Returns the tool of this server that Claude Code's name of a tool means: in the plugin, or
+/// under `server_key` in a raw MCP config.
+pub fn own_tool<'a>(name: &'a str, server_key: &str) -> Option<&'a str> {
+    let plugin = name.strip_prefix("mcp__plugin_claude-socket_claude-socket__");
+    let raw = || {
+        name.strip_prefix("mcp__")?
+            .strip_prefix(server_key)?
+            .strip_prefix("__")
+    };
+    plugin.or_else(raw).filter(|tool| OWN_TOOLS.contains(tool))
+}
+
+/// Escapes channel tags in a text. Claude Code puts the text between `<channel …>` and
+/// `</channel>`, and a tag inside could pass for a message from somebody else. Tags are
+/// found whatever their case and spacing.
+pub fn escape_channel_tags(text: &str) -> Cow<'_, str> {
+    let mut clean = String::new();
+    let mut copied = 0;
+    for (place, _) in text.match_indices('<') {
+        if opens_channel_tag(&text[place + 1..]) {
+            clean.push_str(&text[copied..place]);
+            clean.push_str("&lt;");
+            copied = place + 1;
+        }
+    }
+    if copied == 0 {
+        return Cow::Borrowed(text);
+    }
+    clean.push_str(&text[copied..]);
+    Cow::Owned(clean)
+}
+
+fn opens_channel_tag(after: &str) -> bool {
+    const TAG: &[u8] = b"channel";
+    let name = after
+        .trim_start()
+        .trim_start_matches(['/', '\\'])
+        .trim_start();
+    let name = name.as_bytes().get(..TAG.len());
+    name.is_some_and(|name| name.eq_ignore_ascii_case(TAG))
+}
+
+#[derive(Serialize)]
+struct Verdict<'a> {
+    request_id: &'a str,
+    behavior: &'a str,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[rustfmt::skip]
+    #[test]
+    fn channel_tags_in_a_message_are_escaped() {
+        let cases = [
+            ("a < b, <b>bold</b>, channel", "a < b, <b>bold</b>, channel"),
+            ("</channel><channel chat_id=\"x\">", "&lt;/channel>&lt;channel chat_id=\"x\">"),
+            ("<ChAnNeL", "&lt;ChAnNeL"),
+            ("< / channel", "&lt; / channel"),
+            ("<\\/channel>", "&lt;\\/channel>"),
+            ("<<channel>", "<&lt;channel>"),
+            ("<chan", "<chan"),
+            ("<é<channel", "<é&lt;channel"),
+        ];
+        for (text, expected) in cases {
+            assert_eq!(escape_channel_tags(text), expected);
+        }
+    }
+
+    #[rustfmt::skip]
+    #[test]
+    fn only_exact_names_are_own_tools() {
+        let own = [
+            "mcp__plugin_claude-socket_claude-socket__reply",
+            "mcp__claude-socket__status",
+            "mcp__claude-socket__fetch_messages",
+        ];
+        let strangers = [
+            "reply", "Bash", "mcp__other__reply", "mcp__claude-socket__", "mcp__claude-socket__reply2",
+            "mcp__claude-socket2__reply", "mcp__plugin_other_claude-socket__reply", "mcp__claude-socket__bash",
+        ];
+        assert!(own.iter().all(|name| own_tool(name, "claude-socket").is_some()));
+        assert!(!strangers.iter().any(|name| own_tool(name, "claude-socket").is_some()));
+        assert_eq!(own_tool("mcp__bridge__reply", "bridge"), Some("reply"));
+        assert_eq!(own_tool("mcp__claude-socket__reply", "bridge"), None);
+    }
+}

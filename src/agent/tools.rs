@@ -1,0 +1,303 @@
+//! The tools that Claude can use: their descriptions, their arguments, and how their outcome
+//! is rendered. What they do is decided in the hub.
+
+use std::fmt::Write;
+
+use log::warn;
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use super::{activity, channel};
+use crate::hub::{HookEvent, PublishResult, ToolCall, ToolOutcome};
+use crate::json::{self, NotAnObject};
+use crate::protocol::{self, Activity, HistoryItem, SessionId};
+
+/// The most sessions that an error names before it counts the others.
+const MAX_LISTED: usize = 20;
+
+/// The result of a tool call (MCP 2025-11-25, `CallToolResult`).
+#[derive(Debug, PartialEq, Serialize)]
+pub struct ToolResult {
+    content: Vec<Text>,
+    #[serde(rename = "isError", skip_serializing_if = "std::ops::Not::not")]
+    is_error: bool,
+}
+
+#[derive(Debug, PartialEq, Serialize)]
+struct Text {
+    r#type: &'static str,
+    text: String,
+}
+
+impl ToolResult {
+    /// A success.
+    pub fn ok(text: impl Into<String>) -> Self {
+        Self::new(text.into(), false)
+    }
+
+    /// A failure. The text tells Claude why, and what to do.
+    pub fn error(text: impl Into<String>) -> Self {
+        Self::new(text.into(), true)
+    }
+
+    /// A success that adds nothing to the conversation.
+    pub fn nothing() -> Self {
+        Self {
+            content: Vec::new(),
+            is_error: false,
+        }
+    }
+
+    fn new(text: String, is_error: bool) -> Self {
+        let content = vec![Text {
+            r#type: "text",
+            text,
+        }];
+        Self { content, is_error }
+    }
+}
+
+/// Why a call can't be run.
+#[derive(Debug, PartialEq, Eq)]
+pub enum ParseError {
+    /// There is no tool of that name.
+    UnknownTool,
+    /// An argument is missing or wrong: a sentence that names it.
+    InvalidArgument(String),
+}
+
+/// Parses a call. `server_key` is the server's name in a raw MCP config.
+///
+/// # Errors
+/// [`ParseError`].
+pub fn parse(name: &str, arguments: &str, server_key: &str) -> Result<ToolCall, ParseError> {
+    let call = match name {
+        "reply" => parse_reply(arguments),
+        "status" => parse_status(arguments),
+        "fetch_messages" => parse_fetch_messages(arguments),
+        "activity" => Ok(ToolCall::Activity(parse_hook(arguments, server_key))),
+        _ => return Err(ParseError::UnknownTool),
+    };
+    call.map_err(|wrong| ParseError::InvalidArgument(format!("{name}: {wrong}")))
+}
+
+fn parse_reply(arguments: &str) -> Result<ToolCall, String> {
+    let [chat_id, text] = json::object(arguments, ["chat_id", "text"]).map_err(no_object)?;
+    Ok(ToolCall::Reply {
+        chat_id: chat_id.required_text()?.to_owned(),
+        text: text.required_text()?.into(),
+    })
+}
+
+fn parse_status(arguments: &str) -> Result<ToolCall, String> {
+    let [chat_id, status, detail] =
+        json::object(arguments, ["chat_id", "status", "detail"]).map_err(no_object)?;
+    let name = status.required_text()?;
+    let detail: Option<&str> = detail.optional()?;
+    Ok(ToolCall::Status {
+        chat_id: chat_id.required_text()?.to_owned(),
+        status: Activity::parse(name).ok_or_else(|| {
+            let names = Activity::NAMES.join(", ");
+            format!("\"status\" must be one of {names}, not \"{name}\"")
+        })?,
+        detail: detail.map(str::to_owned),
+    })
+}
+
+fn parse_fetch_messages(arguments: &str) -> Result<ToolCall, String> {
+    let [session_id, limit] =
+        json::object(arguments, ["session_id", "limit"]).map_err(no_object)?;
+    Ok(ToolCall::FetchMessages {
+        session_id: session_id.required_text()?.to_owned(),
+        limit: protocol::clamp_limit(limit.optional()?),
+    })
+}
+
+fn parse_hook(arguments: &str, server_key: &str) -> Option<HookEvent> {
+    let event = activity::parse(arguments, server_key);
+    event
+        .inspect_err(|wrong| warn!("a hook reports something that cannot be understood: {wrong}"))
+        .ok()
+}
+
+fn no_object(_: NotAnObject) -> String {
+    "\"arguments\" must be an object".to_owned()
+}
+
+/// Renders what became of a call, for Claude.
+pub fn render(outcome: &ToolOutcome<'_>) -> ToolResult {
+    match outcome {
+        ToolOutcome::Replied { chat_id, result } => match result {
+            PublishResult::Delivered => ToolResult::ok("sent"),
+            PublishResult::NoSubscribers => ToolResult::ok(format!(
+                "stored: nobody is in session \"{chat_id}\" right now; the reply is kept in its history for whoever comes back"
+            )),
+        },
+        ToolOutcome::StatusShown { chat_id, result } => match result {
+            PublishResult::Delivered => ToolResult::ok("sent"),
+            PublishResult::NoSubscribers => {
+                ToolResult::ok(format!("nobody is in session \"{chat_id}\" right now"))
+            }
+        },
+        ToolOutcome::Messages(messages) if messages.is_empty() => ToolResult::ok("(no messages)"),
+        ToolOutcome::Messages(messages) => ToolResult::ok(render_messages(messages)),
+        ToolOutcome::UnknownSession { chat_id, sessions } => unknown_session(chat_id, sessions),
+        ToolOutcome::Nothing => ToolResult::nothing(),
+    }
+}
+
+fn render_messages(messages: &[HistoryItem<&str>]) -> String {
+    let mut text = String::new();
+    for message in messages {
+        if !text.is_empty() {
+            text.push('\n');
+        }
+        let (role, content) = (message.role.as_str(), single_line(message.content));
+        write!(text, "[{}] {role}: {content}", message.ts).expect("a String takes everything");
+    }
+    text
+}
+
+/// Returns a text as one line that can't pass for another line or for a message of somebody
+/// else: each run of line ends becomes a space, and channel tags are escaped.
+fn single_line(text: &str) -> String {
+    const LINE_ENDS: [char; 7] = [
+        '\n', '\r', '\u{b}', '\u{c}', '\u{85}', '\u{2028}', '\u{2029}',
+    ];
+    let lines = text.split(LINE_ENDS).filter(|line| !line.is_empty());
+    let line = lines.collect::<Vec<_>>().join(" ");
+    channel::escape_channel_tags(&line).into_owned()
+}
+
+fn unknown_session(chat_id: &str, names: &[SessionId]) -> ToolResult {
+    let hint = if names.is_empty() {
+        "no app is connected".to_owned()
+    } else {
+        let listed = names.iter().take(MAX_LISTED);
+        let listed: Vec<_> = listed.map(|name| format!("\"{name}\"")).collect();
+        let listed = listed.join(", ");
+        match names.len().saturating_sub(MAX_LISTED) {
+            0 => format!("there are {listed}"),
+            more => format!("there are {listed} and {more} more"),
+        }
+    };
+    ToolResult::error(format!(
+        "there is no session \"{chat_id}\"; {hint}; use the chat_id of the <channel> message"
+    ))
+}
+
+/// The result of `tools/list`. `activity` is not among them: only hooks use it, and a tool that
+/// Claude doesn't know costs no tokens.
+///
+/// Each description stands on its own: in a session's first turn the server's instructions
+/// are missing. `alwaysLoad` saves Claude a search before it can answer.
+pub fn list() -> Value {
+    let chat_id = json!({
+        "type": "string",
+        "description": "The chat_id of the <channel> message this is about.",
+    });
+    json!({ "tools": [
+        {
+            "name": "reply",
+            "title": "Reply",
+            "description": "Answer a <channel> message that came through claude-socket. \
+                The people there see only what is passed to this tool, never the terminal: \
+                call it for every answer, and again when there is news. Markdown is fine.",
+            "inputSchema": {
+                "type": "object",
+                "properties": {
+                    "chat_id": chat_id,
+                    "text": { "type": "string", "description": "The answer." },
+                },
+                "required": ["chat_id", "text"],
+            },
+            "annotations": {
+                "title": "Reply",
+                "readOnlyHint": false,
+                "destructiveHint": false,
+                "idempotentHint": false,
+                "openWorldHint": false,
+            },
+            "_meta": { "anthropic/alwaysLoad": true },
+        },
+        {
+            "name": "status",
+            "title": "Show status",
+            "description": "Show the people of a claude-socket <channel> what you are doing \
+                while they wait for your reply.",
+            "inputSchema": {
+                "type": "object",
+                "properties": {
+                    "chat_id": chat_id,
+                    "status": { "type": "string", "enum": Activity::NAMES },
+                    "detail": { "type": "string", "description": "A few words more, such as the name of a tool." },
+                },
+                "required": ["chat_id", "status"],
+            },
+            "annotations": {
+                "title": "Show status",
+                "readOnlyHint": false,
+                "destructiveHint": false,
+                "idempotentHint": true,
+                "openWorldHint": false,
+            },
+            "_meta": { "anthropic/alwaysLoad": true },
+        },
+        {
+            "name": "fetch_messages",
+            "title": "Fetch messages",
+            "description": "Read the latest messages of a claude-socket chat session, oldest \
+                first, one a line: [time] role: text.",
+            "inputSchema": {
+                "type": "object",
+                "properties": {
+                    "session_id": {
+                        "type": "string",
+                        "description": "The session: the chat_id of its <channel> messages.",
+                    },
+                    "limit": {
+                        "type": "integer",
+                        "description": "How many messages at most.",
+                        "minimum": 1,
+                        "maximum": protocol::MAX_LIMIT,
+                        "default": protocol::DEFAULT_LIMIT,
+                    },
+                },
+                "required": ["session_id"],
+            },
+            "annotations": {
+                "title": "Fetch messages",
+                "readOnlyHint": true,
+                "destructiveHint": false,
+                "idempotentHint": true,
+                "openWorldHint": false,
+            },
+            "_meta": { "anthropic/alwaysLoad": true },
+        },
+    ]})
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[rustfmt::skip]
+    #[test]
+    fn wrong_argument_is_named() {
+        let cases = [
+            ("reply", "[]", "reply: \"arguments\" must be an object"),
+            ("reply", "{}", "reply: \"chat_id\" is missing; it must be a string"),
+            ("reply", r#"{"chat_id":"a"}"#, "reply: \"text\" is missing; it must be a string"),
+            ("reply", r#"{"chat_id":"a","text":""}"#, "reply: \"text\" must not be empty"),
+            ("reply", r#"{"chat_id":7,"text":"x"}"#, "reply: \"chat_id\" must be a string, not a number"),
+            ("status", r#"{"chat_id":"a","status":"busy"}"#, "status: \"status\" must be one of thinking, tool_use, idle, not \"busy\""),
+            ("status", r#"{"chat_id":"a","status":"idle","detail":1}"#, "status: \"detail\" must be a string, not a number"),
+            ("fetch_messages", r#"{"limit":1}"#, "fetch_messages: \"session_id\" is missing; it must be a string"),
+            ("fetch_messages", r#"{"session_id":"a","limit":"ten"}"#, "fetch_messages: \"limit\" must be a number, not a string"),
+        ];
+        for (tool, arguments, expected) in cases {
+            assert_eq!(parse(tool, arguments, ""), Err(ParseError::InvalidArgument(expected.to_owned())), "{arguments}");
+        }
+        assert_eq!(parse("dance", "{}", ""), Err(ParseError::UnknownTool));
+    }
+}

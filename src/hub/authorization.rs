@@ -1,0 +1,96 @@
+//! What clients may not do, and what happens when they may do less.
+
+use std::iter::once;
+
+use super::{AuditEvent, Effects, Hub, Now, Revocation};
+use crate::protocol::{ConnId, DeliveryState, ErrorCode, Grant, Refusal, ServerMessage, SessionId};
+
+impl Hub {
+    /// Disconnects the clients whose grant isn't valid any more. The agents don't get what they
+    /// have said, as far as they don't have it yet.
+    pub(super) fn revoke(&mut self, now: Now, revocation: &Revocation, out: &mut impl Effects) {
+        let mut removed = Vec::new();
+        for agent in self.agents.iter_mut() {
+            removed.extend(agent.inbox.remove_invalid(&revocation.is_valid));
+            if let Some(hold) = agent.inbox.poll_hold() {
+                out.hold_senders(agent.id, hold);
+            }
+        }
+        for item in removed {
+            let Some(key) = &item.key else {
+                continue;
+            };
+            if let Some(session) = self.sessions.get_mut(&item.session) {
+                session.receipts.remove(key);
+            }
+            let rejected = ServerMessage::Delivery {
+                session_id: item.session.as_str(),
+                id: key,
+                message_id: None,
+                seq: None,
+                state: DeliveryState::Rejected,
+                code: Some(ErrorCode::Forbidden),
+                hint: None,
+            };
+            out.send(once(item.sender), &rejected);
+        }
+        let clients = self.clients.iter();
+        let revoked = clients.filter(|(_, client)| !(revocation.is_valid)(&client.grant));
+        let revoked: Vec<ConnId> = revoked.map(|(id, _)| *id).collect();
+        for client in revoked {
+            out.close(client, revocation.reason);
+            self.leave_sessions(now, client, |_| {});
+            self.clients.remove(&client);
+        }
+    }
+
+    /// Tells a client that it may not do what its frame asks for. The first time, that is audited.
+    pub(super) fn reject_forbidden(
+        &mut self,
+        client: ConnId,
+        session: &str,
+        id: Option<String>,
+        why: String,
+        out: &mut impl Effects,
+    ) {
+        if let Some(known) = self.clients.get_mut(&client)
+            && !std::mem::replace(&mut known.violation_audited, true)
+        {
+            let (grant, why) = (&*known.grant, &*why);
+            out.record(&AuditEvent::Forbidden { client, grant, why });
+        }
+        let rejection = Refusal {
+            session_id: session.to_owned(),
+            id,
+            ..Refusal::new(ErrorCode::Forbidden, why)
+        };
+        self.reject(client, &rejection, out);
+    }
+}
+
+/// Checks that a client may say something in a session.
+///
+/// # Errors
+/// The sentence for the client.
+pub fn check_send(grant: &Grant, session: &SessionId) -> Result<(), String> {
+    if !grant.role.may_send() {
+        let role = grant.role.as_str();
+        return Err(format!(
+            "this token is a {role}'s, which only reads; use a sender's or an operator's"
+        ));
+    }
+    check_read(grant, session)
+}
+
+/// Checks that a client may read a session.
+///
+/// # Errors
+/// The sentence for the client.
+pub fn check_read(grant: &Grant, session: &SessionId) -> Result<(), String> {
+    match &grant.sessions {
+        Some(pattern) if !grant.covers(session) => Err(format!(
+            "this token is for sessions \"{pattern}\" and not for \"{session}\"; name one of those"
+        )),
+        _ => Ok(()),
+    }
+}

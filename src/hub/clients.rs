@@ -1,0 +1,345 @@
+//! Clients: connecting, requests and verdicts, disconnecting. What they say to Claude is in
+//! [`super::messages`].
+
+use std::iter::once;
+use std::sync::Arc;
+
+use super::authorization::check_read;
+use super::session::Session;
+use super::{AuditEvent, ClientInput, CloseReason, Effects, Hub, Now};
+use crate::protocol::{
+    Activity, ClientRequest, ConnId, DEFAULT_USER, DeliveryState, ErrorCode, Grant, HostInfo,
+    MAX_ECHO, RESERVED_DECIDERS, Refusal, ServerMessage, SessionId,
+};
+
+/// One connection.
+pub struct Client {
+    /// The session of its URL.
+    pub default_session: SessionId,
+    /// Every session it takes part in, the default one first.
+    pub sessions: Vec<SessionId>,
+    /// What it may do.
+    pub grant: Arc<Grant>,
+    /// The name in its latest message.
+    pub user: Option<Arc<str>>,
+    /// It wants Claude's text as it appears.
+    pub wants_stream: bool,
+    /// A forbidden request of this client was already audited; further ones are not.
+    pub violation_audited: bool,
+    /// It was cut off and has left its sessions. What it sent before that is still accepted,
+    /// until its end of the connection is read.
+    pub is_lost: bool,
+}
+
+impl Hub {
+    /// Reacts to what happens with a client. Whatever comes from one that is not connected,
+    /// because it was turned away or revoked, is ignored.
+    pub(super) fn handle_client(
+        &mut self,
+        now: Now,
+        client: ConnId,
+        input: ClientInput,
+        out: &mut impl Effects,
+    ) {
+        match input {
+            ClientInput::Connected { session, grant } => {
+                self.connect(now, client, session, grant, out);
+            }
+            ClientInput::Message(message) => {
+                self.message(now, client, message, out);
+                if self.is_lost(client) {
+                    self.leave_sessions(now, client, |_| {});
+                }
+            }
+            ClientInput::Request(request) => self.request(client, request, out),
+            ClientInput::Rejected(rejection) => self.reject(client, &rejection, out),
+            ClientInput::Disconnected => {
+                self.leave_sessions(now, client, |_| {});
+                self.clients.remove(&client);
+            }
+            ClientInput::Lost => self.connection_lost(now, client),
+        }
+    }
+
+    fn is_lost(&self, client: ConnId) -> bool {
+        let client = self.clients.get(&client);
+        client.is_some_and(|client| client.is_lost)
+    }
+
+    /// Adds a client to the session of its URL. An operator gets the pending permission requests.
+    fn connect(
+        &mut self,
+        now: Now,
+        client: ConnId,
+        session: SessionId,
+        grant: Arc<Grant>,
+        out: &mut impl Effects,
+    ) {
+        let is_operator = grant.role.decides();
+        let newcomer = Client {
+            default_session: session.clone(),
+            sessions: Vec::with_capacity(1),
+            grant,
+            user: None,
+            wants_stream: false,
+            violation_audited: false,
+            is_lost: false,
+        };
+        self.clients.insert(client, newcomer);
+        if let Err(rejection) = self.join(now, client, &session, out) {
+            self.clients.remove(&client);
+            self.reject(client, &rejection, out);
+            out.close(client, CloseReason::TryAgainLater);
+            return;
+        }
+        if is_operator {
+            let agents = self.agents.iter();
+            for request in agents.flat_map(|agent| agent.permissions.iter()) {
+                out.send(once(client), &request.frame(&session));
+            }
+        }
+    }
+
+    /// A client was cut off. If nobody else is in a session whose newest message is a reply,
+    /// that may not have been received, and the session is kept for it.
+    fn connection_lost(&mut self, now: Now, client: ConnId) {
+        self.leave_sessions(now, client, |session| {
+            let is_reply = session.last().is_some_and(|message| message.is_reply());
+            if session.members.is_empty() && is_reply {
+                session.mark_unread(now);
+            }
+        });
+        if let Some(lost) = self.clients.get_mut(&client) {
+            lost.is_lost = true;
+        }
+    }
+
+    pub(super) fn leave_sessions(&mut self, now: Now, client: ConnId, then: impl Fn(&mut Session)) {
+        let Some(left) = self.clients.get_mut(&client) else {
+            return;
+        };
+        for id in std::mem::take(&mut left.sessions) {
+            if let Some(session) = self.sessions.get_mut(&id) {
+                session.leave(client, now);
+                then(session);
+                self.reschedule(&id);
+            }
+        }
+    }
+
+    /// Adds a client to a session, which is created if need be, and shows the client what
+    /// Claude is doing there, unless that is nothing.
+    ///
+    /// # Errors
+    /// [`ErrorCode::Busy`] if there are too many sessions.
+    pub(super) fn join(
+        &mut self,
+        now: Now,
+        client: ConnId,
+        id: &SessionId,
+        out: &mut impl Effects,
+    ) -> Result<(), Refusal> {
+        if !self.sessions.contains_key(id) {
+            let max = self.limits.max_sessions;
+            if self.sessions.len() >= max {
+                return Err(Refusal {
+                    session_id: id.to_string(),
+                    ..Refusal::new(
+                        ErrorCode::Busy,
+                        format!(
+                            "the server already has {max} sessions, its limit; use one of them or try again later"
+                        ),
+                    )
+                });
+            }
+            let mut session = Session::new(now, self.default_agent);
+            if let Some(status) = self.agents[session.agent].turn.status_for_everyone() {
+                session.status = status;
+            }
+            self.sessions.insert(id.clone(), session);
+        }
+        if let (Some(session), Some(newcomer)) =
+            (self.sessions.get_mut(id), self.clients.get_mut(&client))
+        {
+            session.join(client);
+            newcomer.sessions.push(id.clone());
+            if session.status.status != Activity::Idle {
+                out.send(once(client), &session.status.frame(id));
+            }
+        }
+        self.reschedule(id);
+        Ok(())
+    }
+
+    /// Answers what Claude has no part in.
+    fn request(&mut self, client: ConnId, request: ClientRequest, out: &mut impl Effects) {
+        let Some(requester) = self.clients.get_mut(&client) else {
+            return;
+        };
+        // Nobody would receive the answer, and history that is sent counts as read.
+        if requester.is_lost && !matches!(request, ClientRequest::PermissionResponse { .. }) {
+            return;
+        }
+        match request {
+            ClientRequest::Ping => {
+                out.send(once(client), &ServerMessage::Pong);
+            }
+            ClientRequest::Hello { stream } => {
+                requester.wants_stream = stream.unwrap_or(requester.wants_stream);
+                self.welcome(client, out);
+            }
+            ClientRequest::FetchHistory {
+                session,
+                limit,
+                since,
+            } => {
+                let id = session.unwrap_or_else(|| requester.default_session.clone());
+                match check_read(&requester.grant, &id) {
+                    Ok(()) => self.send_history(client, &id, limit, since, out),
+                    Err(forbidden) => {
+                        self.reject_forbidden(client, id.as_str(), None, forbidden, out);
+                    }
+                }
+            }
+            ClientRequest::ListSessions => {
+                let grant = requester.grant.clone();
+                out.send(once(client), &self.sessions_for(&grant));
+            }
+            ClientRequest::PermissionResponse {
+                request_id,
+                allowed,
+            } => self.permission_response(client, &request_id, allowed, out),
+        }
+    }
+
+    fn welcome(&self, client: ConnId, out: &mut impl Effects) {
+        let requester = &self.clients[&client];
+        let session = self.sessions.get(&requester.default_session);
+        let agent = session.map_or(self.default_agent, |session| session.agent);
+        let agent = &self.agents[agent];
+        let (name, version) = match &agent.info {
+            Some((name, version)) => (name.as_str(), version.as_str()),
+            None => ("", ""),
+        };
+        let created = session.map_or_else(String::new, Session::created);
+        let welcome = ServerMessage::Welcome {
+            server: env!("CARGO_PKG_NAME"),
+            version: env!("CARGO_PKG_VERSION"),
+            session_id: requester.default_session.as_str(),
+            role: requester.grant.role,
+            user: requester.grant.user.as_deref(),
+            seq: session.map_or(0, Session::seq),
+            created: &created,
+            max_message: self.limits.max_message,
+            host: HostInfo {
+                name,
+                version,
+                ready: agent.is_ready,
+            },
+        };
+        out.send(once(client), &welcome);
+    }
+
+    /// Tells a client that its frame was rejected, and why.
+    pub(super) fn reject(&mut self, client: ConnId, rejection: &Refusal, out: &mut impl Effects) {
+        self.counters.rejected += 1;
+        out.send(once(client), &rejection.error());
+        let Some(id) = &rejection.id else {
+            return;
+        };
+        let default = self.clients.get(&client);
+        let default = default.map(|client| client.default_session.as_str());
+        let named = Some(rejection.session_id.as_str()).filter(|named| !named.is_empty());
+        let rejected = ServerMessage::Delivery {
+            session_id: named.or(default).unwrap_or_default(),
+            id,
+            message_id: None,
+            seq: None,
+            state: DeliveryState::Rejected,
+            code: Some(rejection.code),
+            hint: None,
+        };
+        out.send(once(client), &rejected);
+    }
+
+    fn send_history(
+        &mut self,
+        client: ConnId,
+        id: &SessionId,
+        limit: usize,
+        since: Option<u64>,
+        out: &mut impl Effects,
+    ) {
+        let Some(session) = self.sessions.get_mut(id) else {
+            let empty = ServerMessage::History {
+                session_id: id.as_str(),
+                messages: Vec::new(),
+            };
+            out.send(once(client), &empty);
+            return;
+        };
+        let messages = session.history(limit, since);
+        let newest = messages.last().map_or(0, |item| item.seq);
+        let history = ServerMessage::History {
+            session_id: id.as_str(),
+            messages,
+        };
+        out.send(once(client), &history);
+        session.mark_read(newest);
+        self.reschedule(id);
+    }
+
+    /// Passes a verdict on to the agent that asked, and tells every operator.
+    fn permission_response(
+        &mut self,
+        client: ConnId,
+        request_id: &str,
+        allowed: bool,
+        out: &mut impl Effects,
+    ) {
+        let Some(decider) = self.clients.get(&client) else {
+            return;
+        };
+        if !decider.grant.role.decides() {
+            let role = decider.grant.role.as_str();
+            let why = format!(
+                "only an operator answers permission requests, and this token is a {role}'s; use an operator's"
+            );
+            return self.reject_forbidden(client, "", None, why, out);
+        }
+        let by_token = decider.grant.user.clone();
+        // Without a token a client calls itself what it likes.
+        let by_itself = || {
+            let user = decider.user.clone();
+            user.filter(|user| !RESERVED_DECIDERS.contains(&&**user))
+        };
+        let user = by_token.or_else(by_itself);
+        let by = user.as_deref().unwrap_or(DEFAULT_USER);
+        let closed = self.agents.iter_mut().find_map(|agent| {
+            let request = agent.permissions.close(request_id)?;
+            Some((agent.id, request))
+        });
+        let Some((agent, request)) = closed else {
+            let id: String = request_id.chars().take(MAX_ECHO).collect();
+            let why = format!(
+                "permission request \"{id}\" is not open: it was answered, has expired or never was"
+            );
+            let rejection = Refusal::new(ErrorCode::UnknownRequest, why);
+            return self.reject(client, &rejection, out);
+        };
+        self.counters.verdicts += 1;
+        out.record(&AuditEvent::Verdict {
+            client,
+            user: by,
+            request: &request,
+            allowed,
+        });
+        out.verdict(agent, request_id, allowed);
+        self.broadcast_resolved(&request, allowed, by, out);
+        if !allowed {
+            self.tool_denied(agent, &request.tool_name, out);
+        } else if self.agents[agent].monitor.hooks_active() {
+            self.agents[agent].permissions.remember_allowed(request);
+        }
+    }
+}

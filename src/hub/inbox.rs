@@ -1,0 +1,157 @@
+//! The inbox: the messages that an agent has not been given yet, and those in flight.
+//!
+//! It is one queue. Messages at its front are in flight: they were taken by the writer, and
+//! stay until they are known to be written, so that they can be given back if the agent ends.
+//! The queue is bounded by holding back senders: the hub asks for that when a message makes
+//! it full, and takes it back when half of it is free. Messages that are already on their
+//! way from the readers are still accepted, so it can exceed the limits by what one channel
+//! holds.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use super::{Message, MessageKey};
+use crate::protocol::{ConnId, Grant, SessionId};
+
+/// A message on its way to an agent.
+#[derive(Debug)]
+pub struct InboxItem {
+    /// The session it was said in.
+    pub session: SessionId,
+    /// The message, shared with the history.
+    pub message: Message,
+    /// The client's own id, if it gave one: somebody waits for a receipt.
+    pub key: Option<MessageKey>,
+    /// The connection that sent it.
+    pub sender: ConnId,
+    /// What the sender may do.
+    pub grant: Arc<Grant>,
+}
+
+impl InboxItem {
+    /// Memory of the item, in bytes. The text is shared with the history only as long as it is there.
+    fn bytes(&self) -> usize {
+        size_of::<Self>() + self.message.content.len()
+    }
+}
+
+/// A message that is to be written to an agent.
+#[derive(Clone, Copy, Debug)]
+pub struct Notification<'a> {
+    /// Counts an agent's messages, from 1.
+    pub number: u64,
+    /// The session it was said in; `chat_id` for Claude.
+    pub session: &'a SessionId,
+    /// The message.
+    pub message: &'a Message,
+}
+
+/// The queue of one agent.
+#[derive(Debug)]
+pub struct Inbox {
+    /// The messages with their numbers, which ascend.
+    queue: VecDeque<(u64, InboxItem)>,
+    /// How many of them, from the front, are in flight.
+    in_flight: usize,
+    /// The number of the newest message; 0 before the first.
+    last: u64,
+    /// The bytes of all of them.
+    bytes: usize,
+    max_messages: usize,
+    max_bytes: usize,
+    /// Senders are held back.
+    is_full: bool,
+}
+
+impl Inbox {
+    pub fn new(max_messages: usize, max_bytes: usize) -> Self {
+        Self {
+            queue: VecDeque::new(),
+            in_flight: 0,
+            last: 0,
+            bytes: 0,
+            max_messages,
+            max_bytes,
+            is_full: false,
+        }
+    }
+
+    /// Adds a message and returns its number.
+    pub fn push(&mut self, item: InboxItem) -> u64 {
+        self.last += 1;
+        self.bytes += item.bytes();
+        self.queue.push_back((self.last, item));
+        self.last
+    }
+
+    /// The number of the newest message; 0 before the first.
+    pub fn last(&self) -> u64 {
+        self.last
+    }
+
+    /// Returns the oldest message that isn't in flight, and counts it as in flight.
+    pub fn next(&mut self) -> Option<Notification<'_>> {
+        let (number, item) = self.queue.get(self.in_flight)?;
+        self.in_flight += 1;
+        Some(Notification {
+            number: *number,
+            session: &item.session,
+            message: &item.message,
+        })
+    }
+
+    /// Removes and returns the oldest message if its number is at most `number`: it was written.
+    pub fn pop_written(&mut self, number: u64) -> Option<(u64, InboxItem)> {
+        if self.in_flight == 0 {
+            return None;
+        }
+        let written = self.queue.pop_front_if(|(first, _)| *first <= number)?;
+        self.bytes -= written.1.bytes();
+        self.in_flight -= 1;
+        Some(written)
+    }
+
+    /// Removes and returns the messages that are not in flight and whose sender's grant is not
+    /// valid, oldest first.
+    pub fn remove_invalid(&mut self, is_valid: impl Fn(&Grant) -> bool) -> Vec<InboxItem> {
+        let mut removed = Vec::new();
+        for (number, item) in self.queue.split_off(self.in_flight) {
+            if is_valid(&item.grant) {
+                self.queue.push_back((number, item));
+            } else {
+                self.bytes -= item.bytes();
+                removed.push(item);
+            }
+        }
+        removed
+    }
+
+    /// Removes and returns all messages, in flight or not, oldest first.
+    pub fn drain(&mut self) -> impl Iterator<Item = InboxItem> + use<> {
+        self.in_flight = 0;
+        self.bytes = 0;
+        let all = std::mem::take(&mut self.queue).into_iter();
+        all.map(|(_, item)| item)
+    }
+
+    /// The messages in flight with their numbers, oldest first.
+    pub fn in_flight(&self) -> impl Iterator<Item = (u64, &InboxItem)> {
+        let in_flight = self.queue.iter().take(self.in_flight);
+        in_flight.map(|(number, item)| (*number, item))
+    }
+
+    /// Returns `Some(true)` if senders must be held back from now on, `Some(false)` if they
+    /// may go on. The limits are apart by half, so that senders are not stopped and woken for
+    /// each message.
+    pub fn poll_hold(&mut self) -> Option<bool> {
+        let (messages, bytes) = (self.queue.len(), self.bytes);
+        if !self.is_full && (messages >= self.max_messages || bytes >= self.max_bytes) {
+            self.is_full = true;
+        } else if self.is_full && messages <= self.max_messages / 2 && bytes <= self.max_bytes / 2 {
+            self.is_full = false;
+        } else {
+            return None;
+        }
+        Some(self.is_full)
+    }
+}

@@ -1,0 +1,181 @@
+//! What the hub reacts to, and what it answers a tool call with.
+
+use std::fmt;
+use std::sync::Arc;
+
+use super::{CloseReason, HookEvent, PermissionRequest};
+use crate::protocol::{
+    Activity, ClientRequest, ConnId, Grant, HistoryItem, NewMessage, Refusal, SessionId,
+};
+
+/// One Claude Code, as the hub knows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct AgentId(u32);
+
+impl AgentId {
+    /// The agent that the hub begins with.
+    pub const FIRST: Self = Self(0);
+}
+
+/// Everything the hub reacts to.
+#[derive(Debug)]
+pub enum Input {
+    /// From a client, or about its connection.
+    Client(ConnId, ClientInput),
+    /// From an agent, or about the way to it.
+    Agent(AgentId, AgentInput),
+    /// The tokens have changed.
+    TokensChanged(Revocation),
+    /// The server ends. Messages that no agent got are rejected, and so is every further one.
+    Closing,
+    /// Every connection is closed.
+    Shutdown,
+}
+
+/// Which grants are not valid any more.
+pub struct Revocation {
+    /// Returns `true` for those that still are.
+    pub is_valid: Box<dyn Fn(&Grant) -> bool + Send>,
+    /// Why the clients with the others are disconnected.
+    pub reason: CloseReason,
+}
+
+impl fmt::Debug for Revocation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut revocation = f.debug_struct("Revocation");
+        revocation
+            .field("reason", &self.reason)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What happens with a client.
+#[derive(Debug)]
+pub enum ClientInput {
+    /// It has connected.
+    Connected {
+        /// The session of its URL.
+        session: SessionId,
+        /// What it may do.
+        grant: Arc<Grant>,
+    },
+    /// It says something to Claude.
+    Message(NewMessage),
+    /// It asks for something that the server answers by itself.
+    Request(ClientRequest),
+    /// It sent a frame that can't be accepted.
+    Rejected(Refusal),
+    /// It has disconnected.
+    Disconnected,
+    /// It was cut off before it had received everything.
+    Lost,
+}
+
+/// What happens with an agent.
+#[derive(Debug)]
+pub enum AgentInput {
+    /// The plugin that started the server has hooks, so hooks must call.
+    HooksExpected,
+    /// Claude Code has introduced itself.
+    Initialized {
+        /// Its name, such as `claude-code`.
+        name: String,
+        /// Its version.
+        version: String,
+    },
+    /// It accepts messages from now on.
+    Ready,
+    /// It uses a tool. [`super::Effects::answer`] gets the outcome.
+    Call(CallId, ToolCall),
+    /// It asks whether a tool may run.
+    PermissionRequest(PermissionRequest),
+    /// The messages up to this number may have been read, in part, though the last of them
+    /// are not yet [`AgentInput::Written`].
+    Writing(u64),
+    /// Every message up to this number was written.
+    Written(u64),
+}
+
+/// Which tool call an outcome belongs to: the JSON-RPC id, as the agent wrote it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CallId(pub Box<str>);
+
+/// One call of a tool, its arguments checked.
+#[derive(Clone, Debug, PartialEq)]
+pub enum ToolCall {
+    /// Answers the people in a session.
+    Reply {
+        /// The session.
+        chat_id: String,
+        /// The answer.
+        text: Arc<str>,
+    },
+    /// Shows them what Claude is doing.
+    Status {
+        /// The session.
+        chat_id: String,
+        /// What Claude is doing.
+        status: Activity,
+        /// A few more words.
+        detail: Option<String>,
+    },
+    /// Reads the latest messages of a session.
+    FetchMessages {
+        /// The session.
+        session_id: String,
+        /// 1 to [`crate::protocol::MAX_LIMIT`].
+        limit: usize,
+    },
+    /// A hook reports an event; `None` if it could not be understood. Claude doesn't know of
+    /// this tool and must not be disturbed by it, so it never fails.
+    Activity(Option<HookEvent>),
+}
+
+/// What became of a tool call.
+#[derive(Clone, Debug, PartialEq)]
+pub enum ToolOutcome<'a> {
+    /// The reply is in the session's history, and went to whoever is there.
+    Replied {
+        /// The session.
+        chat_id: &'a str,
+        /// Who got it.
+        result: PublishResult,
+    },
+    /// The status was shown to whoever is there.
+    StatusShown {
+        /// The session.
+        chat_id: &'a str,
+        /// Who got it.
+        result: PublishResult,
+    },
+    /// The messages that were asked for, oldest first.
+    Messages(Vec<HistoryItem<&'a str>>),
+    /// There is no such session.
+    UnknownSession {
+        /// The name that was given.
+        chat_id: &'a str,
+        /// The sessions there are, sorted.
+        sessions: Vec<SessionId>,
+    },
+    /// Nothing is to be said.
+    Nothing,
+}
+
+/// What became of a reply or a status.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PublishResult {
+    /// At least one client got it.
+    Delivered,
+    /// Nobody is in the session.
+    NoSubscribers,
+}
+
+impl PublishResult {
+    pub(super) fn of(clients: usize) -> Self {
+        if clients == 0 {
+            Self::NoSubscribers
+        } else {
+            Self::Delivered
+        }
+    }
+}

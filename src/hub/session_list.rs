@@ -1,0 +1,58 @@
+//! The list of sessions, for a dashboard. Asking for it joins no session and marks no reply as
+//! read.
+
+use super::Hub;
+use super::session::Session;
+use crate::protocol::{
+    Grant, HistoryItem, MAX_EXCERPT, MAX_SESSIONS_LISTED, ServerMessage, SessionId, SessionItem,
+};
+
+impl Hub {
+    /// Returns the sessions that a client may read, those with clients first, then by name.
+    pub(super) fn sessions_for(&self, grant: &Grant) -> ServerMessage<&str> {
+        let readable = self.sessions.iter().filter(|(id, _)| grant.covers(id));
+        // There may be thousands, so only those that are listed are sorted.
+        let mut sessions: Vec<(&SessionId, &Session)> = Vec::new();
+        let mut total = 0;
+        for (id, session) in readable {
+            total += 1;
+            let rank = |id, session: &Session| (session.members.is_empty(), id);
+            let place = sessions
+                .partition_point(|(other, others)| rank(*other, others) < rank(id, session));
+            if place < MAX_SESSIONS_LISTED {
+                sessions.truncate(MAX_SESSIONS_LISTED - 1);
+                sessions.insert(place, (id, session));
+            }
+        }
+        ServerMessage::Sessions {
+            sessions: sessions.into_iter().map(item).collect(),
+            total,
+            permissions: self
+                .agents
+                .iter()
+                .map(|agent| agent.permissions.len())
+                .sum(),
+        }
+    }
+}
+
+fn item<'a>((id, session): (&'a SessionId, &'a Session)) -> SessionItem<&'a str> {
+    SessionItem {
+        session_id: id.as_str(),
+        clients: session.members.len(),
+        created: session.created(),
+        seq: session.seq(),
+        status: session.status.status,
+        detail: session.status.detail.as_deref(),
+        last: session.history(1, None).pop().map(|last| HistoryItem {
+            content: excerpt(last.content),
+            ..last
+        }),
+    }
+}
+
+/// Returns the first [`MAX_EXCERPT`] characters.
+fn excerpt(text: &str) -> &str {
+    let end = text.char_indices().nth(MAX_EXCERPT);
+    end.map_or(text, |(end, _)| &text[..end])
+}

@@ -1,0 +1,140 @@
+//! The tools that Claude uses, and what they do in the hub.
+
+use std::iter::once;
+use std::sync::Arc;
+
+use super::messages::delivery;
+use super::session::StatusUpdate;
+use super::{
+    AgentId, Author, CallId, Effects, Hub, Now, PublishResult, ToolCall, ToolOutcome, session_mut,
+};
+use crate::protocol::{Activity, DeliveryState, ServerMessage, SessionId, Via};
+
+/// The session that a tool names doesn't exist.
+#[derive(Debug)]
+pub struct UnknownSession;
+
+impl Hub {
+    /// Runs a tool, and answers the call.
+    pub(super) fn call_tool(
+        &mut self,
+        now: Now,
+        agent: AgentId,
+        call: &CallId,
+        tool: ToolCall,
+        out: &mut impl Effects,
+    ) {
+        match tool {
+            ToolCall::Reply { chat_id, text } => {
+                let outcome = match self.append_assistant(now, &chat_id, text, None, out) {
+                    Ok(result) => ToolOutcome::Replied {
+                        chat_id: &chat_id,
+                        result,
+                    },
+                    Err(UnknownSession) => self.unknown_session(&chat_id),
+                };
+                out.answer(agent, call, &outcome);
+            }
+            ToolCall::Status {
+                chat_id,
+                status,
+                detail,
+            } => {
+                let outcome = match self.show_status(&chat_id, status, detail.as_deref(), out) {
+                    Ok(result) => ToolOutcome::StatusShown {
+                        chat_id: &chat_id,
+                        result,
+                    },
+                    Err(UnknownSession) => self.unknown_session(&chat_id),
+                };
+                out.answer(agent, call, &outcome);
+            }
+            ToolCall::FetchMessages { session_id, limit } => {
+                let session = self.sessions.get(session_id.as_str());
+                let messages =
+                    session.map_or_else(Vec::new, |session| session.history(limit, None));
+                out.answer(agent, call, &ToolOutcome::Messages(messages));
+            }
+            ToolCall::Activity(event) => {
+                if let Some(event) = event {
+                    self.hook(now, agent, event, out);
+                }
+                out.answer(agent, call, &ToolOutcome::Nothing);
+            }
+        }
+    }
+
+    /// Adds something that Claude says to a session, and sends it to everyone there.
+    ///
+    /// # Errors
+    /// [`UnknownSession`].
+    pub(super) fn append_assistant(
+        &mut self,
+        now: Now,
+        chat_id: &str,
+        text: Arc<str>,
+        via: Option<Via>,
+        out: &mut impl Effects,
+    ) -> Result<PublishResult, UnknownSession> {
+        let message_id = self.next_id(now);
+        let (id, session) = session_mut(&mut self.sessions, chat_id).ok_or(UnknownSession)?;
+        let author = Author::Assistant { via };
+        let ts = now.timestamp().into();
+        let total = &mut self.history_total;
+        let stored = session.append(message_id, author, text, ts, &self.limits, total);
+        let (seq, content, ts) = (stored.seq, stored.content.clone(), stored.ts.clone());
+        let reply = ServerMessage::Reply {
+            session_id: id.as_str(),
+            message_id,
+            seq,
+            content: &content,
+            ts: &ts,
+            via,
+        };
+        let reached = out.send(session.members.iter().copied(), &reply);
+        // Hooks that haven't reported this reply have not reported what Claude has seen either.
+        let agent = &mut self.agents[session.agent];
+        let only_seen = via.is_some() || agent.turn.reply_delivered(&id);
+        if !only_seen {
+            agent.monitor.assume_no_hooks();
+            agent.monitor.mark_answered(&id);
+        }
+        let up_to = agent.writing_up_to;
+        for (key, receipt) in session.receipts.mark_answered(up_to, only_seen) {
+            let answered = delivery(&id, &key, receipt, DeliveryState::Answered, None);
+            out.send(once(receipt.client), &answered);
+        }
+        let result = PublishResult::of(reached);
+        if result == PublishResult::NoSubscribers {
+            session.mark_unread(now);
+        }
+        self.counters.replies += 1;
+        self.reschedule(&id);
+        self.enforce_history_quota(&id);
+        Ok(result)
+    }
+
+    /// Shows everyone in a session what Claude says it is doing, also if that is nothing new.
+    fn show_status(
+        &mut self,
+        chat_id: &str,
+        status: Activity,
+        detail: Option<&str>,
+        out: &mut impl Effects,
+    ) -> Result<PublishResult, UnknownSession> {
+        let (id, session) = session_mut(&mut self.sessions, chat_id).ok_or(UnknownSession)?;
+        session.status = StatusUpdate {
+            status,
+            detail: detail.map(Arc::from),
+        };
+        let members = session.members.iter().copied();
+        let reached = out.send(members, &session.status.frame(&id));
+        Ok(PublishResult::of(reached))
+    }
+
+    fn unknown_session<'a>(&self, chat_id: &'a str) -> ToolOutcome<'a> {
+        let mut sessions: Vec<SessionId> = self.sessions.keys().cloned().collect();
+        sessions.sort_unstable();
+        ToolOutcome::UnknownSession { chat_id, sessions }
+    }
+}

@@ -1,0 +1,70 @@
+//! What comes from the clients' side, on its way to the hub.
+
+use log::warn;
+
+use super::main_loop::Server;
+use super::outputs::Link;
+use crate::access::Policy;
+use crate::hub::{ClientInput, CloseReason, Effects, Input, Revocation};
+use crate::socket::Event;
+
+impl Server {
+    pub fn client_event(&mut self, event: Event) {
+        match event {
+            Event::Connected {
+                conn,
+                session,
+                grant,
+                outbox,
+            } => {
+                let link = Link::new(outbox);
+                self.out.links.insert(conn, link);
+                // The tokens may have changed on its way here.
+                if !self.access.holds(&grant) {
+                    return self.out.close(conn, self.revocation_reason());
+                }
+                let connected = ClientInput::Connected { session, grant };
+                self.handle_input(Input::Client(conn, connected));
+            }
+            Event::Input {
+                conn,
+                input,
+                handled: _handled,
+            } => self.handle_input(Input::Client(conn, input)),
+            Event::Disconnected(conn) => {
+                self.handle_input(Input::Client(conn, ClientInput::Disconnected));
+                self.out.links.remove(&conn);
+            }
+            Event::Stats(reply_to) => {
+                // Whoever asked may have disconnected.
+                let _ = reply_to.try_send(self.hub.stats());
+            }
+            Event::TokensChanged => self.tokens_changed(),
+            Event::Listening(Ok(_)) => self.listen_error = None,
+            Event::Listening(Err(why)) => self.listen_error = Some(why),
+        }
+    }
+
+    /// Disconnects the clients whose grant isn't valid any more.
+    fn tokens_changed(&mut self) {
+        let access = self.access.clone();
+        self.handle_input(Input::TokensChanged(Revocation {
+            is_valid: Box::new(move |grant| access.holds(grant)),
+            reason: self.revocation_reason(),
+        }));
+        if self.permission_relay_announced == Some(false) && self.access.has_operator() {
+            self.permission_relay_announced = None;
+            warn!(
+                "there is an operator now, but Claude Code was told that there is none; restart it to have its permission prompts in apps"
+            );
+        }
+    }
+
+    /// Why a client is disconnected whose grant isn't valid any more.
+    fn revocation_reason(&self) -> CloseReason {
+        match self.access.policy() {
+            Policy::Unreadable => CloseReason::AuthUnavailable,
+            Policy::Token | Policy::ThisMachine => CloseReason::Unauthorized,
+        }
+    }
+}

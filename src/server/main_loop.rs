@@ -1,0 +1,170 @@
+//! The hub's loop. It sleeps until something happens, handles that and whatever else is
+//! there already, then sends what that brought: one write for each client concerned, one for
+//! the agent. It never waits for a client or for the agent.
+
+use std::io;
+use std::sync::Arc;
+
+use crossbeam_channel::{Receiver, at, never, select};
+
+use super::outputs::Outputs;
+use super::signals::{Reason, Shutdown};
+use super::{Config, now};
+use crate::access::Access;
+use crate::agent::mcp::Incoming;
+use crate::agent::writer::{self, Flushed};
+use crate::hub::{AgentId, AgentInput, ClientInput, Hub, Input, Now};
+use crate::socket;
+
+/// The most events that are handled before their output is sent.
+const BATCH: usize = 256;
+
+/// The hub with everything around it.
+pub struct Server {
+    pub config: Config,
+    /// When this turn of the loop began.
+    pub now: Now,
+    pub hub: Hub,
+    pub out: Outputs,
+    pub access: Arc<Access>,
+    /// What Claude Code was told: that somebody may answer its permission requests, or not.
+    pub permission_relay_announced: Option<bool>,
+    /// Why no client can connect.
+    pub listen_error: Option<String>,
+    /// The server ends after this turn.
+    pub shutdown: Option<Shutdown>,
+    pub client_events: Receiver<socket::Event>,
+    pub agent_lines: Receiver<Incoming>,
+    pub agent_written: Receiver<writer::Event>,
+    pub signals: Receiver<Shutdown>,
+}
+
+/// Everything the loop reacts to, by where it comes from.
+enum Event {
+    Client(socket::Event),
+    AgentLine(Incoming),
+    AgentWriter(writer::Event),
+    Shutdown(Shutdown),
+    Timeout,
+}
+
+impl Server {
+    /// Runs the loop until there is a reason to end.
+    pub fn run(&mut self) -> Shutdown {
+        loop {
+            let event = self.next_event();
+            self.now = now();
+            self.handle_event(event);
+            for _ in 0..BATCH {
+                if self.shutdown.is_some() || self.out.should_flush() || !self.drain_ready() {
+                    break;
+                }
+            }
+            self.flush();
+            if let Some(shutdown) = self.shutdown.take() {
+                return shutdown;
+            }
+        }
+    }
+
+    /// Sleeps until the next event.
+    fn next_event(&self) -> Event {
+        let paused = never();
+        let agent_lines = if self.reads_agent() {
+            &self.agent_lines
+        } else {
+            &paused
+        };
+        let timeout = self.hub.poll_timeout().map_or_else(never, at);
+        select! {
+            recv(self.client_events) -> event => event.map_or(Event::Timeout, Event::Client),
+            recv(agent_lines) -> line => Event::AgentLine(line.unwrap_or(Incoming::End)),
+            recv(self.agent_written) -> event => event.map_or_else(writer_ended, Event::AgentWriter),
+            recv(self.signals) -> shutdown => shutdown.map_or(Event::Timeout, Event::Shutdown),
+            recv(timeout) -> _ => Event::Timeout,
+        }
+    }
+
+    fn handle_event(&mut self, event: Event) {
+        match event {
+            Event::Client(event) => self.client_event(event),
+            Event::AgentLine(line) => self.agent_line(line),
+            Event::AgentWriter(event) => self.agent_writer(event),
+            Event::Shutdown(shutdown) => self.shutdown = Some(shutdown),
+            Event::Timeout => self.hub.handle_timeout(self.now, &mut self.out),
+        }
+    }
+
+    /// Handles one event of each source that is ready. Returns `false` if none was.
+    fn drain_ready(&mut self) -> bool {
+        let written = self.agent_written.try_recv().map(Event::AgentWriter);
+        let client = self.client_events.try_recv().map(Event::Client);
+        let is_any = written.is_ok() | client.is_ok();
+        for event in written.into_iter().chain(client) {
+            self.handle_event(event);
+        }
+        if self.reads_agent()
+            && let Ok(line) = self.agent_lines.try_recv()
+        {
+            self.agent_line(line);
+            return true;
+        }
+        is_any
+    }
+
+    /// Returns `true` if the agent may go on: not while it asks for more than it reads.
+    fn reads_agent(&self) -> bool {
+        !self.out.agent.is_congested()
+    }
+
+    pub fn handle_input(&mut self, input: Input) {
+        self.hub.handle(self.now, input, &mut self.out);
+    }
+
+    // ---- Output ----
+
+    /// Sends what this turn has brought. Clients first, so that a reply is on their sockets before its
+    /// tool result says "sent"; then the agent, and then clients again, whose receipts
+    /// follow from what was written to it.
+    fn flush(&mut self) {
+        self.flush_clients();
+        if let Err(error) = self.flush_agent() {
+            self.shutdown = Some(Shutdown::now(Reason::WriteFailed(error)));
+        }
+        self.flush_clients();
+    }
+
+    pub fn flush_clients(&mut self) {
+        for conn in self.out.flush() {
+            self.handle_input(Input::Client(conn, ClientInput::Lost));
+        }
+    }
+
+    /// Writes to the agent as much as it reads: what it was answered, then messages from its
+    /// inbox.
+    ///
+    /// # Errors
+    /// What writing fails with: the agent has closed its end.
+    pub fn flush_agent(&mut self) -> io::Result<()> {
+        const AGENT: AgentId = AgentId::FIRST;
+        loop {
+            while self.out.agent.has_room()
+                && let Some(notification) = self.hub.poll_agent(AGENT)
+            {
+                self.out.agent.message(&notification);
+            }
+            let written = match self.out.agent.flush()? {
+                Flushed::Nothing => return Ok(()),
+                Flushed::Written(number) => AgentInput::Written(number),
+                Flushed::Writing(number) => AgentInput::Writing(number),
+            };
+            self.handle_input(Input::Agent(AGENT, written));
+        }
+    }
+}
+
+/// The writer only ends by itself after it has reported why, or when the server ends.
+fn writer_ended<E>(_: E) -> Event {
+    let error = io::ErrorKind::BrokenPipe.into();
+    Event::Shutdown(Shutdown::now(Reason::WriteFailed(error)))
+}

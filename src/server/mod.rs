@@ -1,0 +1,150 @@
+//! The server: starts the threads, and runs the hub's loop on the calling one.
+
+mod agent_events;
+mod client_events;
+mod main_loop;
+mod outputs;
+mod shutdown;
+mod signals;
+
+use std::fs::File;
+use std::io::{self, BufRead, BufReader};
+use std::net::TcpListener;
+use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::time::{Instant, SystemTime};
+
+use crossbeam_channel::{Receiver, bounded, never};
+use log::info;
+use rustix::io::ioctl_fionbio;
+use uuid::Uuid;
+
+use crate::access::{self, Access};
+use crate::agent;
+use crate::agent::mcp::Parser;
+use crate::audit::Audit;
+use crate::hub::{AgentId, AgentInput, Hub, Input, Limits, Now};
+use crate::socket::context::Context;
+use crate::socket::hold::SenderHold;
+use crate::socket::{self, listener};
+use main_loop::Server;
+use outputs::Outputs;
+pub use signals::Shutdown;
+
+/// The events of clients that wait for the hub; further ones wait in their sockets.
+const EVENT_CAPACITY: usize = 256;
+
+/// The settings of the server.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// What the hub keeps.
+    pub limits: Limits,
+    /// The clients' side.
+    pub socket: socket::Options,
+    /// Where tokens come from.
+    pub access: access::Options,
+    /// Permission requests for this server's own tools are allowed at once.
+    pub approve_own_tools: bool,
+    /// The server's name in a raw MCP config.
+    pub server_key: String,
+    /// The server was started by the plugin, so there are its hooks.
+    pub has_hooks: bool,
+    /// Records who came, went and decided.
+    pub audit: Audit,
+}
+
+/// The two directions of an agent, and what ends it.
+pub struct AgentIo {
+    /// What Claude Code says. The server ends when it ends.
+    pub input: Box<dyn BufRead + Send>,
+    /// What Claude Code is told.
+    pub output: File,
+    /// Reports a reason to end that shows elsewhere, such as a signal.
+    pub shutdown: Receiver<Shutdown>,
+}
+
+impl AgentIo {
+    /// Returns stdin and stdout of this process, and starts the `signals` thread that reports
+    /// signals and the death of the parent process.
+    ///
+    /// # Errors
+    /// If signals can't be caught, or the system has no thread left.
+    pub fn process() -> io::Result<Self> {
+        let shutdown = signals::watch()?;
+        let (stdin, stdout) = (io::stdin(), io::stdout());
+        // The parent may have left its pipes non-blocking. This fails for files that can't be
+        // so, such as regular ones.
+        let _ = ioctl_fionbio(&stdin, false);
+        let _ = ioctl_fionbio(&stdout, false);
+        Ok(Self {
+            input: Box::new(BufReader::new(stdin)),
+            output: File::from(stdout.as_fd().try_clone_to_owned()?),
+            shutdown,
+        })
+    }
+
+    /// Returns an agent on the other end of these files, which ends when `input` ends.
+    pub fn new(input: impl BufRead + Send + 'static, output: File) -> Self {
+        Self {
+            input: Box::new(input),
+            output,
+            shutdown: never(),
+        }
+    }
+}
+
+/// Serves an agent, and clients on the port, until the agent or the system ends it. `listener`
+/// is bound already; without one, the address of the settings is bound as soon as it is free.
+///
+/// # Errors
+/// If the system has no thread left to start with.
+pub fn run(config: Config, agent_io: AgentIo, listener: Option<TcpListener>) -> io::Result<()> {
+    let access = Arc::new(Access::open(config.access.clone()));
+    let (events, client_events) = bounded(EVENT_CAPACITY);
+    let hold = Arc::new(SenderHold::default());
+    let open_connections = listener::start(
+        Context {
+            options: config.socket.clone(),
+            access: access.clone(),
+            audit: config.audit.clone(),
+            events,
+            hold: hold.clone(),
+            open: Arc::default(),
+            started: SystemTime::now(),
+        },
+        listener,
+    )?;
+    let parser = Parser {
+        server_key: config.server_key.clone(),
+    };
+    let agent = agent::start(agent_io.input, agent_io.output, parser)?;
+    let (_, id_prefix) = Uuid::new_v4().as_u64_pair();
+    let mut server = Server {
+        now: now(),
+        hub: Hub::new(config.limits.clone(), id_prefix),
+        out: Outputs::new(agent.writer, config.audit.clone(), hold),
+        access,
+        permission_relay_announced: None,
+        listen_error: None,
+        shutdown: None,
+        client_events,
+        agent_lines: agent.incoming,
+        agent_written: agent.written,
+        signals: agent_io.shutdown,
+        config,
+    };
+    if server.config.has_hooks {
+        server.handle_input(Input::Agent(AgentId::FIRST, AgentInput::HooksExpected));
+    }
+    let shutdown = server.run();
+    info!("ending: {shutdown}");
+    server.shut_down(shutdown.deadline, &open_connections);
+    Ok(())
+}
+
+fn now() -> Now {
+    Now {
+        instant: Instant::now(),
+        wall: SystemTime::now(),
+    }
+}

@@ -1,0 +1,77 @@
+//! The end: the agent gets its last lines, every client is told what became of its messages,
+//! and the connections are closed, all within one deadline.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{after, select};
+
+use super::main_loop::Server;
+use super::now;
+use crate::agent::writer;
+use crate::hub::{AgentId, AgentInput, Input};
+use crate::socket::Event;
+use crate::socket::frame::CloseCode;
+
+/// Why connections are closed at the end.
+pub const SESSION_ENDED: &str = "the Claude Code session has ended";
+/// How much of the time that is left is kept for the clients.
+const CLOSE_GRACE: Duration = Duration::from_millis(300);
+/// How often the number of open connections is looked at.
+const POLL_INTERVAL: Duration = Duration::from_millis(5);
+
+impl Server {
+    /// Ends everything until `deadline`.
+    pub fn shut_down(mut self, deadline: Instant, open_connections: &AtomicUsize) {
+        self.drain_agent(deadline - CLOSE_GRACE);
+        self.reject_pending(deadline - CLOSE_GRACE / 2);
+        self.handle_input(Input::Shutdown);
+        self.out.flush();
+        while open_connections.load(Ordering::Relaxed) > 0 && Instant::now() < deadline {
+            select! {
+                // A reader whose event waits would not read on to the close.
+                recv(self.client_events) -> event => {
+                    if let Ok(Event::Connected { outbox, .. }) = event {
+                        outbox.close(CloseCode::Away, SESSION_ENDED);
+                    }
+                }
+                recv(after(POLL_INTERVAL)) -> _ => {}
+            }
+        }
+    }
+
+    /// Gives the agent its last lines, if it reads them in time.
+    fn drain_agent(&mut self, deadline: Instant) {
+        // If it fails, the messages among them are rejected below.
+        while self.flush_agent().is_ok() && !self.out.agent.is_drained() {
+            let Ok(writer::Event::Written { up_to, buffer }) =
+                self.agent_written.recv_deadline(deadline)
+            else {
+                return;
+            };
+            self.out.agent.chunk_written(buffer);
+            self.now = now();
+            let written = AgentInput::Written(up_to);
+            self.handle_input(Input::Agent(AgentId::FIRST, written));
+        }
+    }
+
+    /// Rejects the messages that the agent doesn't get any more, also those of senders that
+    /// were held back, or are on their way here.
+    fn reject_pending(&mut self, deadline: Instant) {
+        self.handle_input(Input::Closing);
+        loop {
+            match self.client_events.try_recv() {
+                Ok(event) => self.client_event(event),
+                Err(_) if !self.out.has_held_senders() => return,
+                Err(_) => std::thread::yield_now(),
+            }
+            if self.out.should_flush() {
+                self.flush_clients();
+            }
+            if Instant::now() >= deadline {
+                return;
+            }
+        }
+    }
+}

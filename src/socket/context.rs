@@ -1,0 +1,69 @@
+//! What all connections share: settings, the way to the hub, and the number of connections.
+
+use std::ops::Deref;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::SystemTime;
+
+use crossbeam_channel::Sender;
+
+use super::hold::SenderHold;
+use super::{Event, Options};
+use crate::access::Access;
+use crate::audit::Audit;
+
+/// What all connections share.
+#[derive(Debug)]
+pub struct Context {
+    /// The settings.
+    pub options: Options,
+    /// The tokens.
+    pub access: Arc<Access>,
+    /// Records who came and went.
+    pub audit: Audit,
+    /// To the hub's loop.
+    pub events: Sender<Event>,
+    /// Holds back the senders of messages.
+    pub hold: Arc<SenderHold>,
+    /// The number of open connections.
+    pub open: Arc<AtomicUsize>,
+    /// When the server started.
+    pub started: SystemTime,
+}
+
+impl Context {
+    /// Sends the hub's loop an event. If the loop is gone, so is the process in a moment.
+    pub fn send(&self, event: Event) {
+        let _ = self.events.send(event);
+    }
+}
+
+/// Counts one open connection until it is dropped.
+#[derive(Debug)]
+pub struct ConnectionPermit(Arc<Context>);
+
+impl ConnectionPermit {
+    /// Counts another connection. Also returns how many were open before.
+    pub fn acquire(context: &Arc<Context>) -> (Self, usize) {
+        let before = context.open.fetch_add(1, Ordering::Relaxed);
+        (Self(context.clone()), before)
+    }
+
+    /// The context without the permit.
+    pub fn context(&self) -> Arc<Context> {
+        self.0.clone()
+    }
+}
+
+impl Drop for ConnectionPermit {
+    fn drop(&mut self) {
+        self.0.open.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Deref for ConnectionPermit {
+    type Target = Context;
+    fn deref(&self) -> &Self::Target {
+        &self.0
+    }
+}

@@ -1,0 +1,249 @@
+//! The reading half of a WebSocket: the thread that reads from one client to the end.
+
+use std::io;
+use std::mem;
+use std::net::TcpStream;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Sender, bounded};
+use tungstenite::error::ProtocolError;
+use tungstenite::protocol::{Role, WebSocket, WebSocketConfig};
+use tungstenite::{Error, Message};
+
+use super::context::{ConnectionPermit, Context};
+use super::frame::{self, CloseCode};
+use super::outbox::Outbox;
+use super::outbox::stream::OutboxStream;
+use super::{Event, linger};
+use crate::audit::Record;
+use crate::hub::ClientInput;
+use crate::protocol::{
+    self, ClientMessage, ClientRequest, ConnId, ErrorCode, Grant, LastNames, Refusal, SessionId,
+};
+
+/// Bytes that are read at once. The buffer is kept while the connection idles.
+const READ_BUFFER: usize = 2 * 1024;
+/// A message up to this many times the limit is read and rejected; a longer one closes the
+/// connection.
+const OVERSIZE_FACTOR: usize = 4;
+
+/// A connection whose handshake is done.
+#[derive(Debug)]
+pub struct Upgraded {
+    pub conn: ConnId,
+    pub stream: TcpStream,
+    /// The session of its URL.
+    pub session: SessionId,
+    /// What the client may do.
+    pub grant: Arc<Grant>,
+    /// What it has sent behind the head of its request.
+    pub rest: Vec<u8>,
+    pub permit: ConnectionPermit,
+}
+
+/// Reads from one WebSocket, and reports the disconnect on drop. Boxed, because stack pages
+/// once touched stay resident for the life of the thread.
+pub struct Reader {
+    conn: ConnId,
+    context: Arc<Context>,
+    outbox: Arc<Outbox>,
+    socket: WebSocket<OutboxStream>,
+    /// The names in the latest message.
+    names: LastNames,
+}
+
+/// Reports the client to the hub and returns its reader; `None` if the connection is broken.
+pub fn begin(upgraded: Upgraded) -> Option<(Box<Reader>, ConnectionPermit)> {
+    let Upgraded {
+        conn,
+        stream,
+        session,
+        grant,
+        rest,
+        permit,
+    } = upgraded;
+    let options = &permit.options;
+    stream.set_read_timeout(Some(options.ping_interval)).ok()?;
+    let outbox = Outbox::new(conn, stream, options.max_backlog).ok()?;
+    permit.send(Event::Connected {
+        conn,
+        session,
+        grant,
+        outbox: outbox.clone(),
+    });
+    let longest = options.max_message.saturating_mul(OVERSIZE_FACTOR);
+    let config = WebSocketConfig::default()
+        .read_buffer_size(READ_BUFFER)
+        .max_message_size(Some(longest))
+        .max_frame_size(Some(longest));
+    let stream = OutboxStream::new(outbox.clone());
+    let reader = Reader {
+        conn,
+        context: permit.context(),
+        outbox,
+        socket: WebSocket::from_partially_read(stream, rest, Role::Server, Some(config)),
+        names: LastNames::default(),
+    };
+    Some((Box::new(reader), permit))
+}
+
+/// Reads from a client to the end, and ends its connection.
+pub fn run(mut reader: Box<Reader>, permit: ConnectionPermit) {
+    let (conn, outbox) = (reader.conn, reader.outbox.clone());
+    let why = reader.read();
+    // The hub gets the disconnect now; the permit is free when the socket is.
+    drop(reader);
+    permit
+        .audit
+        .record(&Record::Disconnected { client: conn, why });
+    if outbox.is_closed() {
+        outbox.finish();
+        linger(outbox.stream());
+    }
+    outbox.abort();
+}
+
+impl Drop for Reader {
+    fn drop(&mut self) {
+        self.context.send(Event::Disconnected(self.conn));
+    }
+}
+
+impl Reader {
+    /// Reads to the end and returns how that came, for the audit.
+    fn read(&mut self) -> &'static str {
+        let interval = self.context.options.ping_interval;
+        let mut silent = Duration::ZERO;
+        let mut pinged = Instant::now();
+        loop {
+            self.outbox
+                .wait_for_drain(self.context.options.ping_timeout);
+            let message = self.socket.read();
+            if self.outbox.is_closed() {
+                // The close was sent: drop everything except the peer's close.
+                match message {
+                    Ok(Message::Close(_)) => return "it was closed",
+                    Ok(_) => continue,
+                    Err(_) => return "it did not answer the close",
+                }
+            }
+            match message {
+                Ok(Message::Text(text)) => self.handle_frame(&text),
+                Ok(Message::Binary(_)) => self.reject(Refusal::new(
+                    ErrorCode::InvalidMessage,
+                    "binary frames are not understood; send JSON as text",
+                )),
+                Ok(Message::Close(_)) => {
+                    // Sends the close that tungstenite has prepared.
+                    let _ = self.socket.flush();
+                    return "it closed";
+                }
+                Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_)) => {}
+                Err(Error::Io(error)) if is_timeout(&error) => {
+                    silent += interval;
+                    if silent >= self.context.options.ping_timeout {
+                        self.outbox.close(CloseCode::Away, "no sign of life");
+                        return "it gave no sign of life";
+                    }
+                    self.outbox.send_frame(frame::ping());
+                    pinged = Instant::now();
+                    continue;
+                }
+                Err(error) => return self.end(&error),
+            }
+            silent = Duration::ZERO;
+            // The clock is read once for each read from the socket, not for each message in it.
+            if mem::take(&mut self.socket.get_mut().has_read) && pinged.elapsed() >= interval {
+                self.outbox.send_frame(frame::ping());
+                pinged = Instant::now();
+            }
+        }
+    }
+
+    /// Parses a text frame and sends it to the hub. Not inlined into `read`, where its variables
+    /// would cost every idle connection a page of stack.
+    #[inline(never)]
+    fn handle_frame(&mut self, text: &str) {
+        let options = &self.context.options;
+        if text.len() > options.max_message {
+            return self.reject(protocol::refuse(text, too_large(options.max_message)));
+        }
+        match protocol::parse_next(text, options.max_name, &mut self.names) {
+            Ok(ClientMessage::Message(message)) => {
+                self.context.hold.wait();
+                self.send(ClientInput::Message(message), None);
+            }
+            Ok(ClientMessage::Request(request)) => self.request(request),
+            Err(rejection) => self.reject(rejection),
+        }
+    }
+
+    /// Sends the hub a request. Requests with a long answer are sent one by one, so that a
+    /// client that sends many delays nobody but itself.
+    fn request(&self, request: ClientRequest) {
+        let is_long = matches!(
+            request,
+            ClientRequest::FetchHistory { .. } | ClientRequest::ListSessions
+        );
+        let (handled, answer) = is_long.then(|| bounded(0)).unzip();
+        self.send(ClientInput::Request(request), handled);
+        // Nothing is received: the channel is disconnected when the request was handled.
+        let _: Option<Result<(), _>> = answer.map(|answer| answer.recv());
+    }
+
+    fn reject(&self, rejection: Refusal) {
+        self.send(ClientInput::Rejected(rejection), None);
+    }
+
+    fn send(&self, input: ClientInput, handled: Option<Sender<()>>) {
+        let conn = self.conn;
+        self.context.send(Event::Input {
+            conn,
+            input,
+            handled,
+        });
+    }
+
+    /// Closes the connection with the code of RFC 6455, section 7.4.1, for this error.
+    #[inline(never)]
+    fn end(&self, error: &Error) -> &'static str {
+        match error {
+            Error::Capacity(_) => {
+                let refusal = too_large(self.context.options.max_message);
+                self.outbox.send_frame(frame::text(&refusal.error()));
+                self.outbox.close(CloseCode::Size, &refusal.message);
+                "its message was far too large"
+            }
+            Error::Utf8(_) => {
+                self.outbox
+                    .close(CloseCode::Invalid, "the text is not UTF-8");
+                "its text was not UTF-8"
+            }
+            Error::Protocol(ProtocolError::ResetWithoutClosingHandshake) | Error::Io(_) => {
+                "the connection broke"
+            }
+            Error::Protocol(error) => {
+                self.outbox.close(CloseCode::Protocol, &error.to_string());
+                "it broke the WebSocket protocol"
+            }
+            _ => "it closed",
+        }
+    }
+}
+
+fn too_large(max: usize) -> Refusal {
+    Refusal::new(
+        ErrorCode::TooLarge,
+        format!(
+            "a message may have {max} bytes at most; send less, or raise CLAUDE_SOCKET_MAX_MESSAGE"
+        ),
+    )
+}
+
+fn is_timeout(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut
+    )
+}
