@@ -29,7 +29,7 @@ use attempts::Attempts;
 use file::Stored;
 use signature::Signature;
 use token::{Digest, Secret};
-use tokens::{Tokens, find};
+use tokens::Tokens;
 
 /// What messages of the token in the environment are signed with.
 pub const OPERATOR: &str = "operator";
@@ -48,22 +48,10 @@ pub struct Options {
 pub enum Denied {
     /// There is no such token.
     Unknown,
-    /// There is no such token, or it could be guessed, and a website shows it. Which of
-    /// them would help it to guess.
-    Website,
     /// There were too many unknown ones from that address.
     TooMany,
     /// The file can't be used, so it isn't known which tokens there are.
     Unreadable,
-}
-
-/// Who asks, as far as a request tells.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Asker {
-    /// Where from.
-    pub peer: IpAddr,
-    /// It is a page of some website in a browser, which may know nothing of it.
-    pub is_website: bool,
 }
 
 /// What connections need.
@@ -85,8 +73,6 @@ pub struct Access {
     /// comparison.
     tokens: Mutex<Arc<Tokens>>,
     attempts: Mutex<Attempts>,
-    /// Those of websites: they must not lock out whose browser shows them.
-    website_attempts: Mutex<Attempts>,
     anyone: Arc<Grant>,
 }
 
@@ -103,7 +89,6 @@ impl Access {
             options,
             tokens: Mutex::new(Arc::new(tokens)),
             attempts: Mutex::default(),
-            website_attempts: Mutex::default(),
             anyone: Arc::new(Grant::WITHOUT_TOKEN),
         };
         access.refresh();
@@ -124,40 +109,26 @@ impl Access {
         self.anyone.clone()
     }
 
-    /// What the holder of this token may do.
+    /// Returns what the holder of this token may do.
     ///
-    /// An address that has shown too many wrong ones is slowed down where guessing
-    /// could lead to anything. Long tokens get in from there all the same: they cannot
-    /// be guessed, and whoever shares an address with an attacker, or a proxy, must not
-    /// be locked out. A website is not let in by a token that could be guessed: it asks
-    /// from as many addresses as it has visitors.
+    /// A valid token always gets in, also from an address that has shown too many wrong ones:
+    /// it cannot be guessed, and whoever shares an address with an attacker, or a proxy, must
+    /// not be locked out.
     ///
     /// # Errors
     /// [`Denied`].
-    pub fn admit(&self, shown: &str, asker: Asker, now: Instant) -> Result<Arc<Grant>, Denied> {
-        let shown = Digest::of(shown);
+    pub fn admit(&self, shown: &str, peer: IpAddr, now: Instant) -> Result<Arc<Grant>, Denied> {
         let tokens = self.tokens();
-        if let Some(grant) = find(&tokens.strong, &shown) {
+        if let Some(grant) = tokens.find(&Digest::of(shown)) {
             return Ok(grant);
         }
-        // Locked over the comparison, so that many guesses at once count as many.
-        let mut attempts = if asker.is_website {
-            self.website_attempts.lock()
-        } else {
-            self.attempts.lock()
-        };
-        if attempts.are_too_many(asker.peer, now) {
+        let mut attempts = self.attempts.lock();
+        if attempts.are_too_many(peer, now) {
             return Err(Denied::TooMany);
         }
-        if !asker.is_website
-            && let Some(grant) = find(tokens.weak.as_slice(), &shown)
-        {
-            return Ok(grant);
-        }
-        attempts.count(asker.peer, now);
+        attempts.count(peer, now);
         Err(match tokens.policy() {
             Policy::Unreadable => Denied::Unreadable,
-            _ if asker.is_website => Denied::Website,
             Policy::Token | Policy::ThisMachine => Denied::Unknown,
         })
     }
@@ -181,7 +152,7 @@ impl Access {
     /// sentence says what is wrong with the file.
     pub fn why_no_token(&self) -> Option<Option<String>> {
         let tokens = self.tokens();
-        if tokens.grants().next().is_some() {
+        if !tokens.grants.is_empty() {
             return None;
         }
         Some(tokens.file.as_ref().err().cloned())

@@ -11,10 +11,9 @@ use subtle::ConstantTimeEq;
 const PREFIX: &str = "cs_";
 /// How much chance is in a new token, in bytes.
 const RANDOM: usize = 32;
-/// How short a token in the environment may be, in characters.
-const SHORTEST: usize = 16;
-/// From this length on, in characters, guessing is taken to be hopeless.
-const UNGUESSABLE: usize = 32;
+/// How short a token in the environment may be, in characters. With 24 that were drawn at random,
+/// also from the 16 hexadecimal digits, there are 2^96 of them: guessing one is hopeless.
+const SHORTEST: usize = 24;
 /// How long it may be, so that it fits into a request.
 const LONGEST: usize = 1_024;
 
@@ -86,8 +85,6 @@ impl<'de> Deserialize<'de> for Digest {
 pub struct Secret {
     /// What it is compared with.
     pub digest: Digest,
-    /// Somebody has made it up, and it is short.
-    pub is_guessable: bool,
 }
 
 impl Secret {
@@ -97,7 +94,9 @@ impl Secret {
     /// A sentence that says what is wrong with it and doesn't repeat it.
     pub fn parse(text: &str) -> Result<Self, String> {
         let length = text.chars().count();
-        let right = "give it at least 16 characters, such as what \"openssl rand -hex 32\" prints";
+        let right = format!(
+            "give it at least {SHORTEST} characters, such as what \"openssl rand -hex 32\" prints"
+        );
         if length < SHORTEST {
             return Err(format!("it has {length} characters; {right}"));
         }
@@ -113,7 +112,6 @@ impl Secret {
         }
         Ok(Self {
             digest: Digest::of(text),
-            is_guessable: length < UNGUESSABLE,
         })
     }
 }
@@ -137,11 +135,13 @@ mod tests {
     fn a_token_of_ones_own_must_be_hard_to_guess() {
         let cases = [
             ("secret", false),
-            ("0123456789abcde", false),
-            ("0123456789abcdef", true),
-            ("0123456789 abcdef", false),
-            ("0123456789abcdéf", false),
-            ("a/b+c=0123456789", true),
+            ("0123456789abcdef0123456", false),
+            ("0123456789abcdef01234567", true),
+            ("0123456789abcdef 01234567", false),
+            ("0123456789abcdéf01234567", false),
+            ("a/b+c=0123456789abcdefgh", true),
+            (&"x".repeat(1_024), true),
+            (&"x".repeat(1_025), false),
         ];
         for (token, expected) in cases {
             let parsed = Secret::parse(token);

@@ -15,10 +15,8 @@ use crate::protocol::Grant;
 /// The tokens there are at one moment, and what they allow.
 #[derive(Clone, Debug)]
 pub struct Tokens {
-    /// Those that nobody can guess.
-    pub strong: Vec<(Digest, Arc<Grant>)>,
-    /// A short one that somebody has made up.
-    pub weak: Option<(Digest, Arc<Grant>)>,
+    /// Each token's digest, and what it allows.
+    pub grants: Vec<(Digest, Arc<Grant>)>,
     /// What the file holds, or a sentence that says what is wrong with it.
     pub file: Result<Vec<Stored>, String>,
     /// Whether the file must be there: it held tokens, or something that nobody could
@@ -36,8 +34,7 @@ impl Tokens {
     /// That of the environment, if there is one.
     pub fn new(token: Option<&Secret>) -> Self {
         let mut tokens = Self {
-            strong: Vec::new(),
-            weak: None,
+            grants: Vec::new(),
             file: Ok(Vec::new()),
             awaited: false,
             signature: None,
@@ -64,7 +61,7 @@ impl Tokens {
 
     /// What hasn't changed keeps its grant.
     fn replace(&mut self, file: Result<Vec<Stored>, String>, token: Option<&Secret>) {
-        let known: HashMap<_, _> = self.strong.drain(..).chain(self.weak.take()).collect();
+        let known: HashMap<_, _> = self.grants.drain(..).collect();
         let mut numbers = self.numbers;
         let mut grant = |digest: &Digest, new: Grant| {
             numbers += 1;
@@ -78,7 +75,7 @@ impl Tokens {
         };
         for stored in file.iter().flatten() {
             let entry = (stored.sha256, grant(&stored.sha256, stored.grant()));
-            self.strong.push(entry);
+            self.grants.push(entry);
         }
         if let Some(secret) = token {
             let operator = Grant {
@@ -86,11 +83,7 @@ impl Tokens {
                 ..Grant::WITHOUT_TOKEN
             };
             let entry = (secret.digest, grant(&secret.digest, operator));
-            if secret.is_guessable {
-                self.weak = Some(entry);
-            } else {
-                self.strong.push(entry);
-            }
+            self.grants.push(entry);
         }
         self.numbers = numbers;
         self.current = self.grants().map(|grant| grant.number).collect();
@@ -101,26 +94,25 @@ impl Tokens {
     pub fn policy(&self) -> Policy {
         match &self.file {
             Err(_) => Policy::Unreadable,
-            _ if self.grants().next().is_some() => Policy::Token,
+            _ if !self.grants.is_empty() => Policy::Token,
             _ => Policy::ThisMachine,
         }
     }
 
     /// What all of them allow.
     pub fn grants(&self) -> impl Iterator<Item = &Arc<Grant>> {
-        let all = self.strong.iter().chain(&self.weak);
-        all.map(|(_, grant)| grant)
+        self.grants.iter().map(|(_, grant)| grant)
     }
-}
 
-/// Finds what a token allows. Looks at every one of them, to the last byte: how long
-/// it takes tells nothing.
-pub fn find(tokens: &[(Digest, Arc<Grant>)], shown: &Digest) -> Option<Arc<Grant>> {
-    let mut found = None;
-    for (digest, grant) in tokens {
-        if digest.is(shown) {
-            found = Some(grant);
+    /// Finds what a token allows. Looks at every one of them, to the last byte: how long
+    /// it takes tells nothing.
+    pub fn find(&self, shown: &Digest) -> Option<Arc<Grant>> {
+        let mut found = None;
+        for (digest, grant) in &self.grants {
+            if digest.is(shown) {
+                found = Some(grant);
+            }
         }
+        found.cloned()
     }
-    found.cloned()
 }

@@ -1,8 +1,7 @@
 //! Who may connect, and as whom.
 //!
 //! A valid token lets anyone in, from anywhere: whoever shows it was given it, and a
-//! browser sends none by itself. Only one that could be guessed is not taken from a
-//! website, which could try its luck from its visitors' browsers. If no token is configured, only this machine gets in.
+//! browser sends none by itself. If no token is configured, only this machine gets in.
 //!
 //! Browsers let any website talk to servers on the same machine. What a website
 //! cannot do is choose its `Origin`, or (unless its name was rebound to a loopback
@@ -18,7 +17,7 @@ use http::{HeaderMap, Request, StatusCode, Uri};
 
 use super::credentials::shown_token;
 use super::http::Response;
-use crate::access::{Access, Asker, Denied, Policy};
+use crate::access::{Access, Denied, Policy};
 use crate::protocol::Grant;
 
 /// What proxies add to the requests they pass on.
@@ -85,9 +84,7 @@ pub fn admit(
     }
     match shown_token(request) {
         Ok(Some(token)) => {
-            let is_website = is_website(request.headers(), allowed);
-            let asker = Asker { peer, is_website };
-            let grant = access.admit(&token, asker, Instant::now());
+            let grant = access.admit(&token, peer, Instant::now());
             grant.map_err(denied)
         }
         Ok(None) if policy == Policy::Unreadable => Err(denied(Denied::Unreadable)),
@@ -107,9 +104,6 @@ fn denied(denied: Denied) -> Response {
     match denied {
         Denied::Unknown => unauthorized(
             "this token is not known here, or was removed: look at \"claude-socket token list\", and make a new one with \"claude-socket token add\"",
-        ),
-        Denied::Website => unauthorized(
-            "this token is not known here, or is so short that a page from elsewhere could guess it: give CLAUDE_SOCKET_TOKEN 32 characters or more, or list the page's origin in CLAUDE_SOCKET_ALLOWED_ORIGINS",
         ),
         Denied::TooMany => {
             let why = "too many wrong tokens came from this address: wait a minute, then try again with the right one";
@@ -156,21 +150,6 @@ pub fn check(peer: IpAddr, headers: &HeaderMap, allowed: &AllowedOrigins) -> Res
             "pages from {origin} are refused: to let them in, start the server with CLAUDE_SOCKET_ALLOWED_ORIGINS={origin}"
         )),
     }
-}
-
-/// Whether a page asks that is neither of this machine, nor listed, nor of the name under
-/// which the server is reached.
-fn is_website(headers: &HeaderMap, allowed: &AllowedOrigins) -> bool {
-    let Ok(Some(origin)) = single(headers, &ORIGIN) else {
-        // More than one, or one that is no text.
-        return headers.contains_key(ORIGIN);
-    };
-    let is_own = || {
-        let host = single(headers, &HOST).ok()??.parse::<Authority>().ok()?;
-        let origin = origin.parse::<Uri>().ok()?;
-        Some(origin.host()?.eq_ignore_ascii_case(host.host()))
-    };
-    !(is_loopback_origin(origin) || allowed.has(origin) || is_own().unwrap_or(false))
 }
 
 /// A header that may be there once at most.
@@ -313,39 +292,6 @@ mod tests {
                 decide("::1", &[(HOST, "[::1]"), (ORIGIN, origin)]).is_err(),
                 "{origin}"
             );
-        }
-    }
-
-    #[test]
-    fn a_website_is_told_from_pages_of_ones_own() {
-        let allowed = AllowedOrigins::parse("https://chat.example").expect("an origin");
-        let decide = |host: &str, origins: &[&str]| {
-            let mut map = HeaderMap::new();
-            map.append(HOST, host.parse().expect("a header value"));
-            for origin in origins {
-                map.append(ORIGIN, origin.parse().expect("a header value"));
-            }
-            is_website(&map, &allowed)
-        };
-        let own: [(&str, &[&str]); 5] = [
-            ("127.0.0.1:3100", &[]),
-            ("127.0.0.1:3100", &["http://localhost:5173"]),
-            ("127.0.0.1:3100", &["https://chat.example"]),
-            ("10.0.0.7:3100", &["http://10.0.0.7:3100"]),
-            ("Desk.example", &["https://desk.example"]),
-        ];
-        for (host, origins) in own {
-            assert!(!decide(host, origins), "{host} {origins:?}");
-        }
-        let websites: [(&str, &[&str]); 5] = [
-            ("127.0.0.1:3100", &["https://evil.example"]),
-            ("127.0.0.1:3100", &["null"]),
-            ("127.0.0.1:3100", &[""]),
-            ("127.0.0.1:3100", &["http://localhost", "http://localhost"]),
-            ("desk.example", &["https://desk.example.evil.example"]),
-        ];
-        for (host, origins) in websites {
-            assert!(decide(host, origins), "{host} {origins:?}");
         }
     }
 

@@ -9,7 +9,8 @@ use crate::server::{Server, address_in, binary, status_of};
 use crate::state::State;
 
 pub const STRONG: &str = "a-token-of-32-characters-or-more";
-const WEAK: &str = "sixteen-letters!";
+/// As short as a token may be.
+const SHORT: &str = "exactly-24-characters-ok";
 
 /// Starts a server, on a free port, with this environment.
 pub fn start(command: &mut Command) -> Server {
@@ -47,24 +48,38 @@ pub fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
-/// What a website tries from its visitor's browser is no matter of the visitor's.
+/// A browser sends no token by itself, so a page that shows one was given it.
 #[test]
-fn a_website_cannot_lock_out_whoever_visits_it() {
-    let server = start(binary().env("CLAUDE_SOCKET_TOKEN", WEAK));
-    let website = "Origin: https://evil.example\r\n";
-    for _ in 0..10 {
-        assert_eq!(status_of(&shake(&server, "/?token=bad", website)), 401);
+fn valid_token_with_foreign_origin_is_admitted() {
+    let server = start(binary().env("CLAUDE_SOCKET_TOKEN", SHORT));
+    let right = format!("/?token={SHORT}");
+    for origin in ["https://evil.example", "null", "http://localhost:5173"] {
+        let origin = format!("Origin: {origin}\r\n");
+        assert_eq!(status_of(&shake(&server, &right, &origin)), 101, "{origin}");
+        let answer = shake(&server, "/?token=bad", &origin);
+        assert_eq!(status_of(&answer), 401, "{origin}: {answer}");
     }
-    let right = format!("/?token={WEAK}");
-    assert_eq!(status_of(&shake(&server, &right, website)), 429);
-    assert_eq!(status_of(&shake(&server, &right, "")), 101);
-    let own = "Origin: http://localhost:5173\r\n";
-    assert_eq!(status_of(&shake(&server, &right, own)), 101);
-    drop(server);
-    let server = start(binary().env("CLAUDE_SOCKET_TOKEN", WEAK));
-    let answer = shake(&server, &right, website);
-    assert_eq!(status_of(&answer), 401, "{answer}");
-    assert!(answer.contains("32 characters or more"), "{answer}");
+    // Under a name that leads here, too.
+    let head = format!(
+        "GET /healthz HTTP/1.1\r\nHost: evil.example\r\nOrigin: https://evil.example\r\nAuthorization: Bearer {SHORT}\r\n\r\n"
+    );
+    assert_eq!(status_of(&server.http(head.as_bytes())), 200);
+}
+
+/// What a page shows from its visitor's browser is counted like everything else, and keeps
+/// nobody out who has a token.
+#[test]
+fn wrong_tokens_of_a_page_lock_nobody_out() {
+    let server = start(binary().env("CLAUDE_SOCKET_TOKEN", SHORT));
+    let page = "Origin: https://evil.example\r\n";
+    for _ in 0..10 {
+        assert_eq!(status_of(&shake(&server, "/?token=bad", page)), 401);
+    }
+    assert_eq!(status_of(&shake(&server, "/?token=bad", page)), 429);
+    let right = format!("/?token={SHORT}");
+    for origin in ["", page, "Origin: http://localhost:5173\r\n"] {
+        assert_eq!(status_of(&shake(&server, &right, origin)), 101, "{origin}");
+    }
 }
 
 /// Each way to show a token, right or wrong, and what it gets.
@@ -229,7 +244,7 @@ fn ten_wrong_tokens_a_minute_are_enough() {
     let server = start(
         binary()
             .args(["--state-dir", state.path()])
-            .env("CLAUDE_SOCKET_TOKEN", WEAK),
+            .env("CLAUDE_SOCKET_TOKEN", SHORT),
     );
     for _ in 0..10 {
         assert_eq!(status_of(&shake(&server, "/", wrong)), 401);
@@ -240,9 +255,9 @@ fn ten_wrong_tokens_a_minute_are_enough() {
         answer.contains("Retry-After: ") && answer.contains("wait a minute"),
         "{answer}"
     );
-    // What could be guessed is not compared any more; what can't be still gets in.
-    let weak = format!("Authorization: Bearer {WEAK}\r\n");
-    assert_eq!(status_of(&shake(&server, "/", &weak)), 429);
+    // Valid ones still get in.
+    let short = format!("Authorization: Bearer {SHORT}\r\n");
+    assert_eq!(status_of(&shake(&server, "/", &short)), 101);
     connect(&server, "s1", &ann);
     // Without a token nothing was guessed.
     assert_eq!(status_of(&shake(&server, "/", "")), 401);
@@ -250,8 +265,8 @@ fn ten_wrong_tokens_a_minute_are_enough() {
 
 #[test]
 fn the_token_of_the_environment_is_an_operators() {
-    let mut server = start(binary().env("CLAUDE_SOCKET_TOKEN", WEAK));
-    let mut app = connect(&server, "s1", WEAK);
+    let mut server = start(binary().env("CLAUDE_SOCKET_TOKEN", SHORT));
+    let mut app = connect(&server, "s1", SHORT);
     app.send(&json!({ "type": "hello" }));
     let welcome = app.expect("welcome");
     assert_eq!(
@@ -266,15 +281,16 @@ fn the_token_of_the_environment_is_an_operators() {
     assert_eq!(status_of(&shake(&server, "/", "")), 401);
 
     // One that was encoded for an address by nobody.
-    let server = start(binary().env("CLAUDE_SOCKET_TOKEN", "a/b+c/d+e/f+g/h+i/j+k="));
-    connect(&server, "s1", "a/b+c/d+e/f+g/h+i/j+k=");
+    let server = start(binary().env("CLAUDE_SOCKET_TOKEN", "a/b+c/d+e/f+g/h+i/j+k/l="));
+    connect(&server, "s1", "a/b+c/d+e/f+g/h+i/j+k/l=");
 }
 
 #[test]
 fn a_token_that_is_easy_to_guess_is_refused_and_not_repeated() {
     for token in [
         "hunter2",
-        "fifteen-letters",
+        "sixteen-letters!",
+        "twenty-three-characters",
         "with spaces in between",
         "\u{fc}n\u{ef}c\u{f6}de-for-everyone",
     ] {
@@ -286,7 +302,7 @@ fn a_token_that_is_easy_to_guess_is_refused_and_not_repeated() {
         assert_eq!(output.status.code(), Some(2), "{stderr}");
         assert_eq!(stderr.trim_end().lines().count(), 1, "{stderr}");
         assert!(
-            stderr.contains("CLAUDE_SOCKET_TOKEN") && stderr.contains("at least 16"),
+            stderr.contains("CLAUDE_SOCKET_TOKEN") && stderr.contains("at least 24"),
             "{stderr}"
         );
         assert!(!stderr.contains(token), "{stderr}");
