@@ -126,4 +126,5 @@ pub mod socket;
 mod bridge;
 mod json;
 mod lifetime;
+mod line_writer;
 mod owner;
