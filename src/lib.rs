@@ -124,7 +124,9 @@ pub mod logging;
 pub mod socket;
 
 mod bridge;
+mod health;
 mod json;
 mod lifetime;
 mod line_writer;
 mod owner;
+mod timed_read;

@@ -25,7 +25,7 @@ fuzz_target!(|bytes: &[u8]| {
             let more = [bytes, b"\r\n\r\n"].concat();
             assert!(parse_head(&more).is_err());
         }
-        Err(HeadError::Gone) => unreachable!("nobody can go here"),
+        Err(HeadError::Disconnected) => unreachable!("nobody can go here"),
         Ok(None) => {}
     }
 });

@@ -61,7 +61,7 @@ impl<E: From<Event> + Send + 'static> Connection<E> {
 
         let (request, rest) = match read_head(&self.stream, self.door.options.handshake_timeout) {
             Ok(head) => head,
-            Err(HeadError::Gone) => return,
+            Err(HeadError::Disconnected) => return,
             Err(HeadError::Refused(status, why)) => {
                 return self.refuse(&Response::refusal(status, &why));
             }

@@ -3,7 +3,7 @@
 
 use std::borrow::Cow;
 use std::fmt::{self, Write as _};
-use std::io::{self, Read, Write};
+use std::io::Write;
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
@@ -12,11 +12,12 @@ use serde::Serialize;
 use serde_json::json;
 
 use super::linger;
+use crate::timed_read::{ReadError, read_until};
 
 /// The longest head, in bytes.
 const MAX_HEAD: usize = 8 * 1024;
 /// How much of it is read at once, in bytes. Most heads come whole.
-const READ: usize = 1024;
+const CHUNK: usize = 1024;
 /// The most headers. A browser sends about twenty.
 const MAX_HEADERS: usize = 64;
 /// How long a client may take to accept an answer.
@@ -26,7 +27,7 @@ const WRITE_TIMEOUT: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub enum HeadError {
     /// The client has gone, or never spoke.
-    Gone,
+    Disconnected,
     /// It is told why.
     Refused(StatusCode, String),
 }
@@ -57,34 +58,15 @@ pub fn read_head(
     timeout: Duration,
 ) -> Result<(Request<()>, Vec<u8>), HeadError> {
     let deadline = Instant::now() + timeout;
-    let mut head = Vec::new();
-    loop {
-        let left = deadline.saturating_duration_since(Instant::now());
-        if left.is_zero() {
-            return Err(too_slow(timeout));
+    match read_until(stream, deadline, CHUNK, MAX_HEAD, parse_head) {
+        Ok(((request, length), mut bytes)) => {
+            bytes.drain(..length);
+            Ok((request, bytes))
         }
-        let length = head.len();
-        head.resize(length + READ, 0);
-        let read = stream
-            .set_read_timeout(Some(left))
-            .and_then(|()| (&*stream).read(&mut head[length..]));
-        head.truncate(length + read.as_ref().copied().unwrap_or(0));
-        match read {
-            Ok(0) => return Err(HeadError::Gone),
-            Ok(_) => {}
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                return Err(too_slow(timeout));
-            }
-            Err(_) => return Err(HeadError::Gone),
-        }
-        if let Some((request, length)) = parse_head(&head)? {
-            head.drain(..length);
-            return Ok((request, head));
-        }
-        if head.len() > MAX_HEAD {
-            return Err(HeadError::too_large("8 KiB"));
-        }
+        Err(ReadError::TimedOut) => Err(too_slow(timeout)),
+        Err(ReadError::Disconnected) => Err(HeadError::Disconnected),
+        Err(ReadError::TooLong) => Err(HeadError::too_large("8 KiB")),
+        Err(ReadError::Invalid(error)) => Err(error),
     }
 }
 
@@ -254,7 +236,7 @@ mod tests {
             let status = match parse_head(head.as_bytes()) {
                 Ok(parsed) => parsed.map(|_| 200),
                 Err(HeadError::Refused(status, _)) => Some(status.as_u16()),
-                Err(HeadError::Gone) => None,
+                Err(HeadError::Disconnected) => None,
             };
             assert_eq!(status, expected, "{}", &head[..head.len().min(60)]);
         }

@@ -13,13 +13,11 @@ pub(crate) mod credentials;
 pub(crate) mod door;
 pub(crate) mod frame;
 pub mod gate;
-pub(crate) mod health;
 pub mod http;
 pub(crate) mod listener;
 pub(crate) mod outbox;
 pub(crate) mod pages;
 pub(crate) mod port;
-pub(crate) mod probe;
 
 use std::io::{self, Read};
 use std::net::{IpAddr, Shutdown, SocketAddr, TcpStream};

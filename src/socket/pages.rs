@@ -7,8 +7,8 @@ use std::time::SystemTime;
 use http::Request;
 
 use super::assets;
-use super::health::Health;
 use super::http::Response;
+use crate::health::Health;
 use crate::hub::Summary;
 
 /// The answer to a request for something that never changes and tells nothing about

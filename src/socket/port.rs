@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use socket2::{Domain, Protocol, Socket, Type};
 
-use super::probe::{Answer, probe};
+use crate::health::probe::{ProbeResult, probe};
 #[cfg(target_os = "linux")]
 use crate::owner;
 
@@ -58,7 +58,7 @@ pub fn explain(address: SocketAddr, error: &io::Error, holder: &str) -> String {
 
 /// Who has the port, as far as can be found out.
 pub fn holder(address: SocketAddr) -> String {
-    if let Answer::Health(other) = probe(address, None, ASK_TIMEOUT) {
+    if let ProbeResult::Health(other) = probe(address, None, ASK_TIMEOUT) {
         let (pid, since) = (other.pid, &other.started);
         return format!("another claude-socket (process {pid}, since {since})");
     }
