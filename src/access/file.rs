@@ -26,16 +26,16 @@ const NAME: &str = "access.json";
 /// What this version writes, and the only one it reads.
 const VERSION: u32 = 1;
 /// The longest file, in bytes. 10,000 tokens take a fifth of it.
-const LONGEST: u64 = 16 * 1024 * 1024;
+const MAX_SIZE: u64 = 16 * 1024 * 1024;
 /// How long somebody else may take to write.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(5);
 /// How often it is looked whether they have finished.
-const LOCK_LOOK: Duration = Duration::from_millis(20);
+const LOCK_POLL: Duration = Duration::from_millis(20);
 
 /// A token as the file holds it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Stored {
+pub struct StoredToken {
     /// Who uses it.
     pub name: String,
     /// What it allows.
@@ -50,7 +50,7 @@ pub struct Stored {
     pub created: String,
 }
 
-impl Stored {
+impl StoredToken {
     /// What it allows, under no number yet.
     pub fn grant(&self) -> Grant {
         Grant {
@@ -77,20 +77,20 @@ impl Stored {
 #[serde(deny_unknown_fields)]
 struct Contents {
     version: u32,
-    tokens: Vec<Stored>,
+    tokens: Vec<StoredToken>,
 }
 
 #[derive(Serialize)]
 struct ContentsRef<'a> {
     version: u32,
-    tokens: &'a [Stored],
+    tokens: &'a [StoredToken],
 }
 
 /// Why the tokens can't be read.
 #[derive(Debug)]
 pub enum Error {
     /// The system is short of something.
-    NotNow(io::Error),
+    Transient(io::Error),
     /// One sentence that says what is wrong with the file, and what to do.
     Wrong(String),
 }
@@ -111,7 +111,7 @@ pub fn path(folder: Option<&Path>) -> Option<PathBuf> {
 ///
 /// # Errors
 /// [`Error`].
-pub fn read(path: &Path) -> Result<Option<Vec<Stored>>, Error> {
+pub fn read(path: &Path) -> Result<Option<Vec<StoredToken>>, Error> {
     let wrong = |why: &str| Error::Wrong(format!("the tokens in {} {why}", path.display()));
     let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
     let file = OpenOptions::new()
@@ -126,7 +126,7 @@ pub fn read(path: &Path) -> Result<Option<Vec<Stored>>, Error> {
             let folder = if is_there { check_folder(path) } else { Ok(()) };
             return folder.map(|()| None).map_err(|why| wrong(&why));
         }
-        Err(error) if is_passing(&error) => return Err(Error::NotNow(error)),
+        Err(error) if is_transient(&error) => return Err(Error::Transient(error)),
         Err(_) if path.is_symlink() => {
             return Err(wrong(
                 "are not used: that is a symbolic link; put the file itself there",
@@ -156,8 +156,8 @@ pub fn read(path: &Path) -> Result<Option<Vec<Stored>>, Error> {
     }
     check_folder(path).map_err(|why| wrong(&why))?;
     let mut text = String::new();
-    match file.take(LONGEST + 1).read_to_string(&mut text) {
-        Ok(_) if text.len() as u64 > LONGEST => Err(wrong("are too many; remove some")),
+    match file.take(MAX_SIZE + 1).read_to_string(&mut text) {
+        Ok(_) if text.len() as u64 > MAX_SIZE => Err(wrong("are too many; remove some")),
         Ok(_) => parse(&text).map(Some).map_err(|why| {
             wrong(&format!(
                 "cannot be understood: {why}; repair the file, or remove it and make new tokens"
@@ -166,7 +166,7 @@ pub fn read(path: &Path) -> Result<Option<Vec<Stored>>, Error> {
         Err(error) if error.kind() == io::ErrorKind::InvalidData => {
             Err(wrong("are not text; remove the file and make new ones"))
         }
-        Err(error) => Err(Error::NotNow(error)),
+        Err(error) => Err(Error::Transient(error)),
     }
 }
 
@@ -189,7 +189,7 @@ fn check_folder(path: &Path) -> Result<(), String> {
     Ok(())
 }
 
-fn parse(text: &str) -> Result<Vec<Stored>, String> {
+fn parse(text: &str) -> Result<Vec<StoredToken>, String> {
     let contents: Contents = serde_json::from_str(text).map_err(|error| error.to_string())?;
     if contents.version != VERSION {
         return Err(format!(
@@ -197,7 +197,7 @@ fn parse(text: &str) -> Result<Vec<Stored>, String> {
             contents.version
         ));
     }
-    contents.tokens.iter().try_for_each(Stored::check)?;
+    contents.tokens.iter().try_for_each(StoredToken::check)?;
     let (mut names, mut digests) = (HashSet::new(), HashSet::new());
     for token in &contents.tokens {
         let name = token.name.as_str();
@@ -212,7 +212,7 @@ fn parse(text: &str) -> Result<Vec<Stored>, String> {
 }
 
 /// The system is short of something, which says nothing about the file.
-fn is_passing(error: &io::Error) -> bool {
+fn is_transient(error: &io::Error) -> bool {
     use rustix::io::Errno;
     let passing = [Errno::MFILE, Errno::NFILE, Errno::NOMEM, Errno::INTR];
     Errno::from_io_error(error).is_some_and(|errno| passing.contains(&errno))
@@ -225,7 +225,7 @@ fn is_passing(error: &io::Error) -> bool {
 /// A sentence that says what is wrong, and what to do.
 pub fn change<T>(
     path: &Path,
-    change: impl FnOnce(&mut Vec<Stored>) -> Result<T, String>,
+    change: impl FnOnce(&mut Vec<StoredToken>) -> Result<T, String>,
 ) -> Result<T, String> {
     let cannot = |error: io::Error| {
         format!(
@@ -244,7 +244,7 @@ pub fn change<T>(
     let mut tokens = match read(path) {
         Ok(tokens) => tokens.unwrap_or_default(),
         Err(Error::Wrong(why)) => return Err(why),
-        Err(Error::NotNow(error)) => return Err(cannot(error)),
+        Err(Error::Transient(error)) => return Err(cannot(error)),
     };
     // There may be no file yet, and then nobody has looked at the folder.
     check_folder(path).map_err(|why| format!("the tokens in {} {why}", path.display()))?;
@@ -261,7 +261,7 @@ fn lock(folder: &File) -> io::Result<()> {
     loop {
         match folder.try_lock() {
             Ok(()) => return Ok(()),
-            Err(TryLockError::WouldBlock) if Instant::now() < deadline => thread::sleep(LOCK_LOOK),
+            Err(TryLockError::WouldBlock) if Instant::now() < deadline => thread::sleep(LOCK_POLL),
             Err(TryLockError::WouldBlock) => {
                 let why = "another process is changing them; try again when it has finished";
                 return Err(io::Error::new(io::ErrorKind::WouldBlock, why));
@@ -271,7 +271,7 @@ fn lock(folder: &File) -> io::Result<()> {
     }
 }
 
-fn write(path: &Path, tokens: &[Stored]) -> io::Result<()> {
+fn write(path: &Path, tokens: &[StoredToken]) -> io::Result<()> {
     let new = path.with_extension("json.new");
     // Whoever left one behind has not finished it.
     match fs::remove_file(&new) {

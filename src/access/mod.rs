@@ -10,13 +10,14 @@
 #[cfg(test)]
 mod tests;
 
-mod attempts;
 pub mod file;
-mod signature;
+mod file_stamp;
+mod rate_limit;
 pub mod token;
 mod tokens;
 
 use std::net::IpAddr;
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
@@ -25,10 +26,10 @@ use log::{info, warn};
 use parking_lot::Mutex;
 
 use crate::protocol::{Grant, RESERVED_DECIDERS};
-use attempts::Attempts;
-use file::Stored;
-use signature::Signature;
-use token::{Digest, Secret};
+use file::StoredToken;
+use file_stamp::FileStamp;
+use rate_limit::RateLimit;
+use token::{Digest, EnvToken};
 use tokens::Tokens;
 
 /// What messages of the token in the environment are signed with.
@@ -38,7 +39,7 @@ pub const OPERATOR: &str = "operator";
 #[derive(Clone, Debug, Default)]
 pub struct Options {
     /// The one in the environment.
-    pub token: Option<Secret>,
+    pub token: Option<EnvToken>,
     /// The file with the others; none if there is no place for it.
     pub file: Option<PathBuf>,
 }
@@ -58,11 +59,20 @@ pub enum Denied {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Policy {
     /// No token is configured; programs on this machine need none.
-    ThisMachine,
+    LocalOnly,
     /// A token.
     Token,
     /// A token, but the file with the tokens can't be used.
     Unreadable,
+}
+
+/// Why there is no token that anyone could show.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NoTokens {
+    /// None is configured.
+    NotConfigured,
+    /// The file with the tokens can't be used. The sentence says why.
+    Unreadable(String),
 }
 
 /// Who has a token, and what it allows, at this moment.
@@ -72,8 +82,8 @@ pub struct Access {
     /// Locked only to take them or to put others there: the hub must not wait for a
     /// comparison.
     tokens: Mutex<Arc<Tokens>>,
-    attempts: Mutex<Attempts>,
-    anyone: Arc<Grant>,
+    rate_limit: Mutex<RateLimit>,
+    anonymous: Arc<Grant>,
 }
 
 impl Access {
@@ -88,8 +98,8 @@ impl Access {
         let access = Self {
             options,
             tokens: Mutex::new(Arc::new(tokens)),
-            attempts: Mutex::default(),
-            anyone: Arc::new(Grant::WITHOUT_TOKEN),
+            rate_limit: Mutex::default(),
+            anonymous: Arc::new(Grant::WITHOUT_TOKEN),
         };
         access.refresh();
         access
@@ -105,8 +115,8 @@ impl Access {
     }
 
     /// What a client may do that needs no token.
-    pub fn anyone(&self) -> Arc<Grant> {
-        self.anyone.clone()
+    pub fn anonymous(&self) -> Arc<Grant> {
+        self.anonymous.clone()
     }
 
     /// Returns what the holder of this token may do.
@@ -122,22 +132,22 @@ impl Access {
         if let Some(grant) = tokens.find(&Digest::of(shown)) {
             return Ok(grant);
         }
-        let mut attempts = self.attempts.lock();
-        if attempts.are_too_many(peer, now) {
+        let mut rate_limit = self.rate_limit.lock();
+        if rate_limit.is_exceeded(peer, now) {
             return Err(Denied::TooMany);
         }
-        attempts.count(peer, now);
+        rate_limit.count(peer, now);
         Err(match tokens.policy() {
             Policy::Unreadable => Denied::Unreadable,
-            Policy::Token | Policy::ThisMachine => Denied::Unknown,
+            Policy::Token | Policy::LocalOnly => Denied::Unknown,
         })
     }
 
     /// Whether a grant still holds: its token is there and allows the same.
-    pub fn holds(&self, grant: &Grant) -> bool {
+    pub fn is_valid(&self, grant: &Grant) -> bool {
         let tokens = self.tokens();
         if grant.number == Grant::WITHOUT_TOKEN.number {
-            return tokens.policy() == Policy::ThisMachine;
+            return tokens.policy() == Policy::LocalOnly;
         }
         tokens.has(grant)
     }
@@ -148,14 +158,16 @@ impl Access {
         tokens.policy() != Policy::Token || tokens.grants().any(|grant| grant.role.decides())
     }
 
-    /// Why there is no token that anyone could show, if so: none is configured, or the
-    /// sentence says what is wrong with the file.
-    pub fn why_no_token(&self) -> Option<Option<String>> {
+    /// Returns how many tokens there are that somebody could show.
+    ///
+    /// # Errors
+    /// [`NoTokens`], if there is none.
+    pub fn usable_tokens(&self) -> Result<NonZeroUsize, NoTokens> {
         let tokens = self.tokens();
-        if !tokens.grants.is_empty() {
-            return None;
-        }
-        Some(tokens.file.as_ref().err().cloned())
+        NonZeroUsize::new(tokens.grants.len()).ok_or_else(|| match &tokens.file {
+            Ok(_) => NoTokens::NotConfigured,
+            Err(why) => NoTokens::Unreadable(why.clone()),
+        })
     }
 
     /// Looks whether the file has changed. Whether that changes anything for anyone.
@@ -163,35 +175,35 @@ impl Access {
         let Some(path) = &self.options.file else {
             return false;
         };
-        let signature = Signature::of(path);
-        if signature.is_some() && self.tokens().signature == signature {
+        let stamp = FileStamp::of(path);
+        if stamp.is_some() && self.tokens().stamp == stamp {
             return false;
         }
         let file = match file::read(path) {
             Ok(Some(stored)) => Ok(stored),
             // Nobody gets rights by taking a file away. The last "token remove" leaves an
             // empty list behind.
-            Ok(None) if self.tokens().awaited => Err(format!(
+            Ok(None) if self.tokens().file_expected => Err(format!(
                 "the tokens in {} are gone, for the file was removed; put it back, or make new ones with \"claude-socket token add\", or, to go without tokens, start Claude Code again",
                 path.display()
             )),
             Ok(None) => Ok(Vec::new()),
             Err(file::Error::Wrong(why)) => Err(why),
-            Err(file::Error::NotNow(error)) => {
+            Err(file::Error::Transient(error)) => {
                 warn!("the tokens cannot be read now ({error}); those known still count");
                 return false;
             }
         };
-        self.take(file, signature)
+        self.take(file, stamp)
     }
 
-    fn take(&self, file: Result<Vec<Stored>, String>, signature: Option<Signature>) -> bool {
+    fn take(&self, file: Result<Vec<StoredToken>, String>, stamp: Option<FileStamp>) -> bool {
         let mut tokens = (*self.tokens()).clone();
-        tokens.awaited = match &file {
+        tokens.file_expected = match &file {
             Ok(stored) => !stored.is_empty(),
-            Err(_) => tokens.awaited || signature.as_ref().is_some_and(Signature::is_there),
+            Err(_) => tokens.file_expected || stamp.as_ref().is_some_and(FileStamp::exists),
         };
-        tokens.signature = signature.filter(Signature::is_settled);
+        tokens.stamp = stamp.filter(FileStamp::is_stable);
         let changes = tokens.file != file;
         if changes {
             tokens.take(file, self.options.token.as_ref());

@@ -6,7 +6,7 @@ use super::*;
 use crate::protocol::Role;
 
 fn with_token(token: &str) -> Access {
-    let token = Some(Secret::parse(token).expect(token));
+    let token = Some(EnvToken::parse(token).expect(token));
     Access::open(Options { token, file: None })
 }
 
@@ -31,7 +31,7 @@ fn wrong_tokens_are_limited_per_address_and_valid_ones_never() {
 
 #[test]
 fn a_grant_holds_as_long_as_its_token_is_the_same() {
-    let stored = |name: &str, role| Stored {
+    let stored = |name: &str, role| StoredToken {
         name: name.into(),
         role,
         sessions: None,
@@ -41,26 +41,26 @@ fn a_grant_holds_as_long_as_its_token_is_the_same() {
     let access = Access::open(Options::default());
     let peer = IpAddr::from([127, 0, 0, 1]);
     let admit = |token: &str| access.admit(token, peer, Instant::now());
-    assert_eq!(access.policy(), Policy::ThisMachine);
-    assert!(access.holds(&access.anyone()) && access.has_operator());
+    assert_eq!(access.policy(), Policy::LocalOnly);
+    assert!(access.is_valid(&access.anonymous()) && access.has_operator());
 
     let [ann, shed] = [stored("ann", Role::Viewer), stored("shed", Role::Sender)];
     assert!(access.take(Ok(vec![ann.clone(), shed.clone()]), None));
     assert_eq!(access.policy(), Policy::Token);
-    assert!(!access.holds(&access.anyone()) && !access.has_operator());
+    assert!(!access.is_valid(&access.anonymous()) && !access.has_operator());
     let grants = [admit("ann").expect("known"), admit("shed").expect("known")];
     assert!(!access.take(Ok(vec![ann.clone(), shed.clone()]), None));
-    assert_eq!([0, 1].map(|i| access.holds(&grants[i])), [true, true]);
+    assert_eq!([0, 1].map(|i| access.is_valid(&grants[i])), [true, true]);
 
     let promoted = stored("ann", Role::Operator);
     assert!(access.take(Ok(vec![shed, promoted]), None));
-    assert_eq!([0, 1].map(|i| access.holds(&grants[i])), [false, true]);
+    assert_eq!([0, 1].map(|i| access.is_valid(&grants[i])), [false, true]);
     assert!(access.has_operator());
 
     assert!(access.take(Err("broken".into()), None));
-    assert_eq!([0, 1].map(|i| access.holds(&grants[i])), [false, false]);
+    assert_eq!([0, 1].map(|i| access.is_valid(&grants[i])), [false, false]);
     assert_eq!(admit("shed"), Err(Denied::Unreadable));
-    assert!(!access.holds(&access.anyone()));
+    assert!(!access.is_valid(&access.anonymous()));
 }
 
 #[test]

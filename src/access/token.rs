@@ -3,6 +3,7 @@
 use std::fmt;
 use std::io;
 
+use data_encoding::HEXLOWER;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq;
@@ -10,21 +11,21 @@ use subtle::ConstantTimeEq;
 /// What tokens begin with, so that a lost one can be recognised.
 const PREFIX: &str = "cs_";
 /// How much chance is in a new token, in bytes.
-const RANDOM: usize = 32;
+const RANDOM_BYTES: usize = 32;
 /// How short a token in the environment may be, in characters. With 24 that were drawn at random,
 /// also from the 16 hexadecimal digits, there are 2^96 of them: guessing one is hopeless.
-const SHORTEST: usize = 24;
+const MIN_LENGTH: usize = 24;
 /// How long it may be, so that it fits into a request.
-const LONGEST: usize = 1_024;
+const MAX_LENGTH: usize = 1_024;
 
 /// A new token, at random.
 ///
 /// # Errors
 /// If the system has no randomness to give.
 pub fn generate() -> io::Result<String> {
-    let mut random = [0; RANDOM];
+    let mut random = [0; RANDOM_BYTES];
     getrandom::fill(&mut random)?;
-    Ok(format!("{PREFIX}{}", hexadecimal(&random)))
+    Ok(format!("{PREFIX}{}", HEXLOWER.encode(&random)))
 }
 
 /// The SHA-256 of a token: all that is kept of it.
@@ -50,25 +51,9 @@ impl fmt::Debug for Digest {
     }
 }
 
-fn hexadecimal(bytes: &[u8; 32]) -> String {
-    let (halves, _) = bytes.as_chunks::<16>();
-    let text = |half: &[u8; 16]| format!("{:032x}", u128::from_be_bytes(*half));
-    halves.iter().map(text).collect()
-}
-
-fn from_hexadecimal(text: &str) -> Option<[u8; 32]> {
-    let is_digit = |c: u8| matches!(c, b'0'..=b'9' | b'a'..=b'f');
-    if text.len() != 64 || !text.bytes().all(is_digit) {
-        return None;
-    }
-    let (first, second) = text.split_at(32);
-    let half = |text| u128::from_str_radix(text, 16).ok().map(u128::to_be_bytes);
-    [half(first)?, half(second)?].concat().try_into().ok()
-}
-
 impl Serialize for Digest {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(&hexadecimal(&self.0))
+        serializer.serialize_str(&HEXLOWER.encode(&self.0))
     }
 }
 
@@ -76,18 +61,20 @@ impl<'de> Deserialize<'de> for Digest {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
         let wrong = || de::Error::custom("\"sha256\" must be 64 hexadecimal digits");
-        from_hexadecimal(&text).map(Self).ok_or_else(wrong)
+        let bytes = HEXLOWER.decode(text.as_bytes()).ok();
+        let digest = bytes.and_then(|bytes| bytes.try_into().ok());
+        digest.map(Self).ok_or_else(wrong)
     }
 }
 
 /// The token of the environment, as far as it is kept.
 #[derive(Clone, Debug)]
-pub struct Secret {
+pub struct EnvToken {
     /// What it is compared with.
     pub digest: Digest,
 }
 
-impl Secret {
+impl EnvToken {
     /// Takes a text as the token.
     ///
     /// # Errors
@@ -95,12 +82,12 @@ impl Secret {
     pub fn parse(text: &str) -> Result<Self, String> {
         let length = text.chars().count();
         let right = format!(
-            "give it at least {SHORTEST} characters, such as what \"openssl rand -hex 32\" prints"
+            "give it at least {MIN_LENGTH} characters, such as what \"openssl rand -hex 32\" prints"
         );
-        if length < SHORTEST {
+        if length < MIN_LENGTH {
             return Err(format!("it has {length} characters; {right}"));
         }
-        if length > LONGEST {
+        if length > MAX_LENGTH {
             return Err(format!(
                 "it has {length} characters, too many for a request; give it 64"
             ));
@@ -125,7 +112,7 @@ mod tests {
         let tokens = [generate(), generate()].map(|token| token.expect("there is chance"));
         assert_ne!(tokens[0], tokens[1]);
         for token in &tokens {
-            assert_eq!(token.len(), PREFIX.len() + 2 * RANDOM);
+            assert_eq!(token.len(), PREFIX.len() + 2 * RANDOM_BYTES);
             let fits = |c: char| c.is_ascii_alphanumeric() || c == '_';
             assert!(token.chars().all(fits), "{token}");
         }
@@ -144,7 +131,7 @@ mod tests {
             (&"x".repeat(1_025), false),
         ];
         for (token, expected) in cases {
-            let parsed = Secret::parse(token);
+            let parsed = EnvToken::parse(token);
             assert_eq!(parsed.is_ok(), expected, "{token}");
             if let Err(why) = parsed {
                 assert!(!why.contains(token), "{why}");

@@ -6,9 +6,9 @@ use std::sync::Arc;
 
 use log::{error, info};
 
-use super::file::Stored;
-use super::signature::Signature;
-use super::token::{Digest, Secret};
+use super::file::StoredToken;
+use super::file_stamp::FileStamp;
+use super::token::{Digest, EnvToken};
 use super::{OPERATOR, Policy};
 use crate::protocol::Grant;
 
@@ -18,12 +18,12 @@ pub struct Tokens {
     /// Each token's digest, and what it allows.
     pub grants: Vec<(Digest, Arc<Grant>)>,
     /// What the file holds, or a sentence that says what is wrong with it.
-    pub file: Result<Vec<Stored>, String>,
+    pub file: Result<Vec<StoredToken>, String>,
     /// Whether the file must be there: it held tokens, or something that nobody could
     /// read. A file that is gone doesn't mean that no tokens are wanted any more.
-    pub awaited: bool,
+    pub file_expected: bool,
     /// What the file looked like then; none if it may have changed since unnoticed.
-    pub signature: Option<Signature>,
+    pub stamp: Option<FileStamp>,
     /// The numbers of all grants.
     current: HashSet<u64>,
     /// How many numbers were given.
@@ -32,12 +32,12 @@ pub struct Tokens {
 
 impl Tokens {
     /// That of the environment, if there is one.
-    pub fn new(token: Option<&Secret>) -> Self {
+    pub fn new(token: Option<&EnvToken>) -> Self {
         let mut tokens = Self {
             grants: Vec::new(),
             file: Ok(Vec::new()),
-            awaited: false,
-            signature: None,
+            file_expected: false,
+            stamp: None,
             current: HashSet::new(),
             numbers: 0,
         };
@@ -51,7 +51,7 @@ impl Tokens {
     }
 
     /// Takes what the file holds now, which is something else than before.
-    pub fn take(&mut self, file: Result<Vec<Stored>, String>, token: Option<&Secret>) {
+    pub fn take(&mut self, file: Result<Vec<StoredToken>, String>, token: Option<&EnvToken>) {
         match &file {
             Ok(stored) => info!("the tokens were read: {}", stored.len()),
             Err(why) => error!("{why}; until then only CLAUDE_SOCKET_TOKEN lets anyone in"),
@@ -60,7 +60,7 @@ impl Tokens {
     }
 
     /// What hasn't changed keeps its grant.
-    fn replace(&mut self, file: Result<Vec<Stored>, String>, token: Option<&Secret>) {
+    fn replace(&mut self, file: Result<Vec<StoredToken>, String>, token: Option<&EnvToken>) {
         let known: HashMap<_, _> = self.grants.drain(..).collect();
         let mut numbers = self.numbers;
         let mut grant = |digest: &Digest, new: Grant| {
@@ -95,7 +95,7 @@ impl Tokens {
         match &self.file {
             Err(_) => Policy::Unreadable,
             _ if !self.grants.is_empty() => Policy::Token,
-            _ => Policy::ThisMachine,
+            _ => Policy::LocalOnly,
         }
     }
 

@@ -19,7 +19,7 @@ impl Bridge {
                 grant,
                 outbox,
             } => {
-                let holds = self.access.holds(&grant);
+                let holds = self.access.is_valid(&grant);
                 let peer = Peer::new(outbox, session.clone(), grant.clone());
                 self.wires.peers.insert(conn, peer);
                 if !holds {
@@ -71,7 +71,7 @@ impl Bridge {
     /// Other tokens count now. Clients whose own is gone are cut off.
     fn access_changed(&mut self) {
         let access = self.access.clone();
-        let holds = |grant: &Grant| access.holds(grant);
+        let holds = |grant: &Grant| access.is_valid(grant);
         for peer in self.wires.peers.values_mut() {
             // What it said before it went does not count any more.
             peer.gone &= holds(&peer.grant);
@@ -90,7 +90,7 @@ impl Bridge {
     fn why_revoked(&self) -> Closing {
         match self.access.policy() {
             Policy::Unreadable => Closing::Unverifiable,
-            Policy::Token | Policy::ThisMachine => Closing::Unauthorized,
+            Policy::Token | Policy::LocalOnly => Closing::Unauthorized,
         }
     }
 

@@ -3,6 +3,7 @@
 use log::info;
 
 use super::Bridge;
+use crate::access::NoTokens;
 use crate::audit::Record;
 use crate::host::mcp::{self, Incoming, Request};
 use crate::host::tools::{self, ToolCall, ToolResult};
@@ -74,9 +75,9 @@ impl Bridge {
 
     /// Why there is no app and none can connect, if so.
     fn why_unreachable(&self) -> Option<String> {
-        let unreadable = || {
-            let why = self.access.why_no_token().flatten()?;
-            Some(format!("no app can connect: {why}"))
+        let unreadable = || match self.access.usable_tokens() {
+            Err(NoTokens::Unreadable(why)) => Some(format!("no app can connect: {why}")),
+            Err(NoTokens::NotConfigured) | Ok(_) => None,
         };
         // Apps that connected before the port was lost are still here.
         let is_alone = |_: &String| self.hub.summary().clients == 0;

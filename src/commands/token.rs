@@ -9,7 +9,7 @@ use clap::Subcommand;
 use serde_json::json;
 
 use crate::access;
-use crate::access::file::{self, Stored};
+use crate::access::file::{self, StoredToken};
 use crate::access::token::{self, Digest};
 use crate::config::Settings;
 use crate::protocol::{Role, SessionPattern};
@@ -71,7 +71,7 @@ fn add(path: &Path, name: &str, role: Role, sessions: Option<SessionPattern>) ->
         ));
     }
     let token = token::generate()?;
-    let stored = Stored {
+    let stored = StoredToken {
         name: name.to_owned(),
         role,
         sessions,
@@ -126,14 +126,14 @@ fn remove(path: &Path, name: &str) -> io::Result<()> {
 
 fn change<T>(
     path: &Path,
-    change: impl FnOnce(&mut Vec<Stored>) -> Result<T, String>,
+    change: impl FnOnce(&mut Vec<StoredToken>) -> Result<T, String>,
 ) -> io::Result<T> {
     file::change(path, change).map_err(io::Error::other)
 }
 
-fn read(path: &Path) -> io::Result<Vec<Stored>> {
+fn read(path: &Path) -> io::Result<Vec<StoredToken>> {
     let tokens = file::read(path).map_err(|error| match error {
-        file::Error::NotNow(error) => error,
+        file::Error::Transient(error) => error,
         file::Error::Wrong(why) => io::Error::other(why),
     })?;
     Ok(tokens.unwrap_or_default())
@@ -154,7 +154,7 @@ fn list_as_json(path: &Path) -> io::Result<()> {
 
 fn list(path: &Path, settings: &Settings) -> io::Result<()> {
     let tokens = read(path)?;
-    let sessions = |token: &Stored| match &token.sessions {
+    let sessions = |token: &StoredToken| match &token.sessions {
         Some(pattern) => pattern.to_string(),
         None => "all".to_owned(),
     };

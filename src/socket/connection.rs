@@ -19,7 +19,7 @@ use tungstenite::handshake::server::{create_response, write_response};
 use super::client::{self, Handshake};
 use super::door::{Door, Place};
 use super::http::{HeadError, Response, read_head};
-use super::{Event, credentials, gate, pages};
+use super::{Event, admission, credentials, pages};
 use crate::access::Policy;
 use crate::audit::Record;
 use crate::protocol::{ConnId, DEFAULT_SESSION, Grant, SessionId, SessionPattern};
@@ -86,7 +86,7 @@ impl<E: From<Event> + Send + 'static> Connection<E> {
             client: self.conn,
             from: self.peer,
             status: Some(refusal.status.as_u16()),
-            why: refusal.sentence.as_deref().unwrap_or_default(),
+            why: refusal.message.as_deref().unwrap_or_default(),
         });
         refusal.send(&self.stream, false);
     }
@@ -144,16 +144,16 @@ impl<E: From<Event> + Send + 'static> Connection<E> {
         let Door {
             access, options, ..
         } = &*self.door;
-        let is_public = || !wants_websocket(request) && pages::chat(request).is_some();
-        if access.policy() != Policy::ThisMachine && is_public() {
-            return Ok(access.anyone());
+        let is_public = || !wants_websocket(request) && pages::static_page(request).is_some();
+        if access.policy() != Policy::LocalOnly && is_public() {
+            return Ok(access.anonymous());
         }
-        gate::admit(self.peer.ip(), request, access, &options.allowed_origins)
+        admission::admit(self.peer.ip(), request, access, &options.allowed_origins)
     }
 
     fn page(&self, request: &Request<()>) {
         let is_head = request.method() == Method::HEAD;
-        if let Some(file) = pages::chat(request) {
+        if let Some(file) = pages::static_page(request) {
             return file.send(&self.stream, is_head);
         }
         let (ask, summary) = bounded(1);

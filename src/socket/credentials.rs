@@ -13,7 +13,7 @@ const BEARER: &str = "bearer.";
 ///
 /// # Errors
 /// A sentence, if it shows different ones: each would be another guess.
-pub fn shown_token(request: &Request<()>) -> Result<Option<String>, String> {
+pub fn request_token(request: &Request<()>) -> Result<Option<String>, String> {
     let texts = |name| {
         let values = request.headers().get_all(name).iter();
         values.filter_map(|value| value.to_str().ok())

@@ -118,7 +118,7 @@ pub struct Response {
     /// The body, and its `Content-Type`; none for an answer that has none.
     pub body: Option<(&'static str, Cow<'static, str>)>,
     /// The sentence of a refusal.
-    pub sentence: Option<String>,
+    pub message: Option<String>,
     /// The `Cache-Control`.
     pub cache: &'static str,
     /// More headers.
@@ -138,7 +138,7 @@ impl Response {
         Self {
             status: StatusCode::OK,
             body: Some((content_type, body.into())),
-            sentence: None,
+            message: None,
             cache: "no-store",
             headers: Vec::new(),
         }
@@ -153,10 +153,10 @@ impl Response {
     }
 
     /// A refusal: one sentence that says what to do, as JSON.
-    pub fn refusal(status: StatusCode, sentence: &str) -> Self {
+    pub fn refusal(status: StatusCode, message: &str) -> Self {
         Self {
-            sentence: Some(sentence.to_owned()),
-            ..Self::json(&json!({ "status": "error", "error": sentence })).status(status)
+            message: Some(message.to_owned()),
+            ..Self::json(&json!({ "status": "error", "error": message })).status(status)
         }
     }
 

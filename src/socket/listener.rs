@@ -14,6 +14,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use super::connection::Connection;
 use super::door::{Door, Place};
 use super::{Event, port};
+use crate::access::NoTokens;
 use crate::audit::Record;
 use crate::protocol::ConnId;
 
@@ -78,12 +79,12 @@ fn why_not<E>(door: &Door<E>) -> Option<String> {
     if host.is_loopback() {
         return None;
     }
-    match door.access.why_no_token() {
-        None => None,
-        Some(None) => Some(format!(
+    match door.access.usable_tokens() {
+        Ok(_) => None,
+        Err(NoTokens::NotConfigured) => Some(format!(
             "nothing listens: at {host} (CLAUDE_SOCKET_HOST) other machines could connect, and without a token only this one may; make one with \"claude-socket token add NAME --role operator\", set CLAUDE_SOCKET_TOKEN, or listen on 127.0.0.1"
         )),
-        Some(Some(why)) => Some(format!("nothing listens on {host}: {why}")),
+        Err(NoTokens::Unreadable(why)) => Some(format!("nothing listens on {host}: {why}")),
     }
 }
 
@@ -125,7 +126,7 @@ impl<E: From<Event> + Send + 'static> Listener<E> {
     fn wait_for_port(&mut self, mut error: io::Error) -> Option<TcpListener> {
         let mut told = String::new();
         loop {
-            let why = port::explain(self.address, &error, &port::holder(self.address));
+            let why = port::explain(self.address, &error, &port::port_owner(self.address));
             if why != told {
                 self.door.tell(Event::Listening(Err(why.clone())));
                 warn!("{why}");

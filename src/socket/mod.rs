@@ -1,10 +1,11 @@
 //! The apps' side: the listener, one thread a connection, and what is sent to each.
 //!
 //! `listener` accepts, and starts a `client-N` for each connection. That thread reads
-//! the HTTP head, passes the [`gate`], and either answers a plain request or upgrades
+//! the HTTP head, passes the [`admission`], and either answers a plain request or upgrades
 //! to WebSocket and reads until the end. What it reads goes to the hub; what the hub
 //! has for the client goes through its [`outbox`].
 
+pub mod admission;
 pub(crate) mod assets;
 pub(crate) mod batch;
 pub(crate) mod client;
@@ -12,7 +13,6 @@ pub(crate) mod connection;
 pub(crate) mod credentials;
 pub(crate) mod door;
 pub(crate) mod frame;
-pub mod gate;
 pub mod http;
 pub(crate) mod listener;
 pub(crate) mod outbox;
@@ -28,7 +28,7 @@ use crossbeam_channel::Sender;
 
 use crate::hub::Summary;
 use crate::protocol::{ClientRequest, ConnId, Grant, NewMessage, Refusal, SessionId};
-use gate::AllowedOrigins;
+use admission::AllowedOrigins;
 use outbox::Outbox;
 
 /// How the apps' side is set up.

@@ -14,7 +14,7 @@ use crate::hub::Summary;
 /// The answer to a request for something that never changes and tells nothing about
 /// anyone: the web chat, and what belongs to it. It needs no token, so that a browser can
 /// load the page in which the token is then typed.
-pub fn chat(request: &Request<()>) -> Option<Response> {
+pub fn static_page(request: &Request<()>) -> Option<Response> {
     let headers = request.headers();
     match request.uri().path() {
         "/healthz" | "/metrics" => None,

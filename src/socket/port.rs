@@ -17,7 +17,7 @@ const BACKLOG: i32 = 4096;
 /// How a sentence of [`explain`] can be told from others.
 pub const TAKEN: &str = "is taken by";
 /// How long the holder of the port may take to say who it is.
-const ASK_TIMEOUT: Duration = Duration::from_millis(300);
+const PROBE_TIMEOUT: Duration = Duration::from_millis(300);
 
 /// Listens on an address.
 ///
@@ -37,13 +37,13 @@ pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     Ok(socket.into())
 }
 
-/// Why the port can't be had and what to do, in one sentence. `holder` is who has it,
+/// Why the port can't be had and what to do, in one sentence. `owner` is who has it,
 /// if it is taken.
-pub fn explain(address: SocketAddr, error: &io::Error, holder: &str) -> String {
+pub fn explain(address: SocketAddr, error: &io::Error, owner: &str) -> String {
     let port = address.port();
     match error.kind() {
         io::ErrorKind::AddrInUse => format!(
-            "port {port} {TAKEN} {holder}, so no app can reach this session; end that program, and this server takes the port over at once, or give this one another port (CLAUDE_SOCKET_PORT)"
+            "port {port} {TAKEN} {owner}, so no app can reach this session; end that program, and this server takes the port over at once, or give this one another port (CLAUDE_SOCKET_PORT)"
         ),
         io::ErrorKind::PermissionDenied => format!(
             "port {port} may not be used by this user, so no app can reach this session; set CLAUDE_SOCKET_PORT to a port above 1023"
@@ -57,8 +57,8 @@ pub fn explain(address: SocketAddr, error: &io::Error, holder: &str) -> String {
 }
 
 /// Who has the port, as far as can be found out.
-pub fn holder(address: SocketAddr) -> String {
-    if let ProbeResult::Health(other) = probe(address, None, ASK_TIMEOUT) {
+pub fn port_owner(address: SocketAddr) -> String {
+    if let ProbeResult::Health(other) = probe(address, None, PROBE_TIMEOUT) {
         let (pid, since) = (other.pid, &other.started);
         return format!("another claude-socket (process {pid}, since {since})");
     }

@@ -5,7 +5,7 @@ use std::fs::{self, Permissions};
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::process::Command;
 
-use claude_socket::access::file::Stored;
+use claude_socket::access::file::StoredToken;
 use claude_socket::access::token::Digest;
 use claude_socket::protocol::Role;
 use serde_json::{Value, json};
@@ -486,8 +486,8 @@ fn tokens_made_at_once_are_all_there() {
 fn ten_thousand_tokens_all_count() {
     let state = State::new();
     state.add("first", "viewer", None);
-    let tokens: Vec<Stored> = (0..10_000)
-        .map(|number| Stored {
+    let tokens: Vec<StoredToken> = (0..10_000)
+        .map(|number| StoredToken {
             name: format!("device {number}"),
             role: Role::Sender,
             sessions: None,

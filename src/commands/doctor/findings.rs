@@ -7,7 +7,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::claude::{Claude, Version};
-use crate::access::{Access, Policy};
+use crate::access::{Access, NoTokens, Policy};
 use crate::health::Health;
 use crate::health::probe::ProbeResult;
 use crate::owner::STRANGER;
@@ -126,7 +126,7 @@ pub fn server(address: SocketAddr, answer: &ProbeResult, token: Token) -> Findin
         ProbeResult::Other => problem(format!(
             "{address} {} {}",
             port::TAKEN,
-            port::holder(address)
+            port::port_owner(address)
         )),
     }
 }
@@ -168,14 +168,13 @@ fn counted(count: usize, what: &str) -> String {
 
 /// Who may connect, and whether that keeps the server from listening.
 pub fn access(host: IpAddr, access: &Access) -> Finding {
-    let why_no_token = access.why_no_token();
-    let (state, says) = match (&why_no_token, access.policy()) {
-        (Some(Some(why)), _) => (State::Problem, format!("no app can connect: {why}")),
-        (Some(None), _) if !host.is_loopback() => (
+    let (state, says) = match (access.usable_tokens(), access.policy()) {
+        (Err(NoTokens::Unreadable(why)), _) => (State::Problem, format!("no app can connect: {why}")),
+        (Err(NoTokens::NotConfigured), _) if !host.is_loopback() => (
             State::Problem,
             format!("to listen on {host}, where other machines could connect, a server needs a token"),
         ),
-        (_, Policy::ThisMachine) => (
+        (_, Policy::LocalOnly) => (
             State::Ok,
             "programs of this machine need no token, and nobody else may connect".to_owned(),
         ),
@@ -186,7 +185,7 @@ pub fn access(host: IpAddr, access: &Access) -> Finding {
         ),
         _ => (State::Ok, "whoever has a token may connect".to_owned()),
     };
-    let facts = json!({ "token_needed": access.policy() != Policy::ThisMachine });
+    let facts = json!({ "token_needed": access.policy() != Policy::LocalOnly });
     finding(Piece::Access, state, says, facts)
 }
 

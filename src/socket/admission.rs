@@ -15,7 +15,7 @@ use http::header::{HOST, HeaderName, ORIGIN};
 use http::uri::Authority;
 use http::{HeaderMap, Request, StatusCode, Uri};
 
-use super::credentials::shown_token;
+use super::credentials::request_token;
 use super::http::Response;
 use crate::access::{Access, Denied, Policy};
 use crate::protocol::Grant;
@@ -76,13 +76,13 @@ pub fn admit(
     allowed: &AllowedOrigins,
 ) -> Result<Arc<Grant>, Response> {
     let policy = access.policy();
-    if policy == Policy::ThisMachine {
+    if policy == Policy::LocalOnly {
         return match check(peer, request.headers(), allowed) {
-            Ok(()) => Ok(access.anyone()),
+            Ok(()) => Ok(access.anonymous()),
             Err(why) => Err(Response::refusal(StatusCode::FORBIDDEN, &why)),
         };
     }
-    match shown_token(request) {
+    match request_token(request) {
         Ok(Some(token)) => {
             let grant = access.admit(&token, peer, Instant::now());
             grant.map_err(denied)
@@ -134,13 +134,13 @@ pub fn check(peer: IpAddr, headers: &HeaderMap, allowed: &AllowedOrigins) -> Res
             "the request came through a proxy, as its header {header} tells, and anyone could be behind that: make a token first, with \"claude-socket token add\""
         ));
     }
-    let host = single(headers, &HOST)?.unwrap_or_default();
+    let host = single_header(headers, &HOST)?.unwrap_or_default();
     if !is_loopback_authority(host) {
         return Err(format!(
             "the Host \"{host}\" is refused: connect to 127.0.0.1 or localhost, so that no other name can be made to lead here"
         ));
     }
-    match single(headers, &ORIGIN)? {
+    match single_header(headers, &ORIGIN)? {
         None => Ok(()),
         Some(origin) if is_loopback_origin(origin) || allowed.has(origin) => Ok(()),
         Some("null") => Err(
@@ -153,7 +153,7 @@ pub fn check(peer: IpAddr, headers: &HeaderMap, allowed: &AllowedOrigins) -> Res
 }
 
 /// A header that may be there once at most.
-fn single<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Result<Option<&'h str>, String> {
+fn single_header<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Result<Option<&'h str>, String> {
     let mut values = headers.get_all(name).iter();
     let value = values.next();
     if values.next().is_some() {
