@@ -17,7 +17,7 @@ fuzz_target!(|bytes: &[u8]| {
                 .expect("it was whole");
             assert_eq!((again.uri(), same), (request.uri(), *length));
             let here = [127, 0, 0, 1].into();
-            let _ = admission::check(here, request.headers(), &AllowedOrigins::default());
+            let _ = admission::check_local(here, request.headers(), &AllowedOrigins::default());
         }
         // More of it can't unsay what was wrong.
         Err(HeadError::Refused(status, why)) => {

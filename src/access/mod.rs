@@ -26,7 +26,7 @@ use log::{info, warn};
 use parking_lot::Mutex;
 
 use crate::protocol::{Grant, RESERVED_DECIDERS};
-use file::StoredToken;
+use file::{FileProblem, StoredToken, TokenFileError};
 use file_stamp::FileStamp;
 use rate_limit::RateLimit;
 use token::{Digest, EnvToken};
@@ -44,15 +44,15 @@ pub struct Options {
     pub file: Option<PathBuf>,
 }
 
-/// Why a token was not taken.
+/// Why a token is rejected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Denied {
+pub enum TokenError {
     /// There is no such token.
     Unknown,
-    /// There were too many unknown ones from that address.
-    TooMany,
+    /// More than ten unknown ones came from that address within a minute.
+    TooManyFailures,
     /// The file can't be used, so it isn't known which tokens there are.
-    Unreadable,
+    FileUnusable,
 }
 
 /// What connections need.
@@ -126,20 +126,20 @@ impl Access {
     /// not be locked out.
     ///
     /// # Errors
-    /// [`Denied`].
-    pub fn admit(&self, shown: &str, peer: IpAddr, now: Instant) -> Result<Arc<Grant>, Denied> {
+    /// [`TokenError`].
+    pub fn admit(&self, shown: &str, peer: IpAddr, now: Instant) -> Result<Arc<Grant>, TokenError> {
         let tokens = self.tokens();
         if let Some(grant) = tokens.find(&Digest::of(shown)) {
             return Ok(grant);
         }
         let mut rate_limit = self.rate_limit.lock();
         if rate_limit.is_exceeded(peer, now) {
-            return Err(Denied::TooMany);
+            return Err(TokenError::TooManyFailures);
         }
         rate_limit.count(peer, now);
         Err(match tokens.policy() {
-            Policy::Unreadable => Denied::Unreadable,
-            Policy::Token | Policy::LocalOnly => Denied::Unknown,
+            Policy::Unreadable => TokenError::FileUnusable,
+            Policy::Token | Policy::LocalOnly => TokenError::Unknown,
         })
     }
 
@@ -183,16 +183,15 @@ impl Access {
             Ok(Some(stored)) => Ok(stored),
             // Nobody gets rights by taking a file away. The last "token remove" leaves an
             // empty list behind.
-            Ok(None) if self.tokens().file_expected => Err(format!(
-                "the tokens in {} are gone, for the file was removed; put it back, or make new ones with \"claude-socket token add\", or, to go without tokens, start Claude Code again",
-                path.display()
-            )),
+            Ok(None) if self.tokens().file_expected => {
+                Err(TokenFileError::unusable(path, FileProblem::Removed).to_string())
+            }
             Ok(None) => Ok(Vec::new()),
-            Err(file::Error::Wrong(why)) => Err(why),
-            Err(file::Error::Transient(error)) => {
+            Err(TokenFileError::Transient(error)) => {
                 warn!("the tokens cannot be read now ({error}); those known still count");
                 return false;
             }
+            Err(error) => Err(error.to_string()),
         };
         self.take(file, stamp)
     }

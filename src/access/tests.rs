@@ -20,12 +20,21 @@ fn wrong_tokens_are_limited_per_address_and_valid_ones_never() {
     let after = |seconds| start + Duration::from_secs(seconds);
     let access = with_token(TOKEN);
     for _ in 0..10 {
-        assert_eq!(access.admit("no", here, start), Err(Denied::Unknown));
+        assert_eq!(access.admit("no", here, start), Err(TokenError::Unknown));
     }
-    assert_eq!(access.admit("no", here, after(59)), Err(Denied::TooMany));
+    assert_eq!(
+        access.admit("no", here, after(59)),
+        Err(TokenError::TooManyFailures)
+    );
     assert!(access.admit(TOKEN, here, after(59)).is_ok());
-    assert_eq!(access.admit("no", there, after(59)), Err(Denied::Unknown));
-    assert_eq!(access.admit("no", here, after(60)), Err(Denied::Unknown));
+    assert_eq!(
+        access.admit("no", there, after(59)),
+        Err(TokenError::Unknown)
+    );
+    assert_eq!(
+        access.admit("no", here, after(60)),
+        Err(TokenError::Unknown)
+    );
     assert!(access.admit(TOKEN, here, after(60)).is_ok());
 }
 
@@ -59,7 +68,7 @@ fn a_grant_holds_as_long_as_its_token_is_the_same() {
 
     assert!(access.take(Err("broken".into()), None));
     assert_eq!([0, 1].map(|i| access.is_valid(&grants[i])), [false, false]);
-    assert_eq!(admit("shed"), Err(Denied::Unreadable));
+    assert_eq!(admit("shed"), Err(TokenError::FileUnusable));
     assert!(!access.is_valid(&access.anonymous()));
 }
 

@@ -128,15 +128,11 @@ fn change<T>(
     path: &Path,
     change: impl FnOnce(&mut Vec<StoredToken>) -> Result<T, String>,
 ) -> io::Result<T> {
-    file::change(path, change).map_err(io::Error::other)
+    file::change(path, |tokens| change(tokens).map_err(io::Error::other))
 }
 
 fn read(path: &Path) -> io::Result<Vec<StoredToken>> {
-    let tokens = file::read(path).map_err(|error| match error {
-        file::Error::Transient(error) => error,
-        file::Error::Wrong(why) => io::Error::other(why),
-    })?;
-    Ok(tokens.unwrap_or_default())
+    Ok(file::read(path)?.unwrap_or_default())
 }
 
 fn list_as_json(path: &Path) -> io::Result<()> {

@@ -1,12 +1,13 @@
-//! Who may connect, and as whom.
+//! Admission: who may connect, and what they may do.
 //!
-//! A valid token lets anyone in, from anywhere: whoever shows it was given it, and a
-//! browser sends none by itself. If no token is configured, only this machine gets in.
+//! A valid token is enough, from anywhere: whoever shows it was given it, and a browser sends
+//! none by itself. If no token is configured, only programs on this machine may connect.
 //!
-//! Browsers let any website talk to servers on the same machine. What a website
-//! cannot do is choose its `Origin`, or (unless its name was rebound to a loopback
-//! address) the `Host` it is reached under. So both must be loopback names.
+//! Browsers let any website talk to servers on the same machine. What a website cannot do is
+//! choose its `Origin`, or (unless its name was rebound to a loopback address) the `Host` that
+//! it is reached under. So both must be loopback names.
 
+use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 use std::time::Instant;
@@ -17,10 +18,10 @@ use http::{HeaderMap, Request, StatusCode, Uri};
 
 use super::credentials::request_token;
 use super::http::Response;
-use crate::access::{Access, Denied, Policy};
+use crate::access::{Access, Policy, TokenError};
 use crate::protocol::Grant;
 
-/// What proxies add to the requests they pass on.
+/// The headers that proxies add to the requests they pass on.
 const FORWARDED: [&str; 6] = [
     "forwarded",
     "via",
@@ -30,15 +31,15 @@ const FORWARDED: [&str; 6] = [
     "x-real-ip",
 ];
 
-/// The origins that are let in beside loopback ones.
+/// The origins that are admitted beside loopback ones.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AllowedOrigins(Vec<String>);
 
 impl AllowedOrigins {
-    /// Reads origins (RFC 6454) as a browser writes them, separated by commas.
+    /// Parses origins (RFC 6454) as a browser writes them, separated by commas.
     ///
     /// # Errors
-    /// What would be right, if one of them cannot be told from others.
+    /// A sentence that says what to give, if one of them cannot be told from others.
     pub fn parse(text: &str) -> Result<Self, String> {
         let origins = text
             .split(',')
@@ -65,108 +66,175 @@ fn parse_origin(text: &str) -> Result<String, String> {
     }
 }
 
-/// Decides about one request: what whoever makes it may do.
+/// Why a request is not admitted. It is displayed as one sentence that says why, and what to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AdmissionError {
+    /// Without a token: the connection comes from another machine.
+    RemotePeer(IpAddr),
+    /// Without a token: this header says that the request came through a proxy.
+    Proxied(&'static str),
+    /// Without a token: this header is there more than once.
+    RepeatedHeader(HeaderName),
+    /// Without a token: this header is not text.
+    UnreadableHeader(HeaderName),
+    /// Without a token: the `Host` is no loopback name.
+    ForeignHost(String),
+    /// Without a token: the `Origin` is neither a loopback nor a listed one.
+    ForeignOrigin(String),
+    /// Without a token: the `Origin` is `null`.
+    OpaqueOrigin,
+    /// A token is needed, and the request shows none.
+    NoToken,
+    /// The request shows different tokens: each would be another guess.
+    SeveralTokens,
+    /// The token is rejected.
+    Token(TokenError),
+}
+
+impl AdmissionError {
+    /// Returns the status to answer with.
+    pub fn status(&self) -> StatusCode {
+        match self {
+            Self::RemotePeer(_)
+            | Self::Proxied(_)
+            | Self::RepeatedHeader(_)
+            | Self::UnreadableHeader(_)
+            | Self::ForeignHost(_)
+            | Self::ForeignOrigin(_)
+            | Self::OpaqueOrigin => StatusCode::FORBIDDEN,
+            Self::NoToken | Self::Token(TokenError::Unknown) => StatusCode::UNAUTHORIZED,
+            Self::SeveralTokens => StatusCode::BAD_REQUEST,
+            Self::Token(TokenError::TooManyFailures) => StatusCode::TOO_MANY_REQUESTS,
+            Self::Token(TokenError::FileUnusable) => StatusCode::SERVICE_UNAVAILABLE,
+        }
+    }
+}
+
+impl fmt::Display for AdmissionError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::RemotePeer(peer) => write!(
+                f,
+                "connections from {peer} are refused: without a token only this machine may connect"
+            ),
+            Self::Proxied(header) => write!(
+                f,
+                "the request came through a proxy, as its header {header} tells, and anyone could be behind that: make a token first, with \"claude-socket token add\""
+            ),
+            Self::RepeatedHeader(name) => {
+                write!(f, "the request has more than one {name} header; send one")
+            }
+            Self::UnreadableHeader(name) => write!(f, "the {name} header is not plain text"),
+            Self::ForeignHost(host) => write!(
+                f,
+                "the Host \"{host}\" is refused: connect to 127.0.0.1 or localhost, so that no other name can be made to lead here"
+            ),
+            Self::OpaqueOrigin => f.write_str(
+                "pages without an origin (from a file, or sandboxed) are refused: open the page from http://127.0.0.1 or http://localhost",
+            ),
+            Self::ForeignOrigin(origin) => write!(
+                f,
+                "pages from {origin} are refused: to let them in, start the server with CLAUDE_SOCKET_ALLOWED_ORIGINS={origin}"
+            ),
+            Self::NoToken => f.write_str(
+                "a token is needed here: send it as \"Authorization: Bearer TOKEN\", as ?token=TOKEN, or as the WebSocket subprotocol bearer.TOKEN; \"claude-socket token add\" makes one",
+            ),
+            Self::SeveralTokens => f.write_str("the request shows several tokens; show one"),
+            Self::Token(TokenError::Unknown) => f.write_str(
+                "this token is not known here, or was removed: look at \"claude-socket token list\", and make a new one with \"claude-socket token add\"",
+            ),
+            Self::Token(TokenError::TooManyFailures) => f.write_str(
+                "too many wrong tokens came from this address: wait a minute, then try again with the right one",
+            ),
+            Self::Token(TokenError::FileUnusable) => f.write_str(
+                "the server cannot read its tokens and lets nobody in: its log says what to repair",
+            ),
+        }
+    }
+}
+
+impl std::error::Error for AdmissionError {}
+
+impl From<AdmissionError> for Response {
+    fn from(error: AdmissionError) -> Self {
+        let response = Self::refusal(error.status(), &error.to_string());
+        match error.status() {
+            StatusCode::UNAUTHORIZED => {
+                response.with("WWW-Authenticate", "Bearer realm=\"claude-socket\"")
+            }
+            StatusCode::TOO_MANY_REQUESTS => response.with("Retry-After", "60"),
+            StatusCode::SERVICE_UNAVAILABLE => response.with("Retry-After", "5"),
+            _ => response,
+        }
+    }
+}
+
+/// Returns what the sender of a request may do.
 ///
 /// # Errors
-/// The refusal to answer with.
+/// [`AdmissionError`].
 pub fn admit(
     peer: IpAddr,
     request: &Request<()>,
     access: &Access,
     allowed: &AllowedOrigins,
-) -> Result<Arc<Grant>, Response> {
+) -> Result<Arc<Grant>, AdmissionError> {
     let policy = access.policy();
     if policy == Policy::LocalOnly {
-        return match check(peer, request.headers(), allowed) {
-            Ok(()) => Ok(access.anonymous()),
-            Err(why) => Err(Response::refusal(StatusCode::FORBIDDEN, &why)),
-        };
+        return check_local(peer, request.headers(), allowed).map(|()| access.anonymous());
     }
-    match request_token(request) {
-        Ok(Some(token)) => {
+    match request_token(request)? {
+        Some(token) => {
             let grant = access.admit(&token, peer, Instant::now());
-            grant.map_err(denied)
+            grant.map_err(AdmissionError::Token)
         }
-        Ok(None) if policy == Policy::Unreadable => Err(denied(Denied::Unreadable)),
-        Ok(None) => Err(unauthorized(
-            "a token is needed here: send it as \"Authorization: Bearer TOKEN\", as ?token=TOKEN, or as the WebSocket subprotocol bearer.TOKEN; \"claude-socket token add\" makes one",
-        )),
-        Err(why) => Err(Response::refusal(StatusCode::BAD_REQUEST, &why)),
+        None if policy == Policy::Unreadable => {
+            Err(AdmissionError::Token(TokenError::FileUnusable))
+        }
+        None => Err(AdmissionError::NoToken),
     }
 }
 
-fn unauthorized(why: &str) -> Response {
-    let refusal = Response::refusal(StatusCode::UNAUTHORIZED, why);
-    refusal.with("WWW-Authenticate", "Bearer realm=\"claude-socket\"")
-}
-
-fn denied(denied: Denied) -> Response {
-    match denied {
-        Denied::Unknown => unauthorized(
-            "this token is not known here, or was removed: look at \"claude-socket token list\", and make a new one with \"claude-socket token add\"",
-        ),
-        Denied::TooMany => {
-            let why = "too many wrong tokens came from this address: wait a minute, then try again with the right one";
-            let refusal = Response::refusal(StatusCode::TOO_MANY_REQUESTS, why);
-            refusal.with("Retry-After", "60")
-        }
-        Denied::Unreadable => {
-            let why =
-                "the server cannot read its tokens and lets nobody in: its log says what to repair";
-            let refusal = Response::refusal(StatusCode::SERVICE_UNAVAILABLE, why);
-            refusal.with("Retry-After", "5")
-        }
-    }
-}
-
-/// Decides about one request without a token.
+/// Checks that a request comes from a program on this machine, or from a page that may connect.
 ///
 /// # Errors
-/// One sentence that says why not, and what to do.
-pub fn check(peer: IpAddr, headers: &HeaderMap, allowed: &AllowedOrigins) -> Result<(), String> {
+/// [`AdmissionError`].
+pub fn check_local(
+    peer: IpAddr,
+    headers: &HeaderMap,
+    allowed: &AllowedOrigins,
+) -> Result<(), AdmissionError> {
     if !is_loopback(peer) {
-        return Err(format!(
-            "connections from {peer} are refused: without a token only this machine may connect"
-        ));
+        return Err(AdmissionError::RemotePeer(peer));
     }
     if let Some(header) = FORWARDED.iter().find(|name| headers.contains_key(**name)) {
-        return Err(format!(
-            "the request came through a proxy, as its header {header} tells, and anyone could be behind that: make a token first, with \"claude-socket token add\""
-        ));
+        return Err(AdmissionError::Proxied(header));
     }
     let host = single_header(headers, &HOST)?.unwrap_or_default();
     if !is_loopback_authority(host) {
-        return Err(format!(
-            "the Host \"{host}\" is refused: connect to 127.0.0.1 or localhost, so that no other name can be made to lead here"
-        ));
+        return Err(AdmissionError::ForeignHost(host.to_owned()));
     }
     match single_header(headers, &ORIGIN)? {
         None => Ok(()),
         Some(origin) if is_loopback_origin(origin) || allowed.has(origin) => Ok(()),
-        Some("null") => Err(
-            "pages without an origin (from a file, or sandboxed) are refused: open the page from http://127.0.0.1 or http://localhost".into(),
-        ),
-        Some(origin) => Err(format!(
-            "pages from {origin} are refused: to let them in, start the server with CLAUDE_SOCKET_ALLOWED_ORIGINS={origin}"
-        )),
+        Some("null") => Err(AdmissionError::OpaqueOrigin),
+        Some(origin) => Err(AdmissionError::ForeignOrigin(origin.to_owned())),
     }
 }
 
-/// A header that may be there once at most.
-fn single_header<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Result<Option<&'h str>, String> {
+/// Returns a header that may be there once at most.
+fn single_header<'h>(
+    headers: &'h HeaderMap,
+    name: &HeaderName,
+) -> Result<Option<&'h str>, AdmissionError> {
     let mut values = headers.get_all(name).iter();
     let value = values.next();
     if values.next().is_some() {
-        return Err(format!(
-            "the request has more than one {name} header; send one"
-        ));
+        return Err(AdmissionError::RepeatedHeader(name.clone()));
     }
+    let unreadable = |_| AdmissionError::UnreadableHeader(name.clone());
     value
-        .map(|value| {
-            value
-                .to_str()
-                .map_err(|_| format!("the {name} header is not plain text"))
-        })
+        .map(|value| value.to_str().map_err(unreadable))
         .transpose()
 }
 
@@ -174,7 +242,7 @@ fn is_loopback(ip: IpAddr) -> bool {
     ip.to_canonical().is_loopback()
 }
 
-/// A host, maybe with a port, that always means this machine.
+/// Returns `true` for a host, with or without a port, that always means this machine.
 fn is_loopback_authority(authority: &str) -> bool {
     let Ok(authority) = authority.parse::<Authority>() else {
         return false;
@@ -209,17 +277,17 @@ fn is_loopback_origin(origin: &str) -> bool {
 mod tests {
     use super::*;
 
-    fn decide(peer: &str, headers: &[(HeaderName, &str)]) -> Result<(), String> {
+    fn decide(peer: &str, headers: &[(HeaderName, &str)]) -> Result<(), AdmissionError> {
         let mut map = HeaderMap::new();
         for (name, value) in headers {
             map.append(name, value.parse().expect("a header value"));
         }
         let allowed = AllowedOrigins::parse("https://chat.example,").expect("an origin");
-        check(peer.parse().expect("an address"), &map, &allowed)
+        check_local(peer.parse().expect("an address"), &map, &allowed)
     }
 
     #[test]
-    fn only_this_machine_under_its_own_names_gets_in() {
+    fn only_loopback_peers_and_hosts_are_admitted() {
         let hosts = [
             "127.0.0.1:3100",
             "127.0.0.1",
@@ -259,7 +327,7 @@ mod tests {
     }
 
     #[test]
-    fn only_loopback_and_listed_origins_get_in() {
+    fn only_loopback_and_listed_origins_are_admitted() {
         let origins = [
             "http://localhost:5173",
             "https://127.0.0.1",
@@ -296,7 +364,39 @@ mod tests {
     }
 
     #[test]
-    fn a_setting_can_only_list_real_origins() {
+    fn each_error_has_its_status_and_headers() {
+        use AdmissionError as E;
+        let peer = IpAddr::from([10, 0, 0, 7]);
+        let cases = [
+            (E::RemotePeer(peer), 403, None),
+            (E::Proxied("via"), 403, None),
+            (E::RepeatedHeader(HOST), 403, None),
+            (E::UnreadableHeader(HOST), 403, None),
+            (E::ForeignHost("evil.example".into()), 403, None),
+            (E::ForeignOrigin("https://evil.example".into()), 403, None),
+            (E::OpaqueOrigin, 403, None),
+            (E::NoToken, 401, Some("WWW-Authenticate")),
+            (E::SeveralTokens, 400, None),
+            (E::Token(TokenError::Unknown), 401, Some("WWW-Authenticate")),
+            (
+                E::Token(TokenError::TooManyFailures),
+                429,
+                Some("Retry-After"),
+            ),
+            (E::Token(TokenError::FileUnusable), 503, Some("Retry-After")),
+        ];
+        for (error, status, header) in cases {
+            let sentence = error.to_string();
+            let response = Response::from(error);
+            assert_eq!(response.status.as_u16(), status, "{sentence}");
+            let first = response.headers.first().map(|(name, _)| *name);
+            assert_eq!(first, header, "{sentence}");
+            assert_eq!(response.message, Some(sentence));
+        }
+    }
+
+    #[test]
+    fn allowed_origins_must_be_distinguishable() {
         let listed = AllowedOrigins::parse(" https://Chat.Example/ ,http://10.0.0.7:8080,");
         let expected = [
             "https://chat.example".to_owned(),

@@ -148,7 +148,8 @@ impl<E: From<Event> + Send + 'static> Connection<E> {
         if access.policy() != Policy::LocalOnly && is_public() {
             return Ok(access.anonymous());
         }
-        admission::admit(self.peer.ip(), request, access, &options.allowed_origins)
+        let peer = self.peer.ip();
+        admission::admit(peer, request, access, &options.allowed_origins).map_err(Response::from)
     }
 
     fn page(&self, request: &Request<()>) {

@@ -11,9 +11,10 @@ use std::time::{Duration, Instant};
 use log::{error, info, warn};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
+use super::Event;
 use super::connection::Connection;
 use super::door::{Door, Place};
-use super::{Event, port};
+use super::port::{self, BindError};
 use crate::access::NoTokens;
 use crate::audit::Record;
 use crate::protocol::ConnId;
@@ -57,8 +58,7 @@ pub fn start<E: From<Event> + Send + 'static>(mut door: Door<E>) -> io::Result<A
     };
     if let Some(Err(error)) = &first {
         // Who has the port takes a moment to find out; Claude may ask before.
-        let why = port::explain(address, error, "another program");
-        door.tell(Event::Listening(Err(why)));
+        door.tell(Event::Listening(Err(error.to_string())));
     }
     let listener = Listener {
         door: Arc::new(door),
@@ -100,7 +100,7 @@ struct Listener<E> {
 
 impl<E: From<Event> + Send + 'static> Listener<E> {
     /// Listens whenever that is possible.
-    fn run(mut self, mut first: Option<io::Result<TcpListener>>) {
+    fn run(mut self, mut first: Option<Result<TcpListener, BindError>>) {
         loop {
             while first.is_none() && self.must_stop() {
                 thread::sleep(RETRY);
@@ -123,10 +123,11 @@ impl<E: From<Event> + Send + 'static> Listener<E> {
     }
 
     /// Tries until the port can be had. None if it isn't wanted any more.
-    fn wait_for_port(&mut self, mut error: io::Error) -> Option<TcpListener> {
+    fn wait_for_port(&mut self, mut error: BindError) -> Option<TcpListener> {
         let mut told = String::new();
         loop {
-            let why = port::explain(self.address, &error, &port::port_owner(self.address));
+            error.find_owner(self.address);
+            let why = error.to_string();
             if why != told {
                 self.door.tell(Event::Listening(Err(why.clone())));
                 warn!("{why}");
