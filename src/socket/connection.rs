@@ -154,7 +154,8 @@ impl<E: From<Event> + Send + 'static> Connection<E> {
 
     fn page(&self, request: &Request<()>) {
         let is_head = request.method() == Method::HEAD;
-        if let Some(file) = pages::static_page(request) {
+        let not_found = || pages::not_found(request.uri().path());
+        if let Some(file) = pages::static_page(request).or_else(not_found) {
             return file.send(&self.stream, is_head);
         }
         let (ask, summary) = bounded(1);

@@ -185,6 +185,61 @@ fn the_page_may_only_use_its_own_server() {
     assert!(count >= 5, "{page}");
 }
 
+/// Whoever asks, and with whatever method: a program that misspells a path must not take the
+/// health, or a page, for what it wanted.
+#[test]
+fn unknown_path_for_programs_is_not_found() {
+    let server = Server::start(&[]);
+    for path in [
+        "/api/",
+        "/api/sessions/s1/messages?since=1",
+        "/files/x/y.png",
+        "/client/",
+        "/client/claude-socket.mjs",
+        "/client/claude-socket.js/",
+        "/metrics/",
+        "/metrics.json",
+    ] {
+        for accept in [BROWSER, "application/json", "*/*"] {
+            let (head, body) = get(&server, path, accept);
+            assert_eq!(status_of(&head), 404, "{path}: {body}");
+            assert_eq!(header(&head, "Content-Type"), Some("application/json"));
+            assert_eq!(header(&head, "Cache-Control"), Some("no-store"));
+            let length = body.len().to_string();
+            assert_eq!(header(&head, "Content-Length"), Some(&*length));
+            let body: Value = serde_json::from_str(&body).expect("the body is JSON");
+            assert_eq!(body["status"], "error");
+            let sentence = body["error"].as_str().expect("there is a sentence");
+            assert!(sentence.contains("/healthz"), "{sentence}");
+
+            let (bare, nothing) = ask(&server, "HEAD", path, &format!("Accept: {accept}\r\n"));
+            assert_eq!((&*bare, &*nothing), (&*head, ""), "{path}");
+        }
+    }
+    // What is known there, and what only looks like it.
+    for path in [
+        "/client/claude-socket.js",
+        "/metrics",
+        "/metrics?x",
+        "/api",
+        "/files",
+        "/apis/x",
+    ] {
+        let (head, _) = get(&server, path, "*/*");
+        assert_eq!(status_of(&head), 200, "{path}");
+    }
+    for path in ["/api", "/clients/x", "/x/api/"] {
+        let (head, _) = get(&server, path, BROWSER);
+        assert_eq!(status_of(&head), 302, "{path}");
+    }
+    // A WebSocket is one at every path.
+    let answer =
+        server.http(&[server.handshake("/api/x").as_bytes(), b"\x88\x80\0\0\0\0"].concat());
+    assert_eq!(status_of(&answer), 101, "{answer}");
+    let (head, _) = ask(&server, "POST", "/api/x", "Content-Length: 0\r\n");
+    assert_eq!(status_of(&head), 405, "{head}");
+}
+
 /// The page can be loaded without a token, and then asks for it. Nothing else can.
 #[test]
 fn the_page_needs_no_token() {
@@ -202,7 +257,13 @@ fn the_page_needs_no_token() {
         let (head, _) = get(&server, path, BROWSER);
         assert_eq!(status_of(&head), 200, "{path}");
     }
-    for (path, accept) in [("/", "*/*"), ("/healthz", BROWSER), ("/metrics", BROWSER)] {
+    for (path, accept) in [
+        ("/", "*/*"),
+        ("/healthz", BROWSER),
+        ("/metrics", BROWSER),
+        ("/api/x", BROWSER),
+        ("/client/x.js", BROWSER),
+    ] {
         let (head, _) = get(&server, path, accept);
         assert_eq!(status_of(&head), 401, "{path}");
     }
