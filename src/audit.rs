@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use log::{error, info};
 
 use crate::line_writer::{LineWriter, Sink};
-use record::Line;
+use record::AuditLine;
 pub use record::Record;
 
 /// How long the end of the process waits for the last lines.
@@ -60,7 +60,7 @@ impl Audit {
     pub fn record(&self, record: &Record<'_>) {
         info!("{record}");
         if let Some(file) = &self.file {
-            file.send(Line::of(record).encode());
+            file.send(AuditLine::of(record).encode());
         }
     }
 
@@ -75,15 +75,15 @@ impl Audit {
 struct AuditFile {
     file: File,
     name: String,
-    /// The last line was not written, or not to its end.
+    /// The last line was not written completely.
     fails: bool,
 }
 
 impl Sink for AuditFile {
-    /// Lost lines are made up for by one that has their number.
+    /// Writes the number of lost lines in a line of its own.
     fn write(&mut self, line: Vec<u8>, lost: u64) -> u64 {
         let still_lost = if lost > 0 {
-            self.write_line(Line::lost(lost).encode(), lost)
+            self.write_line(AuditLine::lost(lost).encode(), lost)
         } else {
             0
         };
@@ -92,10 +92,10 @@ impl Sink for AuditFile {
 }
 
 impl AuditFile {
-    /// Writes a line that stands for so many. Returns how many are lost by that.
+    /// Writes a line in place of `stands_for` ones. Returns how many of them are lost.
     fn write_line(&mut self, mut line: Vec<u8>, stands_for: u64) -> u64 {
         if self.fails {
-            // What was begun before must not run into it.
+            // The line must not be appended to an incomplete one.
             line.insert(0, b'\n');
         }
         let Err(error) = self.file.write_all(&line) else {

@@ -1,8 +1,8 @@
-//! The file with the tokens: `access.json` in the folder that channels conventionally
-//! keep such things in.
+//! The file with the tokens: `access.json` in the folder where channels conventionally keep
+//! theirs.
 //!
-//! Nobody else may read it or replace it, and what is in it is understood completely or
-//! not used at all: a restriction that was overlooked would be none.
+//! No other user may read it or replace it. It is understood completely or not used at all: a
+//! restriction that was overlooked would be none.
 
 use std::collections::HashSet;
 use std::env;
@@ -22,15 +22,14 @@ use super::check_name;
 use super::token::Digest;
 use crate::protocol::{Grant, Role, SessionPattern};
 
-/// The file's name.
 const NAME: &str = "access.json";
-/// What this version writes, and the only one it reads.
+/// The format that is written, and the only one that is read.
 const VERSION: u32 = 1;
-/// The longest file, in bytes. 10,000 tokens take a fifth of it.
+/// The largest file, in bytes. 10,000 tokens take a fifth of it.
 const MAX_SIZE: u64 = 16 * 1024 * 1024;
-/// How long somebody else may take to write.
+/// How long another process may take to change the tokens.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(5);
-/// How often it is looked whether they have finished.
+/// How often the lock is tried meanwhile.
 const LOCK_POLL: Duration = Duration::from_millis(20);
 
 /// A token as the file holds it.
@@ -39,20 +38,18 @@ const LOCK_POLL: Duration = Duration::from_millis(20);
 pub struct StoredToken {
     /// Who uses it.
     pub name: String,
-    /// What it allows.
     pub role: Role,
-    /// The sessions it is bound to.
+    /// The sessions that it is bound to; all if `None`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sessions: Option<SessionPattern>,
-    /// The token's digest.
     pub sha256: Digest,
-    /// When it was made, RFC 3339.
+    /// RFC 3339.
     #[serde(default)]
     pub created: String,
 }
 
 impl StoredToken {
-    /// What it allows, under no number yet.
+    /// Returns what it allows, with no number yet.
     pub fn grant(&self) -> Grant {
         Grant {
             number: 0,
@@ -380,7 +377,7 @@ pub fn change<T, E: From<TokenFileError>>(
     Ok(result)
 }
 
-/// Locks the folder, until it is closed.
+/// Locks the folder until it is closed.
 fn lock(folder: &File) -> io::Result<()> {
     let deadline = Instant::now() + LOCK_TIMEOUT;
     loop {
@@ -398,7 +395,7 @@ fn lock(folder: &File) -> io::Result<()> {
 
 fn write(path: &Path, tokens: &[StoredToken]) -> io::Result<()> {
     let new = path.with_extension("json.new");
-    // Whoever left one behind has not finished it.
+    // One that was left behind was never finished.
     match fs::remove_file(&new) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}

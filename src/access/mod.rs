@@ -1,11 +1,11 @@
-//! Who has a token, and what it allows.
+//! The tokens, and what each allows.
 //!
-//! There are two kinds: the one in `CLAUDE_SOCKET_TOKEN`, which is an operator's, and
-//! those of the [file](mod@file) that `claude-socket token` keeps. The server looks every
-//! second whether the file has changed, which is one or two calls of stat(2).
+//! They come from `CLAUDE_SOCKET_TOKEN`, which is an operator's, and from the
+//! [file](mod@file) that `claude-socket token` writes. The server checks every second whether
+//! the file has changed, which takes two calls of stat(2).
 //!
-//! What cannot be read lets nobody in: with a file that is broken, or open to others,
-//! only the token in the environment counts.
+//! A file that can't be used lets nobody in: while it is broken, or open to other users, only
+//! the token in the environment counts.
 
 #[cfg(test)]
 mod tests;
@@ -32,15 +32,14 @@ use rate_limit::RateLimit;
 use token::{Digest, EnvToken};
 use tokens::Tokens;
 
-/// What messages of the token in the environment are signed with.
+/// The user of the token in the environment.
 pub const OPERATOR: &str = "operator";
 
 /// Where tokens come from.
 #[derive(Clone, Debug, Default)]
 pub struct Options {
-    /// The one in the environment.
     pub token: Option<EnvToken>,
-    /// The file with the others; none if there is no place for it.
+    /// The file with the other tokens. `None` if this user has no home.
     pub file: Option<PathBuf>,
 }
 
@@ -55,15 +54,15 @@ pub enum TokenError {
     FileUnusable,
 }
 
-/// What connections need.
+/// What a connection needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Policy {
-    /// No token is configured; programs on this machine need none.
+    /// No token is configured: only programs on this machine may connect, and need none.
     LocalOnly,
     /// A token.
     Token,
     /// A token, but the file with the tokens can't be used.
-    Unreadable,
+    FileUnusable,
 }
 
 /// Why there is no token that anyone could show.
@@ -72,24 +71,23 @@ pub enum NoTokens {
     /// None is configured.
     NotConfigured,
     /// The file with the tokens can't be used. The sentence says why.
-    Unreadable(String),
+    FileUnusable(String),
 }
 
-/// Who has a token, and what it allows, at this moment.
+/// The tokens that are valid now. Shared by all threads.
 #[derive(Debug)]
 pub struct Access {
     options: Options,
-    /// Locked only to take them or to put others there: the hub must not wait for a
-    /// comparison.
+    /// Only locked to get or to replace the `Arc`: the hub must never wait for a comparison.
     tokens: Mutex<Arc<Tokens>>,
     rate_limit: Mutex<RateLimit>,
     anonymous: Arc<Grant>,
 }
 
 impl Access {
-    /// Reads what there is.
+    /// Reads the tokens.
     pub fn open(options: Options) -> Self {
-        // Should it not be the one that tokens are written to, this tells.
+        // Logged so that a path that differs from the one `token add` writes to is noticed.
         match &options.file {
             Some(path) => info!("tokens are looked for in {}", path.display()),
             None => info!("this user has no home, so there is no file of tokens"),
@@ -105,7 +103,7 @@ impl Access {
         access
     }
 
-    /// What connections need.
+    /// Returns what a connection needs now.
     pub fn policy(&self) -> Policy {
         self.tokens().policy()
     }
@@ -114,7 +112,7 @@ impl Access {
         self.tokens.lock().clone()
     }
 
-    /// What a client may do that needs no token.
+    /// Returns what a client without a token may do.
     pub fn anonymous(&self) -> Arc<Grant> {
         self.anonymous.clone()
     }
@@ -138,12 +136,12 @@ impl Access {
         }
         rate_limit.count(peer, now);
         Err(match tokens.policy() {
-            Policy::Unreadable => TokenError::FileUnusable,
+            Policy::FileUnusable => TokenError::FileUnusable,
             Policy::Token | Policy::LocalOnly => TokenError::Unknown,
         })
     }
 
-    /// Whether a grant still holds: its token is there and allows the same.
+    /// Returns `true` if the grant's token is still there and allows the same.
     pub fn is_valid(&self, grant: &Grant) -> bool {
         let tokens = self.tokens();
         if grant.number == Grant::WITHOUT_TOKEN.number {
@@ -152,7 +150,7 @@ impl Access {
         tokens.has(grant)
     }
 
-    /// Whether anyone who can connect may answer permission requests.
+    /// Returns `true` if anyone who can connect may answer permission requests.
     pub fn has_operator(&self) -> bool {
         let tokens = self.tokens();
         tokens.policy() != Policy::Token || tokens.grants().any(|grant| grant.role.decides())
@@ -166,11 +164,11 @@ impl Access {
         let tokens = self.tokens();
         NonZeroUsize::new(tokens.grants.len()).ok_or_else(|| match &tokens.file {
             Ok(_) => NoTokens::NotConfigured,
-            Err(why) => NoTokens::Unreadable(why.clone()),
+            Err(why) => NoTokens::FileUnusable(why.clone()),
         })
     }
 
-    /// Looks whether the file has changed. Whether that changes anything for anyone.
+    /// Reads the file if it has changed. Returns `true` if other tokens are valid now.
     pub fn refresh(&self) -> bool {
         let Some(path) = &self.options.file else {
             return false;
@@ -181,8 +179,8 @@ impl Access {
         }
         let file = match file::read(path) {
             Ok(Some(stored)) => Ok(stored),
-            // Nobody gets rights by taking a file away. The last "token remove" leaves an
-            // empty list behind.
+            // Removing the file must never give anyone access. The last `token remove` leaves
+            // an empty list behind.
             Ok(None) if self.tokens().file_expected => {
                 Err(TokenFileError::unusable(path, FileProblem::Removed).to_string())
             }
@@ -193,10 +191,10 @@ impl Access {
             }
             Err(error) => Err(error.to_string()),
         };
-        self.take(file, stamp)
+        self.update(file, stamp)
     }
 
-    fn take(&self, file: Result<Vec<StoredToken>, String>, stamp: Option<FileStamp>) -> bool {
+    fn update(&self, file: Result<Vec<StoredToken>, String>, stamp: Option<FileStamp>) -> bool {
         let mut tokens = (*self.tokens()).clone();
         tokens.file_expected = match &file {
             Ok(stored) => !stored.is_empty(),
@@ -205,17 +203,17 @@ impl Access {
         tokens.stamp = stamp.filter(FileStamp::is_stable);
         let changes = tokens.file != file;
         if changes {
-            tokens.take(file, self.options.token.as_ref());
+            tokens.update(file, self.options.token.as_ref());
         }
         *self.tokens.lock() = Arc::new(tokens);
         changes
     }
 }
 
-/// Whether a name can be a token's: others could not tell it from the server's own.
+/// Checks that a name can be a token's. The names that the server itself uses can't.
 ///
 /// # Errors
-/// A sentence that says what is wrong with it.
+/// A sentence that says what is wrong with the name.
 pub fn check_name(name: &str) -> Result<(), String> {
     if name.is_empty() || name.trim() != name {
         return Err("a token's name must not be empty, or begin or end with a space; give the name of who uses it, such as greenhouse".into());

@@ -1,4 +1,4 @@
-//! Who is let in, and as what.
+//! Who is admitted, and as what.
 
 use std::time::Duration;
 
@@ -39,7 +39,7 @@ fn wrong_tokens_are_limited_per_address_and_valid_ones_never() {
 }
 
 #[test]
-fn a_grant_holds_as_long_as_its_token_is_the_same() {
+fn grant_is_valid_while_its_token_is_unchanged() {
     let stored = |name: &str, role| StoredToken {
         name: name.into(),
         role,
@@ -54,26 +54,26 @@ fn a_grant_holds_as_long_as_its_token_is_the_same() {
     assert!(access.is_valid(&access.anonymous()) && access.has_operator());
 
     let [ann, shed] = [stored("ann", Role::Viewer), stored("shed", Role::Sender)];
-    assert!(access.take(Ok(vec![ann.clone(), shed.clone()]), None));
+    assert!(access.update(Ok(vec![ann.clone(), shed.clone()]), None));
     assert_eq!(access.policy(), Policy::Token);
     assert!(!access.is_valid(&access.anonymous()) && !access.has_operator());
     let grants = [admit("ann").expect("known"), admit("shed").expect("known")];
-    assert!(!access.take(Ok(vec![ann.clone(), shed.clone()]), None));
+    assert!(!access.update(Ok(vec![ann.clone(), shed.clone()]), None));
     assert_eq!([0, 1].map(|i| access.is_valid(&grants[i])), [true, true]);
 
     let promoted = stored("ann", Role::Operator);
-    assert!(access.take(Ok(vec![shed, promoted]), None));
+    assert!(access.update(Ok(vec![shed, promoted]), None));
     assert_eq!([0, 1].map(|i| access.is_valid(&grants[i])), [false, true]);
     assert!(access.has_operator());
 
-    assert!(access.take(Err("broken".into()), None));
+    assert!(access.update(Err("broken".into()), None));
     assert_eq!([0, 1].map(|i| access.is_valid(&grants[i])), [false, false]);
     assert_eq!(admit("shed"), Err(TokenError::FileUnusable));
     assert!(!access.is_valid(&access.anonymous()));
 }
 
 #[test]
-fn names_of_the_servers_own_are_not_given_away() {
+fn reserved_names_are_rejected() {
     for name in ["ann", "shed 7", "Ünïté", "a\"b"] {
         assert_eq!(check_name(name), Ok(()), "{name}");
     }

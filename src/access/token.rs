@@ -1,4 +1,4 @@
-//! Tokens: how they are made, what is kept of them, how they are compared.
+//! Tokens: generates them, keeps their digests, compares these.
 
 use std::fmt;
 use std::io;
@@ -8,43 +8,42 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq;
 
-/// What tokens begin with, so that a lost one can be recognised.
+/// The prefix of generated tokens, by which a lost one can be recognized.
 const PREFIX: &str = "cs_";
-/// How much chance is in a new token, in bytes.
+/// How many random bytes are in a generated token.
 const RANDOM_BYTES: usize = 32;
-/// How short a token in the environment may be, in characters. With 24 that were drawn at random,
-/// also from the 16 hexadecimal digits, there are 2^96 of them: guessing one is hopeless.
+/// The shortest token in the environment, in characters. 24 random ones, even if they are
+/// hexadecimal digits, are 96 bits, which nobody can guess.
 const MIN_LENGTH: usize = 24;
-/// How long it may be, so that it fits into a request.
+/// The longest, in characters, so that it fits into the head of a request.
 const MAX_LENGTH: usize = 1_024;
 
-/// A new token, at random.
+/// Generates a token.
 ///
 /// # Errors
-/// If the system has no randomness to give.
+/// If the system has no random bytes.
 pub fn generate() -> io::Result<String> {
     let mut random = [0; RANDOM_BYTES];
     getrandom::fill(&mut random)?;
     Ok(format!("{PREFIX}{}", HEXLOWER.encode(&random)))
 }
 
-/// The SHA-256 of a token: all that is kept of it.
+/// The SHA-256 of a token. Nothing else of a token is kept.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Digest([u8; 32]);
 
 impl Digest {
-    /// Digests a token.
     pub fn of(token: &str) -> Self {
         Self(Sha256::digest(token).into())
     }
 
-    /// Compares, in a time that doesn't depend on what is compared.
+    /// Compares two digests in constant time.
     pub fn is(&self, other: &Self) -> bool {
         self.0.ct_eq(&other.0).into()
     }
 }
 
-/// Nothing that could be of use in a log.
+/// Shows nothing of the digest: it must never be in a log.
 impl fmt::Debug for Digest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Digest(…)")
@@ -67,18 +66,17 @@ impl<'de> Deserialize<'de> for Digest {
     }
 }
 
-/// The token of the environment, as far as it is kept.
+/// The token of the environment. Only its digest is kept.
 #[derive(Clone, Debug)]
 pub struct EnvToken {
-    /// What it is compared with.
     pub digest: Digest,
 }
 
 impl EnvToken {
-    /// Takes a text as the token.
+    /// Parses a token.
     ///
     /// # Errors
-    /// A sentence that says what is wrong with it and doesn't repeat it.
+    /// A sentence that says what is wrong with the token, and never repeats it.
     pub fn parse(text: &str) -> Result<Self, String> {
         let length = text.chars().count();
         let right = format!(
@@ -108,8 +106,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn tokens_are_random_and_fit_everywhere() {
-        let tokens = [generate(), generate()].map(|token| token.expect("there is chance"));
+    fn generated_tokens_are_random_and_url_safe() {
+        let tokens =
+            [generate(), generate()].map(|token| token.expect("the system has random bytes"));
         assert_ne!(tokens[0], tokens[1]);
         for token in &tokens {
             assert_eq!(token.len(), PREFIX.len() + 2 * RANDOM_BYTES);
@@ -119,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_of_ones_own_must_be_hard_to_guess() {
+    fn env_token_shorter_than_24_characters_is_rejected() {
         let cases = [
             ("secret", false),
             ("0123456789abcdef0123456", false),
@@ -141,13 +140,13 @@ mod tests {
 
     /// FIPS 180-2, appendix B.1.
     #[test]
-    fn the_digest_is_sha_256() {
-        let json = serde_json::to_string(&Digest::of("abc")).expect("it is JSON");
+    fn digest_is_lowercase_hexadecimal_sha_256() {
+        let json = serde_json::to_string(&Digest::of("abc")).expect("a digest serializes");
         assert_eq!(
             json,
             "\"ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad\""
         );
-        let read: Digest = serde_json::from_str(&json).expect("it reads back");
+        let read: Digest = serde_json::from_str(&json).expect("a digest parses");
         assert!(read.is(&Digest::of("abc")) && !read.is(&Digest::of("abd")));
         for wrong in [
             "\"\"",

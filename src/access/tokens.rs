@@ -1,5 +1,5 @@
-//! The tokens there are at one moment. Another moment has others: they are made anew
-//! from what the file holds then, and what hasn't changed keeps its grant.
+//! An immutable snapshot of all tokens. A reload builds a new one; unchanged tokens keep their
+//! [`Grant`].
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -12,26 +12,26 @@ use super::token::{Digest, EnvToken};
 use super::{OPERATOR, Policy};
 use crate::protocol::Grant;
 
-/// The tokens there are at one moment, and what they allow.
+/// All tokens, and what they allow.
 #[derive(Clone, Debug)]
 pub struct Tokens {
-    /// Each token's digest, and what it allows.
+    /// By the token's digest.
     pub grants: Vec<(Digest, Arc<Grant>)>,
-    /// What the file holds, or a sentence that says what is wrong with it.
+    /// The file's tokens, or a sentence that says what is wrong with the file.
     pub file: Result<Vec<StoredToken>, String>,
-    /// Whether the file must be there: it held tokens, or something that nobody could
-    /// read. A file that is gone doesn't mean that no tokens are wanted any more.
+    /// The file must be there, because it held tokens, or something that could not be read. That
+    /// it is gone must never mean that no tokens are wanted any more.
     pub file_expected: bool,
-    /// What the file looked like then; none if it may have changed since unnoticed.
+    /// The stamp of the file when it was read. `None` if a change since could go unnoticed.
     pub stamp: Option<FileStamp>,
     /// The numbers of all grants.
     current: HashSet<u64>,
-    /// How many numbers were given.
+    /// The last number that was given to a grant.
     numbers: u64,
 }
 
 impl Tokens {
-    /// That of the environment, if there is one.
+    /// The token of the environment alone, if there is one.
     pub fn new(token: Option<&EnvToken>) -> Self {
         let mut tokens = Self {
             grants: Vec::new(),
@@ -45,13 +45,13 @@ impl Tokens {
         tokens
     }
 
-    /// Whether a grant is one of these.
+    /// Returns `true` if the grant is one of these.
     pub fn has(&self, grant: &Grant) -> bool {
         self.current.contains(&grant.number)
     }
 
-    /// Takes what the file holds now, which is something else than before.
-    pub fn take(&mut self, file: Result<Vec<StoredToken>, String>, token: Option<&EnvToken>) {
+    /// Replaces the tokens of the file, which has changed.
+    pub fn update(&mut self, file: Result<Vec<StoredToken>, String>, token: Option<&EnvToken>) {
         match &file {
             Ok(stored) => info!("the tokens were read: {}", stored.len()),
             Err(why) => error!("{why}; until then only CLAUDE_SOCKET_TOKEN lets anyone in"),
@@ -59,7 +59,7 @@ impl Tokens {
         self.replace(file, token);
     }
 
-    /// What hasn't changed keeps its grant.
+    /// Tokens that allow the same as before keep their grant.
     fn replace(&mut self, file: Result<Vec<StoredToken>, String>, token: Option<&EnvToken>) {
         let known: HashMap<_, _> = self.grants.drain(..).collect();
         let mut numbers = self.numbers;
@@ -90,22 +90,21 @@ impl Tokens {
         self.file = file;
     }
 
-    /// What connections need.
+    /// Returns what a connection needs.
     pub fn policy(&self) -> Policy {
         match &self.file {
-            Err(_) => Policy::Unreadable,
+            Err(_) => Policy::FileUnusable,
             _ if !self.grants.is_empty() => Policy::Token,
             _ => Policy::LocalOnly,
         }
     }
 
-    /// What all of them allow.
     pub fn grants(&self) -> impl Iterator<Item = &Arc<Grant>> {
         self.grants.iter().map(|(_, grant)| grant)
     }
 
-    /// Finds what a token allows. Looks at every one of them, to the last byte: how long
-    /// it takes tells nothing.
+    /// Returns what a token allows. Compares it with every one, to the last byte: the time this
+    /// takes says nothing about them.
     pub fn find(&self, shown: &Digest) -> Option<Arc<Grant>> {
         let mut found = None;
         for (digest, grant) in &self.grants {

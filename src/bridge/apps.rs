@@ -89,7 +89,7 @@ impl Bridge {
     /// Why a client is cut off whose grant doesn't hold.
     fn why_revoked(&self) -> Closing {
         match self.access.policy() {
-            Policy::Unreadable => Closing::Unverifiable,
+            Policy::FileUnusable => Closing::Unverifiable,
             Policy::Token | Policy::LocalOnly => Closing::Unauthorized,
         }
     }

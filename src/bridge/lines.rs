@@ -76,7 +76,7 @@ impl Bridge {
     /// Why there is no app and none can connect, if so.
     fn why_unreachable(&self) -> Option<String> {
         let unreadable = || match self.access.usable_tokens() {
-            Err(NoTokens::Unreadable(why)) => Some(format!("no app can connect: {why}")),
+            Err(NoTokens::FileUnusable(why)) => Some(format!("no app can connect: {why}")),
             Err(NoTokens::NotConfigured) | Ok(_) => None,
         };
         // Apps that connected before the port was lost are still here.

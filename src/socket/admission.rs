@@ -188,7 +188,7 @@ pub fn admit(
             let grant = access.admit(&token, peer, Instant::now());
             grant.map_err(AdmissionError::Token)
         }
-        None if policy == Policy::Unreadable => {
+        None if policy == Policy::FileUnusable => {
             Err(AdmissionError::Token(TokenError::FileUnusable))
         }
         None => Err(AdmissionError::NoToken),

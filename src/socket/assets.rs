@@ -1,9 +1,8 @@
-//! The web chat's files: those of `examples/basic` and the client library, built into
-//! the binary, and how they are served.
+//! Serves the web chat's files: those of `examples/basic` and the client library, built into the
+//! binary.
 //!
-//! Browsers keep them and ask each time whether they are still the same (`no-cache` and
-//! an `ETag` made of the content), so that nobody sees half of an older version after an
-//! upgrade.
+//! Browsers cache them and ask each time whether they are still the same (`no-cache` and an
+//! `ETag` made of the content), so that after an upgrade no page is made of two versions.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::OnceLock;
@@ -13,20 +12,20 @@ use http::{HeaderMap, StatusCode, Uri};
 
 use super::http::Response;
 
-/// What the page may do: nothing but with files and sockets of the server it came from.
+/// The page may only use files and sockets of the server that it came from.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; \
     img-src 'self' data:; connect-src 'self'; manifest-src 'self'; base-uri 'none'; \
     form-action 'none'; frame-ancestors 'none'";
 
 const SCRIPT: &str = "text/javascript; charset=utf-8";
 
-/// A file.
+/// A file that is built in.
 #[derive(Debug)]
 pub struct Asset {
     path: &'static str,
     content_type: &'static str,
     content: &'static str,
-    /// The `ETag`, made of the content when it is asked for first.
+    /// The `ETag`, computed from the content at the first request.
     tag: OnceLock<String>,
 }
 
@@ -77,7 +76,7 @@ static FILES: [Asset; 15] = page_files![
     "manifest.webmanifest" is "application/manifest+json",
 ];
 
-/// The page's file at this path, if there is one. The page itself is not among them.
+/// Returns the file at this path, if there is one. The page itself is not among them.
 pub fn find(path: &str) -> Option<&'static Asset> {
     FILES
         .iter()
@@ -85,7 +84,7 @@ pub fn find(path: &str) -> Option<&'static Asset> {
         .find(|asset| asset.path == path)
 }
 
-/// The answer to someone who wants HTML: the page, or a redirection to it.
+/// Returns the response to a request for HTML: the page, or a redirection to it.
 ///
 /// The location is relative to the request's, so that it also holds when a proxy serves all this
 /// under a path of its own.
@@ -103,7 +102,7 @@ pub fn page(uri: &Uri, headers: &HeaderMap) -> Response {
     } else {
         "../".repeat(below)
     };
-    // What is in an address stays in the browser's history.
+    // An address stays in the browser's history, so the token is left out.
     let query = uri.query().unwrap_or_default().split('&');
     let query: Vec<_> = query.filter(|pair| !pair.starts_with("token=")).collect();
     if query.iter().any(|pair| !pair.is_empty()) {
@@ -118,7 +117,7 @@ pub fn page(uri: &Uri, headers: &HeaderMap) -> Response {
 }
 
 impl Asset {
-    /// The file, or that it is the one the browser has.
+    /// Returns the file, or 304 if the browser has this version.
     pub fn answer(&'static self, headers: &HeaderMap) -> Response {
         let tag = self.tag();
         let known = headers
@@ -148,8 +147,8 @@ impl Asset {
     }
 }
 
-/// Whether a request asks for HTML, at least as much as for JSON. A browser does when
-/// it opens a page; a script that takes anything doesn't.
+/// Returns `true` if a request asks for HTML, at least as much as for JSON (RFC 9110, 12.5.1). A
+/// browser does so when it opens a page; a script that accepts anything doesn't.
 pub fn wants_html(headers: &HeaderMap) -> bool {
     let quality = |kind: &str| {
         headers

@@ -1,5 +1,5 @@
-//! As much HTTP/1.1 as a WebSocket server needs: the head of a request, and short
-//! answers after which the connection closes.
+//! As much HTTP/1.1 as a WebSocket server needs: reads the head of a request, and sends short
+//! responses after which the connection closes.
 
 use std::borrow::Cow;
 use std::fmt::{self, Write as _};
@@ -20,15 +20,15 @@ const MAX_HEAD: usize = 8 * 1024;
 const CHUNK: usize = 1024;
 /// The most headers. A browser sends about twenty.
 const MAX_HEADERS: usize = 64;
-/// How long a client may take to accept an answer.
+/// How long a client may take to read a response.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Why there is no request to answer.
 #[derive(Debug)]
 pub enum HeadError {
-    /// The client has gone, or never spoke.
+    /// The client has disconnected.
     Disconnected,
-    /// It is told why.
+    /// The status and the sentence to answer with.
     Refused(StatusCode, String),
 }
 
@@ -49,10 +49,10 @@ impl HeadError {
     }
 }
 
-/// Reads the head of a request. Returns it with what already came after it.
+/// Reads the head of a request, of 8 KiB at most. Returns it with the bytes that came after it.
 ///
 /// # Errors
-/// [`HeadError`], also when the head isn't complete within `timeout`.
+/// [`HeadError`], also if the head isn't complete within `timeout`.
 pub fn read_head(
     stream: &TcpStream,
     timeout: Duration,
@@ -76,12 +76,12 @@ fn too_slow(timeout: Duration) -> HeadError {
     HeadError::Refused(StatusCode::REQUEST_TIMEOUT, why)
 }
 
-/// Understands a head, once it is complete, and says how long it is.
+/// Parses a head. Returns it with its length, or `None` while it is incomplete.
 ///
 /// # Errors
 /// [`HeadError::Refused`].
 pub fn parse_head(bytes: &[u8]) -> Result<Option<(Request<()>, usize)>, HeadError> {
-    // On the heap: what a thread's stack has once touched stays with the connection.
+    // On the heap: a stack page that was touched once stays resident for the life of the thread.
     let mut headers = vec![httparse::EMPTY_HEADER; MAX_HEADERS];
     let mut parsed = httparse::Request::new(&mut headers);
     let length = match parsed.parse(bytes) {
@@ -110,30 +110,29 @@ pub fn parse_head(bytes: &[u8]) -> Result<Option<(Request<()>, usize)>, HeadErro
     Ok(Some((request, length)))
 }
 
-/// An answer, after which the connection closes.
+/// A response, after which the connection closes.
 #[derive(Debug)]
 pub struct Response {
-    /// The status.
     pub status: StatusCode,
-    /// The body, and its `Content-Type`; none for an answer that has none.
+    /// The `Content-Type` and the body.
     pub body: Option<(&'static str, Cow<'static, str>)>,
-    /// The sentence of a refusal.
+    /// The sentence, if this is a refusal.
     pub message: Option<String>,
     /// The `Cache-Control`.
     pub cache: &'static str,
-    /// More headers.
+    /// Further headers.
     pub headers: Vec<(&'static str, Cow<'static, str>)>,
 }
 
 impl Response {
-    /// A body of JSON.
+    /// A response with a JSON body.
     pub fn json(body: &impl Serialize) -> Self {
-        // Nothing that is answered here can fail to be JSON.
+        // No body that is answered with can fail to serialize.
         let body = serde_json::to_string(body).unwrap_or_default();
         Self::text("application/json", body + "\n")
     }
 
-    /// A body of some kind of text.
+    /// A response with a text body of any kind.
     pub fn text(content_type: &'static str, body: impl Into<Cow<'static, str>>) -> Self {
         Self {
             status: StatusCode::OK,
@@ -144,7 +143,7 @@ impl Response {
         }
     }
 
-    /// Says that the client has the newest already.
+    /// A response that says that the client has the current content.
     pub fn not_modified() -> Self {
         Self {
             body: None,
@@ -152,7 +151,7 @@ impl Response {
         }
     }
 
-    /// A refusal: one sentence that says what to do, as JSON.
+    /// A refusal: one sentence as JSON, which says what to do.
     pub fn refusal(status: StatusCode, message: &str) -> Self {
         Self {
             message: Some(message.to_owned()),
@@ -160,13 +159,13 @@ impl Response {
         }
     }
 
-    /// With this status.
+    /// Sets the status, which is 200 otherwise.
     pub fn status(mut self, status: StatusCode) -> Self {
         self.status = status;
         self
     }
 
-    /// With this `Cache-Control`; an answer is not stored otherwise.
+    /// Sets the `Cache-Control`, which is `no-store` otherwise.
     pub fn cached(mut self, cache: &'static str) -> Self {
         self.cache = cache;
         self
@@ -178,7 +177,7 @@ impl Response {
         self
     }
 
-    /// Sends it and ends the connection. `HEAD` gets no body.
+    /// Sends the response and ends the connection. Leaves out the body if `is_head`.
     pub fn send(&self, stream: &TcpStream, is_head: bool) {
         let mut answer = format!(
             "HTTP/1.1 {}\r\nCache-Control: {}\r\nX-Content-Type-Options: nosniff\r\n\
@@ -202,7 +201,7 @@ impl Response {
         {
             answer.push_str(body);
         }
-        // A client that has gone misses the answer; there is nobody else to tell.
+        // If it fails, the client has disconnected, and there is nobody to tell.
         let sent = stream
             .set_write_timeout(Some(WRITE_TIMEOUT))
             .and_then(|()| (&*stream).write_all(answer.as_bytes()));
@@ -217,7 +216,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn heads_are_understood_or_refused() {
+    fn head_is_parsed_or_refused() {
         let many = format!("GET / HTTP/1.1\r\n{}\r\n", "A: b\r\n".repeat(65));
         let long = format!("GET /{} HTTP/1.1\r\n\r\n", "x".repeat(MAX_HEAD));
         let cases = [

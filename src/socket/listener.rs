@@ -84,7 +84,7 @@ fn why_not<E>(door: &Door<E>) -> Option<String> {
         Err(NoTokens::NotConfigured) => Some(format!(
             "nothing listens: at {host} (CLAUDE_SOCKET_HOST) other machines could connect, and without a token only this one may; make one with \"claude-socket token add NAME --role operator\", set CLAUDE_SOCKET_TOKEN, or listen on 127.0.0.1"
         )),
-        Err(NoTokens::Unreadable(why)) => Some(format!("nothing listens on {host}: {why}")),
+        Err(NoTokens::FileUnusable(why)) => Some(format!("nothing listens on {host}: {why}")),
     }
 }
 

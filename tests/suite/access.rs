@@ -1,4 +1,4 @@
-//! Who may connect: tokens and what they allow, addresses, proxies, guessing.
+//! Admission: tokens and what they allow, addresses, proxies, wrong tokens.
 
 use std::process::Command;
 
@@ -9,10 +9,10 @@ use crate::server::{Server, address_in, binary, status_of};
 use crate::state::State;
 
 pub const STRONG: &str = "a-token-of-32-characters-or-more";
-/// As short as a token may be.
+/// A token of the minimum length.
 const SHORT: &str = "exactly-24-characters-ok";
 
-/// Starts a server, on a free port, with this environment.
+/// Starts this command as a server on a free port.
 pub fn start(command: &mut Command) -> Server {
     let mut server = Server::spawn(command.args(["--port", "0"]));
     server.address = address_in(&server.logged("listening on "));
@@ -24,7 +24,7 @@ pub fn with_tokens(state: &State) -> Server {
     Server::start(&["--state-dir", state.path()])
 }
 
-/// Connects with a token, up to the point where the hub knows of it.
+/// Connects with a token, and waits until the hub knows the client.
 pub fn connect(server: &Server, session: &str, token: &str) -> App {
     let mut app = App::open(
         server.address,
@@ -34,7 +34,7 @@ pub fn connect(server: &Server, session: &str, token: &str) -> App {
     app
 }
 
-/// What a handshake with these further headers gets.
+/// Returns the response to a handshake with these further headers.
 pub fn shake(server: &Server, path: &str, headers: &str) -> String {
     let head = server.handshake(path);
     let head = head.trim_end();
@@ -66,10 +66,10 @@ fn valid_token_with_foreign_origin_is_admitted() {
     assert_eq!(status_of(&server.http(head.as_bytes())), 200);
 }
 
-/// What a page shows from its visitor's browser is counted like everything else, and keeps
-/// nobody out who has a token.
+/// Wrong tokens that a page sends from its visitor's browser are counted like others. They must
+/// not lock out who has a valid one.
 #[test]
-fn wrong_tokens_of_a_page_lock_nobody_out() {
+fn wrong_tokens_of_page_lock_nobody_out() {
     let server = start(binary().env("CLAUDE_SOCKET_TOKEN", SHORT));
     let page = "Origin: https://evil.example\r\n";
     for _ in 0..10 {
@@ -82,9 +82,9 @@ fn wrong_tokens_of_a_page_lock_nobody_out() {
     }
 }
 
-/// Each way to show a token, right or wrong, and what it gets.
+/// Each way to show a token, valid or not, and the response.
 #[test]
-fn a_token_can_be_shown_in_three_ways() {
+fn token_in_header_query_or_subprotocol_is_admitted() {
     let state = State::new();
     let ann = state.add("ann", "operator", None);
     let dev = state.add("dev", "sender", Some("shed-*"));
@@ -128,14 +128,14 @@ fn a_token_can_be_shown_in_three_ways() {
             400,
             "offer claude-socket next to it",
         ),
-        // Nothing of the other rules matters then.
+        // With a valid token, neither Origin nor proxies matter.
         (
             "/",
             bearer(&ann) + "Origin: https://evil.example\r\nX-Forwarded-For: 10.0.0.7\r\n",
             101,
             "",
         ),
-        // The same one twice is one; another scheme is for somebody else.
+        // The same token twice is one; another scheme is for a proxy.
         (&format!("/?token={ann}"), bearer(&ann), 101, ""),
         (
             &format!("/?token={ann}"),
@@ -212,16 +212,18 @@ fn a_token_can_be_shown_in_three_ways() {
             "{answer}"
         );
         if status != 101 {
-            let (_, body) = answer.split_once("\r\n\r\n").expect("a body");
-            let body: Value = serde_json::from_str(body).expect("it is JSON");
+            let (_, body) = answer
+                .split_once("\r\n\r\n")
+                .expect("the response has a body");
+            let body: Value = serde_json::from_str(body).expect("the body is JSON");
             assert!(body["error"].is_string(), "{body}");
         }
     }
 }
 
-/// The figures are for those who have a token, whatever it allows.
+/// Any token is enough for them, whatever its role.
 #[test]
-fn figures_need_a_token_too() {
+fn health_and_metrics_without_token_are_refused() {
     let state = State::new();
     let eve = state.add("eve", "viewer", None);
     let mut server = with_tokens(&state);
@@ -237,7 +239,7 @@ fn figures_need_a_token_too() {
 }
 
 #[test]
-fn ten_wrong_tokens_a_minute_are_enough() {
+fn eleventh_wrong_token_in_a_minute_gets_429() {
     let state = State::new();
     let ann = state.add("ann", "operator", None);
     let wrong = "Authorization: Bearer wrong\r\n";
@@ -259,12 +261,12 @@ fn ten_wrong_tokens_a_minute_are_enough() {
     let short = format!("Authorization: Bearer {SHORT}\r\n");
     assert_eq!(status_of(&shake(&server, "/", &short)), 101);
     connect(&server, "s1", &ann);
-    // Without a token nothing was guessed.
+    // A request without a token is no wrong token.
     assert_eq!(status_of(&shake(&server, "/", "")), 401);
 }
 
 #[test]
-fn the_token_of_the_environment_is_an_operators() {
+fn env_token_is_an_operator() {
     let mut server = start(binary().env("CLAUDE_SOCKET_TOKEN", SHORT));
     let mut app = connect(&server, "s1", SHORT);
     app.send(&json!({ "type": "hello" }));
@@ -280,16 +282,17 @@ fn the_token_of_the_environment_is_an_operators() {
     app.expect("permission_request");
     assert_eq!(status_of(&shake(&server, "/", "")), 401);
 
-    // One that was encoded for an address by nobody.
+    // A token that isn't percent-encoded in the address.
     let server = start(binary().env("CLAUDE_SOCKET_TOKEN", "a/b+c/d+e/f+g/h+i/j+k/l="));
     connect(&server, "s1", "a/b+c/d+e/f+g/h+i/j+k/l=");
 }
 
 #[test]
-fn a_token_that_is_easy_to_guess_is_refused_and_not_repeated() {
+fn short_or_unprintable_env_token_is_refused_at_start() {
     for token in [
         "hunter2",
         "sixteen-letters!",
+        // 23 characters, one too few.
         "twenty-three-characters",
         "with spaces in between",
         "\u{fc}n\u{ef}c\u{f6}de-for-everyone",
@@ -297,7 +300,7 @@ fn a_token_that_is_easy_to_guess_is_refused_and_not_repeated() {
         let output = binary()
             .env("CLAUDE_SOCKET_TOKEN", token)
             .output()
-            .expect("it runs");
+            .expect("claude-socket runs");
         let stderr = text(&output.stderr);
         assert_eq!(output.status.code(), Some(2), "{stderr}");
         assert_eq!(stderr.trim_end().lines().count(), 1, "{stderr}");
@@ -311,13 +314,13 @@ fn a_token_that_is_easy_to_guess_is_refused_and_not_repeated() {
     let output = binary()
         .args(["--token", STRONG])
         .output()
-        .expect("it runs");
+        .expect("claude-socket runs");
     assert_eq!(output.status.code(), Some(2));
 }
 
-/// What proxies add to a request, which shows that it comes from elsewhere.
+/// Each header that says that a request came through a proxy.
 #[test]
-fn without_a_token_nothing_comes_through_a_proxy() {
+fn proxied_request_without_token_is_refused() {
     let server = Server::start(&[]);
     for header in [
         "X-Forwarded-For: 10.0.0.7",
@@ -331,7 +334,7 @@ fn without_a_token_nothing_comes_through_a_proxy() {
         assert_eq!(status_of(&answer), 403, "{header}: {answer}");
         assert!(answer.contains("through a proxy"), "{answer}");
     }
-    // One that is shown all the same doesn't matter, and neither does where.
+    // Where no token is needed, one that is shown is ignored.
     let offered = "Sec-WebSocket-Protocol: claude-socket, bearer.x\r\n";
     let answer = shake(&server, "/?token=y", offered);
     assert_eq!(status_of(&answer), 101, "{answer}");
@@ -339,7 +342,7 @@ fn without_a_token_nothing_comes_through_a_proxy() {
 }
 
 #[test]
-fn other_machines_get_in_only_while_there_is_a_token() {
+fn foreign_address_is_served_only_while_a_token_exists() {
     let state = State::new();
     let mut server = Server::spawn(binary().args([
         "--port",
@@ -385,9 +388,9 @@ fn other_machines_get_in_only_while_there_is_a_token() {
     connect(&server, "s1", &ann);
 }
 
-/// Claude Code passes its prompts on only if there is someone to answer them.
+/// Claude Code must relay its prompts only if there is somebody to answer them.
 #[test]
-fn the_permission_capability_needs_an_operator() {
+fn permission_capability_needs_an_operator() {
     let declares = |tokens: &[&str], token: &str| {
         let state = State::new();
         for (number, role) in tokens.iter().enumerate() {

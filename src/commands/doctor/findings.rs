@@ -169,7 +169,7 @@ fn counted(count: usize, what: &str) -> String {
 /// Who may connect, and whether that keeps the server from listening.
 pub fn access(host: IpAddr, access: &Access) -> Finding {
     let (state, says) = match (access.usable_tokens(), access.policy()) {
-        (Err(NoTokens::Unreadable(why)), _) => (State::Problem, format!("no app can connect: {why}")),
+        (Err(NoTokens::FileUnusable(why)), _) => (State::Problem, format!("no app can connect: {why}")),
         (Err(NoTokens::NotConfigured), _) if !host.is_loopback() => (
             State::Problem,
             format!("to listen on {host}, where other machines could connect, a server needs a token"),
