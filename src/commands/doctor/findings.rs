@@ -10,7 +10,7 @@ use super::claude::{Claude, Version};
 use crate::access::{Access, NoTokens, Policy};
 use crate::health::Health;
 use crate::health::probe::ProbeResult;
-use crate::owner::STRANGER;
+use crate::owner::UNTRUSTED_OWNER;
 use crate::socket::port;
 
 /// The first Claude Code with channels (Claude Code channels reference).
@@ -115,7 +115,7 @@ pub fn server(address: SocketAddr, answer: &ProbeResult, token: Token) -> Findin
             "a server listens on {address}, and CLAUDE_SOCKET_TOKEN is none of its tokens"
         )),
         ProbeResult::Refused(401) if token == Token::Withheld => problem(format!(
-            "a server listens on {address} and wants a token, but it {STRANGER}"
+            "a server listens on {address} and wants a token, but it {UNTRUSTED_OWNER}"
         )),
         ProbeResult::Refused(401) => problem(format!(
             "a server listens on {address}, and tells only who has a token; set CLAUDE_SOCKET_TOKEN to one"

@@ -91,7 +91,7 @@ fn ask(address: SocketAddr, token: Option<&str>, trusts: bool) -> (ProbeResult, 
     let answer = probe(address, None, SERVER_TIMEOUT);
     match (&answer, token) {
         (_, None) => (answer, Token::None),
-        (ProbeResult::Refused(401), Some(_)) if !trusts && !owner::may_see_token(address) => {
+        (ProbeResult::Refused(401), Some(_)) if !trusts && !owner::is_trusted_listener(address) => {
             (answer, Token::Withheld)
         }
         (ProbeResult::Refused(401), Some(_)) => {
