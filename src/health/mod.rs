@@ -31,16 +31,16 @@ pub struct Health {
     pub permissions: usize,
     /// Claude Code.
     #[serde(default)]
-    pub host: Host,
-    /// Whether messages get into Claude's conversation.
+    pub host: Agent,
+    /// Says whether messages get into Claude's conversation.
     #[serde(default)]
     pub channel: Channel,
 }
 
-/// Claude Code, as far as it has introduced itself.
+/// An agent, as far as it has introduced itself.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
-pub struct Host {
+pub struct Agent {
     pub name: Option<String>,
     pub version: Option<String>,
     /// Takes messages.
@@ -60,7 +60,7 @@ impl Health {
             sessions: summary.sessions,
             clients: summary.clients,
             permissions: summary.permissions,
-            host: Host {
+            host: Agent {
                 name,
                 version,
                 ready: summary.host_ready,
