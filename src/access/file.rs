@@ -49,10 +49,10 @@ pub struct StoredToken {
 }
 
 impl StoredToken {
-    /// Returns what it allows, with no number yet.
+    /// Returns what it allows, with no id yet.
     pub fn grant(&self) -> Grant {
         Grant {
-            number: 0,
+            id: 0,
             user: Some(self.name.as_str().into()),
             role: self.role,
             sessions: self.sessions.clone(),

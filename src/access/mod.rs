@@ -144,7 +144,7 @@ impl Access {
     /// Returns `true` if the grant's token is still there and allows the same.
     pub fn is_valid(&self, grant: &Grant) -> bool {
         let tokens = self.tokens();
-        if grant.number == Grant::WITHOUT_TOKEN.number {
+        if grant.id == Grant::WITHOUT_TOKEN.id {
             return tokens.policy() == Policy::LocalOnly;
         }
         tokens.has(grant)
@@ -162,7 +162,7 @@ impl Access {
     /// [`NoTokens`], if there is none.
     pub fn usable_tokens(&self) -> Result<NonZeroUsize, NoTokens> {
         let tokens = self.tokens();
-        NonZeroUsize::new(tokens.grants.len()).ok_or_else(|| match &tokens.file {
+        NonZeroUsize::new(tokens.by_digest.len()).ok_or_else(|| match &tokens.file {
             Ok(_) => NoTokens::NotConfigured,
             Err(why) => NoTokens::FileUnusable(why.clone()),
         })

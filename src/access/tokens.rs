@@ -15,8 +15,8 @@ use crate::protocol::Grant;
 /// All tokens, and what they allow.
 #[derive(Clone, Debug)]
 pub struct Tokens {
-    /// By the token's digest.
-    pub grants: Vec<(Digest, Arc<Grant>)>,
+    /// What each token allows, by its digest.
+    pub by_digest: Vec<(Digest, Arc<Grant>)>,
     /// The file's tokens, or a sentence that says what is wrong with the file.
     pub file: Result<Vec<StoredToken>, String>,
     /// The file must be there, because it held tokens, or something that could not be read. That
@@ -24,22 +24,22 @@ pub struct Tokens {
     pub file_expected: bool,
     /// The stamp of the file when it was read. `None` if a change since could go unnoticed.
     pub stamp: Option<FileStamp>,
-    /// The numbers of all grants.
+    /// The ids of all grants.
     current: HashSet<u64>,
-    /// The last number that was given to a grant.
-    numbers: u64,
+    /// The last id that was given to a grant.
+    last_id: u64,
 }
 
 impl Tokens {
     /// The token of the environment alone, if there is one.
     pub fn new(token: Option<&EnvToken>) -> Self {
         let mut tokens = Self {
-            grants: Vec::new(),
+            by_digest: Vec::new(),
             file: Ok(Vec::new()),
             file_expected: false,
             stamp: None,
             current: HashSet::new(),
-            numbers: 0,
+            last_id: 0,
         };
         tokens.replace(Ok(Vec::new()), token);
         tokens
@@ -47,7 +47,7 @@ impl Tokens {
 
     /// Returns `true` if the grant is one of these.
     pub fn has(&self, grant: &Grant) -> bool {
-        self.current.contains(&grant.number)
+        self.current.contains(&grant.id)
     }
 
     /// Replaces the tokens of the file, which has changed.
@@ -61,21 +61,18 @@ impl Tokens {
 
     /// Tokens that allow the same as before keep their grant.
     fn replace(&mut self, file: Result<Vec<StoredToken>, String>, token: Option<&EnvToken>) {
-        let known: HashMap<_, _> = self.grants.drain(..).collect();
-        let mut numbers = self.numbers;
+        let known: HashMap<_, _> = self.by_digest.drain(..).collect();
+        let mut last_id = self.last_id;
         let mut grant = |digest: &Digest, new: Grant| {
-            numbers += 1;
+            last_id += 1;
             match known.get(digest) {
-                Some(old) if old.allows_the_same(&new) => old.clone(),
-                _ => Arc::new(Grant {
-                    number: numbers,
-                    ..new
-                }),
+                Some(old) if old.same_permissions(&new) => old.clone(),
+                _ => Arc::new(Grant { id: last_id, ..new }),
             }
         };
         for stored in file.iter().flatten() {
             let entry = (stored.sha256, grant(&stored.sha256, stored.grant()));
-            self.grants.push(entry);
+            self.by_digest.push(entry);
         }
         if let Some(secret) = token {
             let operator = Grant {
@@ -83,10 +80,10 @@ impl Tokens {
                 ..Grant::WITHOUT_TOKEN
             };
             let entry = (secret.digest, grant(&secret.digest, operator));
-            self.grants.push(entry);
+            self.by_digest.push(entry);
         }
-        self.numbers = numbers;
-        self.current = self.grants().map(|grant| grant.number).collect();
+        self.last_id = last_id;
+        self.current = self.grants().map(|grant| grant.id).collect();
         self.file = file;
     }
 
@@ -94,20 +91,20 @@ impl Tokens {
     pub fn policy(&self) -> Policy {
         match &self.file {
             Err(_) => Policy::FileUnusable,
-            _ if !self.grants.is_empty() => Policy::Token,
+            _ if !self.by_digest.is_empty() => Policy::Token,
             _ => Policy::LocalOnly,
         }
     }
 
     pub fn grants(&self) -> impl Iterator<Item = &Arc<Grant>> {
-        self.grants.iter().map(|(_, grant)| grant)
+        self.by_digest.iter().map(|(_, grant)| grant)
     }
 
     /// Returns what a token allows. Compares it with every one, to the last byte: the time this
     /// takes says nothing about them.
     pub fn find(&self, shown: &Digest) -> Option<Arc<Grant>> {
         let mut found = None;
-        for (digest, grant) in &self.grants {
+        for (digest, grant) in &self.by_digest {
             if digest.is(shown) {
                 found = Some(grant);
             }
