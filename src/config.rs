@@ -15,10 +15,10 @@ use clap::{ArgAction, ArgMatches, Args, Command};
 use log::LevelFilter;
 
 use crate::access;
-use crate::access::token::Secret;
+use crate::access::token::EnvToken;
 use crate::audit::Audit;
 use crate::hub::{INBOX_BYTES, INBOX_MESSAGES, Limits};
-use crate::socket::gate::AllowedOrigins;
+use crate::socket::admission::AllowedOrigins;
 use crate::{server, socket};
 
 /// What Claude Code sets for the server of a plugin (Claude Code plugins reference).
@@ -168,11 +168,11 @@ impl Settings {
     ///
     /// # Errors
     /// One line, without the token.
-    pub fn token(&self) -> Result<Option<Secret>, String> {
+    pub fn token(&self) -> Result<Option<EnvToken>, String> {
         let Some(token) = env::var_os(TOKEN).filter(|token| !token.is_empty()) else {
             return Ok(None);
         };
-        let secret = Secret::parse(&token.to_string_lossy());
+        let secret = EnvToken::parse(&token.to_string_lossy());
         secret
             .map(Some)
             .map_err(|why| format!("{TOKEN} cannot be used: {why}"))

@@ -43,8 +43,8 @@
 //! | `client-N` | its socket, reading | [`socket::connection`]: one for the handshake, then one for the WebSocket |
 //! | `client-N-drain` | its socket, writing | [`socket::outbox`], only while that client is slow |
 //! | `signals` | signals, its parent's death, the end of stdin or stdout | [`lifetime`] |
-//! | `log` | stderr, the log file | [`logging`] |
-//! | `audit` | the audit file, if one is named | [`audit`] |
+//! | `log` | stderr, the log file | [`logging`], with a [`line_writer`] |
+//! | `audit` | the audit file, if one is named | [`audit`], with a [`line_writer`] |
 //!
 //! # The channels, all bounded
 //!
@@ -104,6 +104,7 @@
 //!
 //! Imports point one way: `main`, `cli` → [`arguments`] → [`commands`] → [`bridge`] → [`host`], [`socket`] → [`hub`]
 //! → [`protocol`] → [`json`], and [`commands`] → [`client`] → [`protocol`]. [`config`] holds every setting, [`access`] who may connect.
+//! [`health`] is what a server says of itself, and the probe that asks for it; [`socket`] and [`commands`] use it.
 
 // The tour names every room, also those that have no page of their own.
 #![allow(rustdoc::private_intra_doc_links)]
@@ -124,5 +125,8 @@ pub mod logging;
 pub mod server;
 pub mod socket;
 
+mod health;
 mod json;
+mod line_writer;
 mod owner;
+mod timed_read;

@@ -1,54 +1,41 @@
 //! The log: on stderr, and in a file if one is named.
 //!
-//! Lines go through a bounded channel to a thread that writes them. A Claude Code that
-//! has stopped reading stderr, or a full disk, then costs log lines and nothing else:
-//! no other thread ever waits for the log.
+//! A [`LineWriter`] writes it. A Claude Code that has stopped reading stderr, or a full disk,
+//! then costs log lines and nothing else: no other thread ever waits for the log.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
-use std::path::{Path, PathBuf};
-use std::thread;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 use log::LevelFilter;
 use simplelog::{Config, ConfigBuilder, WriteLogger};
 
-/// How many lines wait to be written; further ones are lost.
-const LINES_WAITING: usize = 1024;
+use crate::line_writer::{LineWriter, Sink};
+
 /// How long the end of the process waits for the last lines.
-const LAST_LINES: Duration = Duration::from_millis(100);
+const FLUSH_TIMEOUT: Duration = Duration::from_millis(100);
 
 /// Lets the last lines be written.
 #[derive(Debug)]
 pub struct Log {
-    lines: Sender<Line>,
-}
-
-#[derive(Debug)]
-enum Line {
-    Text(Vec<u8>),
-    /// Everything before is written when this is dropped.
-    Flush(#[expect(dead_code, reason = "it is there to be dropped")] Sender<()>),
+    writer: LineWriter,
 }
 
 /// Starts the log, at this level and in this file.
 ///
 /// # Errors
 /// If the file cannot be opened, or the system has no thread left.
-pub fn start(level: LevelFilter, file: Option<&PathBuf>) -> io::Result<Log> {
-    let file = file.map(|path| open(path)).transpose()?;
-    let (lines, receiver) = bounded(LINES_WAITING);
-    thread::Builder::new()
-        .name("log".into())
-        .spawn(move || write(&receiver, file))?;
-    let sink = Sink {
-        lines: lines.clone(),
+pub fn start(level: LevelFilter, file: Option<&Path>) -> io::Result<Log> {
+    let file = file.map(open).transpose()?;
+    let writer = LineWriter::start("log", Output { file })?;
+    let lines = Lines {
+        writer: writer.clone(),
         line: Vec::new(),
     };
     // It fails only if there is a logger already, and then that one is used.
-    let _ = WriteLogger::init(level, config(), sink);
-    Ok(Log { lines })
+    let _ = WriteLogger::init(level, config(), lines);
+    Ok(Log { writer })
 }
 
 fn open(path: &Path) -> io::Result<File> {
@@ -71,48 +58,40 @@ fn config() -> Config {
         .build()
 }
 
-fn write(lines: &Receiver<Line>, mut file: Option<File>) {
-    for line in lines {
-        let Line::Text(line) = line else {
-            continue;
-        };
-        // There is nowhere to report that the log can't be written.
-        let _ = io::stderr().write_all(&line);
-        if let Some(file) = &mut file {
-            let _ = file.write_all(&line);
-        }
+impl Log {
+    /// Blocks until the last lines are written, 100 ms at most.
+    pub fn finish(self) {
+        self.writer.flush(Instant::now() + FLUSH_TIMEOUT);
     }
 }
 
-impl Log {
-    /// Waits for the last lines, but not for long.
-    pub fn finish(self) {
-        let deadline = Instant::now() + LAST_LINES;
-        let (flushed, flush) = bounded(0);
-        if self
-            .lines
-            .send_deadline(Line::Flush(flushed), deadline)
-            .is_ok()
-        {
-            let _ = flush.recv_deadline(deadline);
+/// Stderr, and the file if one is named.
+struct Output {
+    file: Option<File>,
+}
+
+impl Sink for Output {
+    /// There is nowhere to report that the log can't be written, or has lost lines.
+    fn write(&mut self, line: Vec<u8>, _lost: u64) -> u64 {
+        let _ = io::stderr().write_all(&line);
+        if let Some(file) = &mut self.file {
+            let _ = file.write_all(&line);
         }
+        0
     }
 }
 
 /// Gathers what the logger writes into lines.
-struct Sink {
-    lines: Sender<Line>,
+struct Lines {
+    writer: LineWriter,
     line: Vec<u8>,
 }
 
-impl Write for Sink {
+impl Write for Lines {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.line.extend_from_slice(bytes);
         if self.line.ends_with(b"\n") {
-            let line = std::mem::take(&mut self.line);
-            if let Err(TrySendError::Disconnected(_)) = self.lines.try_send(Line::Text(line)) {
-                return Err(io::ErrorKind::BrokenPipe.into());
-            }
+            self.writer.send(std::mem::take(&mut self.line));
         }
         Ok(bytes.len())
     }

@@ -36,7 +36,7 @@ fn main() -> ExitCode {
 }
 
 fn serve(settings: &Settings) -> ExitCode {
-    let log = match logging::start(settings.log_level, settings.log_file.as_ref()) {
+    let log = match logging::start(settings.log_level, settings.log_file.as_deref()) {
         Ok(log) => log,
         Err(error) => return wrong(&error.to_string()),
     };

@@ -1,36 +1,37 @@
-//! Whose a program is that listens on a port of this machine: before a token is shown to it.
+//! The user who owns the listener on a local port; checked before a token is sent to it.
 //!
-//! Who takes the port while the server is down gets what apps send there. On Linux the kernel's
-//! tables of sockets (proc_net_tcp.txt of its documentation) say which user each belongs to.
+//! A program that takes the port while the server is down gets what clients send there. On Linux
+//! the kernel's tables of sockets (proc_net_tcp.txt of its documentation) say which user each
+//! belongs to.
 
 #[cfg(target_os = "linux")]
 use std::fs;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 
-/// Why a token was not shown, after the address.
-pub const STRANGER: &str = "is no program of this user or of root, as far as the system tells, so the token was not shown to it";
+/// The sentence for a token that was not shown. It follows the address.
+pub const UNTRUSTED_OWNER: &str = "is no program of this user or of root, as far as the system tells, so the token was not shown to it";
 
-/// Whether a token may be shown to what listens at an address: on another machine, whoever has
-/// named it decides that; on this one, it must be this user's or root's, as far as the system
-/// tells. Only Linux does.
-pub fn may_see_token(server: SocketAddr) -> bool {
+/// Returns `true` if a token may be sent to the listener at an address. On this machine, the
+/// listener must be this user's or root's; only Linux can tell. On another machine, whoever has
+/// given its address is taken to trust it.
+pub fn is_trusted_listener(server: SocketAddr) -> bool {
     !is_here(server.ip()) || is_trusted(server.port(), None)
 }
 
-/// The same for the other end of a connection, which may have been accepted by a program that
-/// listens no more. `own` is this end.
-pub fn may_see_token_at(server: SocketAddr, own: SocketAddr) -> bool {
+/// Returns `true` if a token may be sent through a connection to `server`, of which `own` is this
+/// end. The connection may have been accepted by a program that doesn't listen any more.
+pub fn is_trusted_peer(server: SocketAddr, own: SocketAddr) -> bool {
     !is_here(server.ip()) || is_trusted(server.port(), Some(own.port()))
 }
 
-/// Whether it is an address of this machine.
+/// Returns `true` for an address of this machine.
 fn is_here(address: IpAddr) -> bool {
     address.to_canonical().is_loopback() || UdpSocket::bind((address, 0)).is_ok()
 }
 
 #[cfg(target_os = "linux")]
 fn is_trusted(port: u16, client: Option<u16>) -> bool {
-    are_of(&sockets(port, client), rustix::process::geteuid().as_raw())
+    all_owned_by(&sockets(port, client), rustix::process::geteuid().as_raw())
 }
 
 #[cfg(not(target_os = "linux"))]
@@ -38,9 +39,9 @@ fn is_trusted(_port: u16, _client: Option<u16>) -> bool {
     true
 }
 
-/// Whether one listens, and all are this user's or root's.
+/// Returns `true` if a socket listens, and all sockets are this user's or root's.
 #[cfg(target_os = "linux")]
-fn are_of(sockets: &[Socket], user: u32) -> bool {
+fn all_owned_by(sockets: &[Socket], user: u32) -> bool {
     let is_trusted = |socket: &Socket| [user, 0].contains(&socket.user);
     sockets.iter().any(|socket| socket.listens) && sockets.iter().all(is_trusted)
 }
@@ -49,16 +50,16 @@ fn are_of(sockets: &[Socket], user: u32) -> bool {
 #[cfg(target_os = "linux")]
 #[derive(Debug, PartialEq, Eq)]
 pub struct Socket {
-    /// The user it belongs to; root for a connection that nobody has accepted yet.
+    /// The user id; root's for a connection that was not accepted yet.
     pub user: u32,
-    /// What it is in `/proc/PID/fd`.
+    /// As in `socket:[INODE]`, the links' target in `/proc/PID/fd`.
     pub inode: String,
-    /// Whether it waits for connections.
+    /// It listens, and is not a connection.
     pub listens: bool,
 }
 
-/// The sockets that listen on a port, and those of it that are connected to the port of a
-/// client.
+/// Returns the sockets that listen on a port, and those of this port that are connected to
+/// `client`, the port of a client.
 #[cfg(target_os = "linux")]
 pub fn sockets(port: u16, client: Option<u16>) -> Vec<Socket> {
     ["/proc/net/tcp", "/proc/net/tcp6"]
@@ -95,24 +96,27 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_this_user_listens_with_may_see_a_token() {
+    fn own_listener_is_trusted() {
         let listener = TcpListener::bind(("127.0.0.1", 0)).expect("any port is free");
-        let address = listener.local_addr().expect("it is bound");
-        assert!(may_see_token(address));
-        let client = TcpStream::connect(address).expect("it listens");
-        let own = client.local_addr().expect("it is connected");
-        assert!(may_see_token_at(address, own), "not accepted yet");
-        let _server = listener.accept().expect("it is there");
-        assert!(may_see_token_at(address, own));
+        let address = listener.local_addr().expect("the listener is bound");
+        assert!(is_trusted_listener(address));
+        let client = TcpStream::connect(address).expect("the listener listens");
+        let own = client.local_addr().expect("the client is connected");
+        assert!(is_trusted_peer(address, own), "not accepted yet");
+        let _server = listener.accept().expect("a client is there");
+        assert!(is_trusted_peer(address, own));
         drop(listener);
-        assert!(!may_see_token(address), "nobody listens");
-        assert!(!may_see_token_at(address, own), "nobody listens any more");
+        assert!(!is_trusted_listener(address), "nobody listens");
+        assert!(!is_trusted_peer(address, own), "nobody listens any more");
         // Documentation addresses (RFC 5737) are never this machine's.
-        assert!(may_see_token(SocketAddr::from(([192, 0, 2, 1], 3100))));
+        assert!(is_trusted_listener(SocketAddr::from((
+            [192, 0, 2, 1],
+            3100
+        ))));
     }
 
     #[test]
-    fn a_socket_of_another_user_is_not_trusted() {
+    fn socket_of_another_user_is_not_trusted() {
         let head = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n";
         let row = |remote: u16, state: &str, user: u32, inode: u32| {
             format!(
@@ -134,10 +138,10 @@ mod tests {
                 listens: true
             }]
         );
-        assert!(are_of(&of(&[&ann, &root, &to_other]), 1000));
-        assert!(!are_of(&of(&[&ann, &eve]), 1000));
+        assert!(all_owned_by(&of(&[&ann, &root, &to_other]), 1000));
+        assert!(!all_owned_by(&of(&[&ann, &eve]), 1000));
         // Eve has accepted us, and left the port to Ann.
-        assert!(!are_of(&of(&[&ann, &to_us]), 1000));
-        assert!(!are_of(&of(&[]), 1000));
+        assert!(!all_owned_by(&of(&[&ann, &to_us]), 1000));
+        assert!(!all_owned_by(&of(&[]), 1000));
     }
 }

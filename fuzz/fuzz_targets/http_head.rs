@@ -2,7 +2,7 @@
 
 #![no_main]
 
-use claude_socket::socket::gate::{self, AllowedOrigins};
+use claude_socket::socket::admission::{self, AllowedOrigins};
 use claude_socket::socket::http::{HeadError, parse_head};
 use libfuzzer_sys::fuzz_target;
 
@@ -17,7 +17,7 @@ fuzz_target!(|bytes: &[u8]| {
                 .expect("it was whole");
             assert_eq!((again.uri(), same), (request.uri(), *length));
             let here = [127, 0, 0, 1].into();
-            let _ = gate::check(here, request.headers(), &AllowedOrigins::default());
+            let _ = admission::check_local(here, request.headers(), &AllowedOrigins::default());
         }
         // More of it can't unsay what was wrong.
         Err(HeadError::Refused(status, why)) => {
@@ -25,7 +25,7 @@ fuzz_target!(|bytes: &[u8]| {
             let more = [bytes, b"\r\n\r\n"].concat();
             assert!(parse_head(&more).is_err());
         }
-        Err(HeadError::Gone) => unreachable!("nobody can go here"),
+        Err(HeadError::Disconnected) => unreachable!("nobody can go here"),
         Ok(None) => {}
     }
 });

@@ -1,11 +1,12 @@
-//! The file with the tokens: `access.json` in the folder that channels conventionally
-//! keep such things in.
+//! The file with the tokens: `access.json` in the folder where channels conventionally keep
+//! theirs.
 //!
-//! Nobody else may read it or replace it, and what is in it is understood completely or
-//! not used at all: a restriction that was overlooked would be none.
+//! No other user may read it or replace it. It is understood completely or not used at all: a
+//! restriction that was overlooked would be none.
 
 use std::collections::HashSet;
 use std::env;
+use std::fmt;
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
@@ -21,40 +22,37 @@ use super::check_name;
 use super::token::Digest;
 use crate::protocol::{Grant, Role, SessionPattern};
 
-/// The file's name.
 const NAME: &str = "access.json";
-/// What this version writes, and the only one it reads.
+/// The format that is written, and the only one that is read.
 const VERSION: u32 = 1;
-/// The longest file, in bytes. 10,000 tokens take a fifth of it.
-const LONGEST: u64 = 16 * 1024 * 1024;
-/// How long somebody else may take to write.
+/// The largest file, in bytes. 10,000 tokens take a fifth of it.
+const MAX_SIZE: u64 = 16 * 1024 * 1024;
+/// How long another process may take to change the tokens.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(5);
-/// How often it is looked whether they have finished.
-const LOCK_LOOK: Duration = Duration::from_millis(20);
+/// How often the lock is tried meanwhile.
+const LOCK_POLL: Duration = Duration::from_millis(20);
 
 /// A token as the file holds it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Stored {
+pub struct StoredToken {
     /// Who uses it.
     pub name: String,
-    /// What it allows.
     pub role: Role,
-    /// The sessions it is bound to.
+    /// The sessions that it is bound to; all if `None`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sessions: Option<SessionPattern>,
-    /// The token's digest.
     pub sha256: Digest,
-    /// When it was made, RFC 3339.
+    /// RFC 3339.
     #[serde(default)]
     pub created: String,
 }
 
-impl Stored {
-    /// What it allows, under no number yet.
+impl StoredToken {
+    /// Returns what it allows, with no id yet.
     pub fn grant(&self) -> Grant {
         Grant {
-            number: 0,
+            id: 0,
             user: Some(self.name.as_str().into()),
             role: self.role,
             sessions: self.sessions.clone(),
@@ -77,26 +75,166 @@ impl Stored {
 #[serde(deny_unknown_fields)]
 struct Contents {
     version: u32,
-    tokens: Vec<Stored>,
+    tokens: Vec<StoredToken>,
 }
 
 #[derive(Serialize)]
 struct ContentsRef<'a> {
     version: u32,
-    tokens: &'a [Stored],
+    tokens: &'a [StoredToken],
 }
 
-/// Why the tokens can't be read.
+/// Why the tokens can't be read or changed. It is displayed as one sentence that says what is
+/// wrong with the file, and what to do.
 #[derive(Debug)]
-pub enum Error {
-    /// The system is short of something.
-    NotNow(io::Error),
-    /// One sentence that says what is wrong with the file, and what to do.
-    Wrong(String),
+pub enum TokenFileError {
+    /// The system is short of something, which says nothing about the file.
+    Transient(io::Error),
+    /// The file can't be trusted or understood.
+    Unusable {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: FileProblem,
+    },
+    /// The file can't be changed.
+    NotChanged {
+        /// The file.
+        path: PathBuf,
+        /// The system's error.
+        error: io::Error,
+    },
 }
 
-/// Where the file is: in `folder`, or where channels keep such things. None if this
-/// user has no home.
+/// What is wrong with the file, or with the folder that it is in.
+#[derive(Debug)]
+pub enum FileProblem {
+    /// It held tokens, and is not there any more.
+    Removed,
+    /// It is a symbolic link.
+    Symlink,
+    /// It is a folder, a pipe or the like.
+    NotAFile,
+    /// It belongs to another user.
+    ForeignOwner,
+    /// Other users may read or write it.
+    OpenToOthers,
+    /// It can't be read.
+    Unreadable(io::Error),
+    /// It has more than 16 MiB.
+    TooLarge,
+    /// It is not UTF-8.
+    NotText,
+    /// Its content is not what this version writes.
+    Malformed(String),
+    /// The folder can't be read.
+    FolderUnreadable(io::Error),
+    /// The folder belongs to another user, who could replace the file.
+    FolderForeignOwner,
+    /// Other users may write to the folder, and could replace the file.
+    FolderOpenToOthers,
+}
+
+impl TokenFileError {
+    pub(super) fn unusable(path: &Path, problem: FileProblem) -> Self {
+        Self::Unusable {
+            path: path.to_owned(),
+            problem,
+        }
+    }
+
+    fn not_changed(path: &Path, error: io::Error) -> Self {
+        Self::NotChanged {
+            path: path.to_owned(),
+            error,
+        }
+    }
+}
+
+impl fmt::Display for TokenFileError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Transient(error) => error.fmt(f),
+            Self::Unusable { path, problem } => {
+                write!(f, "the tokens in {} ", path.display())?;
+                problem.fmt(f, path)
+            }
+            Self::NotChanged { path, error } => {
+                let path = path.display();
+                write!(f, "the tokens in {path} cannot be changed: {error}")
+            }
+        }
+    }
+}
+
+impl FileProblem {
+    /// Writes what is wrong with the tokens, and what to do.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>, path: &Path) -> fmt::Result {
+        match self {
+            Self::Removed => f.write_str(
+                "are gone, for the file was removed; put it back, or make new ones with \"claude-socket token add\", or, to go without tokens, start Claude Code again",
+            ),
+            Self::Symlink => {
+                f.write_str("are not used: that is a symbolic link; put the file itself there")
+            }
+            Self::NotAFile => {
+                f.write_str("are not used: that is no plain file; remove what is there")
+            }
+            Self::ForeignOwner => f.write_str(
+                "are not used: the file belongs to somebody else; give it to the user who runs claude-socket",
+            ),
+            Self::OpenToOthers => write!(
+                f,
+                "are not used: other users may open the file; run: chmod 600 \"{}\"",
+                path.display()
+            ),
+            Self::Unreadable(error) => {
+                write!(f, "cannot be read ({error}); check who owns them")
+            }
+            Self::TooLarge => f.write_str("are too many; remove some"),
+            Self::NotText => f.write_str("are not text; remove the file and make new ones"),
+            Self::Malformed(why) => write!(
+                f,
+                "cannot be understood: {why}; repair the file, or remove it and make new tokens"
+            ),
+            Self::FolderUnreadable(error) => write!(f, "cannot be read ({error})"),
+            Self::FolderForeignOwner => f.write_str(
+                "are not used: the folder belongs to somebody else; use one of your own",
+            ),
+            Self::FolderOpenToOthers => write!(
+                f,
+                "are not used: other users may write to the folder; run: chmod 700 \"{}\"",
+                folder_of(path).display()
+            ),
+        }
+    }
+}
+
+impl std::error::Error for TokenFileError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Transient(error) | Self::NotChanged { error, .. } => Some(error),
+            Self::Unusable { problem, .. } => match problem {
+                FileProblem::Unreadable(error) | FileProblem::FolderUnreadable(error) => {
+                    Some(error)
+                }
+                _ => None,
+            },
+        }
+    }
+}
+
+impl From<TokenFileError> for io::Error {
+    fn from(error: TokenFileError) -> Self {
+        match error {
+            TokenFileError::Transient(error) => error,
+            error => Self::other(error),
+        }
+    }
+}
+
+/// Returns where the file is: in `folder`, or in the folder of this channel. `None` if this user
+/// has no home.
 pub fn path(folder: Option<&Path>) -> Option<PathBuf> {
     let claude = || match env::var_os("CLAUDE_CONFIG_DIR") {
         Some(folder) if !folder.is_empty() => Some(PathBuf::from(folder)),
@@ -107,12 +245,16 @@ pub fn path(folder: Option<&Path>) -> Option<PathBuf> {
     folder.is_absolute().then(|| folder.join(NAME))
 }
 
-/// Reads the tokens; `None` if there is no file.
+fn folder_of(path: &Path) -> &Path {
+    path.parent().unwrap_or(path)
+}
+
+/// Reads the tokens. Returns `None` if there is no file.
 ///
 /// # Errors
-/// [`Error`].
-pub fn read(path: &Path) -> Result<Option<Vec<Stored>>, Error> {
-    let wrong = |why: &str| Error::Wrong(format!("the tokens in {} {why}", path.display()));
+/// [`TokenFileError::Transient`] or [`TokenFileError::Unusable`].
+pub fn read(path: &Path) -> Result<Option<Vec<StoredToken>>, TokenFileError> {
+    let unusable = |problem| TokenFileError::unusable(path, problem);
     let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
     let file = OpenOptions::new()
         .read(true)
@@ -121,75 +263,60 @@ pub fn read(path: &Path) -> Result<Option<Vec<Stored>>, Error> {
     let (file, metadata) = match file.and_then(|file| Ok((file.metadata()?, file))) {
         Ok((metadata, file)) => (file, metadata),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            // Whoever can write to the folder may have taken it away.
-            let is_there = path.parent().is_some_and(Path::exists);
-            let folder = if is_there { check_folder(path) } else { Ok(()) };
-            return folder.map(|()| None).map_err(|why| wrong(&why));
+            // Whoever can write to the folder may have taken the file away.
+            if path.parent().is_some_and(Path::exists) {
+                check_folder(path).map_err(unusable)?;
+            }
+            return Ok(None);
         }
-        Err(error) if is_passing(&error) => return Err(Error::NotNow(error)),
-        Err(_) if path.is_symlink() => {
-            return Err(wrong(
-                "are not used: that is a symbolic link; put the file itself there",
-            ));
-        }
-        Err(error) => {
-            return Err(wrong(&format!(
-                "cannot be read ({error}); check who owns them"
-            )));
-        }
+        Err(error) if is_transient(&error) => return Err(TokenFileError::Transient(error)),
+        Err(_) if path.is_symlink() => return Err(unusable(FileProblem::Symlink)),
+        Err(error) => return Err(unusable(FileProblem::Unreadable(error))),
     };
-    if !metadata.is_file() {
-        return Err(wrong(
-            "are not used: that is no plain file; remove what is there",
-        ));
-    }
-    if metadata.uid() != geteuid().as_raw() {
-        return Err(wrong(
-            "are not used: the file belongs to somebody else; give it to the user who runs claude-socket",
-        ));
-    }
-    if metadata.mode() & 0o077 != 0 {
-        return Err(wrong(&format!(
-            "are not used: other users may open the file; run: chmod 600 \"{}\"",
-            path.display()
-        )));
-    }
-    check_folder(path).map_err(|why| wrong(&why))?;
+    check_file(&metadata).map_err(unusable)?;
+    check_folder(path).map_err(unusable)?;
     let mut text = String::new();
-    match file.take(LONGEST + 1).read_to_string(&mut text) {
-        Ok(_) if text.len() as u64 > LONGEST => Err(wrong("are too many; remove some")),
-        Ok(_) => parse(&text).map(Some).map_err(|why| {
-            wrong(&format!(
-                "cannot be understood: {why}; repair the file, or remove it and make new tokens"
-            ))
-        }),
+    match file.take(MAX_SIZE + 1).read_to_string(&mut text) {
+        Ok(_) if text.len() as u64 > MAX_SIZE => Err(unusable(FileProblem::TooLarge)),
+        Ok(_) => parse(&text)
+            .map(Some)
+            .map_err(|why| unusable(FileProblem::Malformed(why))),
         Err(error) if error.kind() == io::ErrorKind::InvalidData => {
-            Err(wrong("are not text; remove the file and make new ones"))
+            Err(unusable(FileProblem::NotText))
         }
-        Err(error) => Err(Error::NotNow(error)),
+        Err(error) => Err(TokenFileError::Transient(error)),
     }
 }
 
-/// Whoever can write to the folder can put another file there, or take this one away.
-fn check_folder(path: &Path) -> Result<(), String> {
-    let folder = path.parent().unwrap_or(path);
-    let metadata = fs::metadata(folder).map_err(|error| format!("cannot be read ({error})"))?;
-    let owners = [geteuid().as_raw(), 0];
-    if !owners.contains(&metadata.uid()) {
-        return Err(
-            "are not used: the folder belongs to somebody else; use one of your own".into(),
-        );
+/// Checks that only this user can open the file.
+fn check_file(metadata: &fs::Metadata) -> Result<(), FileProblem> {
+    if !metadata.is_file() {
+        return Err(FileProblem::NotAFile);
     }
-    if metadata.mode() & 0o022 != 0 {
-        return Err(format!(
-            "are not used: other users may write to the folder; run: chmod 700 \"{}\"",
-            folder.display()
-        ));
+    if metadata.uid() != geteuid().as_raw() {
+        return Err(FileProblem::ForeignOwner);
+    }
+    if metadata.mode() & 0o077 != 0 {
+        return Err(FileProblem::OpenToOthers);
     }
     Ok(())
 }
 
-fn parse(text: &str) -> Result<Vec<Stored>, String> {
+/// Checks that no other user can write to the folder: that is enough to replace the file, or to
+/// take it away.
+fn check_folder(path: &Path) -> Result<(), FileProblem> {
+    let metadata = fs::metadata(folder_of(path)).map_err(FileProblem::FolderUnreadable)?;
+    let owners = [geteuid().as_raw(), 0];
+    if !owners.contains(&metadata.uid()) {
+        return Err(FileProblem::FolderForeignOwner);
+    }
+    if metadata.mode() & 0o022 != 0 {
+        return Err(FileProblem::FolderOpenToOthers);
+    }
+    Ok(())
+}
+
+fn parse(text: &str) -> Result<Vec<StoredToken>, String> {
     let contents: Contents = serde_json::from_str(text).map_err(|error| error.to_string())?;
     if contents.version != VERSION {
         return Err(format!(
@@ -197,7 +324,7 @@ fn parse(text: &str) -> Result<Vec<Stored>, String> {
             contents.version
         ));
     }
-    contents.tokens.iter().try_for_each(Stored::check)?;
+    contents.tokens.iter().try_for_each(StoredToken::check)?;
     let (mut names, mut digests) = (HashSet::new(), HashSet::new());
     for token in &contents.tokens {
         let name = token.name.as_str();
@@ -211,57 +338,52 @@ fn parse(text: &str) -> Result<Vec<Stored>, String> {
     Ok(contents.tokens)
 }
 
-/// The system is short of something, which says nothing about the file.
-fn is_passing(error: &io::Error) -> bool {
+/// Returns `true` if the system is short of something, which says nothing about the file.
+fn is_transient(error: &io::Error) -> bool {
     use rustix::io::Errno;
-    let passing = [Errno::MFILE, Errno::NFILE, Errno::NOMEM, Errno::INTR];
-    Errno::from_io_error(error).is_some_and(|errno| passing.contains(&errno))
+    let transient = [Errno::MFILE, Errno::NFILE, Errno::NOMEM, Errno::INTR];
+    Errno::from_io_error(error).is_some_and(|errno| transient.contains(&errno))
 }
 
-/// Changes the tokens. Two that do so at once wait for each other, and whoever reads
+/// Changes the tokens. Two that do so at once wait for each other, for 5 s at most. Who reads
 /// meanwhile sees the file as it was, or as it is afterwards.
 ///
 /// # Errors
-/// A sentence that says what is wrong, and what to do.
-pub fn change<T>(
+/// Those of `change`, which leave the file alone, or a [`TokenFileError`].
+pub fn change<T, E: From<TokenFileError>>(
     path: &Path,
-    change: impl FnOnce(&mut Vec<Stored>) -> Result<T, String>,
-) -> Result<T, String> {
-    let cannot = |error: io::Error| {
-        format!(
-            "the tokens in {} cannot be changed: {error}",
-            path.display()
-        )
-    };
-    let parent = path.parent().unwrap_or(path);
+    change: impl FnOnce(&mut Vec<StoredToken>) -> Result<T, E>,
+) -> Result<T, E> {
+    let not_changed = |error| TokenFileError::not_changed(path, error);
+    let parent = folder_of(path);
     DirBuilder::new()
         .recursive(true)
         .mode(0o700)
         .create(parent)
-        .map_err(cannot)?;
-    let folder = File::open(parent).map_err(cannot)?;
-    lock(&folder).map_err(cannot)?;
+        .map_err(not_changed)?;
+    let folder = File::open(parent).map_err(not_changed)?;
+    lock(&folder).map_err(not_changed)?;
     let mut tokens = match read(path) {
         Ok(tokens) => tokens.unwrap_or_default(),
-        Err(Error::Wrong(why)) => return Err(why),
-        Err(Error::NotNow(error)) => return Err(cannot(error)),
+        Err(TokenFileError::Transient(error)) => return Err(not_changed(error).into()),
+        Err(error) => return Err(error.into()),
     };
     // There may be no file yet, and then nobody has looked at the folder.
-    check_folder(path).map_err(|why| format!("the tokens in {} {why}", path.display()))?;
+    check_folder(path).map_err(|problem| TokenFileError::unusable(path, problem))?;
     let result = change(&mut tokens)?;
-    write(path, &tokens).map_err(cannot)?;
+    write(path, &tokens).map_err(not_changed)?;
     // The new name is on the disk when the folder is.
-    folder.sync_all().map_err(cannot)?;
+    folder.sync_all().map_err(not_changed)?;
     Ok(result)
 }
 
-/// Locks the folder, until it is closed.
+/// Locks the folder until it is closed.
 fn lock(folder: &File) -> io::Result<()> {
     let deadline = Instant::now() + LOCK_TIMEOUT;
     loop {
         match folder.try_lock() {
             Ok(()) => return Ok(()),
-            Err(TryLockError::WouldBlock) if Instant::now() < deadline => thread::sleep(LOCK_LOOK),
+            Err(TryLockError::WouldBlock) if Instant::now() < deadline => thread::sleep(LOCK_POLL),
             Err(TryLockError::WouldBlock) => {
                 let why = "another process is changing them; try again when it has finished";
                 return Err(io::Error::new(io::ErrorKind::WouldBlock, why));
@@ -271,9 +393,9 @@ fn lock(folder: &File) -> io::Result<()> {
     }
 }
 
-fn write(path: &Path, tokens: &[Stored]) -> io::Result<()> {
+fn write(path: &Path, tokens: &[StoredToken]) -> io::Result<()> {
     let new = path.with_extension("json.new");
-    // Whoever left one behind has not finished it.
+    // One that was left behind was never finished.
     match fs::remove_file(&new) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}

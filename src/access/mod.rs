@@ -1,22 +1,23 @@
-//! Who has a token, and what it allows.
+//! The tokens, and what each allows.
 //!
-//! There are two kinds: the one in `CLAUDE_SOCKET_TOKEN`, which is an operator's, and
-//! those of the [file](mod@file) that `claude-socket token` keeps. The server looks every
-//! second whether the file has changed, which is one or two calls of stat(2).
+//! They come from `CLAUDE_SOCKET_TOKEN`, which is an operator's, and from the
+//! [file](mod@file) that `claude-socket token` writes. The server checks every second whether
+//! the file has changed, which takes two calls of stat(2).
 //!
-//! What cannot be read lets nobody in: with a file that is broken, or open to others,
-//! only the token in the environment counts.
+//! A file that can't be used lets nobody in: while it is broken, or open to other users, only
+//! the token in the environment counts.
 
 #[cfg(test)]
 mod tests;
 
-mod attempts;
 pub mod file;
-mod signature;
+mod file_stamp;
+mod rate_limit;
 pub mod token;
 mod tokens;
 
 use std::net::IpAddr;
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
@@ -25,75 +26,68 @@ use log::{info, warn};
 use parking_lot::Mutex;
 
 use crate::protocol::{Grant, RESERVED_DECIDERS};
-use attempts::Attempts;
-use file::Stored;
-use signature::Signature;
-use token::{Digest, Secret};
-use tokens::{Tokens, find};
+use file::{FileProblem, StoredToken, TokenFileError};
+use file_stamp::FileStamp;
+use rate_limit::RateLimit;
+use token::{Digest, EnvToken};
+use tokens::Tokens;
 
-/// What messages of the token in the environment are signed with.
+/// The user of the token in the environment.
 pub const OPERATOR: &str = "operator";
 
 /// Where tokens come from.
 #[derive(Clone, Debug, Default)]
 pub struct Options {
-    /// The one in the environment.
-    pub token: Option<Secret>,
-    /// The file with the others; none if there is no place for it.
+    pub token: Option<EnvToken>,
+    /// The file with the other tokens. `None` if this user has no home.
     pub file: Option<PathBuf>,
 }
 
-/// Why a token was not taken.
+/// Why a token is rejected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Denied {
+pub enum TokenError {
     /// There is no such token.
     Unknown,
-    /// There is no such token, or it could be guessed, and a website shows it. Which of
-    /// them would help it to guess.
-    Website,
-    /// There were too many unknown ones from that address.
-    TooMany,
+    /// More than ten unknown ones came from that address within a minute.
+    TooManyFailures,
     /// The file can't be used, so it isn't known which tokens there are.
-    Unreadable,
+    FileUnusable,
 }
 
-/// Who asks, as far as a request tells.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Asker {
-    /// Where from.
-    pub peer: IpAddr,
-    /// It is a page of some website in a browser, which may know nothing of it.
-    pub is_website: bool,
-}
-
-/// What connections need.
+/// What a connection needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Policy {
-    /// No token is configured; programs on this machine need none.
-    ThisMachine,
+    /// No token is configured: only programs on this machine may connect, and need none.
+    LocalOnly,
     /// A token.
     Token,
     /// A token, but the file with the tokens can't be used.
-    Unreadable,
+    FileUnusable,
 }
 
-/// Who has a token, and what it allows, at this moment.
+/// Why there is no token that anyone could show.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NoTokens {
+    /// None is configured.
+    NotConfigured,
+    /// The file with the tokens can't be used. The sentence says why.
+    FileUnusable(String),
+}
+
+/// The tokens that are valid now. Shared by all threads.
 #[derive(Debug)]
 pub struct Access {
     options: Options,
-    /// Locked only to take them or to put others there: the hub must not wait for a
-    /// comparison.
+    /// Only locked to get or to replace the `Arc`: the hub must never wait for a comparison.
     tokens: Mutex<Arc<Tokens>>,
-    attempts: Mutex<Attempts>,
-    /// Those of websites: they must not lock out whose browser shows them.
-    website_attempts: Mutex<Attempts>,
-    anyone: Arc<Grant>,
+    rate_limit: Mutex<RateLimit>,
+    anonymous: Arc<Grant>,
 }
 
 impl Access {
-    /// Reads what there is.
+    /// Reads the tokens.
     pub fn open(options: Options) -> Self {
-        // Should it not be the one that tokens are written to, this tells.
+        // Logged so that a path that differs from the one `token add` writes to is noticed.
         match &options.file {
             Some(path) => info!("tokens are looked for in {}", path.display()),
             None => info!("this user has no home, so there is no file of tokens"),
@@ -102,15 +96,14 @@ impl Access {
         let access = Self {
             options,
             tokens: Mutex::new(Arc::new(tokens)),
-            attempts: Mutex::default(),
-            website_attempts: Mutex::default(),
-            anyone: Arc::new(Grant::WITHOUT_TOKEN),
+            rate_limit: Mutex::default(),
+            anonymous: Arc::new(Grant::WITHOUT_TOKEN),
         };
         access.refresh();
         access
     }
 
-    /// What connections need.
+    /// Returns what a connection needs now.
     pub fn policy(&self) -> Policy {
         self.tokens().policy()
     }
@@ -119,121 +112,108 @@ impl Access {
         self.tokens.lock().clone()
     }
 
-    /// What a client may do that needs no token.
-    pub fn anyone(&self) -> Arc<Grant> {
-        self.anyone.clone()
+    /// Returns what a client without a token may do.
+    pub fn anonymous(&self) -> Arc<Grant> {
+        self.anonymous.clone()
     }
 
-    /// What the holder of this token may do.
+    /// Returns what the holder of this token may do.
     ///
-    /// An address that has shown too many wrong ones is slowed down where guessing
-    /// could lead to anything. Long tokens get in from there all the same: they cannot
-    /// be guessed, and whoever shares an address with an attacker, or a proxy, must not
-    /// be locked out. A website is not let in by a token that could be guessed: it asks
-    /// from as many addresses as it has visitors.
+    /// A valid token always gets in, also from an address that has shown too many wrong ones:
+    /// it cannot be guessed, and whoever shares an address with an attacker, or a proxy, must
+    /// not be locked out.
     ///
     /// # Errors
-    /// [`Denied`].
-    pub fn admit(&self, shown: &str, asker: Asker, now: Instant) -> Result<Arc<Grant>, Denied> {
-        let shown = Digest::of(shown);
+    /// [`TokenError`].
+    pub fn admit(&self, shown: &str, peer: IpAddr, now: Instant) -> Result<Arc<Grant>, TokenError> {
         let tokens = self.tokens();
-        if let Some(grant) = find(&tokens.strong, &shown) {
+        if let Some(grant) = tokens.find(&Digest::of(shown)) {
             return Ok(grant);
         }
-        // Locked over the comparison, so that many guesses at once count as many.
-        let mut attempts = if asker.is_website {
-            self.website_attempts.lock()
-        } else {
-            self.attempts.lock()
-        };
-        if attempts.are_too_many(asker.peer, now) {
-            return Err(Denied::TooMany);
+        let mut rate_limit = self.rate_limit.lock();
+        if rate_limit.is_exceeded(peer, now) {
+            return Err(TokenError::TooManyFailures);
         }
-        if !asker.is_website
-            && let Some(grant) = find(tokens.weak.as_slice(), &shown)
-        {
-            return Ok(grant);
-        }
-        attempts.count(asker.peer, now);
+        rate_limit.count(peer, now);
         Err(match tokens.policy() {
-            Policy::Unreadable => Denied::Unreadable,
-            _ if asker.is_website => Denied::Website,
-            Policy::Token | Policy::ThisMachine => Denied::Unknown,
+            Policy::FileUnusable => TokenError::FileUnusable,
+            Policy::Token | Policy::LocalOnly => TokenError::Unknown,
         })
     }
 
-    /// Whether a grant still holds: its token is there and allows the same.
-    pub fn holds(&self, grant: &Grant) -> bool {
+    /// Returns `true` if the grant's token is still there and allows the same.
+    pub fn is_valid(&self, grant: &Grant) -> bool {
         let tokens = self.tokens();
-        if grant.number == Grant::WITHOUT_TOKEN.number {
-            return tokens.policy() == Policy::ThisMachine;
+        if grant.id == Grant::WITHOUT_TOKEN.id {
+            return tokens.policy() == Policy::LocalOnly;
         }
         tokens.has(grant)
     }
 
-    /// Whether anyone who can connect may answer permission requests.
+    /// Returns `true` if anyone who can connect may answer permission requests.
     pub fn has_operator(&self) -> bool {
         let tokens = self.tokens();
         tokens.policy() != Policy::Token || tokens.grants().any(|grant| grant.role.decides())
     }
 
-    /// Why there is no token that anyone could show, if so: none is configured, or the
-    /// sentence says what is wrong with the file.
-    pub fn why_no_token(&self) -> Option<Option<String>> {
+    /// Returns how many tokens there are that somebody could show.
+    ///
+    /// # Errors
+    /// [`NoTokens`], if there is none.
+    pub fn usable_tokens(&self) -> Result<NonZeroUsize, NoTokens> {
         let tokens = self.tokens();
-        if tokens.grants().next().is_some() {
-            return None;
-        }
-        Some(tokens.file.as_ref().err().cloned())
+        NonZeroUsize::new(tokens.by_digest.len()).ok_or_else(|| match &tokens.file {
+            Ok(_) => NoTokens::NotConfigured,
+            Err(why) => NoTokens::FileUnusable(why.clone()),
+        })
     }
 
-    /// Looks whether the file has changed. Whether that changes anything for anyone.
+    /// Reads the file if it has changed. Returns `true` if other tokens are valid now.
     pub fn refresh(&self) -> bool {
         let Some(path) = &self.options.file else {
             return false;
         };
-        let signature = Signature::of(path);
-        if signature.is_some() && self.tokens().signature == signature {
+        let stamp = FileStamp::of(path);
+        if stamp.is_some() && self.tokens().stamp == stamp {
             return false;
         }
         let file = match file::read(path) {
             Ok(Some(stored)) => Ok(stored),
-            // Nobody gets rights by taking a file away. The last "token remove" leaves an
-            // empty list behind.
-            Ok(None) if self.tokens().awaited => Err(format!(
-                "the tokens in {} are gone, for the file was removed; put it back, or make new ones with \"claude-socket token add\", or, to go without tokens, start Claude Code again",
-                path.display()
-            )),
+            // Removing the file must never give anyone access. The last `token remove` leaves
+            // an empty list behind.
+            Ok(None) if self.tokens().file_expected => {
+                Err(TokenFileError::unusable(path, FileProblem::Removed).to_string())
+            }
             Ok(None) => Ok(Vec::new()),
-            Err(file::Error::Wrong(why)) => Err(why),
-            Err(file::Error::NotNow(error)) => {
+            Err(TokenFileError::Transient(error)) => {
                 warn!("the tokens cannot be read now ({error}); those known still count");
                 return false;
             }
+            Err(error) => Err(error.to_string()),
         };
-        self.take(file, signature)
+        self.update(file, stamp)
     }
 
-    fn take(&self, file: Result<Vec<Stored>, String>, signature: Option<Signature>) -> bool {
+    fn update(&self, file: Result<Vec<StoredToken>, String>, stamp: Option<FileStamp>) -> bool {
         let mut tokens = (*self.tokens()).clone();
-        tokens.awaited = match &file {
+        tokens.file_expected = match &file {
             Ok(stored) => !stored.is_empty(),
-            Err(_) => tokens.awaited || signature.as_ref().is_some_and(Signature::is_there),
+            Err(_) => tokens.file_expected || stamp.as_ref().is_some_and(FileStamp::exists),
         };
-        tokens.signature = signature.filter(Signature::is_settled);
+        tokens.stamp = stamp.filter(FileStamp::is_stable);
         let changes = tokens.file != file;
         if changes {
-            tokens.take(file, self.options.token.as_ref());
+            tokens.update(file, self.options.token.as_ref());
         }
         *self.tokens.lock() = Arc::new(tokens);
         changes
     }
 }
 
-/// Whether a name can be a token's: others could not tell it from the server's own.
+/// Checks that a name can be a token's. The names that the server itself uses can't.
 ///
 /// # Errors
-/// A sentence that says what is wrong with it.
+/// A sentence that says what is wrong with the name.
 pub fn check_name(name: &str) -> Result<(), String> {
     if name.is_empty() || name.trim() != name {
         return Err("a token's name must not be empty, or begin or end with a space; give the name of who uses it, such as greenhouse".into());

@@ -1,4 +1,4 @@
-//! Who is let in, and as what.
+//! Who is admitted, and as what.
 
 use std::time::Duration;
 
@@ -6,58 +6,41 @@ use super::*;
 use crate::protocol::Role;
 
 fn with_token(token: &str) -> Access {
-    let token = Some(Secret::parse(token).expect(token));
+    let token = Some(EnvToken::parse(token).expect(token));
     Access::open(Options { token, file: None })
 }
 
-const WEAK: &str = "0123456789abcdef";
-const STRONG: &str = "0123456789abcdef0123456789abcdef";
+const TOKEN: &str = "0123456789abcdef01234567";
 
 #[test]
-fn guessing_is_slowed_down_and_nobody_beside_the_guesser_is() {
-    let ip = |ip: &str| Asker {
-        peer: ip.parse().expect("an address"),
-        is_website: false,
-    };
+fn wrong_tokens_are_limited_per_address_and_valid_ones_never() {
+    let ip = |ip: &str| ip.parse::<IpAddr>().expect("an address");
     let (here, there) = (ip("10.0.0.7"), ip("10.0.0.8"));
     let start = Instant::now();
     let after = |seconds| start + Duration::from_secs(seconds);
-    let access = with_token(WEAK);
+    let access = with_token(TOKEN);
     for _ in 0..10 {
-        assert_eq!(access.admit("no", here, start), Err(Denied::Unknown));
+        assert_eq!(access.admit("no", here, start), Err(TokenError::Unknown));
     }
-    assert_eq!(access.admit("no", here, after(59)), Err(Denied::TooMany));
-    assert_eq!(access.admit(WEAK, here, after(59)), Err(Denied::TooMany));
-    assert!(access.admit(WEAK, there, after(59)).is_ok());
-    assert_eq!(access.admit("no", here, after(60)), Err(Denied::Unknown));
-    assert!(access.admit(WEAK, here, after(60)).is_ok());
-
-    let access = with_token(STRONG);
-    for _ in 0..20 {
-        let _ = access.admit("no", here, start);
-    }
-    assert_eq!(access.admit("no", here, start), Err(Denied::TooMany));
-    assert!(access.admit(STRONG, here, start).is_ok());
+    assert_eq!(
+        access.admit("no", here, after(59)),
+        Err(TokenError::TooManyFailures)
+    );
+    assert!(access.admit(TOKEN, here, after(59)).is_ok());
+    assert_eq!(
+        access.admit("no", there, after(59)),
+        Err(TokenError::Unknown)
+    );
+    assert_eq!(
+        access.admit("no", here, after(60)),
+        Err(TokenError::Unknown)
+    );
+    assert!(access.admit(TOKEN, here, after(60)).is_ok());
 }
 
 #[test]
-fn a_website_neither_guesses_nor_locks_out() {
-    let now = Instant::now();
-    let peer = IpAddr::from([127, 0, 0, 1]);
-    let [user, website] = [false, true].map(|is_website| Asker { peer, is_website });
-    let access = with_token(WEAK);
-    for shown in ["no", WEAK].repeat(5) {
-        assert_eq!(access.admit(shown, website, now), Err(Denied::Website));
-    }
-    assert_eq!(access.admit(WEAK, website, now), Err(Denied::TooMany));
-    assert!(access.admit(WEAK, user, now).is_ok());
-    let access = with_token(STRONG);
-    assert!(access.admit(STRONG, website, now).is_ok());
-}
-
-#[test]
-fn a_grant_holds_as_long_as_its_token_is_the_same() {
-    let stored = |name: &str, role| Stored {
+fn grant_is_valid_while_its_token_is_unchanged() {
+    let stored = |name: &str, role| StoredToken {
         name: name.into(),
         role,
         sessions: None,
@@ -65,35 +48,32 @@ fn a_grant_holds_as_long_as_its_token_is_the_same() {
         created: String::new(),
     };
     let access = Access::open(Options::default());
-    let peer = Asker {
-        peer: IpAddr::from([127, 0, 0, 1]),
-        is_website: false,
-    };
+    let peer = IpAddr::from([127, 0, 0, 1]);
     let admit = |token: &str| access.admit(token, peer, Instant::now());
-    assert_eq!(access.policy(), Policy::ThisMachine);
-    assert!(access.holds(&access.anyone()) && access.has_operator());
+    assert_eq!(access.policy(), Policy::LocalOnly);
+    assert!(access.is_valid(&access.anonymous()) && access.has_operator());
 
     let [ann, shed] = [stored("ann", Role::Viewer), stored("shed", Role::Sender)];
-    assert!(access.take(Ok(vec![ann.clone(), shed.clone()]), None));
+    assert!(access.update(Ok(vec![ann.clone(), shed.clone()]), None));
     assert_eq!(access.policy(), Policy::Token);
-    assert!(!access.holds(&access.anyone()) && !access.has_operator());
+    assert!(!access.is_valid(&access.anonymous()) && !access.has_operator());
     let grants = [admit("ann").expect("known"), admit("shed").expect("known")];
-    assert!(!access.take(Ok(vec![ann.clone(), shed.clone()]), None));
-    assert_eq!([0, 1].map(|i| access.holds(&grants[i])), [true, true]);
+    assert!(!access.update(Ok(vec![ann.clone(), shed.clone()]), None));
+    assert_eq!([0, 1].map(|i| access.is_valid(&grants[i])), [true, true]);
 
     let promoted = stored("ann", Role::Operator);
-    assert!(access.take(Ok(vec![shed, promoted]), None));
-    assert_eq!([0, 1].map(|i| access.holds(&grants[i])), [false, true]);
+    assert!(access.update(Ok(vec![shed, promoted]), None));
+    assert_eq!([0, 1].map(|i| access.is_valid(&grants[i])), [false, true]);
     assert!(access.has_operator());
 
-    assert!(access.take(Err("broken".into()), None));
-    assert_eq!([0, 1].map(|i| access.holds(&grants[i])), [false, false]);
-    assert_eq!(admit("shed"), Err(Denied::Unreadable));
-    assert!(!access.holds(&access.anyone()));
+    assert!(access.update(Err("broken".into()), None));
+    assert_eq!([0, 1].map(|i| access.is_valid(&grants[i])), [false, false]);
+    assert_eq!(admit("shed"), Err(TokenError::FileUnusable));
+    assert!(!access.is_valid(&access.anonymous()));
 }
 
 #[test]
-fn names_of_the_servers_own_are_not_given_away() {
+fn reserved_names_are_rejected() {
     for name in ["ann", "shed 7", "Ünïté", "a\"b"] {
         assert_eq!(check_name(name), Ok(()), "{name}");
     }

@@ -1,75 +1,58 @@
-//! Tokens: how they are made, what is kept of them, how they are compared.
+//! Tokens: generates them, keeps their digests, compares these.
 
 use std::fmt;
 use std::io;
 
+use data_encoding::HEXLOWER;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq;
 
-/// What tokens begin with, so that a lost one can be recognised.
+/// The prefix of generated tokens, by which a lost one can be recognized.
 const PREFIX: &str = "cs_";
-/// How much chance is in a new token, in bytes.
-const RANDOM: usize = 32;
-/// How short a token in the environment may be, in characters.
-const SHORTEST: usize = 16;
-/// From this length on, in characters, guessing is taken to be hopeless.
-const UNGUESSABLE: usize = 32;
-/// How long it may be, so that it fits into a request.
-const LONGEST: usize = 1_024;
+/// How many random bytes are in a generated token.
+const RANDOM_BYTES: usize = 32;
+/// The shortest token in the environment, in characters. 24 random ones, even if they are
+/// hexadecimal digits, are 96 bits, which nobody can guess.
+const MIN_LENGTH: usize = 24;
+/// The longest, in characters, so that it fits into the head of a request.
+const MAX_LENGTH: usize = 1_024;
 
-/// A new token, at random.
+/// Generates a token.
 ///
 /// # Errors
-/// If the system has no randomness to give.
+/// If the system has no random bytes.
 pub fn generate() -> io::Result<String> {
-    let mut random = [0; RANDOM];
+    let mut random = [0; RANDOM_BYTES];
     getrandom::fill(&mut random)?;
-    Ok(format!("{PREFIX}{}", hexadecimal(&random)))
+    Ok(format!("{PREFIX}{}", HEXLOWER.encode(&random)))
 }
 
-/// The SHA-256 of a token: all that is kept of it.
+/// The SHA-256 of a token. Nothing else of a token is kept.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Digest([u8; 32]);
 
 impl Digest {
-    /// Digests a token.
     pub fn of(token: &str) -> Self {
         Self(Sha256::digest(token).into())
     }
 
-    /// Compares, in a time that doesn't depend on what is compared.
+    /// Compares two digests in constant time.
     pub fn is(&self, other: &Self) -> bool {
         self.0.ct_eq(&other.0).into()
     }
 }
 
-/// Nothing that could be of use in a log.
+/// Shows nothing of the digest: it must never be in a log.
 impl fmt::Debug for Digest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Digest(…)")
     }
 }
 
-fn hexadecimal(bytes: &[u8; 32]) -> String {
-    let (halves, _) = bytes.as_chunks::<16>();
-    let text = |half: &[u8; 16]| format!("{:032x}", u128::from_be_bytes(*half));
-    halves.iter().map(text).collect()
-}
-
-fn from_hexadecimal(text: &str) -> Option<[u8; 32]> {
-    let is_digit = |c: u8| matches!(c, b'0'..=b'9' | b'a'..=b'f');
-    if text.len() != 64 || !text.bytes().all(is_digit) {
-        return None;
-    }
-    let (first, second) = text.split_at(32);
-    let half = |text| u128::from_str_radix(text, 16).ok().map(u128::to_be_bytes);
-    [half(first)?, half(second)?].concat().try_into().ok()
-}
-
 impl Serialize for Digest {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(&hexadecimal(&self.0))
+        serializer.serialize_str(&HEXLOWER.encode(&self.0))
     }
 }
 
@@ -77,31 +60,32 @@ impl<'de> Deserialize<'de> for Digest {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
         let wrong = || de::Error::custom("\"sha256\" must be 64 hexadecimal digits");
-        from_hexadecimal(&text).map(Self).ok_or_else(wrong)
+        let bytes = HEXLOWER.decode(text.as_bytes()).ok();
+        let digest = bytes.and_then(|bytes| bytes.try_into().ok());
+        digest.map(Self).ok_or_else(wrong)
     }
 }
 
-/// The token of the environment, as far as it is kept.
+/// The token of the environment. Only its digest is kept.
 #[derive(Clone, Debug)]
-pub struct Secret {
-    /// What it is compared with.
+pub struct EnvToken {
     pub digest: Digest,
-    /// Somebody has made it up, and it is short.
-    pub is_guessable: bool,
 }
 
-impl Secret {
-    /// Takes a text as the token.
+impl EnvToken {
+    /// Parses a token.
     ///
     /// # Errors
-    /// A sentence that says what is wrong with it and doesn't repeat it.
+    /// A sentence that says what is wrong with the token, and never repeats it.
     pub fn parse(text: &str) -> Result<Self, String> {
         let length = text.chars().count();
-        let right = "give it at least 16 characters, such as what \"openssl rand -hex 32\" prints";
-        if length < SHORTEST {
+        let right = format!(
+            "give it at least {MIN_LENGTH} characters, such as what \"openssl rand -hex 32\" prints"
+        );
+        if length < MIN_LENGTH {
             return Err(format!("it has {length} characters; {right}"));
         }
-        if length > LONGEST {
+        if length > MAX_LENGTH {
             return Err(format!(
                 "it has {length} characters, too many for a request; give it 64"
             ));
@@ -113,7 +97,6 @@ impl Secret {
         }
         Ok(Self {
             digest: Digest::of(text),
-            is_guessable: length < UNGUESSABLE,
         })
     }
 }
@@ -123,28 +106,31 @@ mod tests {
     use super::*;
 
     #[test]
-    fn tokens_are_random_and_fit_everywhere() {
-        let tokens = [generate(), generate()].map(|token| token.expect("there is chance"));
+    fn generated_tokens_are_random_and_url_safe() {
+        let tokens =
+            [generate(), generate()].map(|token| token.expect("the system has random bytes"));
         assert_ne!(tokens[0], tokens[1]);
         for token in &tokens {
-            assert_eq!(token.len(), PREFIX.len() + 2 * RANDOM);
+            assert_eq!(token.len(), PREFIX.len() + 2 * RANDOM_BYTES);
             let fits = |c: char| c.is_ascii_alphanumeric() || c == '_';
             assert!(token.chars().all(fits), "{token}");
         }
     }
 
     #[test]
-    fn a_token_of_ones_own_must_be_hard_to_guess() {
+    fn env_token_shorter_than_24_characters_is_rejected() {
         let cases = [
             ("secret", false),
-            ("0123456789abcde", false),
-            ("0123456789abcdef", true),
-            ("0123456789 abcdef", false),
-            ("0123456789abcdéf", false),
-            ("a/b+c=0123456789", true),
+            ("0123456789abcdef0123456", false),
+            ("0123456789abcdef01234567", true),
+            ("0123456789abcdef 01234567", false),
+            ("0123456789abcdéf01234567", false),
+            ("a/b+c=0123456789abcdefgh", true),
+            (&"x".repeat(1_024), true),
+            (&"x".repeat(1_025), false),
         ];
         for (token, expected) in cases {
-            let parsed = Secret::parse(token);
+            let parsed = EnvToken::parse(token);
             assert_eq!(parsed.is_ok(), expected, "{token}");
             if let Err(why) = parsed {
                 assert!(!why.contains(token), "{why}");
@@ -154,13 +140,13 @@ mod tests {
 
     /// FIPS 180-2, appendix B.1.
     #[test]
-    fn the_digest_is_sha_256() {
-        let json = serde_json::to_string(&Digest::of("abc")).expect("it is JSON");
+    fn digest_is_lowercase_hexadecimal_sha_256() {
+        let json = serde_json::to_string(&Digest::of("abc")).expect("a digest serializes");
         assert_eq!(
             json,
             "\"ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad\""
         );
-        let read: Digest = serde_json::from_str(&json).expect("it reads back");
+        let read: Digest = serde_json::from_str(&json).expect("a digest parses");
         assert!(read.is(&Digest::of("abc")) && !read.is(&Digest::of("abd")));
         for wrong in [
             "\"\"",

@@ -1,60 +1,57 @@
-//! The tokens there are at one moment. Another moment has others: they are made anew
-//! from what the file holds then, and what hasn't changed keeps its grant.
+//! An immutable snapshot of all tokens. A reload builds a new one; unchanged tokens keep their
+//! [`Grant`].
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use log::{error, info};
 
-use super::file::Stored;
-use super::signature::Signature;
-use super::token::{Digest, Secret};
+use super::file::StoredToken;
+use super::file_stamp::FileStamp;
+use super::token::{Digest, EnvToken};
 use super::{OPERATOR, Policy};
 use crate::protocol::Grant;
 
-/// The tokens there are at one moment, and what they allow.
+/// All tokens, and what they allow.
 #[derive(Clone, Debug)]
 pub struct Tokens {
-    /// Those that nobody can guess.
-    pub strong: Vec<(Digest, Arc<Grant>)>,
-    /// A short one that somebody has made up.
-    pub weak: Option<(Digest, Arc<Grant>)>,
-    /// What the file holds, or a sentence that says what is wrong with it.
-    pub file: Result<Vec<Stored>, String>,
-    /// Whether the file must be there: it held tokens, or something that nobody could
-    /// read. A file that is gone doesn't mean that no tokens are wanted any more.
-    pub awaited: bool,
-    /// What the file looked like then; none if it may have changed since unnoticed.
-    pub signature: Option<Signature>,
-    /// The numbers of all grants.
+    /// What each token allows, by its digest.
+    pub by_digest: Vec<(Digest, Arc<Grant>)>,
+    /// The file's tokens, or a sentence that says what is wrong with the file.
+    pub file: Result<Vec<StoredToken>, String>,
+    /// The file must be there, because it held tokens, or something that could not be read. That
+    /// it is gone must never mean that no tokens are wanted any more.
+    pub file_expected: bool,
+    /// The stamp of the file when it was read. `None` if a change since could go unnoticed.
+    pub stamp: Option<FileStamp>,
+    /// The ids of all grants.
     current: HashSet<u64>,
-    /// How many numbers were given.
-    numbers: u64,
+    /// The last id that was given to a grant.
+    last_id: u64,
 }
 
 impl Tokens {
-    /// That of the environment, if there is one.
-    pub fn new(token: Option<&Secret>) -> Self {
+    /// The token of the environment alone, if there is one.
+    pub fn new(token: Option<&EnvToken>) -> Self {
         let mut tokens = Self {
-            strong: Vec::new(),
-            weak: None,
+            by_digest: Vec::new(),
             file: Ok(Vec::new()),
-            awaited: false,
-            signature: None,
+            file_expected: false,
+            stamp: None,
             current: HashSet::new(),
-            numbers: 0,
+            last_id: 0,
         };
         tokens.replace(Ok(Vec::new()), token);
         tokens
     }
 
-    /// Whether a grant is one of these.
+    /// Returns `true` if the grant is one of these.
     pub fn has(&self, grant: &Grant) -> bool {
-        self.current.contains(&grant.number)
+        self.current.contains(&grant.id)
     }
 
-    /// Takes what the file holds now, which is something else than before.
-    pub fn take(&mut self, file: Result<Vec<Stored>, String>, token: Option<&Secret>) {
+    /// Replaces the tokens of the file, which has changed.
+    pub fn update(&mut self, file: Result<Vec<StoredToken>, String>, token: Option<&EnvToken>) {
         match &file {
             Ok(stored) => info!("the tokens were read: {}", stored.len()),
             Err(why) => error!("{why}; until then only CLAUDE_SOCKET_TOKEN lets anyone in"),
@@ -62,23 +59,20 @@ impl Tokens {
         self.replace(file, token);
     }
 
-    /// What hasn't changed keeps its grant.
-    fn replace(&mut self, file: Result<Vec<Stored>, String>, token: Option<&Secret>) {
-        let known: HashMap<_, _> = self.strong.drain(..).chain(self.weak.take()).collect();
-        let mut numbers = self.numbers;
+    /// Tokens that allow the same as before keep their grant.
+    fn replace(&mut self, file: Result<Vec<StoredToken>, String>, token: Option<&EnvToken>) {
+        let known: HashMap<_, _> = self.by_digest.drain(..).collect();
+        let mut last_id = self.last_id;
         let mut grant = |digest: &Digest, new: Grant| {
-            numbers += 1;
+            last_id += 1;
             match known.get(digest) {
-                Some(old) if old.allows_the_same(&new) => old.clone(),
-                _ => Arc::new(Grant {
-                    number: numbers,
-                    ..new
-                }),
+                Some(old) if old.same_permissions(&new) => old.clone(),
+                _ => Arc::new(Grant { id: last_id, ..new }),
             }
         };
         for stored in file.iter().flatten() {
             let entry = (stored.sha256, grant(&stored.sha256, stored.grant()));
-            self.strong.push(entry);
+            self.by_digest.push(entry);
         }
         if let Some(secret) = token {
             let operator = Grant {
@@ -86,41 +80,35 @@ impl Tokens {
                 ..Grant::WITHOUT_TOKEN
             };
             let entry = (secret.digest, grant(&secret.digest, operator));
-            if secret.is_guessable {
-                self.weak = Some(entry);
-            } else {
-                self.strong.push(entry);
-            }
+            self.by_digest.push(entry);
         }
-        self.numbers = numbers;
-        self.current = self.grants().map(|grant| grant.number).collect();
+        self.last_id = last_id;
+        self.current = self.grants().map(|grant| grant.id).collect();
         self.file = file;
     }
 
-    /// What connections need.
+    /// Returns what a connection needs.
     pub fn policy(&self) -> Policy {
         match &self.file {
-            Err(_) => Policy::Unreadable,
-            _ if self.grants().next().is_some() => Policy::Token,
-            _ => Policy::ThisMachine,
+            Err(_) => Policy::FileUnusable,
+            _ if !self.by_digest.is_empty() => Policy::Token,
+            _ => Policy::LocalOnly,
         }
     }
 
-    /// What all of them allow.
     pub fn grants(&self) -> impl Iterator<Item = &Arc<Grant>> {
-        let all = self.strong.iter().chain(&self.weak);
-        all.map(|(_, grant)| grant)
+        self.by_digest.iter().map(|(_, grant)| grant)
     }
-}
 
-/// Finds what a token allows. Looks at every one of them, to the last byte: how long
-/// it takes tells nothing.
-pub fn find(tokens: &[(Digest, Arc<Grant>)], shown: &Digest) -> Option<Arc<Grant>> {
-    let mut found = None;
-    for (digest, grant) in tokens {
-        if digest.is(shown) {
-            found = Some(grant);
+    /// Returns what a token allows. Compares it with every one, to the last byte: the time this
+    /// takes says nothing about them.
+    pub fn find(&self, shown: &Digest) -> Option<Arc<Grant>> {
+        let mut found = None;
+        for (digest, grant) in &self.by_digest {
+            if digest.is(shown) {
+                found = Some(grant);
+            }
         }
+        found.cloned()
     }
-    found.cloned()
 }

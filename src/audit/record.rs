@@ -1,4 +1,4 @@
-//! What is remembered: a sentence in the log, and a line of JSON.
+//! The records of the audit: a sentence in the log, and a line of JSON in the file.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -8,58 +8,45 @@ use serde::Serialize;
 
 use crate::protocol::{ConnId, Grant, SessionId};
 
-/// Something to be remembered.
+/// Something that the audit remembers.
 #[derive(Clone, Debug)]
 pub enum Record<'a> {
     /// A client has connected.
     Connected {
-        /// Who.
         client: ConnId,
-        /// From where.
         from: SocketAddr,
-        /// Into which session.
         session: &'a SessionId,
-        /// As whom.
         grant: &'a Grant,
     },
-    /// It has gone.
+    /// A client has disconnected.
     Disconnected {
-        /// Who.
         client: ConnId,
         /// In a few words.
         why: &'a str,
     },
-    /// Somebody was not let in.
+    /// A connection was not admitted.
     Refused {
-        /// The connection.
         client: ConnId,
-        /// From where.
         from: SocketAddr,
-        /// The HTTP status; none for a connection that was cut.
+        /// The HTTP status; `None` for a connection that was closed without an answer.
         status: Option<u16>,
-        /// The sentence that went with it.
+        /// The sentence of the answer.
         why: &'a str,
     },
     /// A client wanted what it may not do, for the first time.
     Forbidden {
-        /// Who.
         client: ConnId,
-        /// As whom.
         grant: &'a Grant,
-        /// The sentence it got.
+        /// The sentence of the answer.
         why: &'a str,
     },
     /// A permission request was answered.
     Verdict {
-        /// By which connection; none if by the server itself.
+        /// `None` if the server itself answered.
         client: Option<ConnId>,
-        /// By whom.
         user: &'a str,
-        /// About which tool.
         tool: &'a str,
-        /// Which request.
         request_id: &'a str,
-        /// The answer.
         allowed: bool,
     },
 }
@@ -114,9 +101,9 @@ impl fmt::Display for Record<'_> {
     }
 }
 
-/// A line of the file. What a record has nothing to say about is left out.
+/// A line of the file. Fields that a record doesn't have are left out.
 #[derive(Default, Serialize)]
-pub struct Line<'a> {
+pub struct AuditLine<'a> {
     ts: String,
     event: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -143,8 +130,8 @@ pub struct Line<'a> {
     lines: Option<u64>,
 }
 
-impl<'a> Line<'a> {
-    /// The line that stands for those that could not be written.
+impl<'a> AuditLine<'a> {
+    /// The line in place of those that could not be written.
     pub fn lost(lines: u64) -> Self {
         Self {
             event: "lost",
@@ -153,7 +140,7 @@ impl<'a> Line<'a> {
         }
     }
 
-    /// The line of a record.
+    /// The line of a record, without its time.
     pub fn of(record: &Record<'a>) -> Self {
         let named = |event, client: ConnId| Self {
             event,
@@ -216,10 +203,10 @@ impl<'a> Line<'a> {
         }
     }
 
-    /// The line as text, with the time.
+    /// Encodes the line, with the time and a line end.
     pub fn encode(mut self) -> Vec<u8> {
         self.ts = humantime::format_rfc3339_millis(SystemTime::now()).to_string();
-        let mut line = serde_json::to_vec(&self).expect("it is JSON");
+        let mut line = serde_json::to_vec(&self).expect("an audit line serializes");
         line.push(b'\n');
         line
     }

@@ -9,7 +9,7 @@ use clap::Subcommand;
 use serde_json::json;
 
 use crate::access;
-use crate::access::file::{self, Stored};
+use crate::access::file::{self, StoredToken};
 use crate::access::token::{self, Digest};
 use crate::config::Settings;
 use crate::protocol::{Role, SessionPattern};
@@ -71,7 +71,7 @@ fn add(path: &Path, name: &str, role: Role, sessions: Option<SessionPattern>) ->
         ));
     }
     let token = token::generate()?;
-    let stored = Stored {
+    let stored = StoredToken {
         name: name.to_owned(),
         role,
         sessions,
@@ -126,17 +126,13 @@ fn remove(path: &Path, name: &str) -> io::Result<()> {
 
 fn change<T>(
     path: &Path,
-    change: impl FnOnce(&mut Vec<Stored>) -> Result<T, String>,
+    change: impl FnOnce(&mut Vec<StoredToken>) -> Result<T, String>,
 ) -> io::Result<T> {
-    file::change(path, change).map_err(io::Error::other)
+    file::change(path, |tokens| change(tokens).map_err(io::Error::other))
 }
 
-fn read(path: &Path) -> io::Result<Vec<Stored>> {
-    let tokens = file::read(path).map_err(|error| match error {
-        file::Error::NotNow(error) => error,
-        file::Error::Wrong(why) => io::Error::other(why),
-    })?;
-    Ok(tokens.unwrap_or_default())
+fn read(path: &Path) -> io::Result<Vec<StoredToken>> {
+    Ok(file::read(path)?.unwrap_or_default())
 }
 
 fn list_as_json(path: &Path) -> io::Result<()> {
@@ -154,7 +150,7 @@ fn list_as_json(path: &Path) -> io::Result<()> {
 
 fn list(path: &Path, settings: &Settings) -> io::Result<()> {
     let tokens = read(path)?;
-    let sessions = |token: &Stored| match &token.sessions {
+    let sessions = |token: &StoredToken| match &token.sessions {
         Some(pattern) => pattern.to_string(),
         None => "all".to_owned(),
     };

@@ -41,7 +41,7 @@ pub enum Author {
 /// use any.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AuthorId {
-    /// The holder of a token: [`Grant::number`].
+    /// The holder of a token: [`Grant::id`].
     Grant(u64),
     /// A connection that needs no token.
     Connection(ConnId),
@@ -50,10 +50,10 @@ pub enum AuthorId {
 impl AuthorId {
     /// Returns the identity of a client with this grant.
     pub fn of(client: ConnId, grant: &Grant) -> Self {
-        if grant.number == Grant::WITHOUT_TOKEN.number {
+        if grant.id == Grant::WITHOUT_TOKEN.id {
             Self::Connection(client)
         } else {
-            Self::Grant(grant.number)
+            Self::Grant(grant.id)
         }
     }
 }

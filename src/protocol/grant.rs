@@ -60,8 +60,8 @@ impl Role {
 /// What one token, or the lack of one, allows a client to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Grant {
-    /// Tells grants apart: one that was changed has another number.
-    pub number: u64,
+    /// Tells grants apart: one that was changed has another id.
+    pub id: u64,
     /// What the client's messages are signed with, whatever they say.
     pub user: Option<Arc<str>>,
     /// Its role.
@@ -73,14 +73,14 @@ pub struct Grant {
 impl Grant {
     /// What a client may do that needs no token.
     pub const WITHOUT_TOKEN: Self = Self {
-        number: 0,
+        id: 0,
         user: None,
         role: Role::Operator,
         sessions: None,
     };
 
-    /// Whether nothing changes when this one takes the other's place.
-    pub fn allows_the_same(&self, other: &Self) -> bool {
+    /// Returns `true` if this one can take the other's place, and nothing changes.
+    pub fn same_permissions(&self, other: &Self) -> bool {
         self.user == other.user && self.role == other.role && self.sessions == other.sessions
     }
 

@@ -5,6 +5,7 @@ use serde_json::json;
 
 use super::main_loop::Server;
 use super::signals::{Reason, Shutdown};
+use crate::access::NoTokens;
 use crate::agent::mcp::{self, Incoming, Request};
 use crate::agent::tools::{self, ToolResult};
 use crate::agent::{channel, writer};
@@ -84,11 +85,11 @@ impl Server {
     /// # Errors
     /// The sentence for Claude that says why none can.
     fn check_reachable(&self) -> Result<(), String> {
-        let unreadable = || {
-            let why = self.access.why_no_token().flatten()?;
-            Some(format!("no app can connect: {why}"))
+        let unusable = || match self.access.usable_tokens() {
+            Err(NoTokens::FileUnusable(why)) => Some(format!("no app can connect: {why}")),
+            Ok(_) | Err(NoTokens::NotConfigured) => None,
         };
-        match self.listen_error.clone().or_else(unreadable) {
+        match self.listen_error.clone().or_else(unusable) {
             // Clients that connected before the port was lost are still there.
             Some(why) if self.hub.stats().clients == 0 => Err(why),
             _ => Ok(()),

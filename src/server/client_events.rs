@@ -20,7 +20,7 @@ impl Server {
                 let link = Link::new(outbox);
                 self.out.links.insert(conn, link);
                 // The tokens may have changed on its way here.
-                if !self.access.holds(&grant) {
+                if !self.access.is_valid(&grant) {
                     return self.out.close(conn, self.revocation_reason());
                 }
                 let connected = ClientInput::Connected { session, grant };
@@ -49,7 +49,7 @@ impl Server {
     fn tokens_changed(&mut self) {
         let access = self.access.clone();
         self.handle_input(Input::TokensChanged(Revocation {
-            is_valid: Box::new(move |grant| access.holds(grant)),
+            is_valid: Box::new(move |grant| access.is_valid(grant)),
             reason: self.revocation_reason(),
         }));
         if self.permission_relay_announced == Some(false) && self.access.has_operator() {
@@ -63,8 +63,8 @@ impl Server {
     /// Why a client is disconnected whose grant isn't valid any more.
     fn revocation_reason(&self) -> CloseReason {
         match self.access.policy() {
-            Policy::Unreadable => CloseReason::AuthUnavailable,
-            Policy::Token | Policy::ThisMachine => CloseReason::Unauthorized,
+            Policy::FileUnusable => CloseReason::AuthUnavailable,
+            Policy::Token | Policy::LocalOnly => CloseReason::Unauthorized,
         }
     }
 }

@@ -1,59 +1,64 @@
-//! The web chat's files: those of `examples/basic` and the client library, built into
-//! the binary, and how they are served.
+//! Serves the web chat's files: those of `examples/basic` and the client library, built into the
+//! binary.
 //!
-//! Browsers keep them and ask each time whether they are still the same (`no-cache` and
-//! an `ETag` made of the content), so that nobody sees half of an older version after an
-//! upgrade.
+//! Browsers cache them and ask each time whether they are still the same (`no-cache` and an
+//! `ETag` made of the content), so that after an upgrade no page is made of two versions.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::OnceLock;
 
 use http::header::{ACCEPT, IF_NONE_MATCH};
 use http::{HeaderMap, StatusCode, Uri};
 
 use super::http::Response;
 
-/// What the page may do: nothing but with files and sockets of the server it came from.
+/// The page may only use files and sockets of the server that it came from.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; \
     img-src 'self' data:; connect-src 'self'; manifest-src 'self'; base-uri 'none'; \
     form-action 'none'; frame-ancestors 'none'";
 
 const SCRIPT: &str = "text/javascript; charset=utf-8";
 
-/// A file.
+/// A file that is built in.
 #[derive(Debug)]
 pub struct Asset {
     path: &'static str,
     content_type: &'static str,
     content: &'static str,
+    /// The `ETag`, computed from the content at the first request.
+    tag: OnceLock<String>,
 }
 
 /// Declares files of `examples/basic`, which are served beside the page.
 macro_rules! page_files {
     ($($name:literal is $content_type:expr),* $(,)?) => {
-        &[$(Asset {
+        [$(Asset {
             path: concat!("/", $name),
             content_type: $content_type,
             content: include_str!(concat!("../../examples/basic/", $name)),
+            tag: OnceLock::new(),
         }),*]
     };
 }
 
 /// The page itself.
-const PAGE: Asset = Asset {
+static PAGE: Asset = Asset {
     path: "/",
     content_type: "text/html; charset=utf-8",
     content: include_str!("../../examples/basic/index.html"),
+    tag: OnceLock::new(),
 };
 
 /// The client library.
-const CLIENT: Asset = Asset {
+static CLIENT: Asset = Asset {
     path: "/client/claude-socket.js",
     content_type: SCRIPT,
     content: include_str!("../../client/claude-socket.js"),
+    tag: OnceLock::new(),
 };
 
 /// What belongs to the page.
-const FILES: &[Asset] = page_files![
+static FILES: [Asset; 15] = page_files![
     "chat.css" is "text/css; charset=utf-8",
     "chat.js" is SCRIPT,
     "composer.js" is SCRIPT,
@@ -71,7 +76,7 @@ const FILES: &[Asset] = page_files![
     "manifest.webmanifest" is "application/manifest+json",
 ];
 
-/// The page's file at this path, if there is one. The page itself is not among them.
+/// Returns the file at this path, if there is one. The page itself is not among them.
 pub fn find(path: &str) -> Option<&'static Asset> {
     FILES
         .iter()
@@ -79,10 +84,10 @@ pub fn find(path: &str) -> Option<&'static Asset> {
         .find(|asset| asset.path == path)
 }
 
-/// The answer to someone who wants HTML: the page, or the way to it.
+/// Returns the response to a request for HTML: the page, or a redirection to it.
 ///
-/// The way is told relative to where the request went, so that it also holds when a
-/// proxy serves all this under a path of its own.
+/// The location is relative to the request's, so that it also holds when a proxy serves all this
+/// under a path of its own.
 pub fn page(uri: &Uri, headers: &HeaderMap) -> Response {
     if uri.path() == PAGE.path {
         return PAGE
@@ -92,28 +97,28 @@ pub fn page(uri: &Uri, headers: &HeaderMap) -> Response {
             .with("X-Frame-Options", "DENY");
     }
     let below = uri.path().matches('/').count().saturating_sub(1);
-    let mut way = if below == 0 {
+    let mut location = if below == 0 {
         "./".to_owned()
     } else {
         "../".repeat(below)
     };
-    // What is in an address stays in the browser's history.
+    // An address stays in the browser's history, so the token is left out.
     let query = uri.query().unwrap_or_default().split('&');
     let query: Vec<_> = query.filter(|pair| !pair.starts_with("token=")).collect();
     if query.iter().any(|pair| !pair.is_empty()) {
-        way.push('?');
-        way.push_str(&query.join("&"));
+        location.push('?');
+        location.push_str(&query.join("&"));
     }
-    let body = format!("The web chat is at {way}\n");
+    let body = format!("The web chat is at {location}\n");
     Response::text("text/plain; charset=utf-8", body)
         .status(StatusCode::FOUND)
-        .with("Location", way)
+        .with("Location", location)
         .with("Vary", "Accept")
 }
 
 impl Asset {
-    /// The file, or that it is the one the browser has.
-    pub fn answer(&self, headers: &HeaderMap) -> Response {
+    /// Returns the file, or 304 if the browser has this version.
+    pub fn answer(&'static self, headers: &HeaderMap) -> Response {
         let tag = self.tag();
         let known = headers
             .get_all(IF_NONE_MATCH)
@@ -133,15 +138,17 @@ impl Asset {
             .with("Referrer-Policy", "no-referrer")
     }
 
-    fn tag(&self) -> String {
-        let mut hasher = DefaultHasher::new();
-        self.content.hash(&mut hasher);
-        format!("\"{:016x}\"", hasher.finish())
+    fn tag(&'static self) -> &'static str {
+        self.tag.get_or_init(|| {
+            let mut hasher = DefaultHasher::new();
+            self.content.hash(&mut hasher);
+            format!("\"{:016x}\"", hasher.finish())
+        })
     }
 }
 
-/// Whether a request asks for HTML, at least as much as for JSON. A browser does when
-/// it opens a page; a script that takes anything doesn't.
+/// Returns `true` if a request asks for HTML, at least as much as for JSON (RFC 9110, 12.5.1). A
+/// browser does so when it opens a page; a script that accepts anything doesn't.
 pub fn wants_html(headers: &HeaderMap) -> bool {
     let quality = |kind: &str| {
         headers
@@ -166,7 +173,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn html_is_for_those_who_ask_for_it() {
+    fn html_is_served_only_if_asked_for() {
         let cases = [
             (
                 "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8",
@@ -192,7 +199,14 @@ mod tests {
     }
 
     #[test]
-    fn the_page_is_small() {
+    fn tag_is_computed_once() {
+        for asset in FILES.iter().chain([&PAGE, &CLIENT]) {
+            assert!(std::ptr::eq(asset.tag(), asset.tag()), "{}", asset.path);
+        }
+    }
+
+    #[test]
+    fn page_files_stay_small() {
         let files = FILES.iter().chain([&PAGE]);
         let bytes: usize = files.map(|asset| asset.content.len()).sum();
         assert!(bytes < 80 * 1024, "the page's files have {bytes} bytes");

@@ -19,7 +19,7 @@ use tungstenite::handshake::server::{create_response, write_response};
 use super::context::{ConnectionPermit, Context};
 use super::http::{HeadError, Response, read_head};
 use super::reader::{self, Upgraded};
-use super::{Event, credentials, gate, pages};
+use super::{Event, admission, credentials, pages};
 use crate::access::Policy;
 use crate::audit::Record;
 use crate::protocol::{ConnId, DEFAULT_SESSION, Grant, SessionId, SessionPattern};
@@ -57,7 +57,7 @@ impl Connection {
 
         let (request, rest) = match read_head(&self.stream, self.permit.options.handshake_timeout) {
             Ok(head) => head,
-            Err(HeadError::Gone) => return,
+            Err(HeadError::Disconnected) => return,
             Err(HeadError::Refused(status, why)) => {
                 return self.refuse(&Response::refusal(status, &why));
             }
@@ -82,7 +82,7 @@ impl Connection {
             client: self.conn,
             from: self.peer,
             status: Some(refusal.status.as_u16()),
-            why: refusal.sentence.as_deref().unwrap_or_default(),
+            why: refusal.message.as_deref().unwrap_or_default(),
         });
         refusal.send(&self.stream, false);
     }
@@ -139,16 +139,18 @@ impl Connection {
         let Context {
             access, options, ..
         } = &*self.permit;
-        let is_public = || !wants_websocket(request) && pages::chat(request).is_some();
-        if access.policy() != Policy::ThisMachine && is_public() {
-            return Ok(access.anyone());
+        let is_public = || !wants_websocket(request) && pages::static_page(request).is_some();
+        if access.policy() != Policy::LocalOnly && is_public() {
+            return Ok(access.anonymous());
         }
-        gate::admit(self.peer.ip(), request, access, &options.allowed_origins)
+        let peer = self.peer.ip();
+        admission::admit(peer, request, access, &options.allowed_origins).map_err(Response::from)
     }
 
     fn respond(&self, request: &Request<()>) {
         let is_head = request.method() == Method::HEAD;
-        if let Some(file) = pages::chat(request) {
+        let not_found = || pages::not_found(request.uri().path());
+        if let Some(file) = pages::static_page(request).or_else(not_found) {
             return file.send(&self.stream, is_head);
         }
         let (reply_to, stats) = bounded(1);

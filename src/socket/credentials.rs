@@ -1,19 +1,22 @@
-//! Where a request shows its token: in a header, in its address, or among the
-//! WebSocket subprotocols it offers.
+//! Credentials: where a request shows its token. It can be in a header, in the address, or among
+//! the WebSocket subprotocols that are offered.
 
 use http::header::{AUTHORIZATION, SEC_WEBSOCKET_PROTOCOL};
 use http::{HeaderMap, Request};
 
-/// The subprotocol that is spoken here, for clients that name one.
+use super::admission::AdmissionError;
+
+/// The subprotocol of this server, for clients that name one.
 pub const SUBPROTOCOL: &str = "claude-socket";
-/// What precedes a token among the subprotocols: the one place where a page's script
-/// can put it without a URL.
+/// The prefix of a token among the subprotocols: the one place beside the URL where a page's
+/// script can put it.
 const BEARER: &str = "bearer.";
-/// The token that a request shows, wherever it does.
+
+/// Returns the token that a request shows, in any of these places.
 ///
 /// # Errors
-/// A sentence, if it shows different ones: each would be another guess.
-pub fn shown_token(request: &Request<()>) -> Result<Option<String>, String> {
+/// [`AdmissionError::SeveralTokens`].
+pub fn request_token(request: &Request<()>) -> Result<Option<String>, AdmissionError> {
     let texts = |name| {
         let values = request.headers().get_all(name).iter();
         values.filter_map(|value| value.to_str().ok())
@@ -37,17 +40,17 @@ pub fn shown_token(request: &Request<()>) -> Result<Option<String>, String> {
         .chain(protocols)
         .filter(|token| !token.is_empty());
     let first = tokens.next();
-    match (&first, tokens.find(|other| Some(other) != first.as_ref())) {
-        (_, None) => Ok(first),
-        (_, Some(_)) => Err("the request shows several tokens; show one".into()),
+    match tokens.find(|other| Some(other) != first.as_ref()) {
+        None => Ok(first),
+        Some(_) => Err(AdmissionError::SeveralTokens),
     }
 }
 
-/// Which subprotocol a handshake is answered with, if it offers any that is known.
+/// Returns the subprotocol to answer a handshake with, if it offers a known one.
 ///
 /// # Errors
-/// A sentence, if there is nothing to answer that wouldn't repeat a token. A browser
-/// would drop the connection without saying why.
+/// A sentence, if the only answer would repeat a token. Without an answer, a browser drops the
+/// connection and doesn't say why.
 pub fn subprotocol(headers: &HeaderMap) -> Result<Option<&'static str>, String> {
     let offers = |wanted: fn(&str) -> bool| offered_protocols(headers).any(wanted);
     if offers(|protocol| protocol == SUBPROTOCOL) {

@@ -1,9 +1,9 @@
-//! As much HTTP/1.1 as a WebSocket server needs: the head of a request, and short
-//! answers after which the connection closes.
+//! As much HTTP/1.1 as a WebSocket server needs: reads the head of a request, and sends short
+//! responses after which the connection closes.
 
 use std::borrow::Cow;
 use std::fmt::{self, Write as _};
-use std::io::{self, Read, Write};
+use std::io::Write;
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
@@ -12,22 +12,23 @@ use serde::Serialize;
 use serde_json::json;
 
 use super::linger;
+use crate::timed_read::{ReadError, read_until};
 
 /// The longest head, in bytes.
 const MAX_HEAD: usize = 8 * 1024;
 /// How much of it is read at once, in bytes. Most heads come whole.
-const READ: usize = 1024;
+const CHUNK: usize = 1024;
 /// The most headers. A browser sends about twenty.
 const MAX_HEADERS: usize = 64;
-/// How long a client may take to accept an answer.
+/// How long a client may take to read a response.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Why there is no request to answer.
 #[derive(Debug)]
 pub enum HeadError {
-    /// The client has gone, or never spoke.
-    Gone,
-    /// It is told why.
+    /// The client has disconnected.
+    Disconnected,
+    /// The status and the sentence to answer with.
     Refused(StatusCode, String),
 }
 
@@ -48,43 +49,24 @@ impl HeadError {
     }
 }
 
-/// Reads the head of a request. Returns it with what already came after it.
+/// Reads the head of a request, of 8 KiB at most. Returns it with the bytes that came after it.
 ///
 /// # Errors
-/// [`HeadError`], also when the head isn't complete within `timeout`.
+/// [`HeadError`], also if the head isn't complete within `timeout`.
 pub fn read_head(
     stream: &TcpStream,
     timeout: Duration,
 ) -> Result<(Request<()>, Vec<u8>), HeadError> {
     let deadline = Instant::now() + timeout;
-    let mut head = Vec::new();
-    loop {
-        let left = deadline.saturating_duration_since(Instant::now());
-        if left.is_zero() {
-            return Err(too_slow(timeout));
+    match read_until(stream, deadline, CHUNK, MAX_HEAD, parse_head) {
+        Ok(((request, length), mut bytes)) => {
+            bytes.drain(..length);
+            Ok((request, bytes))
         }
-        let length = head.len();
-        head.resize(length + READ, 0);
-        let read = stream
-            .set_read_timeout(Some(left))
-            .and_then(|()| (&*stream).read(&mut head[length..]));
-        head.truncate(length + read.as_ref().copied().unwrap_or(0));
-        match read {
-            Ok(0) => return Err(HeadError::Gone),
-            Ok(_) => {}
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                return Err(too_slow(timeout));
-            }
-            Err(_) => return Err(HeadError::Gone),
-        }
-        if let Some((request, length)) = parse_head(&head)? {
-            head.drain(..length);
-            return Ok((request, head));
-        }
-        if head.len() > MAX_HEAD {
-            return Err(HeadError::too_large("8 KiB"));
-        }
+        Err(ReadError::TimedOut) => Err(too_slow(timeout)),
+        Err(ReadError::Disconnected) => Err(HeadError::Disconnected),
+        Err(ReadError::TooLong) => Err(HeadError::too_large("8 KiB")),
+        Err(ReadError::Invalid(error)) => Err(error),
     }
 }
 
@@ -94,12 +76,12 @@ fn too_slow(timeout: Duration) -> HeadError {
     HeadError::Refused(StatusCode::REQUEST_TIMEOUT, why)
 }
 
-/// Understands a head, once it is complete, and says how long it is.
+/// Parses a head. Returns it with its length, or `None` while it is incomplete.
 ///
 /// # Errors
 /// [`HeadError::Refused`].
 pub fn parse_head(bytes: &[u8]) -> Result<Option<(Request<()>, usize)>, HeadError> {
-    // On the heap: what a thread's stack has once touched stays with the connection.
+    // On the heap: a stack page that was touched once stays resident for the life of the thread.
     let mut headers = vec![httparse::EMPTY_HEADER; MAX_HEADERS];
     let mut parsed = httparse::Request::new(&mut headers);
     let length = match parsed.parse(bytes) {
@@ -128,41 +110,40 @@ pub fn parse_head(bytes: &[u8]) -> Result<Option<(Request<()>, usize)>, HeadErro
     Ok(Some((request, length)))
 }
 
-/// An answer, after which the connection closes.
+/// A response, after which the connection closes.
 #[derive(Debug)]
 pub struct Response {
-    /// The status.
     pub status: StatusCode,
-    /// The body, and its `Content-Type`; none for an answer that has none.
+    /// The `Content-Type` and the body.
     pub body: Option<(&'static str, Cow<'static, str>)>,
-    /// The sentence of a refusal.
-    pub sentence: Option<String>,
+    /// The sentence, if this is a refusal.
+    pub message: Option<String>,
     /// The `Cache-Control`.
     pub cache: &'static str,
-    /// More headers.
+    /// Further headers.
     pub headers: Vec<(&'static str, Cow<'static, str>)>,
 }
 
 impl Response {
-    /// A body of JSON.
+    /// A response with a JSON body.
     pub fn json(body: &impl Serialize) -> Self {
-        // Nothing that is answered here can fail to be JSON.
+        // No body that is answered with can fail to serialize.
         let body = serde_json::to_string(body).unwrap_or_default();
         Self::text("application/json", body + "\n")
     }
 
-    /// A body of some kind of text.
+    /// A response with a text body of any kind.
     pub fn text(content_type: &'static str, body: impl Into<Cow<'static, str>>) -> Self {
         Self {
             status: StatusCode::OK,
             body: Some((content_type, body.into())),
-            sentence: None,
+            message: None,
             cache: "no-store",
             headers: Vec::new(),
         }
     }
 
-    /// Says that the client has the newest already.
+    /// A response that says that the client has the current content.
     pub fn not_modified() -> Self {
         Self {
             body: None,
@@ -170,21 +151,21 @@ impl Response {
         }
     }
 
-    /// A refusal: one sentence that says what to do, as JSON.
-    pub fn refusal(status: StatusCode, sentence: &str) -> Self {
+    /// A refusal: one sentence as JSON, which says what to do.
+    pub fn refusal(status: StatusCode, message: &str) -> Self {
         Self {
-            sentence: Some(sentence.to_owned()),
-            ..Self::json(&json!({ "status": "error", "error": sentence })).status(status)
+            message: Some(message.to_owned()),
+            ..Self::json(&json!({ "status": "error", "error": message })).status(status)
         }
     }
 
-    /// With this status.
+    /// Sets the status, which is 200 otherwise.
     pub fn status(mut self, status: StatusCode) -> Self {
         self.status = status;
         self
     }
 
-    /// With this `Cache-Control`; an answer is not stored otherwise.
+    /// Sets the `Cache-Control`, which is `no-store` otherwise.
     pub fn cached(mut self, cache: &'static str) -> Self {
         self.cache = cache;
         self
@@ -196,7 +177,7 @@ impl Response {
         self
     }
 
-    /// Sends it and ends the connection. `HEAD` gets no body.
+    /// Sends the response and ends the connection. Leaves out the body if `is_head`.
     pub fn send(&self, stream: &TcpStream, is_head: bool) {
         let mut answer = format!(
             "HTTP/1.1 {}\r\nCache-Control: {}\r\nX-Content-Type-Options: nosniff\r\n\
@@ -220,7 +201,7 @@ impl Response {
         {
             answer.push_str(body);
         }
-        // A client that has gone misses the answer; there is nobody else to tell.
+        // If it fails, the client has disconnected, and there is nobody to tell.
         let sent = stream
             .set_write_timeout(Some(WRITE_TIMEOUT))
             .and_then(|()| (&*stream).write_all(answer.as_bytes()));
@@ -235,7 +216,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn heads_are_understood_or_refused() {
+    fn head_is_parsed_or_refused() {
         let many = format!("GET / HTTP/1.1\r\n{}\r\n", "A: b\r\n".repeat(65));
         let long = format!("GET /{} HTTP/1.1\r\n\r\n", "x".repeat(MAX_HEAD));
         let cases = [
@@ -254,7 +235,7 @@ mod tests {
             let status = match parse_head(head.as_bytes()) {
                 Ok(parsed) => parsed.map(|_| 200),
                 Err(HeadError::Refused(status, _)) => Some(status.as_u16()),
-                Err(HeadError::Gone) => None,
+                Err(HeadError::Disconnected) => None,
             };
             assert_eq!(status, expected, "{}", &head[..head.len().min(60)]);
         }

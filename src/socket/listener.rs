@@ -11,9 +11,11 @@ use std::time::{Duration, Instant};
 use log::{error, info, warn};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
+use super::Event;
 use super::connection::Connection;
 use super::context::{ConnectionPermit, Context};
-use super::{Event, port};
+use super::port::{self, BindError};
+use crate::access::NoTokens;
 use crate::audit::Record;
 use crate::protocol::ConnId;
 
@@ -57,8 +59,7 @@ pub fn start(mut context: Context, bound: Option<TcpListener>) -> io::Result<Arc
     };
     if let Some(Err(error)) = &first {
         // Finding out who has the port takes a moment, and Claude may ask before.
-        let why = port::explain(address, error, "another program");
-        context.send(Event::Listening(Err(why)));
+        context.send(Event::Listening(Err(error.to_string())));
     }
     let listener = Listener {
         context: Arc::new(context),
@@ -79,12 +80,12 @@ fn check_bind(context: &Context) -> Result<(), String> {
     if host.is_loopback() {
         return Ok(());
     }
-    match context.access.why_no_token() {
-        None => Ok(()),
-        Some(None) => Err(format!(
+    match context.access.usable_tokens() {
+        Ok(_) => Ok(()),
+        Err(NoTokens::NotConfigured) => Err(format!(
             "nothing listens: at {host} (CLAUDE_SOCKET_HOST) other machines could connect, and without a token only this one may; make one with \"claude-socket token add NAME --role operator\", set CLAUDE_SOCKET_TOKEN, or listen on 127.0.0.1"
         )),
-        Some(Some(why)) => Err(format!("nothing listens on {host}: {why}")),
+        Err(NoTokens::FileUnusable(why)) => Err(format!("nothing listens on {host}: {why}")),
     }
 }
 
@@ -100,7 +101,7 @@ struct Listener {
 
 impl Listener {
     /// Listens whenever that is allowed and possible.
-    fn run(mut self, mut first: Option<io::Result<TcpListener>>) {
+    fn run(mut self, mut first: Option<Result<TcpListener, BindError>>) {
         loop {
             while first.is_none() && self.must_stop() {
                 thread::sleep(BIND_RETRY);
@@ -123,10 +124,11 @@ impl Listener {
     }
 
     /// Tries until the port can be bound; `None` if listening is not allowed any more.
-    fn wait_for_port(&mut self, mut error: io::Error) -> Option<TcpListener> {
+    fn wait_for_port(&mut self, mut error: BindError) -> Option<TcpListener> {
         let mut reported = String::new();
         loop {
-            let why = port::explain(self.address, &error, &port::holder(self.address));
+            error.find_owner(self.address);
+            let why = error.to_string();
             if why != reported {
                 self.context.send(Event::Listening(Err(why.clone())));
                 warn!("{why}");

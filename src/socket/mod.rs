@@ -1,25 +1,24 @@
 //! The clients' side: the listener, one thread for each connection, and what is sent to each.
 //!
 //! `listener` accepts, and starts a `client-N` for each connection. That thread reads the
-//! HTTP head, has it admitted by the [`gate`], and either answers a plain request or upgrades to
+//! HTTP head, has it admitted by the [`admission`], and either answers a plain request or upgrades to
 //! WebSocket and reads until the end. What it reads goes to the hub; what the hub has for the
 //! client goes through its [`outbox`].
 
+pub mod admission;
 pub(crate) mod assets;
 pub(crate) mod batch;
 pub(crate) mod connection;
 pub(crate) mod context;
 pub(crate) mod credentials;
 pub(crate) mod frame;
-pub mod gate;
-pub(crate) mod health;
 pub(crate) mod hold;
 pub mod http;
 pub(crate) mod listener;
 pub(crate) mod outbox;
 pub(crate) mod pages;
 pub(crate) mod port;
-pub(crate) mod probe;
+
 pub(crate) mod reader;
 
 use std::io::{self, Read};
@@ -31,7 +30,7 @@ use crossbeam_channel::Sender;
 
 use crate::hub::{ClientInput, Stats};
 use crate::protocol::{ConnId, Grant, SessionId};
-use gate::AllowedOrigins;
+use admission::AllowedOrigins;
 use outbox::Outbox;
 
 /// The settings of the clients' side.

@@ -1,31 +1,49 @@
-//! What plain HTTP requests get: the web chat for browsers, JSON for scripts, Prometheus
+//! The answers to plain HTTP requests: the web chat for browsers, JSON for scripts, Prometheus
 //! text for monitoring.
 
 use std::fmt::Write;
 use std::time::SystemTime;
 
-use http::Request;
+use http::{Request, StatusCode};
 
 use super::assets;
-use super::health::Health;
 use super::http::Response;
+use crate::health::Health;
 use crate::hub::Stats;
 
-/// The answer to a request for something that never changes and tells nothing about
-/// anyone: the web chat, and what belongs to it. It needs no token, so that a browser can
-/// load the page in which the token is then typed.
-pub fn chat(request: &Request<()>) -> Option<Response> {
+/// The beginnings of paths that are for programs. What is unknown there is not found, while any
+/// other path answers with the web chat or with the health.
+const RESERVED: [&str; 4] = ["/api/", "/files/", "/client/", "/metrics"];
+
+/// Returns the answer to a request for the web chat, or for what belongs to it. That never
+/// changes and says nothing about anyone. It needs no token, so that a browser can load the page
+/// in which the token is then typed.
+pub fn static_page(request: &Request<()>) -> Option<Response> {
     let headers = request.headers();
     match request.uri().path() {
         "/healthz" | "/metrics" => None,
         path => match assets::find(path) {
             Some(asset) => Some(asset.answer(headers)),
+            None if is_reserved(path) => None,
             None => assets::wants_html(headers).then(|| assets::page(request.uri(), headers)),
         },
     }
 }
 
-/// The answer to a request for how things are.
+/// Returns the answer to a request for an unknown path that is for programs.
+pub fn not_found(path: &str) -> Option<Response> {
+    let is_unknown = is_reserved(path) && path != "/metrics" && assets::find(path).is_none();
+    is_unknown.then(|| {
+        let why = "there is nothing at this path: messages go over the WebSocket, /healthz and /metrics say how the server is, and the web chat is at /";
+        Response::refusal(StatusCode::NOT_FOUND, why)
+    })
+}
+
+fn is_reserved(path: &str) -> bool {
+    RESERVED.iter().any(|start| path.starts_with(start))
+}
+
+/// Returns the answer to a request for how the server is.
 pub fn answer(path: &str, started: SystemTime, stats: &Stats) -> Response {
     match path {
         "/metrics" => Response::text("text/plain; version=0.0.4; charset=utf-8", metrics(stats)),

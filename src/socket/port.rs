@@ -1,29 +1,116 @@
-//! Taking the port, and finding out who else has it.
+//! Takes the port, and finds out who else has it.
 
+use std::fmt;
 #[cfg(target_os = "linux")]
 use std::fs;
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::time::Duration;
 
 use socket2::{Domain, Protocol, Socket, Type};
 
-use super::probe::{Answer, probe};
+use crate::health::probe::{ProbeResult, probe};
 #[cfg(target_os = "linux")]
 use crate::owner;
 
 /// How many connections may wait to be accepted. The kernel caps it.
 const BACKLOG: i32 = 4096;
-/// How a sentence of [`explain`] can be told from others.
+/// Tells [`BindError::InUse`] from the other lines of the log.
 pub const TAKEN: &str = "is taken by";
-/// How long the holder of the port may take to say who it is.
-const ASK_TIMEOUT: Duration = Duration::from_millis(300);
+/// Who has a port if nobody knows.
+const UNKNOWN_OWNER: &str = "another program";
+/// How long the owner of the port may take to say who it is.
+const PROBE_TIMEOUT: Duration = Duration::from_millis(300);
+
+/// Why the port can't be had. It is displayed as one sentence that says what to do.
+#[derive(Debug)]
+pub enum BindError {
+    /// Another program has the port.
+    InUse {
+        /// The port.
+        port: u16,
+        /// Who has it, as far as that is known.
+        owner: String,
+    },
+    /// This user may not have the port.
+    NotPermitted {
+        /// The port.
+        port: u16,
+    },
+    /// This machine has no such address.
+    NoSuchAddress(IpAddr),
+    /// Something else.
+    Other {
+        /// The address.
+        address: SocketAddr,
+        /// The system's error.
+        error: io::Error,
+    },
+}
+
+impl BindError {
+    fn new(address: SocketAddr, error: io::Error) -> Self {
+        let port = address.port();
+        match error.kind() {
+            io::ErrorKind::AddrInUse => Self::InUse {
+                port,
+                owner: UNKNOWN_OWNER.to_owned(),
+            },
+            io::ErrorKind::PermissionDenied => Self::NotPermitted { port },
+            io::ErrorKind::AddrNotAvailable => Self::NoSuchAddress(address.ip()),
+            _ => Self::Other { address, error },
+        }
+    }
+
+    /// Finds out who has the port, if it is in use. Blocks for some 300 ms at most.
+    pub fn find_owner(&mut self, address: SocketAddr) {
+        if let Self::InUse { owner, .. } = self {
+            *owner = port_owner(address);
+        }
+    }
+}
+
+impl fmt::Display for BindError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::InUse { port, owner } => write!(
+                f,
+                "port {port} {TAKEN} {owner}, so no app can reach this session; end that program, and this server takes the port over at once, or give this one another port (CLAUDE_SOCKET_PORT)"
+            ),
+            Self::NotPermitted { port } => write!(
+                f,
+                "port {port} may not be used by this user, so no app can reach this session; set CLAUDE_SOCKET_PORT to a port above 1023"
+            ),
+            Self::NoSuchAddress(ip) => write!(
+                f,
+                "this machine has no address {ip}, so no app can reach this session; set CLAUDE_SOCKET_HOST to one that it has, such as 127.0.0.1"
+            ),
+            Self::Other { address, error } => write!(
+                f,
+                "cannot listen on {address} ({error}), so no app can reach this session"
+            ),
+        }
+    }
+}
+
+impl std::error::Error for BindError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Other { error, .. } => Some(error),
+            _ => None,
+        }
+    }
+}
 
 /// Listens on an address.
 ///
 /// # Errors
-/// The system's, above all that the port is taken.
-pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+/// [`BindError`], above all that the port is in use.
+pub fn bind(address: SocketAddr) -> Result<TcpListener, BindError> {
+    listen(address).map_err(|error| BindError::new(address, error))
+}
+
+fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = Socket::new(
         Domain::for_address(address),
         Type::STREAM,
@@ -37,39 +124,20 @@ pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     Ok(socket.into())
 }
 
-/// Why the port can't be had and what to do, in one sentence. `holder` is who has it,
-/// if it is taken.
-pub fn explain(address: SocketAddr, error: &io::Error, holder: &str) -> String {
-    let port = address.port();
-    match error.kind() {
-        io::ErrorKind::AddrInUse => format!(
-            "port {port} {TAKEN} {holder}, so no app can reach this session; end that program, and this server takes the port over at once, or give this one another port (CLAUDE_SOCKET_PORT)"
-        ),
-        io::ErrorKind::PermissionDenied => format!(
-            "port {port} may not be used by this user, so no app can reach this session; set CLAUDE_SOCKET_PORT to a port above 1023"
-        ),
-        io::ErrorKind::AddrNotAvailable => format!(
-            "this machine has no address {}, so no app can reach this session; set CLAUDE_SOCKET_HOST to one that it has, such as 127.0.0.1",
-            address.ip()
-        ),
-        _ => format!("cannot listen on {address} ({error}), so no app can reach this session"),
-    }
-}
-
-/// Who has the port, as far as can be found out.
-pub fn holder(address: SocketAddr) -> String {
-    if let Answer::Health(other) = probe(address, None, ASK_TIMEOUT) {
+/// Returns who has the port, as far as can be found out.
+pub fn port_owner(address: SocketAddr) -> String {
+    if let ProbeResult::Health(other) = probe(address, None, PROBE_TIMEOUT) {
         let (pid, since) = (other.pid, &other.started);
         return format!("another claude-socket (process {pid}, since {since})");
     }
     match process_listening_on(address.port()) {
         Some((pid, name)) => format!("\"{}\" (process {pid})", name.escape_debug()),
-        None => "another program".to_owned(),
+        None => UNKNOWN_OWNER.to_owned(),
     }
 }
 
-/// Looks through `/proc`: which socket listens on the port, and which process has it
-/// open. Only processes of the same user can be seen.
+/// Returns the id and the name of the process that has a socket open which listens on the port,
+/// from `/proc`. Only processes of the same user can be seen.
 #[cfg(target_os = "linux")]
 fn process_listening_on(port: u16) -> Option<(u32, String)> {
     let sockets: Vec<String> = owner::sockets(port, None)
@@ -113,11 +181,28 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_process_that_holds_a_port_is_found() {
+    fn taken_port_is_in_use_by_its_owner() {
+        let address = SocketAddr::from(([127, 0, 0, 1], 0));
+        let listener = bind(address).expect("any port is free");
+        let address = listener.local_addr().expect("it is bound");
+        let mut error = bind(address).expect_err("the port is taken");
+        let port = address.port();
+        let start = format!("port {port} is taken by another program, so no app");
+        assert!(error.to_string().starts_with(&start), "{error}");
+        error.find_owner(address);
+        let own = format!("(process {})", std::process::id());
+        assert!(error.to_string().contains(&own), "{error}");
+        // Documentation addresses (RFC 5737) are never this machine's.
+        let error = bind(SocketAddr::from(([192, 0, 2, 1], 0))).expect_err("no such address");
+        assert!(matches!(error, BindError::NoSuchAddress(_)), "{error}");
+    }
+
+    #[test]
+    fn listening_process_is_found_by_its_port() {
         let address = SocketAddr::from(([127, 0, 0, 1], 0));
         let listener = bind(address).expect("any port is free");
         let port = listener.local_addr().expect("it is bound").port();
-        let (pid, _) = process_listening_on(port).expect("it is this process");
+        let (pid, _) = process_listening_on(port).expect("this process listens");
         assert_eq!(pid, std::process::id());
     }
 }

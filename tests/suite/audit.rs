@@ -1,4 +1,4 @@
-//! What is remembered of who came and who decided: the log, and the audit file.
+//! The audit: what the log and the audit file record of who connected and who decided.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -11,9 +11,9 @@ use crate::hooks::tell;
 use crate::server::{Server, binary, status_of};
 use crate::state::State;
 
-/// Who, from where, as whom, and what they decided; never what was said, nor a token.
+/// Who, from where, as whom, and what they decided; never the content of a message, nor a token.
 #[test]
-fn the_log_and_the_audit_file_tell_who_did_what() {
+fn log_and_audit_file_record_who_did_what() {
     let state = State::new();
     let [ann, dev] = [
         state.add("ann", "operator", None),
@@ -24,7 +24,7 @@ fn the_log_and_the_audit_file_tell_who_did_what() {
         "--state-dir",
         state.path(),
         "--audit",
-        audit.to_str().expect("text"),
+        audit.to_str().expect("the path is text"),
         "--log-level",
         "trace",
     ]);
@@ -64,7 +64,7 @@ fn the_log_and_the_audit_file_tell_who_did_what() {
     let log: Vec<String> = server.log.iter().collect();
     assert!(server.ended().0.success());
     let log = log.join("\n");
-    let lines = fs::read_to_string(&audit).expect("it was written");
+    let lines = fs::read_to_string(&audit).expect("the audit file exists");
     for secret in [&ann, &dev, "a secret", "wrong-token"] {
         assert!(
             !log.contains(secret) && !lines.contains(secret),
@@ -82,7 +82,7 @@ fn the_log_and_the_audit_file_tell_who_did_what() {
     }
     assert_eq!(
         fs::metadata(&audit)
-            .expect("it is there")
+            .expect("the audit file exists")
             .permissions()
             .mode()
             & 0o777,
@@ -90,13 +90,13 @@ fn the_log_and_the_audit_file_tell_who_did_what() {
     );
     let lines: Vec<Value> = lines
         .lines()
-        .map(|line| serde_json::from_str(line).expect("JSON"))
+        .map(|line| serde_json::from_str(line).expect("each line is JSON"))
         .collect();
     let count = |wanted: Value| {
         let matches = |line: &&Value| {
             wanted
                 .as_object()
-                .expect("fields")
+                .expect("the case is an object")
                 .iter()
                 .all(|(name, value)| line[name] == *value)
         };
@@ -128,9 +128,9 @@ fn the_log_and_the_audit_file_tell_who_did_what() {
     }
 }
 
-/// A tool's name is Claude Code's, and no part of it can pass for a line of the log.
+/// A tool's name comes from Claude Code. No part of it may pass for a line of the log.
 #[test]
-fn what_hooks_tell_breaks_no_line_of_the_log() {
+fn tool_name_with_line_ends_is_escaped_in_log() {
     let mut server = Server::start(&["--log-level", "info"]);
     let mut app = App::connect(&server, "s1");
     let name = "Ba\nsh\u{1b}[2J";
@@ -150,7 +150,7 @@ fn what_hooks_tell_breaks_no_line_of_the_log() {
 /// A full disk costs lines of the audit file, and one line of the log.
 #[test]
 #[cfg(target_os = "linux")]
-fn a_full_disk_stops_nothing() {
+fn full_disk_costs_only_audit_lines() {
     let mut server = Server::start(&["--audit", "/dev/full"]);
     for _ in 0..3 {
         let mut app = App::connect(&server, "s1");
@@ -166,7 +166,7 @@ fn a_full_disk_stops_nothing() {
     let output = binary()
         .args(["--audit", "/nowhere/at/all"])
         .output()
-        .expect("it runs");
+        .expect("claude-socket runs");
     let stderr = text(&output.stderr);
     assert_eq!(output.status.code(), Some(2));
     assert!(

@@ -825,7 +825,10 @@ fn the_token_is_kept_from_the_programs_of_other_users() {
     assert!(printed.contains(TOKEN), "{printed}");
     // Trusted or not, a wrong token is told from one that was not shown.
     let mut wrong = command(port, &["send", "x", "--trust-server"]);
-    let wrong = run(wrong.env("CLAUDE_SOCKET_TOKEN", "none-of-its-tokens"), "");
+    let wrong = run(
+        wrong.env("CLAUDE_SOCKET_TOKEN", "this-is-none-of-its-tokens"),
+        "",
+    );
     let said = complained(&wrong);
     assert_eq!(wrong.status.code(), Some(1), "{said}");
     assert!(said.contains("none of its tokens"), "{said}");

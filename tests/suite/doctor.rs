@@ -262,7 +262,7 @@ fn a_server_that_asks_for_a_token_tells_who_has_one() {
     let (state, says, ok) = look(&[]);
     assert_eq!((&*state, ok), ("problem", false));
     assert!(says.contains("set CLAUDE_SOCKET_TOKEN"), "{says}");
-    let (_, says, ok) = look(&[("CLAUDE_SOCKET_TOKEN", "nobody-knows-this-one")]);
+    let (_, says, ok) = look(&[("CLAUDE_SOCKET_TOKEN", "nobody-knows-this-token-here")]);
     assert!(!ok && says.contains("none of its tokens"), "{says}");
     let (state, says, ok) = look(&[("CLAUDE_SOCKET_TOKEN", &token)]);
     assert_eq!((&*state, ok), ("ok", true), "{says}");
@@ -332,7 +332,7 @@ fn what_others_say_stays_on_its_line() {
 #[test]
 fn the_token_is_shown_only_when_it_is_asked_for() {
     let refusal = json!({ "status": "error", "message": "a token is needed here" }).to_string();
-    let token = [("CLAUDE_SOCKET_TOKEN", "sixteen-letters!")];
+    let token = [("CLAUDE_SOCKET_TOKEN", "exactly-24-characters-ok")];
     // It is examined twice, for programs and for people, and a stranger is asked once more
     // who it is.
     let cases = [
@@ -346,7 +346,7 @@ fn the_token_is_shown_only_when_it_is_asked_for() {
         report_and_screen(None, stranger.port, &[], &token);
         let asked = stranger.asked.iter().take(4);
         let shown: Vec<bool> = asked
-            .map(|head| head.contains("sixteen-letters!"))
+            .map(|head| head.contains("exactly-24-characters-ok"))
             .collect();
         assert_eq!(shown, expected, "{status} {body}");
     }

@@ -1,4 +1,4 @@
-//! Plain HTTP on the same port: the pages, the gate, and everything refused.
+//! Plain HTTP on the same port: health, metrics, admission and every refusal.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -9,13 +9,13 @@ use crate::app::App;
 use crate::server::{PATIENCE, Server, binary, status_of};
 
 #[test]
-fn health_is_told_at_every_path() {
+fn unreserved_path_answers_health() {
     let mut server = Server::start(&[]);
     let _ann = App::connect(&server, "s1");
     let _bob = App::connect(&server, "s2");
     for path in ["/", "/healthz", "/any/other?x=y"] {
         let (status, body) = server.get(path);
-        let health: Value = serde_json::from_str(&body).expect("it is JSON");
+        let health: Value = serde_json::from_str(&body).expect("the body is JSON");
         assert_eq!(status, 200);
         let expected = json!({
             "status": "ok", "sessions": 2, "clients": 2, "permissions": 0,
@@ -45,9 +45,9 @@ fn health_is_told_at_every_path() {
     );
 }
 
-/// Each request, the status it gets, and what the sentence in its body says.
+/// Each request, its status, and a part of the sentence in the body.
 #[test]
-fn every_refusal_says_what_to_do() {
+fn refusal_has_status_and_sentence() {
     let flags = [
         "--handshake-timeout",
         "300ms",
@@ -138,15 +138,17 @@ fn every_refusal_says_what_to_do() {
         assert_eq!(status_of(&answer), status, "{place}: {answer}");
         assert!(answer.contains(part), "{place}: {answer}");
         if status != 200 {
-            let (_, body) = answer.split_once("\r\n\r\n").expect("a body");
-            let body: Value = serde_json::from_str(body).expect("it is JSON");
+            let (_, body) = answer
+                .split_once("\r\n\r\n")
+                .expect("the response has a body");
+            let body: Value = serde_json::from_str(body).expect("the body is JSON");
             assert!(body["error"].is_string(), "{body}");
         }
     }
 }
 
 #[test]
-fn no_more_connections_than_the_limit() {
+fn connection_over_limit_gets_503() {
     let server = Server::start(&["--max-connections", "2"]);
     let ann = App::connect(&server, "s1");
     let mut bob = App::connect(&server, "s1");
@@ -166,9 +168,9 @@ fn no_more_connections_than_the_limit() {
     }
 }
 
-/// With few file descriptors there are fewer connections, not hanging ones.
+/// With few file descriptors there are fewer connections, and none that hangs.
 #[test]
-fn no_more_connections_than_files() {
+fn connection_over_file_limit_gets_503() {
     let mut shell = std::process::Command::new("sh");
     let script = "ulimit -n 40; exec \"$0\" --port 0";
     shell.arg("-c").arg(script).arg(binary().get_program());
@@ -182,16 +184,20 @@ fn no_more_connections_than_files() {
 }
 
 #[test]
-fn a_silent_client_is_pinged_and_then_dropped() {
+fn silent_client_is_pinged_then_dropped() {
     let server = Server::start(&["--ping-interval", "100ms", "--ping-timeout", "300ms"]);
     let mut answering = App::connect(&server, "s1");
-    let mut silent = TcpStream::connect(server.address).expect("it listens");
+    let mut silent = TcpStream::connect(server.address).expect("the server listens");
     let head = server.handshake("/");
-    silent.write_all(head.as_bytes()).expect("it reads");
-    silent.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+    silent.write_all(head.as_bytes()).expect("the server reads");
+    silent
+        .set_read_timeout(Some(PATIENCE))
+        .expect("the timeout is valid");
     let dropped = std::thread::spawn(move || {
         let mut all = Vec::new();
-        silent.read_to_end(&mut all).expect("it is closed");
+        silent
+            .read_to_end(&mut all)
+            .expect("the server closes the connection");
         all
     });
     // A client that only listens answers pings by itself, and stays.
@@ -200,14 +206,14 @@ fn a_silent_client_is_pinged_and_then_dropped() {
             .socket
             .get_ref()
             .set_read_timeout(Some(std::time::Duration::from_millis(50)))
-            .expect("a timeout");
+            .expect("the timeout is valid");
         let _ = answering.socket.read();
     }
-    let all = dropped.join().expect("it has ended");
+    let all = dropped.join().expect("the reader does not panic");
     let end = all
         .windows(4)
         .position(|part| part == b"\r\n\r\n")
-        .expect("the handshake")
+        .expect("the handshake is answered")
         + 4;
     let frames = &all[end..];
     assert!(
@@ -219,6 +225,6 @@ fn a_silent_client_is_pinged_and_then_dropped() {
         .socket
         .get_ref()
         .set_read_timeout(Some(PATIENCE))
-        .expect("a timeout");
+        .expect("the timeout is valid");
     assert_eq!(answering.pong(), [] as [Value; 0]);
 }

@@ -168,7 +168,7 @@ impl Stage for HubStage {
         self.conns.insert(who.to_owned(), conn);
         let session = SessionId::parse("session", session, 128).expect("a session id");
         let grant = Arc::new(pass.map_or(Grant::WITHOUT_TOKEN, |pass| Grant {
-            number: conn.0,
+            id: conn.0,
             user: Some(pass.name.as_str().into()),
             role: Role::parse(&pass.role).expect("a role"),
             sessions: pass.sessions.as_deref().map(pattern),

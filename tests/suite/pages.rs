@@ -1,19 +1,21 @@
-//! The web chat's files over HTTP: who gets them, and what is said about them.
+//! The web chat's files over HTTP: who gets them, and their headers.
 
 use serde_json::Value;
 
 use crate::server::{Server, status_of};
 
-/// What a browser asks with when it opens a page.
+/// The `Accept` of a browser that opens a page.
 const BROWSER: &str =
     "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,*/*;q=0.8";
 
-/// An answer to a request: its head, and its body.
+/// Sends a request. Returns the head and the body of the response.
 fn ask(server: &Server, method: &str, path: &str, headers: &str) -> (String, String) {
     let host = server.address;
     let request = format!("{method} {path} HTTP/1.1\r\nHost: {host}\r\n{headers}\r\n");
     let answer = server.http(request.as_bytes());
-    let (head, body) = answer.split_once("\r\n\r\n").expect("a whole answer");
+    let (head, body) = answer
+        .split_once("\r\n\r\n")
+        .expect("the response is complete");
     (head.to_owned(), body.to_owned())
 }
 
@@ -33,7 +35,7 @@ fn header<'h>(head: &'h str, name: &str) -> Option<&'h str> {
 }
 
 #[test]
-fn a_browser_gets_the_page_and_a_script_gets_json() {
+fn root_is_html_for_browsers_and_json_for_scripts() {
     let server = Server::start(&[]);
     for accept in [BROWSER, "text/html", "text/html, application/json;q=0.9"] {
         let (head, body) = get(&server, "/?session=s1", accept);
@@ -55,7 +57,7 @@ fn a_browser_gets_the_page_and_a_script_gets_json() {
             let (head, body) = get(&server, path, accept);
             assert_eq!(header(&head, "Content-Type"), Some("application/json"));
             assert_eq!(header(&head, "Vary"), Some("Accept"));
-            let health: Value = serde_json::from_str(&body).expect("it is JSON");
+            let health: Value = serde_json::from_str(&body).expect("the body is JSON");
             assert_eq!(health["status"], "ok", "{accept}");
         }
     }
@@ -68,9 +70,9 @@ fn a_browser_gets_the_page_and_a_script_gets_json() {
     }
 }
 
-/// Relative, so that it holds behind a proxy that serves all this under a path.
+/// The location is relative, so that it also holds behind a proxy that serves this under a path.
 #[test]
-fn a_browser_at_another_path_is_sent_to_the_page() {
+fn browser_at_unknown_path_is_redirected_to_page() {
     let server = Server::start(&[]);
     let cases = [
         ("/chat", "./"),
@@ -93,7 +95,7 @@ fn a_browser_at_another_path_is_sent_to_the_page() {
 }
 
 #[test]
-fn every_file_has_its_type_and_is_asked_for_again() {
+fn asset_has_type_and_is_revalidated() {
     let server = Server::start(&[]);
     let files = [
         ("/", "text/html; charset=utf-8"),
@@ -121,7 +123,7 @@ fn every_file_has_its_type_and_is_asked_for_again() {
         ] {
             assert_eq!(header(&head, name), Some(value), "{path}");
         }
-        let tag = header(&head, "ETag").expect("a tag");
+        let tag = header(&head, "ETag").expect("the file has a tag");
 
         // The same length and headers, and no body.
         let accept = format!("Accept: {BROWSER}\r\n");
@@ -152,10 +154,10 @@ fn every_file_has_its_type_and_is_asked_for_again() {
 }
 
 #[test]
-fn the_page_may_only_use_its_own_server() {
+fn page_policy_allows_only_own_server() {
     let server = Server::start(&[]);
     let (head, page) = get(&server, "/", BROWSER);
-    let policy = header(&head, "Content-Security-Policy").expect("a policy");
+    let policy = header(&head, "Content-Security-Policy").expect("the page has a policy");
     for directive in [
         "default-src 'none'",
         "script-src 'self'",
@@ -185,9 +187,63 @@ fn the_page_may_only_use_its_own_server() {
     assert!(count >= 5, "{page}");
 }
 
-/// The page can be loaded without a token, and then asks for it. Nothing else can.
+/// A program that misspells a path must not get the health or a page in place of what it wants.
 #[test]
-fn the_page_needs_no_token() {
+fn unknown_path_for_programs_is_not_found() {
+    let server = Server::start(&[]);
+    for path in [
+        "/api/",
+        "/api/sessions/s1/messages?since=1",
+        "/files/x/y.png",
+        "/client/",
+        "/client/claude-socket.mjs",
+        "/client/claude-socket.js/",
+        "/metrics/",
+        "/metrics.json",
+    ] {
+        for accept in [BROWSER, "application/json", "*/*"] {
+            let (head, body) = get(&server, path, accept);
+            assert_eq!(status_of(&head), 404, "{path}: {body}");
+            assert_eq!(header(&head, "Content-Type"), Some("application/json"));
+            assert_eq!(header(&head, "Cache-Control"), Some("no-store"));
+            let length = body.len().to_string();
+            assert_eq!(header(&head, "Content-Length"), Some(&*length));
+            let body: Value = serde_json::from_str(&body).expect("the body is JSON");
+            assert_eq!(body["status"], "error");
+            let sentence = body["error"].as_str().expect("there is a sentence");
+            assert!(sentence.contains("/healthz"), "{sentence}");
+
+            let (bare, nothing) = ask(&server, "HEAD", path, &format!("Accept: {accept}\r\n"));
+            assert_eq!((&*bare, &*nothing), (&*head, ""), "{path}");
+        }
+    }
+    // What is known there, and what only looks like it.
+    for path in [
+        "/client/claude-socket.js",
+        "/metrics",
+        "/metrics?x",
+        "/api",
+        "/files",
+        "/apis/x",
+    ] {
+        let (head, _) = get(&server, path, "*/*");
+        assert_eq!(status_of(&head), 200, "{path}");
+    }
+    for path in ["/api", "/clients/x", "/x/api/"] {
+        let (head, _) = get(&server, path, BROWSER);
+        assert_eq!(status_of(&head), 302, "{path}");
+    }
+    // A WebSocket is one at every path.
+    let answer =
+        server.http(&[server.handshake("/api/x").as_bytes(), b"\x88\x80\0\0\0\0"].concat());
+    assert_eq!(status_of(&answer), 101, "{answer}");
+    let (head, _) = ask(&server, "POST", "/api/x", "Content-Length: 0\r\n");
+    assert_eq!(status_of(&head), 405, "{head}");
+}
+
+/// The page can be loaded without a token, and then asks for it. Nothing else can be.
+#[test]
+fn static_page_needs_no_token() {
     let env = (
         "CLAUDE_SOCKET_TOKEN",
         "a-token-that-is-long-enough-to-be-one",
@@ -202,7 +258,13 @@ fn the_page_needs_no_token() {
         let (head, _) = get(&server, path, BROWSER);
         assert_eq!(status_of(&head), 200, "{path}");
     }
-    for (path, accept) in [("/", "*/*"), ("/healthz", BROWSER), ("/metrics", BROWSER)] {
+    for (path, accept) in [
+        ("/", "*/*"),
+        ("/healthz", BROWSER),
+        ("/metrics", BROWSER),
+        ("/api/x", BROWSER),
+        ("/client/x.js", BROWSER),
+    ] {
         let (head, _) = get(&server, path, accept);
         assert_eq!(status_of(&head), 401, "{path}");
     }

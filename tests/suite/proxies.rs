@@ -1,5 +1,5 @@
-//! The proxies of docs/access.md, with the very configurations that stand there, in front
-//! of the real server: TLS, a token, and what is refused without one.
+//! The proxies of docs/access.md, with the configurations given there, in front of the real
+//! server: TLS, a token, and what is refused without one.
 
 use std::fs;
 use std::io::{self, Read, Write};
@@ -21,7 +21,7 @@ use crate::state::State;
 /// The name in docs/access.md.
 const NAME: &str = "chat.example.org";
 
-/// Ends a process with the test.
+/// A process that is killed when this is dropped.
 pub struct Running(pub Child);
 
 impl Drop for Running {
@@ -32,22 +32,25 @@ impl Drop for Running {
     }
 }
 
-/// A proxy with a certificate of its own making.
+/// A running proxy with a self-signed certificate.
 struct Proxy {
     _process: Running,
     address: SocketAddr,
     certificate: PathBuf,
-    /// Gone last, with everything in it.
+    /// Dropped last: it removes the folder with the files above.
     _state: State,
 }
 
-/// The block of this language there, with the paths and ports of the test.
+/// Returns the code block of this language in docs/access.md, with the paths and ports of the test.
 fn configuration(language: &str, folder: &Path, listen: u16, server: SocketAddr) -> String {
     let document = include_str!("../../docs/access.md");
     let fence = format!("```{language}\n");
-    let block = document.split(&fence).nth(1).expect("it is in there");
-    let block = block.split("```").next().expect("it ends");
-    let folder = folder.to_str().expect("it is text");
+    let block = document
+        .split(&fence)
+        .nth(1)
+        .expect("docs/access.md has such a block");
+    let block = block.split("```").next().expect("the block ends");
+    let folder = folder.to_str().expect("the path is text");
     let mut text = block.to_owned();
     for (there, here) in [
         ("/etc/ssl", folder.to_owned()),
@@ -81,12 +84,15 @@ fn configuration(language: &str, folder: &Path, listen: u16, server: SocketAddr)
 }
 
 fn run(command: &mut Command) {
-    let output = command.stdin(Stdio::null()).output().expect("it starts");
+    let output = command
+        .stdin(Stdio::null())
+        .output()
+        .expect("the program starts");
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(output.status.success(), "{said}");
 }
 
-/// A command of Debian's, which may be in a place only for administrators.
+/// Returns a command that may be in `/usr/sbin`, as on Debian.
 fn administrators(name: &str) -> Command {
     let mut command = Command::new(name);
     let path = std::env::var("PATH").unwrap_or_default();
@@ -100,7 +106,7 @@ impl Proxy {
         prepare(&[name, "openssl"]);
         let state = State::new();
         let folder = PathBuf::from(state.path());
-        fs::create_dir_all(&folder).expect("there is room");
+        fs::create_dir_all(&folder).expect("the test owns the folder");
         let certificate = folder.join("chat.pem");
         run(Command::new("openssl")
             .args(["req", "-x509", "-newkey", "ec", "-pkeyopt"])
@@ -117,7 +123,7 @@ impl Proxy {
         };
         let file = folder.join("configuration");
         let text = configuration(language, &folder, listen, server.address);
-        fs::write(&file, text).expect("there is room");
+        fs::write(&file, text).expect("the test owns the folder");
         let mut command = administrators(name);
         match name {
             "caddy" => command
@@ -128,13 +134,13 @@ impl Proxy {
                 .env("XDG_CONFIG_HOME", folder.join("config")),
             _ => command.arg("-p").arg(&folder).arg("-c").arg(&file),
         };
-        let log = fs::File::create(folder.join("log")).expect("there is room");
+        let log = fs::File::create(folder.join("log")).expect("the test owns the folder");
         let child = command
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log)
             .spawn()
-            .expect("it starts");
+            .expect("the program starts");
         let proxy = Self {
             _process: Running(child),
             address: SocketAddr::from(([127, 0, 0, 1], listen)),
@@ -150,32 +156,33 @@ impl Proxy {
         proxy
     }
 
-    /// A TLS connection to it, its certificate checked.
+    /// Connects by TLS and checks the certificate.
     fn connect(&self) -> Tls {
         Tls::connect(self.address, NAME, &self.certificate)
     }
 
-    /// What a plain request gets.
+    /// Returns the response to a plain request.
     fn get(&self, path: &str, headers: &str) -> (u16, String) {
         let mut tls = self.connect();
         let head =
             format!("GET {path} HTTP/1.1\r\nHost: {NAME}\r\nConnection: close\r\n{headers}\r\n");
-        tls.write_all(head.as_bytes()).expect("it reads");
+        tls.write_all(head.as_bytes()).expect("the proxy reads");
         let mut answer = String::new();
-        tls.read_to_string(&mut answer).expect("it is text");
+        tls.read_to_string(&mut answer)
+            .expect("the response is text");
         (status_of(&answer), answer)
     }
 
-    /// A WebSocket with these further headers, or the status that it gets.
+    /// Opens a WebSocket with these further headers, or returns the status of the refusal.
     fn websocket(
         &self,
         path: &str,
         headers: &[(&'static str, &str)],
     ) -> Result<WebSocket<Tls>, u16> {
         let url = format!("wss://{NAME}{path}");
-        let mut request = url.into_client_request().expect("a request");
+        let mut request = url.into_client_request().expect("the URL is valid");
         for (name, value) in headers {
-            let value = value.parse().expect("a header");
+            let value = value.parse().expect("the header is valid");
             request.headers_mut().insert(*name, value);
         }
         match client(request, self.connect()) {
@@ -198,7 +205,7 @@ impl Proxy {
     }
 }
 
-/// A port that nothing has. Somebody else could take it in between, but hardly does.
+/// Returns a port that is free. Another program could take it before it is used, but hardly does.
 pub fn free_port() -> u16 {
     static TRIED: AtomicU16 = AtomicU16::new(0);
     let start = 20_000 + (std::process::id() % 4_000) as u16;
@@ -207,7 +214,7 @@ pub fn free_port() -> u16 {
     std::iter::repeat_with(next)
         .take(1_000)
         .find(is_free)
-        .expect("one is free")
+        .expect("a port is free")
 }
 
 /// A connection through `openssl s_client`.
@@ -218,7 +225,7 @@ pub struct Tls {
 }
 
 impl Tls {
-    /// Connects to this name at this address, with this authority or certificate.
+    /// Connects to this name at this address, and checks it against this certificate.
     pub fn connect(address: SocketAddr, name: &str, certificate: &Path) -> Self {
         let mut child = Command::new("openssl")
             .args(["s_client", "-quiet", "-verify_return_error"])
@@ -231,10 +238,10 @@ impl Tls {
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
             .spawn()
-            .expect("it starts");
+            .expect("the program starts");
         Tls {
-            input: child.stdin.take().expect("it is piped"),
-            output: child.stdout.take().expect("it is piped"),
+            input: child.stdin.take().expect("the stream is piped"),
+            output: child.stdout.take().expect("the stream is piped"),
             _process: Running(child),
         }
     }
@@ -258,15 +265,15 @@ impl Write for Tls {
 fn say(socket: &mut WebSocket<Tls>, message: &Value) {
     socket
         .send(Message::text(message.to_string()))
-        .expect("it reads");
+        .expect("the server reads");
 }
 
 fn hear(socket: &mut WebSocket<Tls>) -> Value {
-    let message = socket.read().expect("the server says something");
-    serde_json::from_str(message.to_text().expect("a text")).expect("JSON")
+    let message = socket.read().expect("the server sends a frame");
+    serde_json::from_str(message.to_text().expect("the frame is text")).expect("the frame is JSON")
 }
 
-fn works_in_front_of_the_server(name: &str) {
+fn check_admits_with_token(name: &str) {
     let state = State::new();
     let ann = state.add("ann", "operator", None);
     let mut server = Server::start(&["--state-dir", state.path()]);
@@ -283,7 +290,9 @@ fn works_in_front_of_the_server(name: &str) {
         ),
     ];
     for (id, (path, headers)) in ["a1", "a2", "a3"].iter().zip(ways) {
-        let mut socket = proxy.websocket(path, &headers).expect("it lets us in");
+        let mut socket = proxy
+            .websocket(path, &headers)
+            .expect("the proxy admits a token");
         say(
             &mut socket,
             &json!({ "type": "message", "content": "through TLS", "id": id }),
@@ -307,8 +316,8 @@ fn works_in_front_of_the_server(name: &str) {
     assert!(answer.contains("\"status\":\"ok\""), "{answer}");
 }
 
-/// Without a token everything that comes through it is refused, whatever it says.
-fn lets_nobody_in_without_a_token(name: &str) {
+/// Without a token everything that comes through a proxy is refused.
+fn check_refuses_without_token(name: &str) {
     let server = Server::start(&[]);
     let proxy = Proxy::start(name, &server);
     let (status, answer) = proxy.get("/healthz", "");
@@ -320,13 +329,13 @@ fn lets_nobody_in_without_a_token(name: &str) {
 }
 
 #[test]
-fn caddy() {
-    works_in_front_of_the_server("caddy");
-    lets_nobody_in_without_a_token("caddy");
+fn caddy_passes_tokens_on_and_is_refused_without() {
+    check_admits_with_token("caddy");
+    check_refuses_without_token("caddy");
 }
 
 #[test]
-fn nginx() {
-    works_in_front_of_the_server("nginx");
-    lets_nobody_in_without_a_token("nginx");
+fn nginx_passes_tokens_on_and_is_refused_without() {
+    check_admits_with_token("nginx");
+    check_refuses_without_token("nginx");
 }

@@ -1,11 +1,11 @@
-//! The tokens: the command that makes them, the file they are in, and what changes in
-//! a running server when that does.
+//! The tokens: the command that makes them, the file that holds them, and what a running server
+//! does when it changes.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::process::Command;
 
-use claude_socket::access::file::Stored;
+use claude_socket::access::file::StoredToken;
 use claude_socket::access::token::Digest;
 use claude_socket::protocol::Role;
 use serde_json::{Value, json};
@@ -16,7 +16,7 @@ use crate::server::{Server, address_in, binary, status_of};
 use crate::state::State;
 
 #[test]
-fn a_removed_token_cuts_its_clients_off_and_nobody_else() {
+fn removed_token_disconnects_only_its_clients() {
     let state = State::new();
     let [ann, dev] = [
         state.add("ann", "operator", None),
@@ -42,9 +42,9 @@ fn a_removed_token_cuts_its_clients_off_and_nobody_else() {
     server.logged("the tokens were read: 2");
     let mut other = connect(&server, "s1", &again);
     let edited = fs::read_to_string(state.file())
-        .expect("it is there")
+        .expect("the file exists")
         .replace("sender", "viewer");
-    fs::write(state.file(), edited).expect("it can be written");
+    fs::write(state.file(), edited).expect("the test owns the file");
     assert_eq!(other.close_code(), 4401);
     let mut other = connect(&server, "s1", &again);
     other.say("hello");
@@ -52,10 +52,10 @@ fn a_removed_token_cuts_its_clients_off_and_nobody_else() {
     assert_eq!(apps[0].pong(), [] as [Value; 0]);
 }
 
-/// What was said with a removed token and has not reached Claude Code never will,
-/// whether who said it is still there or not.
+/// A message that has not reached Claude Code when its token is removed never does, whether its
+/// client is still connected or not.
 #[test]
-fn words_of_a_removed_token_are_not_passed_on() {
+fn pending_messages_of_removed_token_are_dropped() {
     let state = State::new();
     let [ann, dev] = [
         state.add("ann", "operator", None),
@@ -86,7 +86,7 @@ fn words_of_a_removed_token_are_not_passed_on() {
 }
 
 #[test]
-fn the_first_token_cuts_off_who_has_none_and_the_last_lets_them_in_again() {
+fn adding_first_token_disconnects_anonymous_clients() {
     let state = State::new();
     let server = with_tokens(&state);
     let mut before = App::connect(&server, "s1");
@@ -99,18 +99,18 @@ fn the_first_token_cuts_off_who_has_none_and_the_last_lets_them_in_again() {
     App::connect(&server, "s1");
 }
 
-/// Each way in which the file can be wrong: nobody gets in by it, and everyone is told.
+/// Each way in which the file can be wrong: it admits nobody, and the log and the command say why.
 #[test]
-fn a_file_that_cannot_be_trusted_lets_nobody_in() {
+fn unusable_token_file_admits_nobody() {
     let state = State::new();
     let ann = state.add("ann", "operator", None);
-    let good = fs::read_to_string(state.file()).expect("it is there");
+    let good = fs::read_to_string(state.file()).expect("the token file exists");
     let bearer = format!("Authorization: Bearer {ann}\r\n");
     let strong = format!("Authorization: Bearer {STRONG}\r\n");
     let digest = good
         .split('"')
         .find(|part| part.len() == 64)
-        .expect("a digest");
+        .expect("the file has a digest");
     let token =
         |fields: &str| format!(r#"{{"version":1,"tokens":[{{"sha256":"{digest}",{fields}}}]}}"#);
     let edited = [
@@ -164,10 +164,10 @@ fn a_file_that_cannot_be_trusted_lets_nobody_in() {
     ];
     type Break<'a> = Box<dyn Fn() + 'a>;
     let mode = |path: &str, mode| {
-        fs::set_permissions(path, Permissions::from_mode(mode)).expect("it is ours")
+        fs::set_permissions(path, Permissions::from_mode(mode)).expect("the test owns the file")
     };
     let file = state.file();
-    let file_name = file.to_str().expect("it is text");
+    let file_name = file.to_str().expect("the path is text");
     let elsewhere = file.with_extension("elsewhere");
     let mut cases: Vec<(Break<'_>, &str)> = vec![
         (Box::new(|| mode(file_name, 0o644)), "chmod 600"),
@@ -175,38 +175,38 @@ fn a_file_that_cannot_be_trusted_lets_nobody_in() {
         (Box::new(|| mode(state.path(), 0o777)), "chmod 700"),
         (
             Box::new(|| {
-                fs::rename(&file, &elsewhere).expect("it is there");
-                symlink(&elsewhere, &file).expect("there is room");
+                fs::rename(&file, &elsewhere).expect("the file exists");
+                symlink(&elsewhere, &file).expect("the test owns the folder");
             }),
             "symbolic link",
         ),
         (
             Box::new(|| {
-                fs::remove_file(&file).expect("it is there");
-                fs::create_dir(&file).expect("there is room");
+                fs::remove_file(&file).expect("the file exists");
+                fs::create_dir(&file).expect("the test owns the folder");
             }),
             "no plain file",
         ),
         (
             Box::new(|| {
-                fs::remove_file(&file).expect("it is there");
+                fs::remove_file(&file).expect("the file exists");
                 let made = Command::new("mkfifo")
                     .args(["-m", "600"])
                     .arg(&file)
                     .status();
-                assert!(made.expect("it runs").success());
+                assert!(made.expect("the command runs").success());
             }),
             "no plain file",
         ),
         (
-            Box::new(|| fs::write(&file, b"\xff").expect("it is ours")),
+            Box::new(|| fs::write(&file, b"\xff").expect("the test owns the file")),
             "not text",
         ),
     ];
     for (contents, part) in &edited {
         let file = &file;
         cases.push((
-            Box::new(move || fs::write(file, contents).expect("it is ours")),
+            Box::new(move || fs::write(file, contents).expect("the test owns the file")),
             part,
         ));
     }
@@ -249,22 +249,22 @@ fn a_file_that_cannot_be_trusted_lets_nobody_in() {
         assert_eq!(status_of(&shake(&server, "/", &bearer)), 503, "{part}");
         drop(server);
         mode(state.path(), 0o700);
-        // Whatever it is now.
+        // It can be a file or a folder by now.
         let _ = fs::remove_file(&file).or_else(|_| fs::remove_dir(&file));
-        fs::write(&file, &good).expect("there is room");
+        fs::write(&file, &good).expect("the test owns the folder");
         mode(file_name, 0o600);
     }
 }
 
-/// While it runs too; and when the file is repaired, everything is as before.
+/// The same while the server runs; once the file is repaired, everything is as before.
 #[test]
-fn a_file_that_breaks_cuts_everyone_off_until_it_is_repaired() {
+fn broken_token_file_disconnects_everybody_until_repaired() {
     let state = State::new();
     let ann = state.add("ann", "operator", None);
-    let good = fs::read_to_string(state.file()).expect("it is there");
+    let good = fs::read_to_string(state.file()).expect("the token file exists");
     let mut server = with_tokens(&state);
     let mut app = connect(&server, "s1", &ann);
-    fs::write(state.file(), "{").expect("it is ours");
+    fs::write(state.file(), "{").expect("the test owns the file");
     assert_eq!(app.close_code(), 1013, "they may come back");
     server.logged("cannot be understood");
     let told = server.call("fetch_messages", &json!({ "session_id": "s1" }));
@@ -273,42 +273,42 @@ fn a_file_that_breaks_cuts_everyone_off_until_it_is_repaired() {
         status_of(&shake(&server, &format!("/?token={ann}"), "")),
         503
     );
-    fs::write(state.file(), good).expect("it is ours");
+    fs::write(state.file(), good).expect("the test owns the file");
     server.logged("the tokens were read: 1");
     connect(&server, "s1", &ann);
-    // A file that is gone says nothing about who may connect.
+    // Removing the file must not admit anyone.
     let mode = |mode| {
         let mode = Permissions::from_mode(mode);
-        fs::set_permissions(state.path(), mode).expect("it is ours");
+        fs::set_permissions(state.path(), mode).expect("the test owns the file");
     };
     mode(0o777);
     server.logged("other users may write to the folder");
-    fs::remove_file(state.file()).expect("it is there");
+    fs::remove_file(state.file()).expect("the file exists");
     mode(0o700);
     server.logged("are gone, for the file was removed; put it back");
     assert_eq!(status_of(&shake(&server, "/", "")), 503);
     let bob = state.add("bob", "operator", None);
     server.logged("the tokens were read: 1");
     let mut app = connect(&server, "s1", &bob);
-    fs::remove_dir_all(state.path()).expect("it is there");
+    fs::remove_dir_all(state.path()).expect("the file exists");
     assert_eq!(app.close_code(), 1013);
     assert_eq!(status_of(&shake(&server, "/", "")), 503);
     state.add("eve", "operator", None);
     server.logged("the tokens were read: 1");
-    // What its owner empties is meant to be empty.
+    // An empty list is meant: nobody needs a token any more.
     state.remove("eve");
     server.logged("the tokens were read: 0");
     App::connect(&server, "s1");
 }
 
-/// Others could put a file there, or have taken one away.
+/// Other users could put a file there, or have removed it.
 #[test]
-fn a_folder_of_everyones_lets_nobody_in_without_a_file_either() {
+fn world_writable_folder_without_token_file_admits_nobody() {
     let state = State::new();
-    fs::create_dir_all(state.path()).expect("a folder");
+    fs::create_dir_all(state.path()).expect("the test owns the parent folder");
     let mode = |mode| {
         let mode = Permissions::from_mode(mode);
-        fs::set_permissions(state.path(), mode).expect("it is ours");
+        fs::set_permissions(state.path(), mode).expect("the test owns the file");
     };
     mode(0o777);
     let server = with_tokens(&state);
@@ -319,7 +319,7 @@ fn a_folder_of_everyones_lets_nobody_in_without_a_file_either() {
 }
 
 #[test]
-fn the_command_says_what_is_needed_and_keeps_secrets() {
+fn token_command_reports_errors_and_keeps_secrets() {
     let state = State::new();
     let list = |arguments: &[&str]| text(&state.run(arguments).stdout);
     assert_eq!(list(&["list"]), "");
@@ -334,14 +334,14 @@ fn the_command_says_what_is_needed_and_keeps_secrets() {
         said.contains("only once") && said.contains("every connection needs a token"),
         "{said}"
     );
-    let contents = fs::read_to_string(state.file()).expect("it is there");
+    let contents = fs::read_to_string(state.file()).expect("the token file exists");
     assert!(
         !contents.contains(token.trim()) && !said.contains(token.trim()),
         "{contents}"
     );
     let mode = |path| {
         fs::metadata(path)
-            .expect("it is there")
+            .expect("the file exists")
             .permissions()
             .mode()
             & 0o7777
@@ -364,7 +364,7 @@ fn the_command_says_what_is_needed_and_keeps_secrets() {
         rows[2].starts_with("shed 7  sender    shed-*    20"),
         "{table}"
     );
-    let json: Value = serde_json::from_str(&list(&["list", "--json"])).expect("it is JSON");
+    let json: Value = serde_json::from_str(&list(&["list", "--json"])).expect("the list is JSON");
     assert_eq!(json[0]["sessions"], Value::Null);
     assert_eq!(
         (&json[1]["name"], &json[1]["role"], &json[1]["sessions"]),
@@ -439,25 +439,29 @@ fn the_command_says_what_is_needed_and_keeps_secrets() {
 }
 
 #[test]
-fn the_folder_is_where_channels_keep_such_things() {
+fn token_file_location_follows_environment() {
     let state = State::new();
     let run = |name: &str, value: &str| {
         let mut command = binary();
         command
             .args(["token", "add", "ann", "--role", "operator"])
             .env(name, value);
-        let output = command.output().expect("it runs");
+        let output = command.output().expect("the command runs");
         (output.status.success(), text(&output.stderr))
     };
     let home = state.path();
     assert!(run("HOME", home).0);
     assert!(
-        fs::exists(format!("{home}/.claude/channels/claude-socket/access.json")).expect("known")
+        fs::exists(format!("{home}/.claude/channels/claude-socket/access.json"))
+            .expect("the folder is readable")
     );
     assert!(run("CLAUDE_CONFIG_DIR", &format!("{home}/other")).0);
-    assert!(fs::exists(format!("{home}/other/channels/claude-socket/access.json")).expect("known"));
+    assert!(
+        fs::exists(format!("{home}/other/channels/claude-socket/access.json"))
+            .expect("the folder is readable")
+    );
     assert!(run("CLAUDE_SOCKET_STATE_DIR", &format!("{home}/third")).0);
-    assert!(fs::exists(format!("{home}/third/access.json")).expect("known"));
+    assert!(fs::exists(format!("{home}/third/access.json")).expect("the folder is readable"));
     for relative in ["tokens", "~/tokens"] {
         let (success, stderr) = run("CLAUDE_SOCKET_STATE_DIR", relative);
         assert!(!success && stderr.contains("in full"), "{stderr}");
@@ -465,7 +469,7 @@ fn the_folder_is_where_channels_keep_such_things() {
 }
 
 #[test]
-fn tokens_made_at_once_are_all_there() {
+fn concurrent_adds_all_succeed() {
     let state = State::new();
     let tokens: Vec<String> = std::thread::scope(|scope| {
         let add = |number: usize| state.add(&format!("t{number}"), "viewer", None);
@@ -474,23 +478,23 @@ fn tokens_made_at_once_are_all_there() {
             .collect();
         adding
             .into_iter()
-            .map(|thread| thread.join().expect("it works"))
+            .map(|thread| thread.join().expect("adding does not panic"))
             .collect()
     });
     let server = with_tokens(&state);
     for token in &tokens {
         connect(&server, "s1", token);
     }
-    let left = fs::read_dir(state.path()).expect("it is there").count();
+    let left = fs::read_dir(state.path()).expect("the file exists").count();
     assert_eq!(left, 1, "nothing but the file is left");
 }
 
 #[test]
-fn ten_thousand_tokens_all_count() {
+fn ten_thousand_tokens_are_all_valid() {
     let state = State::new();
     state.add("first", "viewer", None);
-    let tokens: Vec<Stored> = (0..10_000)
-        .map(|number| Stored {
+    let tokens: Vec<StoredToken> = (0..10_000)
+        .map(|number| StoredToken {
             name: format!("device {number}"),
             role: Role::Sender,
             sessions: None,
@@ -499,7 +503,7 @@ fn ten_thousand_tokens_all_count() {
         })
         .collect();
     let contents = json!({ "version": 1, "tokens": tokens });
-    fs::write(state.file(), contents.to_string()).expect("it is ours");
+    fs::write(state.file(), contents.to_string()).expect("the test owns the file");
     let server = with_tokens(&state);
     for number in [0, 5_000, 9_999] {
         connect(&server, "s1", &format!("token-{number}"));

@@ -7,11 +7,11 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::claude::{Claude, Version};
-use crate::access::{Access, Policy};
-use crate::owner::STRANGER;
-use crate::socket::health::Health;
+use crate::access::{Access, NoTokens, Policy};
+use crate::health::Health;
+use crate::health::probe::ProbeResult;
+use crate::owner::UNTRUSTED_OWNER;
 use crate::socket::port;
-use crate::socket::probe::Answer;
 
 /// The first Claude Code with channels (Claude Code channels reference).
 const CHANNELS: Version = Version(2, 1, 80);
@@ -105,28 +105,28 @@ fn finding(what: Piece, state: State, says: String, facts: Value) -> Finding {
 }
 
 /// Whether a server listens, and whose.
-pub fn server(address: SocketAddr, answer: &Answer, token: Token) -> Finding {
+pub fn server(address: SocketAddr, answer: &ProbeResult, token: Token) -> Finding {
     let facts = json!({ "address": address.to_string() });
     let problem = |says| finding(Piece::Server, State::Problem, says, facts.clone());
     match answer {
-        Answer::Health(health) => listening(address, health),
-        Answer::Nobody => problem(format!("nothing listens on {address}")),
-        Answer::Refused(401) if token == Token::Shown => problem(format!(
+        ProbeResult::Health(health) => listening(address, health),
+        ProbeResult::NoListener => problem(format!("nothing listens on {address}")),
+        ProbeResult::Refused(401) if token == Token::Shown => problem(format!(
             "a server listens on {address}, and CLAUDE_SOCKET_TOKEN is none of its tokens"
         )),
-        Answer::Refused(401) if token == Token::Withheld => problem(format!(
-            "a server listens on {address} and wants a token, but it {STRANGER}"
+        ProbeResult::Refused(401) if token == Token::Withheld => problem(format!(
+            "a server listens on {address} and wants a token, but it {UNTRUSTED_OWNER}"
         )),
-        Answer::Refused(401) => problem(format!(
+        ProbeResult::Refused(401) => problem(format!(
             "a server listens on {address}, and tells only who has a token; set CLAUDE_SOCKET_TOKEN to one"
         )),
-        Answer::Refused(status) => problem(format!(
+        ProbeResult::Refused(status) => problem(format!(
             "the server on {address} refuses to say how it is (HTTP status {status})"
         )),
-        Answer::Stranger => problem(format!(
+        ProbeResult::Other => problem(format!(
             "{address} {} {}",
             port::TAKEN,
-            port::holder(address)
+            port::port_owner(address)
         )),
     }
 }
@@ -168,14 +168,13 @@ fn counted(count: usize, what: &str) -> String {
 
 /// Who may connect, and whether that keeps the server from listening.
 pub fn access(host: IpAddr, access: &Access) -> Finding {
-    let why_no_token = access.why_no_token();
-    let (state, says) = match (&why_no_token, access.policy()) {
-        (Some(Some(why)), _) => (State::Problem, format!("no app can connect: {why}")),
-        (Some(None), _) if !host.is_loopback() => (
+    let (state, says) = match (access.usable_tokens(), access.policy()) {
+        (Err(NoTokens::FileUnusable(why)), _) => (State::Problem, format!("no app can connect: {why}")),
+        (Err(NoTokens::NotConfigured), _) if !host.is_loopback() => (
             State::Problem,
             format!("to listen on {host}, where other machines could connect, a server needs a token"),
         ),
-        (_, Policy::ThisMachine) => (
+        (_, Policy::LocalOnly) => (
             State::Ok,
             "programs of this machine need no token, and nobody else may connect".to_owned(),
         ),
@@ -186,7 +185,7 @@ pub fn access(host: IpAddr, access: &Access) -> Finding {
         ),
         _ => (State::Ok, "whoever has a token may connect".to_owned()),
     };
-    let facts = json!({ "token_needed": access.policy() != Policy::ThisMachine });
+    let facts = json!({ "token_needed": access.policy() != Policy::LocalOnly });
     finding(Piece::Access, state, says, facts)
 }
 
@@ -248,8 +247,8 @@ pub fn plugin(claude: &Claude) -> Finding {
 }
 
 /// Whether messages get from the server into the conversation; nothing without a server.
-pub fn channel(answer: &Answer) -> Option<Finding> {
-    let Answer::Health(health) = answer else {
+pub fn channel(answer: &ProbeResult) -> Option<Finding> {
+    let ProbeResult::Health(health) = answer else {
         return None;
     };
     let channel = &health.channel;
@@ -287,7 +286,7 @@ pub fn channel(answer: &Answer) -> Option<Finding> {
 /// What to type, for the first problem that a message meets.
 pub fn next(
     address: SocketAddr,
-    answer: &Answer,
+    answer: &ProbeResult,
     token: Token,
     access: &Finding,
     claude: &Claude,
@@ -299,23 +298,25 @@ pub fn next(
             Value::Bool(true) => "claude-socket token list   (when the file is mended)".to_owned(),
             _ => "claude-socket token add NAME --role operator".to_owned(),
         }],
-        Answer::Health(health) if health.host.ready && health.channel.proven != Some(false) => {
+        ProbeResult::Health(health)
+            if health.host.ready && health.channel.proven != Some(false) =>
+        {
             Vec::new()
         }
-        Answer::Health(_) => match &claude.plugin {
+        ProbeResult::Health(_) => match &claude.plugin {
             Ok(Some(plugin)) if plugin.enabled => vec![start(&format!("plugin:{}", plugin.id))],
             _ => vec![start("server:claude-socket")],
         },
-        Answer::Refused(401) if token != Token::Withheld => {
+        ProbeResult::Refused(401) if token != Token::Withheld => {
             vec!["CLAUDE_SOCKET_TOKEN=TOKEN claude-socket doctor".to_owned()]
         }
-        Answer::Refused(_) | Answer::Stranger => {
+        ProbeResult::Refused(_) | ProbeResult::Other => {
             let other = address.port().checked_add(1).unwrap_or(3100);
             vec![format!(
                 "export CLAUDE_SOCKET_PORT={other}   (here, and where Claude Code is started)"
             )]
         }
-        Answer::Nobody => start_over(claude),
+        ProbeResult::NoListener => start_over(claude),
     }
 }
 

@@ -2,12 +2,12 @@
 //! what moves a terminal's cursor or looks like a line of the report.
 
 use crate::commands::text::excerpt;
+use crate::health::probe::ProbeResult;
 use crate::hub::HINT_CHANNEL_OFF;
-use crate::socket::probe::Answer;
 
 /// An answer with no text but such lines, and our own.
-pub fn answer(answer: Answer) -> Answer {
-    let Answer::Health(mut health) = answer else {
+pub fn answer(answer: ProbeResult) -> ProbeResult {
+    let ProbeResult::Health(mut health) = answer else {
         return answer;
     };
     health.version = excerpt(&health.version);
@@ -15,5 +15,5 @@ pub fn answer(answer: Answer) -> Answer {
     health.host.version = health.host.version.as_deref().map(excerpt);
     // A sentence that tells people what to do is no stranger's to write.
     health.channel.hint = (health.channel.proven == Some(false)).then_some(HINT_CHANNEL_OFF.into());
-    Answer::Health(health)
+    ProbeResult::Health(health)
 }

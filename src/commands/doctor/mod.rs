@@ -17,8 +17,8 @@ use serde::Serialize;
 
 use crate::access::Access;
 use crate::config::Settings;
+use crate::health::probe::{ProbeResult, probe};
 use crate::owner;
-use crate::socket::probe::{Answer, probe};
 use findings::{Finding, State, Token};
 
 /// How long the server may take to say how it is.
@@ -87,14 +87,16 @@ fn examine(settings: &Settings) -> Report {
 
 /// Asks the server. Whoever has the port sees the token only if it asks for one, and is
 /// not known to be somebody else's, unless it is trusted all the same.
-fn ask(address: SocketAddr, token: Option<&str>, trusts: bool) -> (Answer, Token) {
+fn ask(address: SocketAddr, token: Option<&str>, trusts: bool) -> (ProbeResult, Token) {
     let answer = probe(address, None, SERVER_TIMEOUT);
     match (&answer, token) {
         (_, None) => (answer, Token::None),
-        (Answer::Refused(401), Some(_)) if !trusts && !owner::may_see_token(address) => {
+        (ProbeResult::Refused(401), Some(_)) if !trusts && !owner::is_trusted_listener(address) => {
             (answer, Token::Withheld)
         }
-        (Answer::Refused(401), Some(_)) => (probe(address, token, SERVER_TIMEOUT), Token::Shown),
+        (ProbeResult::Refused(401), Some(_)) => {
+            (probe(address, token, SERVER_TIMEOUT), Token::Shown)
+        }
         (_, Some(_)) => (answer, Token::Withheld),
     }
 }
@@ -105,7 +107,7 @@ pub fn obstacle(settings: &Settings, trusts: bool) -> Option<Obstacle> {
     let address = settings.server();
     let (answer, token) = ask(address, settings.token_to_show().as_deref(), trusts);
     let answer = foreign::answer(answer);
-    if matches!(answer, Answer::Health(_)) {
+    if matches!(answer, ProbeResult::Health(_)) {
         return None;
     }
     let says = findings::server(address, &answer, token).says;
@@ -113,8 +115,8 @@ pub fn obstacle(settings: &Settings, trusts: bool) -> Option<Obstacle> {
     Some(Obstacle {
         says,
         next: findings::next(address, &answer, token, &access, &claude::look()),
-        is_refusal: matches!(answer, Answer::Refused(_)),
-        is_stranger: token == Token::Withheld && matches!(answer, Answer::Refused(401)),
+        is_refusal: matches!(answer, ProbeResult::Refused(_)),
+        is_stranger: token == Token::Withheld && matches!(answer, ProbeResult::Refused(401)),
     })
 }
 

@@ -16,7 +16,7 @@ use super::{doctor, text};
 use crate::client::{Client, Error, Options};
 use crate::config::Settings;
 use crate::json;
-use crate::owner::{self, STRANGER};
+use crate::owner::{self, UNTRUSTED_OWNER};
 use crate::protocol::{DEFAULT_SESSION, DEFAULT_USER, MAX_NAME};
 
 /// What stands below the help of each command.
@@ -114,7 +114,7 @@ impl Trust {
     fn withholds(self, settings: &Settings) -> bool {
         !self.trust_server
             && settings.token_to_show().is_some()
-            && !owner::may_see_token(settings.server())
+            && !owner::is_trusted_listener(settings.server())
     }
 
     /// Why there is no connection, with what to do about it. `code` and `reason` are what the
@@ -137,7 +137,7 @@ impl Trust {
         let Some(obstacle) = doctor::obstacle(settings, self.trust_server) else {
             let why = || {
                 format!(
-                    "what listens on {} {STRANGER}; to go on:{INSIST}",
+                    "what listens on {} {UNTRUSTED_OWNER}; to go on:{INSIST}",
                     settings.server()
                 )
             };

@@ -1,4 +1,6 @@
-//! What `/healthz` says: written by the server, read by whoever wonders how it is.
+//! How a server is: what `/healthz` says, and how another program asks for it ([`probe`]).
+
+pub mod probe;
 
 use std::time::SystemTime;
 
@@ -6,51 +8,47 @@ use serde::{Deserialize, Serialize};
 
 use crate::hub::{ChannelHealth, Stats};
 
-/// How a server is. Another version's may say less.
+/// The body of `/healthz`. A server of another version may say less.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Health {
     /// Always `ok`.
     pub status: String,
     /// Always `claude-socket`.
     pub server: String,
-    /// The server's version.
     #[serde(default)]
     pub version: String,
-    /// Its process.
+    /// The server's process id.
     pub pid: u32,
     /// When it started, RFC 3339 in UTC.
     pub started: String,
-    /// How many sessions there are.
     #[serde(default)]
     pub sessions: usize,
-    /// How many clients are connected.
+    /// Clients that are connected.
     #[serde(default)]
     pub clients: usize,
-    /// How many permission requests wait for a verdict.
+    /// Permission requests that are pending.
     #[serde(default)]
     pub permissions: usize,
     /// Claude Code.
     #[serde(default)]
-    pub host: Host,
-    /// The way into Claude's conversation.
+    pub host: Agent,
+    /// Says whether messages get into Claude's conversation.
     #[serde(default)]
     pub channel: ChannelHealth,
 }
 
-/// Claude Code, as far as it has introduced itself.
+/// An agent, as far as it has introduced itself.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
-pub struct Host {
-    /// Its name.
+pub struct Agent {
     pub name: Option<String>,
-    /// Its version.
     pub version: Option<String>,
-    /// Whether it takes messages.
+    /// Takes messages.
     pub ready: bool,
 }
 
 impl Health {
-    /// How this server is, which started at that time.
+    /// Returns the health of this process, which has served since `started`.
     pub fn of(started: SystemTime, stats: &Stats) -> Self {
         let (name, version) = stats.agent.clone().unzip();
         Self {
@@ -62,7 +60,7 @@ impl Health {
             sessions: stats.sessions,
             clients: stats.clients,
             permissions: stats.permissions,
-            host: Host {
+            host: Agent {
                 name,
                 version,
                 ready: stats.agent_ready,
@@ -71,7 +69,7 @@ impl Health {
         }
     }
 
-    /// When it started; `None` if what says so isn't a claude-socket.
+    /// Returns when the server started, or `None` if this isn't what a claude-socket says.
     pub fn since(&self) -> Option<SystemTime> {
         let started = humantime::parse_rfc3339(&self.started).ok()?;
         (self.server == env!("CARGO_PKG_NAME")).then_some(started)
