@@ -1,48 +1,48 @@
 //! claude-socket connects a running Claude Code session with anything that can open a
 //! WebSocket.
 //!
-//! It is a synchronous program: blocking threads do the I/O, one thread owns all
-//! session state, crossbeam channels connect them. There is no async runtime.
+//! It is a synchronous program: blocking threads do the I/O, one thread owns all session
+//! state, crossbeam channels connect them. There is no async runtime.
 //!
-//! Apps in Rust need [`client`] and [`protocol`]. Everything else belongs to the two programs of
-//! this package and changes as these want; with `cargo doc --document-private-items` each name
-//! in this tour is a link.
+//! Apps in Rust need [`client`] and [`protocol`]. Everything else belongs to the two programs
+//! of this package and changes as they need; with `cargo doc --document-private-items` each
+//! name in this tour is a link.
 //!
 //! ```text
-//!   Claude Code                                                                   apps
-//!       │                                                                           │
-//!       │ stdin    ┌─────────────┐ lines   ┌────────────────┐ said, events ┌────────┴───┐
-//!       ├─────────►│ host-reader ├────────►│                │◄─────────────┤  client-1  │
-//!       │          └─────────────┘         │                │              │  client-2  │
-//!       │ stdout                           │      main:     │ answered,    │     …      │
-//!       │◄─────────────────────────────────┤                │ summary      │            │
-//!       │          ┌─────────────┐ chunks  │   the hub's    ├─────────────►│            │
-//!       │◄─────────┤ host-writer │◄────────┤      loop      │              └────────▲───┘
-//!       │  if it   └──────┬──────┘         │                │ events       ┌────────┴───┐
-//!       │  must wait      │ events,        │                │◄─────────────┤  listener  │
-//!       │                 │ written        │                │              └────────────┘
-//!       │                 └───────────────►│                │ frames            apps
-//!       │          ┌─────────┐  events     │                ├──────────────────►│
-//!       └─────────►│ signals ├────────────►│                │ backlog  ┌────────┴───────┐
-//!      its death   └─────────┘             │                ├─────────►│ client-N-drain │
-//!                                          └───────┬────────┘          └────────────────┘
-//!                      everyone │ log lines        │ audit lines, also of listener, client-N
-//!                          ┌────▼────┐        ┌────▼────┐
-//!                  stderr ◄┤   log   │        │  audit  ├► a file
-//!                          └─────────┘        └─────────┘
+//!   Claude Code                                                                clients
+//!       │                                                                         │
+//!       │ stdin    ┌──────────────┐ lines   ┌────────────────┐ events    ┌────────┴───┐
+//!       ├─────────►│ agent-reader ├────────►│                │◄──────────┤  client-1  │
+//!       │          └──────────────┘         │                │           │  client-2  │
+//!       │ stdout                            │      main:     │ handled,  │     …      │
+//!       │◄──────────────────────────────────┤                │ stats     │            │
+//!       │          ┌──────────────┐ chunks  │   the hub's    ├──────────►│            │
+//!       │◄─────────┤ agent-writer │◄────────┤      loop      │           └────────▲───┘
+//!       │  if it   └──────┬───────┘         │                │ events    ┌────────┴───┐
+//!       │  must wait      │ written         │                │◄──────────┤  listener  │
+//!       │                 └────────────────►│                │           └────────────┘
+//!       │          ┌─────────┐  shutdown    │                │ frames         clients
+//!       └─────────►│ signals ├─────────────►│                ├────────────────►│
+//!      its death   └─────────┘              │                │ backlog  ┌──────┴─────────┐
+//!                                           │                ├─────────►│ client-N-drain │
+//!                                           └───────┬────────┘          └────────────────┘
+//!                       everyone │ log lines        │ audit lines, also of listener, client-N
+//!                           ┌────▼────┐        ┌────▼────┐
+//!                   stderr ◄┤   log   │        │  audit  ├► a file
+//!                           └─────────┘        └─────────┘
 //! ```
 //!
 //! # The threads
 //!
 //! | thread | blocks on | started by |
 //! |---|---|---|
-//! | main | its channels | the system; [`bridge`] runs the hub's loop on it |
-//! | `host-reader` | stdin | [`host::start`] |
-//! | `host-writer` | stdout, for what the hub could not write at once | [`host::start`] |
+//! | main | its channels | the system; [`server::run`] runs the hub's loop on it |
+//! | `agent-reader` | stdin | [`agent::start`] |
+//! | `agent-writer` | stdout, for what the hub's thread could not write at once | [`agent::writer`] |
 //! | `listener` | accept, for a second; then it looks whether the tokens have changed | [`socket::listener`], [`access`] |
 //! | `client-N` | its socket, reading | [`socket::connection`]: one for the handshake, then one for the WebSocket |
 //! | `client-N-drain` | its socket, writing | [`socket::outbox`], only while that client is slow |
-//! | `signals` | signals, its parent's death, the end of stdin or stdout | [`lifetime`] |
+//! | `signals` | signals, the death of its parent, the end of stdin or stdout | [`server::AgentIo::process`] |
 //! | `log` | stderr, the log file | [`logging`], with a [`line_writer`] |
 //! | `audit` | the audit file, if one is named | [`audit`], with a [`line_writer`] |
 //!
@@ -50,39 +50,41 @@
 //!
 //! | channel | from | to | what |
 //! |---|---|---|---|
-//! | lines | `host-reader` | hub | what Claude Code says |
-//! | said | `client-N` | hub | words for Claude; left alone while Claude Code doesn't read |
-//! | events | `client-N`, `listener`, `host-writer`, `signals` | hub | everything else |
-//! | chunks | hub | `host-writer` | lines for Claude Code that stdout did not take at once |
-//! | written | `host-writer` | hub | nothing; it is closed when the writer has ended |
-//! | answered | hub | `client-N` | nothing; it is closed when a long answer was sent, and the client is heard again |
-//! | summary | hub | `client-N` | figures for a page such as `/healthz` |
+//! | lines | `agent-reader` | hub | what Claude Code says; not received while it asks for more than it reads |
+//! | events | `client-N`, `listener` | hub | everything of the clients' side, so a client's frames keep their order |
+//! | chunks | hub | `agent-writer` | lines for Claude Code that stdout did not take at once, one chunk at a time |
+//! | written | `agent-writer` | hub | that the chunk was written; disconnected when the writer has ended |
+//! | shutdown | `signals` | hub | why to end, once |
+//! | handled | hub | `client-N` | nothing; disconnected when a long answer was sent, and the client is read again |
+//! | stats | hub | `client-N` | figures for a page such as `/healthz` |
 //! | log lines | everyone | `log` | dropped when it is full |
 //! | audit lines | hub, `listener`, `client-N` | `audit` | dropped and counted when it is full |
 //!
-//! Two ways out are no channels. To stdout and to the sockets the hub's thread writes by itself,
-//! without waiting. A client that doesn't take everything has a backlog of frames behind a lock,
-//! bounded by bytes, which its `client-N-drain` writes.
+//! Three ways are no channels. To stdout and to the sockets the hub's thread writes itself,
+//! without blocking. A client that doesn't take everything has a backlog of frames behind a
+//! lock, bounded by bytes, which its `client-N-drain` writes. And while an agent's inbox is
+//! full, the `client-N` threads of its senders wait in [`socket::hold`], so that their sockets
+//! are not read.
 //!
 //! # The path of a message
 //!
-//! 1. `client-N` reads a frame, and [`protocol::parse`] turns it into a
-//!    [`protocol::ClientMessage`], or into a refusal that names the field.
-//! 2. The [`bridge`] takes it from the *said* channel if there is room on the way to
-//!    Claude Code, and gives it to the [`hub`].
-//! 3. [`hub::Hub::message`] stores it, sends it to the other people in the session, and
-//!    has a [`hub::Notification`] for Claude Code.
-//! 4. [`host::channel`] makes that a JSON-RPC line. [`host::output`] writes what a wake-up of
-//!    the hub has brought to stdout, or leaves it to `host-writer` where that would wait, and
-//!    the sender gets its `delivery`.
-//! 5. Claude answers with the `reply` tool: `host-reader` reads the call, [`host::mcp`]
-//!    understands it, [`host::tools`] runs it, and [`hub::Hub::reply`] sends the answer to
-//!    everyone in the session: encoded once, into the wake-up's [`socket::batch`], of which
-//!    each one's [`socket::outbox`] writes the pieces that are for it.
+//! 1. `client-N` reads a frame in [`socket::reader`], and [`protocol::parse`] turns it into a
+//!    [`protocol::ClientMessage`], or into a rejection that names the field.
+//! 2. The loop receives it as an event ([`server`]) and calls [`hub::Hub::handle`].
+//! 3. The [`hub`] stores it in the session's history, sends it to the other clients of the
+//!    session, and puts it into the agent's inbox.
+//! 4. At the end of its turn the loop takes messages from the inbox ([`hub::Hub::poll_agent`]) while
+//!    [`agent::writer`] has room. [`agent::channel`] makes each a JSON-RPC line, and the writer
+//!    writes them to stdout, or leaves them to `agent-writer` where that would block. Once they
+//!    are written, the senders get their `delivery`.
+//! 5. Claude answers with the `reply` tool: `agent-reader` reads the call, [`agent::mcp`] and
+//!    [`agent::tools`] parse it, the hub runs it and sends the reply to everyone in the session:
+//!    encoded once, into the turn's [`socket::batch`], of which each client's
+//!    [`socket::outbox`] writes the ranges that are for it.
 //!
 //! Beside that path, Claude Code's hooks call the tool `activity`, if they are there:
-//! [`host::activity`] understands them, and [`hub::Hub::hook`] draws conclusions. Statuses
-//! and receipts get better by them; no message waits for one.
+//! [`agent::activity`] parses what they report, and the hub draws conclusions. Statuses and
+//! receipts get better by them; no message depends on them.
 //!
 //! # The other side
 //!
@@ -102,7 +104,7 @@
 //!
 //! # Where things are
 //!
-//! Imports point one way: `main`, `cli` → [`arguments`] → [`commands`] → [`bridge`] → [`host`], [`socket`] → [`hub`]
+//! Imports point one way: `main`, `cli` → [`arguments`] → [`commands`] → [`server`] → [`agent`], [`socket`] → [`hub`]
 //! → [`protocol`] → [`json`], and [`commands`] → [`client`] → [`protocol`]. [`config`] holds every setting, [`access`] who may connect.
 //! [`health`] is what a server says of itself, and the probe that asks for it; [`socket`] and [`commands`] use it.
 
