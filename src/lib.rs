@@ -63,7 +63,7 @@
 //! Three ways are no channels. To stdout and to the sockets the hub's thread writes itself,
 //! without blocking. A client that doesn't take everything has a backlog of frames behind a
 //! lock, bounded by bytes, which its `client-N-drain` writes. And while an agent's inbox is
-//! full, the `client-N` threads of its senders wait in [`socket::hold`], so that their sockets
+//! full, the `client-N` threads of its senders wait in [`socket::context`], so that their sockets
 //! are not read.
 //!
 //! # The path of a message
@@ -79,7 +79,7 @@
 //!    are written, the senders get their `delivery`.
 //! 5. Claude answers with the `reply` tool: `agent-reader` reads the call, [`agent::mcp`] and
 //!    [`agent::tools`] parse it, the hub runs it and sends the reply to everyone in the session:
-//!    encoded once, into the turn's [`socket::batch`], of which each client's
+//!    encoded once, into the turn's [`socket::frame::Batch`], of which each client's
 //!    [`socket::outbox`] writes the ranges that are for it.
 //!
 //! Beside that path, Claude Code's hooks call the tool `activity`, if they are there:

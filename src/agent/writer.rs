@@ -39,9 +39,9 @@ pub enum Event {
 /// What became of the lines that waited.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Flushed {
-    /// There were none, or the thread is still busy.
+    /// There were none, or no messages among those that were written, or the thread is busy.
     Nothing,
-    /// All were written, and so was every message up to this number.
+    /// All were written, and every message up to this number.
     Written(u64),
     /// The thread is writing them, so that messages up to this number may be read any moment.
     Writing(u64),
@@ -63,6 +63,8 @@ pub struct AgentWriter {
     pending: Vec<u8>,
     /// The number of the last message up to their end.
     up_to: u64,
+    /// The number of the last message that was reported as written.
+    reported: u64,
     chunks: Sender<Chunk>,
     /// The thread is writing a chunk.
     is_busy: bool,
@@ -88,6 +90,7 @@ impl AgentWriter {
             stdout,
             pending: Vec::new(),
             up_to: 0,
+            reported: 0,
             chunks,
             is_busy: false,
             recycled: Vec::new(),
@@ -138,6 +141,10 @@ impl AgentWriter {
         if written == self.pending.len() {
             self.pending.clear();
             self.pending.shrink_to(2 * HIGH_WATER_MARK);
+            if self.up_to == self.reported {
+                return Ok(Flushed::Nothing);
+            }
+            self.reported = self.up_to;
             return Ok(Flushed::Written(self.up_to));
         }
         self.pending.drain(..written);
@@ -152,12 +159,18 @@ impl AgentWriter {
         Ok(Flushed::Writing(self.up_to))
     }
 
-    /// Takes note that the thread has written its chunk.
-    pub fn chunk_written(&mut self, mut buffer: Vec<u8>) {
+    /// Takes note that the thread has written its chunk, with messages up to this number.
+    pub fn chunk_written(&mut self, up_to: u64, mut buffer: Vec<u8>) {
         self.is_busy = false;
+        self.reported = up_to;
         buffer.clear();
         buffer.shrink_to(2 * HIGH_WATER_MARK);
         self.recycled = buffer;
+    }
+
+    /// Returns `true` while the thread writes a chunk, and an [`Event`] is to come.
+    pub fn is_busy(&self) -> bool {
+        self.is_busy
     }
 
     /// Returns `true` if everything was written.

@@ -5,7 +5,6 @@ use std::ops::{Index, IndexMut};
 use std::time::Instant;
 
 use log::info;
-use rustc_hash::FxHashMap;
 
 use super::delivery_monitor::{DeliveryMonitor, Unconfirmed};
 use super::inbox::{Inbox, InboxItem, Notification};
@@ -79,27 +78,27 @@ impl Agent {
     }
 }
 
-/// All agents by id. An agent is never removed, and ids come from sessions and from the loop, so
+/// All agents, each at the index of its id. An agent is never removed, and ids come from sessions and from the loop, so
 /// that an id always has its agent.
 #[derive(Debug)]
-pub struct Agents(FxHashMap<AgentId, Agent>);
+pub struct Agents(Vec<Agent>);
 
 impl Agents {
     /// Begins with one agent.
     pub fn new(first: Agent) -> Self {
-        Self([(first.id, first)].into_iter().collect())
+        Self(vec![first])
     }
 
     pub fn ids(&self) -> Vec<AgentId> {
-        self.0.keys().copied().collect()
+        self.iter().map(|agent| agent.id).collect()
     }
 
     pub fn iter(&self) -> impl Iterator<Item = &Agent> {
-        self.0.values()
+        self.0.iter()
     }
 
     pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut Agent> {
-        self.0.values_mut()
+        self.0.iter_mut()
     }
 }
 
@@ -107,13 +106,13 @@ impl Index<AgentId> for Agents {
     type Output = Agent;
 
     fn index(&self, id: AgentId) -> &Agent {
-        &self.0[&id]
+        &self.0[id.index()]
     }
 }
 
 impl IndexMut<AgentId> for Agents {
     fn index_mut(&mut self, id: AgentId) -> &mut Agent {
-        self.0.get_mut(&id).expect("an id always has its agent")
+        &mut self.0[id.index()]
     }
 }
 

@@ -20,6 +20,8 @@ pub struct Client {
     pub sessions: Vec<SessionId>,
     /// What it may do.
     pub grant: Arc<Grant>,
+    /// Its role may send.
+    pub can_send: bool,
     /// The name in its latest message.
     pub user: Option<Arc<str>>,
     /// It wants Claude's text as it appears.
@@ -45,12 +47,7 @@ impl Hub {
             ClientInput::Connected { session, grant } => {
                 self.connect(now, client, session, grant, out);
             }
-            ClientInput::Message(message) => {
-                self.message(now, client, message, out);
-                if self.is_lost(client) {
-                    self.leave_sessions(now, client, |_| {});
-                }
-            }
+            ClientInput::Message(message) => self.message(now, client, message, out),
             ClientInput::Request(request) => self.request(client, request, out),
             ClientInput::Rejected(rejection) => self.reject(client, &rejection, out),
             ClientInput::Disconnected => {
@@ -59,11 +56,6 @@ impl Hub {
             }
             ClientInput::Lost => self.connection_lost(now, client),
         }
-    }
-
-    fn is_lost(&self, client: ConnId) -> bool {
-        let client = self.clients.get(&client);
-        client.is_some_and(|client| client.is_lost)
     }
 
     /// Adds a client to the session of its URL. An operator gets the pending permission requests.
@@ -79,6 +71,7 @@ impl Hub {
         let newcomer = Client {
             default_session: session.clone(),
             sessions: Vec::with_capacity(1),
+            can_send: grant.role.may_send(),
             grant,
             user: None,
             wants_stream: false,

@@ -11,12 +11,9 @@ use super::session::Session;
 use crate::protocol::SessionId;
 
 impl Hub {
-    /// Enforces the limit after a message in this session. That message always stays.
+    /// Enforces the limit when a message in this session has exceeded it. That message stays.
     pub(super) fn enforce_history_quota(&mut self, speaker: &SessionId) {
         let limit = self.limits.history_total;
-        if self.history_total <= limit {
-            return;
-        }
         let lengths = self.sessions.values().map(Session::history_bytes);
         let share = fair_share(lengths.collect(), limit - limit / 8);
         for (id, session) in &mut self.sessions {

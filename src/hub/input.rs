@@ -15,6 +15,11 @@ pub struct AgentId(u32);
 impl AgentId {
     /// The agent that the hub begins with.
     pub const FIRST: Self = Self(0);
+
+    /// Its place among all agents.
+    pub(super) fn index(self) -> usize {
+        self.0 as usize
+    }
 }
 
 /// Everything the hub reacts to.

@@ -33,22 +33,40 @@ impl Hub {
         }
         let session = message.session.take();
         let session = session.unwrap_or_else(|| sender.default_session.clone());
-        if let Err(forbidden) = check_send(&sender.grant, &session) {
+        let has_joined = sender.sessions.contains(&session);
+        // A client may read every session that it has joined.
+        if (!has_joined || !sender.can_send)
+            && let Err(forbidden) = check_send(&sender.grant, &session)
+        {
             let key = message.id.map(|key| key.to_string());
             return self.reject_forbidden(client, session.as_str(), key, forbidden, out);
         }
         if let Some(user) = &sender.grant.user {
             message.user = Some(user.clone());
         }
-        if !sender.sessions.contains(&session)
-            && let Err(rejection) = self.join(now, client, &session, out)
-        {
+        let is_lost = sender.is_lost;
+        if !has_joined && let Err(rejection) = self.join(now, client, &session, out) {
             let id = message.id.map(|key| key.to_string());
             return self.reject(client, &Refusal { id, ..rejection }, out);
         }
+        self.accept(now, client, &session, message, out);
+        if is_lost {
+            self.leave_sessions(now, client, |_| {});
+        }
+    }
+
+    /// Accepts a message of a client that is in the session and may send.
+    fn accept(
+        &mut self,
+        now: Now,
+        client: ConnId,
+        session: &SessionId,
+        message: NewMessage,
+        out: &mut impl Effects,
+    ) {
         let message_id = self.next_id(now);
         if let Some(key) = &message.id
-            && !self.register_key(client, &session, key, message_id, &message, out)
+            && !self.register_key(client, session, key, message_id, &message, out)
         {
             return;
         }
@@ -57,8 +75,10 @@ impl Hub {
         {
             sender.user.clone_from(&message.user);
         }
-        self.deliver(now, client, &session, message_id, message, out);
-        self.enforce_history_quota(&session);
+        self.deliver(now, client, session, message_id, message, out);
+        if self.history_total > self.limits.history_total {
+            self.enforce_history_quota(session);
+        }
     }
 
     /// Begins a receipt and returns `true` if the key is new in the session. The same message sent

@@ -18,7 +18,6 @@ mod authorization;
 mod clients;
 mod delivery_monitor;
 mod effects;
-mod history;
 mod history_quota;
 mod hook_event;
 mod hooks;
@@ -40,13 +39,12 @@ use std::time::{Duration, Instant, SystemTime};
 
 use log::{debug, info};
 use rustc_hash::FxHashMap;
-use uuid::Builder;
+use uuid::Uuid;
 
 use agents::{Agent, Agents};
 use clients::Client;
 pub use delivery_monitor::HINT_CHANNEL_OFF;
 pub use effects::{AuditEvent, CloseReason, Effects};
-pub use history::{Author, AuthorId, Message};
 pub use hook_event::{ChannelTag, DeltaIndex, HookEvent, PromptId, TextId, Tool, ToolUseId};
 pub use inbox::Notification;
 pub use input::{
@@ -55,6 +53,7 @@ pub use input::{
 };
 pub use permissions::PermissionRequest;
 use session::Session;
+pub use session::{Author, AuthorId, Message};
 pub use stats::{ChannelHealth, Counters, Stats};
 
 use crate::protocol::{ConnId, EXPIRED, MessageId, ServerMessage, SessionId};
@@ -155,6 +154,9 @@ impl Hub {
     /// Reacts to one input.
     pub fn handle(&mut self, now: Now, input: Input, out: &mut impl Effects) {
         match input {
+            Input::Client(client, ClientInput::Message(message)) => {
+                self.message(now, client, message, out);
+            }
             Input::Client(client, input) => self.handle_client(now, client, input, out),
             Input::Agent(agent, input) => self.handle_agent(now, agent, input, out),
             Input::TokensChanged(revocation) => self.revoke(now, &revocation, out),
@@ -280,11 +282,12 @@ impl Hub {
     fn next_id(&mut self, now: Now) -> MessageId {
         self.ids = self.ids.wrapping_add(1);
         let since_epoch = now.wall.duration_since(SystemTime::UNIX_EPOCH);
-        let millis = since_epoch.map_or(0, |since| since.as_millis() as u64);
-        let mut tail = [0; 10];
-        tail[..6].copy_from_slice(&self.id_prefix.to_be_bytes()[2..]);
-        tail[6..].copy_from_slice(&self.ids.to_be_bytes());
-        MessageId(Builder::from_unix_timestamp_millis(millis, &tail).into_uuid())
+        let millis = since_epoch.map_or(0, |since| {
+            since.as_secs() * 1_000 + u64::from(since.subsec_millis())
+        });
+        let high = (millis << 16) | 0x7000 | (self.id_prefix >> 52);
+        let low = (0b10 << 62) | (self.id_prefix << 34 >> 2) | u64::from(self.ids);
+        MessageId(Uuid::from_u64_pair(high, low))
     }
 }
 

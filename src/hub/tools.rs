@@ -110,7 +110,9 @@ impl Hub {
         }
         self.counters.replies += 1;
         self.reschedule(&id);
-        self.enforce_history_quota(&id);
+        if self.history_total > self.limits.history_total {
+            self.enforce_history_quota(&id);
+        }
         Ok(result)
     }
 

@@ -29,7 +29,7 @@ impl Server {
     pub fn agent_writer(&mut self, event: writer::Event) {
         match event {
             writer::Event::Written { up_to, buffer } => {
-                self.out.agent.chunk_written(buffer);
+                self.out.agent.chunk_written(up_to, buffer);
                 self.agent_input(AgentInput::Written(up_to));
             }
             writer::Event::Failed(error) => {

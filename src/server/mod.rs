@@ -8,7 +8,7 @@ mod shutdown;
 mod signals;
 
 use std::fs::File;
-use std::io::{self, BufRead, BufReader};
+use std::io::{self, BufRead, BufReader, Stdin};
 use std::net::TcpListener;
 use std::os::fd::AsFd;
 use std::sync::Arc;
@@ -24,8 +24,7 @@ use crate::agent;
 use crate::agent::mcp::Parser;
 use crate::audit::Audit;
 use crate::hub::{AgentId, AgentInput, Hub, Input, Limits, Now};
-use crate::socket::context::Context;
-use crate::socket::hold::SenderHold;
+use crate::socket::context::{Context, SenderHold};
 use crate::socket::{self, listener};
 use main_loop::Server;
 use outputs::Outputs;
@@ -54,16 +53,16 @@ pub struct Config {
 }
 
 /// The two directions of an agent, and what ends it.
-pub struct AgentIo {
+pub struct AgentIo<R> {
     /// What Claude Code says. The server ends when it ends.
-    pub input: Box<dyn BufRead + Send>,
+    pub input: R,
     /// What Claude Code is told.
     pub output: File,
     /// Reports a reason to end that shows elsewhere, such as a signal.
     pub shutdown: Receiver<Shutdown>,
 }
 
-impl AgentIo {
+impl AgentIo<BufReader<Stdin>> {
     /// Returns stdin and stdout of this process, and starts the `signals` thread that reports
     /// signals and the death of the parent process.
     ///
@@ -77,16 +76,18 @@ impl AgentIo {
         let _ = ioctl_fionbio(&stdin, false);
         let _ = ioctl_fionbio(&stdout, false);
         Ok(Self {
-            input: Box::new(BufReader::new(stdin)),
+            input: BufReader::new(stdin),
             output: File::from(stdout.as_fd().try_clone_to_owned()?),
             shutdown,
         })
     }
+}
 
+impl<R> AgentIo<R> {
     /// Returns an agent on the other end of these files, which ends when `input` ends.
-    pub fn new(input: impl BufRead + Send + 'static, output: File) -> Self {
+    pub fn new(input: R, output: File) -> Self {
         Self {
-            input: Box::new(input),
+            input,
             output,
             shutdown: never(),
         }
@@ -98,7 +99,11 @@ impl AgentIo {
 ///
 /// # Errors
 /// If the system has no thread left to start with.
-pub fn run(config: Config, agent_io: AgentIo, listener: Option<TcpListener>) -> io::Result<()> {
+pub fn run(
+    config: Config,
+    agent_io: AgentIo<impl BufRead + Send + 'static>,
+    listener: Option<TcpListener>,
+) -> io::Result<()> {
     let access = Arc::new(Access::open(config.access.clone()));
     let (events, client_events) = bounded(EVENT_CAPACITY);
     let hold = Arc::new(SenderHold::default());

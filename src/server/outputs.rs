@@ -13,9 +13,8 @@ use crate::agent::writer::AgentWriter;
 use crate::audit::{Audit, Record};
 use crate::hub::{AgentId, AuditEvent, CallId, CloseReason, Effects, ToolOutcome};
 use crate::protocol::{ConnId, ServerMessage};
-use crate::socket::batch::{Batch, EncodedFrames, FrameRanges};
-use crate::socket::frame::{self, CloseCode};
-use crate::socket::hold::SenderHold;
+use crate::socket::context::SenderHold;
+use crate::socket::frame::{self, Batch, CloseCode, EncodedFrames, FrameRanges};
 use crate::socket::outbox::Outbox;
 
 /// With this many bytes encoded, a turn ends and they are sent, so that clients that asked for

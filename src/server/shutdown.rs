@@ -49,7 +49,7 @@ impl Server {
             else {
                 return;
             };
-            self.out.agent.chunk_written(buffer);
+            self.out.agent.chunk_written(up_to, buffer);
             self.now = now();
             let written = AgentInput::Written(up_to);
             self.handle_input(Input::Agent(AgentId::FIRST, written));

@@ -44,6 +44,8 @@ pub enum Reason {
     WriteFailed(io::Error),
     /// SIGINT or SIGTERM was received.
     Signal,
+    /// A thread has ended that the server needs.
+    ThreadEnded(&'static str),
     /// The process that started this one is gone.
     ParentGone,
 }
@@ -61,6 +63,7 @@ impl fmt::Display for Shutdown {
         match &self.reason {
             Reason::InputEnded => f.write_str("stdin has ended"),
             Reason::WriteFailed(error) => write!(f, "stdout cannot be written ({error})"),
+            Reason::ThreadEnded(thread) => write!(f, "the thread \"{thread}\" has ended"),
             Reason::Signal => f.write_str("a signal came"),
             Reason::ParentGone => f.write_str("the process that started this one is gone"),
         }
@@ -80,10 +83,10 @@ pub fn watch() -> io::Result<Receiver<Shutdown>> {
     thread::Builder::new()
         .name("signals".into())
         .spawn(move || {
-            let reason = wait(signals, &parent);
-            let deadline = reason.deadline + GRACE;
+            let request = wait(signals, &parent);
+            let deadline = request.deadline + GRACE;
             // There is room for it. It fails only if the loop has ended.
-            let _ = hub.send(reason);
+            let _ = hub.send(request);
             thread::sleep(deadline.saturating_duration_since(Instant::now()));
             log::error!("the end takes too long; cutting it short");
             process::exit(1);

@@ -2,12 +2,12 @@
 
 use std::ops::Deref;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::SystemTime;
 
 use crossbeam_channel::Sender;
+use parking_lot::{Condvar, Mutex};
 
-use super::hold::SenderHold;
 use super::{Event, Options};
 use crate::access::Access;
 use crate::audit::Audit;
@@ -65,5 +65,48 @@ impl Deref for ConnectionPermit {
     type Target = Context;
     fn deref(&self) -> &Self::Target {
         &self.0
+    }
+}
+
+/// Backpressure: while an agent's inbox is full, the readers of its senders wait here, so that
+/// their sockets are not read and TCP holds the senders back.
+#[derive(Debug, Default)]
+pub struct SenderHold {
+    /// Mirrors `state.on`, for readers that need not wait: that is asked for every message.
+    on: AtomicBool,
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    on: bool,
+    waiting: usize,
+}
+
+impl SenderHold {
+    /// Holds senders back, or lets them go on.
+    pub fn set(&self, on: bool) {
+        self.state.lock().on = on;
+        self.on.store(on, Ordering::Release);
+        if !on {
+            self.changed.notify_all();
+        }
+    }
+
+    /// Blocks while senders are held back.
+    pub fn wait(&self) {
+        if !self.on.load(Ordering::Acquire) {
+            return;
+        }
+        let mut state = self.state.lock();
+        state.waiting += 1;
+        self.changed.wait_while(&mut state, |state| state.on);
+        state.waiting -= 1;
+    }
+
+    /// Returns `true` if a sender still waits.
+    pub fn has_waiting(&self) -> bool {
+        self.state.lock().waiting > 0
     }
 }

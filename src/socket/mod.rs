@@ -7,12 +7,10 @@
 
 pub mod admission;
 pub(crate) mod assets;
-pub(crate) mod batch;
 pub(crate) mod connection;
 pub(crate) mod context;
 pub(crate) mod credentials;
 pub(crate) mod frame;
-pub(crate) mod hold;
 pub mod http;
 pub(crate) mod listener;
 pub(crate) mod outbox;

@@ -8,7 +8,6 @@
 //! costs one file descriptor and no second thread.
 
 mod backlog;
-pub(super) mod stream;
 #[cfg(test)]
 mod tests;
 
@@ -28,8 +27,7 @@ use rustix::net::{SendAncillaryBuffer, SendFlags};
 
 use backlog::Backlog;
 
-use super::batch::EncodedFrames;
-use super::frame::{self, CloseCode};
+use super::frame::{self, CloseCode, EncodedFrames};
 use crate::protocol::ConnId;
 
 /// The most pieces in one system call.
@@ -93,7 +91,7 @@ impl Outbox {
         self.send(&frame.into(), &[whole]);
     }
 
-    /// Sends these pieces of a [`super::batch::Batch`], in order, after what was sent before.
+    /// Sends these pieces of a [`frame::Batch`], in order, after what was sent before.
     pub fn send(self: &Arc<Self>, batch: &EncodedFrames, pieces: &[Range<usize>]) {
         let mut backlog = self.backlog.lock();
         if self.is_open() {

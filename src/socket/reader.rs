@@ -1,11 +1,12 @@
 //! The reading half of a WebSocket: the thread that reads from one client to the end.
 
-use std::io;
+use std::io::{self, Read, Write};
 use std::mem;
 use std::net::TcpStream;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use crossbeam_channel::{Sender, bounded};
 use tungstenite::error::ProtocolError;
 use tungstenite::protocol::{Role, WebSocket, WebSocketConfig};
@@ -14,7 +15,6 @@ use tungstenite::{Error, Message};
 use super::context::{ConnectionPermit, Context};
 use super::frame::{self, CloseCode};
 use super::outbox::Outbox;
-use super::outbox::stream::OutboxStream;
 use super::{Event, linger};
 use crate::audit::Record;
 use crate::hub::ClientInput;
@@ -27,6 +27,10 @@ const READ_BUFFER: usize = 2 * 1024;
 /// A message up to this many times the limit is read and rejected; a longer one closes the
 /// connection.
 const OVERSIZE_FACTOR: usize = 4;
+
+/// How long a client may go on sending after it was closed. A silent one is noticed when it
+/// would be pinged.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A connection whose handshake is done.
 #[derive(Debug)]
@@ -229,6 +233,62 @@ impl Reader {
             }
             _ => "it closed",
         }
+    }
+}
+
+/// The stream that tungstenite reads and writes. It reads the socket, and writes through the
+/// outbox, so that pongs and closes don't interleave with other frames.
+struct OutboxStream {
+    outbox: Arc<Outbox>,
+    /// When reading first found the connection closed.
+    closed: Option<Instant>,
+    /// Something was read since this was reset.
+    has_read: bool,
+}
+
+impl OutboxStream {
+    fn new(outbox: Arc<Outbox>) -> Self {
+        Self {
+            outbox,
+            closed: None,
+            has_read: false,
+        }
+    }
+}
+
+impl Read for OutboxStream {
+    /// Fails [`CLOSE_TIMEOUT`] after the close, also in the middle of a message.
+    fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
+        if self.outbox.is_closed() {
+            let since = *self.closed.get_or_insert_with(Instant::now);
+            if since.elapsed() >= CLOSE_TIMEOUT {
+                return Err(io::ErrorKind::TimedOut.into());
+            }
+        }
+        self.has_read = true;
+        loop {
+            match self.outbox.stream().read(bytes) {
+                // A read with a timeout isn't restarted by the system (signal(7)).
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                read => return read,
+            }
+        }
+    }
+}
+
+impl Write for OutboxStream {
+    fn write(&mut self, frame: &[u8]) -> io::Result<usize> {
+        let bytes = Bytes::copy_from_slice(frame);
+        if frame::is_close(frame) {
+            self.outbox.send_close(bytes);
+        } else {
+            self.outbox.send_frame(bytes);
+        }
+        Ok(frame.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 

@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use bytes::Bytes;
 
-use super::super::batch::EncodedFrames;
+use super::super::frame::EncodedFrames;
 
 /// With this many bytes waiting for a client, it is not read from.
 const READ_PAUSE_MARK: usize = 256 * 1024;

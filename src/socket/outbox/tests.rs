@@ -6,7 +6,7 @@ use std::net::TcpListener;
 use socket2::SockRef;
 use tungstenite::protocol::frame::FrameHeader;
 
-use super::super::batch::{Batch, FrameRanges};
+use super::super::frame::{Batch, FrameRanges};
 use super::*;
 
 /// An outbox whose socket takes little, and the client's end of that.
