@@ -152,6 +152,21 @@ fn send_says_by_its_exit_code_what_went_wrong() {
     }
 }
 
+/// With a terminal on stdin there is nobody to pipe a text in.
+#[test]
+fn send_without_text_on_terminal_asks_for_text() {
+    let (_keyboard, side) = pseudo_terminal();
+    let mut command = command(free_port(), &["send"]);
+    let output = start(command.stdin(side()))
+        .wait_with_output()
+        .expect("send ends");
+    assert_eq!(output.status.code(), Some(2));
+    assert_eq!(
+        complained(&output),
+        "claude-socket: there is nothing to send; give a text, or pipe one in\n"
+    );
+}
+
 /// The same without a server, for each command that wants one.
 #[test]
 fn without_a_server_they_say_what_to_start() {
@@ -390,6 +405,22 @@ fn shells_take_their_completions_and_man_its_page() {
     assert_eq!(output.status.code(), Some(2));
 }
 
+/// A new pseudo-terminal: the keyboard and screen, and a function that opens its other side for a
+/// program.
+fn pseudo_terminal() -> (File, impl Fn() -> File) {
+    let pty = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).expect("a terminal is available");
+    grantpt(&pty).expect("the terminal is ours");
+    unlockpt(&pty).expect("the terminal is ours");
+    let name = ptsname(&pty, Vec::new()).expect("the terminal has a name");
+    let name = name.into_string().expect("the name is text");
+    let side = move || {
+        let mut options = File::options();
+        let opened = options.read(true).write(true).open(&name);
+        opened.expect("the terminal opens")
+    };
+    (File::from(pty), side)
+}
+
 /// `claude-socket chat` in a terminal of its own.
 struct Terminal {
     child: Child,
@@ -400,24 +431,12 @@ struct Terminal {
 
 impl Terminal {
     fn chat(port: u16, arguments: &[&str], variables: &[(&str, &str)]) -> Self {
-        let pty = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).expect("a terminal");
-        grantpt(&pty).expect("it is ours");
-        unlockpt(&pty).expect("it is ours");
-        let name = ptsname(&pty, Vec::new()).expect("it has a name");
-        let name = name.to_str().expect("it is text");
-        let side = || {
-            File::options()
-                .read(true)
-                .write(true)
-                .open(name)
-                .expect("it opens")
-        };
+        let (keyboard, side) = pseudo_terminal();
         let mut command = command(port, &["chat"]);
         command.args(arguments).envs(variables.iter().copied());
         command.stdin(side()).stdout(side()).stderr(side());
         let child = command.spawn().expect("it starts");
         drop(command);
-        let keyboard = File::from(pty);
         let mut output = keyboard.try_clone().expect("a descriptor");
         let (to_test, screen) = unbounded();
         thread::spawn(move || {

@@ -91,7 +91,7 @@ pub fn run(options: &Options, settings: &Settings) -> io::Result<ExitCode> {
     Ok(result.map_or_else(|trouble| trouble.failure.code(), |_| ExitCode::SUCCESS))
 }
 
-/// The from the argument or from stdin.
+/// Returns the text from the argument, or from stdin if there is none or it is `-`.
 fn words(options: &Options) -> Result<String, Trouble> {
     let usage = |why: &str| Trouble::new(Failure::Usage, why);
     let words = match options.text.as_deref() {
@@ -103,7 +103,9 @@ fn words(options: &Options) -> Result<String, Trouble> {
         }
         Some(words) if words != "-" => words.to_owned(),
         None if stdin().is_terminal() => {
-            return Err(usage("there is nothing to send; give a or pipe one in"));
+            return Err(usage(
+                "there is nothing to send; give a text, or pipe one in",
+            ));
         }
         _ => {
             let mut words = String::new();
