@@ -167,22 +167,37 @@ fn send_without_text_on_terminal_asks_for_text() {
     );
 }
 
-/// The same without a server, for each command that wants one.
+/// They say so at once: the doctor starts `claude`, which takes seconds, and these never do.
 #[test]
-fn without_a_server_they_say_what_to_start() {
+fn commands_without_server_point_to_doctor_and_never_start_claude() {
+    let folder = folder("claude-that-records");
+    let record = folder.join("started");
+    program(
+        &folder,
+        "claude",
+        &format!("echo \"$*\" >>'{}'", record.display()),
+    );
+    let path = format!("{}:/usr/bin:/bin", folder.display());
     let port = free_port();
     let commands: [&[&str]; 3] = [&["send", "x"], &["watch"], &["open"]];
     for arguments in commands {
         let mut command = command(port, arguments);
-        let output = run(command.env("PATH", "/nonexistent"), "");
+        let output = run(command.env("PATH", &path), "");
         let said = complained(&output);
         assert_eq!(output.status.code(), Some(4), "{arguments:?}: {said}");
-        assert!(
-            said.contains(&format!("nothing listens on 127.0.0.1:{port}")),
-            "{said}"
+        assert_eq!(
+            said,
+            format!(
+                "claude-socket: nothing listens on 127.0.0.1:{port}; to see what to do, run: claude-socket doctor\n"
+            )
         );
-        assert!(said.contains("claude-socket demo"), "{said}");
     }
+    let mut chat = Terminal::chat(port, &[], &[("PATH", &path)]);
+    chat.shows("run: claude-socket doctor");
+    assert!(!record.exists(), "claude was started");
+    // So that nobody wonders whether it could have been.
+    run(command(port, &["doctor"]).env("PATH", &path), "");
+    assert!(record.exists(), "the doctor starts claude");
 }
 
 #[test]
@@ -261,21 +276,25 @@ fn watch_prints_a_line_for_everything_and_nothing_that_steers() {
     }
 }
 
+/// Puts a shell script into a folder, as a program of that name.
+fn program(folder: &Path, name: &str, script: &str) {
+    use std::os::unix::fs::PermissionsExt;
+    let path = folder.join(name);
+    std::fs::write(&path, format!("#!/bin/sh\n{script}\n")).expect("the folder takes files");
+    let mode = std::fs::Permissions::from_mode(0o755);
+    std::fs::set_permissions(path, mode).expect("the file is ours");
+}
+
 /// A program that stands in for the browser: it keeps what it is asked to open.
 fn browser(name: &str) -> (PathBuf, PathBuf) {
-    use std::os::unix::fs::PermissionsExt;
-    let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name);
-    std::fs::create_dir_all(&folder).expect("a folder");
+    let folder = folder(name);
     let asked = folder.join("asked");
     let script = format!(
-        "#!/bin/sh\ncase $1 in\nhttp*) echo \"$1\" ;;\n*) stat -c %a \"$1\"; cat \"$1\" ;;\nesac >'{}'\n",
+        "case $1 in\nhttp*) echo \"$1\" ;;\n*) stat -c %a \"$1\"; cat \"$1\" ;;\nesac >'{}'",
         asked.display()
     );
     for opener in ["xdg-open", "open"] {
-        let path = folder.join(opener);
-        std::fs::write(&path, &script).expect("a script");
-        let mode = std::fs::Permissions::from_mode(0o755);
-        std::fs::set_permissions(path, mode).expect("a program");
+        program(&folder, opener, &script);
     }
     (folder, asked)
 }

@@ -101,36 +101,32 @@ fn ask(address: SocketAddr, token: Option<&str>, trusts: bool) -> (ProbeResult, 
     }
 }
 
-/// Why nobody can talk to the server, and what to type; `None` if one can be talked to. What
-/// is trusted sees the token, whosever it is.
-pub fn obstacle(settings: &Settings, trusts: bool) -> Option<Obstacle> {
+/// Returns why the server cannot be talked to, or `None` if it answers. Only the server is asked:
+/// starting `claude` takes seconds, and a script whose `send` fails must hear of it at once. With
+/// `trusts`, the token is shown to any listener that asks for one.
+pub fn diagnose(settings: &Settings, trusts: bool) -> Option<Diagnosis> {
     let address = settings.server();
     let (answer, token) = ask(address, settings.token_to_show().as_deref(), trusts);
     let answer = foreign::answer(answer);
     if matches!(answer, ProbeResult::Health(_)) {
         return None;
     }
-    let says = findings::server(address, &answer, token).says;
-    let access = findings::access(settings.host, &Access::open(settings.access()));
-    Some(Obstacle {
-        says,
-        next: findings::next(address, &answer, token, &access, &claude::look()),
+    Some(Diagnosis {
+        says: findings::server(address, &answer, token).says,
         is_refusal: matches!(answer, ProbeResult::Refused(_)),
-        is_stranger: token == Token::Withheld && matches!(answer, ProbeResult::Refused(401)),
+        withheld_token: token == Token::Withheld && matches!(answer, ProbeResult::Refused(401)),
     })
 }
 
-/// Why nobody can talk to the server.
+/// Why the server cannot be talked to.
 #[derive(Debug)]
-pub struct Obstacle {
+pub struct Diagnosis {
     /// What is wrong.
     pub says: String,
-    /// What to type.
-    pub next: Vec<String>,
-    /// A server is there, and doesn't want to.
+    /// A server is there, and refuses.
     pub is_refusal: bool,
-    /// It wants a token, and must not see it.
-    pub is_stranger: bool,
+    /// It asks for a token, which it must not see.
+    pub withheld_token: bool,
 }
 
 fn screen(report: &Report) -> String {

@@ -131,10 +131,10 @@ impl Trust {
         })
     }
 
-    /// What keeps everyone from talking to the server, as the doctor sees it, or this program
-    /// from showing it the token.
+    /// Returns what keeps everyone from talking to the server, or this program from showing it
+    /// the token.
     pub fn obstacle(self, settings: &Settings) -> Option<(Failure, String)> {
-        let Some(obstacle) = doctor::obstacle(settings, self.trust_server) else {
+        let Some(diagnosis) = doctor::diagnose(settings, self.trust_server) else {
             let why = || {
                 format!(
                     "what listens on {} {UNTRUSTED_OWNER}; to go on:{INSIST}",
@@ -143,16 +143,18 @@ impl Trust {
             };
             return self.withholds(settings).then(|| (Failure::Refused, why()));
         };
-        let next = obstacle.next.iter().map(|line| format!("\n  {line}"));
-        let insist = obstacle.is_stranger.then(|| INSIST.to_owned());
-        let next: String = next.chain(insist).collect();
-        let ways = if next.is_empty() { "" } else { "; to go on:" };
-        let failure = if obstacle.is_refusal {
+        let says = diagnosis.says;
+        let why = if diagnosis.withheld_token {
+            format!("{says}; to go on:{INSIST}")
+        } else {
+            format!("{says}; to see what to do, run: claude-socket doctor")
+        };
+        let failure = if diagnosis.is_refusal {
             Failure::Refused
         } else {
             Failure::NoServer
         };
-        Some((failure, format!("{}{ways}{next}", obstacle.says)))
+        Some((failure, why))
     }
 }
 
