@@ -99,12 +99,12 @@
 //! main thread reads the keyboard, `demo` reads the lines of the server that it has started, and
 //! `doctor` reads what `claude` prints.
 //!
-//! The package has two programs, [`arguments`] says why; `claude-socket` becomes
-//! `claude-socket-cli` for the commands that are not its own ([`commands::sibling`]).
+//! The package has two programs, [`args`] says why; `claude-socket` becomes
+//! `claude-socket-cli` for the commands that are not its own ([`commands::exec_cli`]).
 //!
 //! # Where things are
 //!
-//! Imports point one way: `main`, `cli` → [`arguments`] → [`commands`] → [`server`] → [`agent`], [`socket`] → [`hub`]
+//! Imports point one way: `main`, `cli` → [`args`] → [`commands`] → [`server`] → [`agent`], [`socket`] → [`hub`]
 //! → [`protocol`] → [`json`], and [`commands`] → [`client`] → [`protocol`]. [`config`] holds every setting, [`access`] who may connect.
 //! [`health`] is what a server says of itself, and the probe that asks for it; [`socket`] and [`commands`] use it.
 
@@ -118,7 +118,7 @@ pub mod protocol;
 // For the two programs, the tests and the fuzzers. They change as these want.
 pub mod access;
 pub mod agent;
-pub mod arguments;
+pub mod args;
 pub mod audit;
 pub mod commands;
 pub mod config;

@@ -6,6 +6,8 @@ use std::process::ExitCode;
 use clap::{Args, Command};
 use clap_complete::Shell;
 
+use super::Error;
+
 /// What a page is from.
 const SOURCE: &str = concat!("claude-socket ", env!("CARGO_PKG_VERSION"));
 
@@ -27,7 +29,7 @@ pub struct Man {
 ///
 /// # Errors
 /// If it cannot be printed.
-pub fn completions(options: &Completions, mut program: Command) -> io::Result<ExitCode> {
+pub fn completions(options: &Completions, mut program: Command) -> Result<ExitCode, Error> {
     let name = program.get_name().to_owned();
     let mut script = Vec::new();
     if options.shell == Shell::Bash {
@@ -49,7 +51,7 @@ pub fn completions(options: &Completions, mut program: Command) -> io::Result<Ex
 ///
 /// # Errors
 /// If there is no such command, or the page cannot be printed.
-pub fn man(options: &Man, mut program: Command) -> io::Result<ExitCode> {
+pub fn man(options: &Man, mut program: Command) -> Result<ExitCode, Error> {
     program.build();
     let page = match &options.command {
         None => program,
@@ -59,11 +61,10 @@ pub fn man(options: &Man, mut program: Command) -> io::Result<ExitCode> {
                 .map(|command| command.get_name().to_owned());
             let names: Vec<String> = names.collect();
             let Some(command) = program.find_subcommand(name) else {
-                eprintln!(
-                    "claude-socket: there is no command {name:?}; give one of {}",
+                return Err(Error::usage(format_args!(
+                    "there is no command {name:?}; give one of {}",
                     names.join(", ")
-                );
-                return Ok(ExitCode::from(2));
+                )));
             };
             command.clone()
         }

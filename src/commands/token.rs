@@ -3,16 +3,27 @@
 
 use std::io::{self, Write};
 use std::path::Path;
+use std::process::ExitCode;
 use std::time::SystemTime;
 
-use clap::Subcommand;
+use clap::{Args, Subcommand};
 use serde_json::json;
 
+use super::Error;
 use crate::access;
 use crate::access::file::{self, StoredToken};
 use crate::access::token::{self, Digest};
-use crate::config::Settings;
+use crate::config::{self, StateArgs};
 use crate::protocol::{Role, SessionPattern};
+
+/// Where the tokens are, and what to do with them.
+#[derive(Args, Clone, Debug)]
+pub struct Options {
+    #[command(flatten)]
+    state: StateArgs,
+    #[command(subcommand)]
+    command: Command,
+}
 
 /// What can be done with tokens.
 #[derive(Clone, Debug, Subcommand)]
@@ -45,22 +56,23 @@ pub enum Command {
 ///
 /// # Errors
 /// A sentence that says what is wrong, and what to do.
-pub fn run(command: &Command, settings: &Settings) -> io::Result<()> {
-    let Some(path) = settings.token_file() else {
-        return Err(io::Error::other(
+pub fn run(options: &Options) -> Result<ExitCode, Error> {
+    let Some(path) = options.state.token_file() else {
+        return Err(Error::refused(
             "there is no folder for tokens: this user has no home; set CLAUDE_SOCKET_STATE_DIR",
         ));
     };
-    match command {
+    match &options.command {
         Command::Add {
             name,
             role,
             session,
         } => add(&path, name, *role, session.clone()),
         Command::List { json: true } => list_as_json(&path),
-        Command::List { json: false } => list(&path, settings),
+        Command::List { json: false } => list(&path),
         Command::Remove { name } => remove(&path, name),
-    }
+    }?;
+    Ok(ExitCode::SUCCESS)
 }
 
 fn add(path: &Path, name: &str, role: Role, sessions: Option<SessionPattern>) -> io::Result<()> {
@@ -148,14 +160,14 @@ fn list_as_json(path: &Path) -> io::Result<()> {
     writeln!(io::stdout(), "{:#}", tokens.collect::<serde_json::Value>())
 }
 
-fn list(path: &Path, settings: &Settings) -> io::Result<()> {
+fn list(path: &Path) -> io::Result<()> {
     let tokens = read(path)?;
     let sessions = |token: &StoredToken| match &token.sessions {
         Some(pattern) => pattern.to_string(),
         None => "all".to_owned(),
     };
     let mut rows = vec![["NAME", "ROLE", "SESSIONS", "CREATED"].map(str::to_owned)];
-    if settings.token().is_ok_and(|token| token.is_some()) {
+    if config::env_secret().is_ok_and(|token| token.is_some()) {
         let role = Role::Operator.as_str();
         rows.push([access::OPERATOR, role, "all", "CLAUDE_SOCKET_TOKEN"].map(str::to_owned));
     }

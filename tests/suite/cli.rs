@@ -793,18 +793,24 @@ fn the_help_is_about_all_commands_and_what_matters_to_each() {
         complained(&typo)
     );
 
-    // What isn't shown is taken all the same, and checked.
+    // What isn't shown isn't taken, wherever it stands; the server's variables don't matter.
     let port = free_port().to_string();
-    let send = |value: &str| {
-        run_at(
-            server,
-            nowhere,
-            &["send", "x", "--port", &port, "--max-sessions", value],
-            "",
-        )
-    };
-    assert_eq!(send("5").status.code(), Some(4));
-    assert_eq!(send("none").status.code(), Some(2));
+    for arguments in [
+        ["send", "x", "--port", &port, "--max-sessions", "5"],
+        ["--max-sessions", "5", "--port", &port, "send", "x"],
+    ] {
+        let output = run_at(server, nowhere, &arguments, "");
+        assert_eq!(output.status.code(), Some(2), "{}", complained(&output));
+        let said = complained(&output);
+        assert!(
+            said.contains("unexpected argument '--max-sessions'"),
+            "{said}"
+        );
+    }
+    let mut send = Command::new(server);
+    send.env_clear().env("CLAUDE_SOCKET_MAX_SESSIONS", "none");
+    let output = run(send.args(["send", "x", "--port", &port]), "");
+    assert_eq!(output.status.code(), Some(4), "{}", complained(&output));
 }
 
 /// A server of another user, with these variables; none if this user can start none.

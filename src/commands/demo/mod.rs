@@ -11,42 +11,43 @@ mod wire;
 use std::env;
 use std::ffi::OsString;
 use std::io::{self, BufRead, BufReader, Read, Write};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitCode, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use clap::Args;
 use crossbeam_channel::{Receiver, at, bounded, never, select};
-use log::LevelFilter;
 
-use crate::config::{self, Settings};
+use crate::commands::Error;
+use crate::config::{self, ServerFlags};
 use crate::socket::port;
 use standin::Standin;
 
 /// What precedes the address in the server's log.
 const LISTENING: &str = "listening on ws://";
 
-/// The demo's own settings. Those of the server are passed on to it.
+/// The demo's own settings, and those that are passed on to the server.
 #[derive(Args, Clone, Debug)]
 pub struct Options {
+    #[command(flatten)]
+    server: ServerFlags,
     /// How long the stand-in takes for each step, so that it can be watched
     #[arg(long, env = "CLAUDE_SOCKET_PACE", value_name = "DURATION", default_value = "400ms", value_parser = config::duration)]
     pub pace: Duration,
 }
 
-/// Runs until it is interrupted, or the server ends. `flags` are the settings that
-/// were given on the command line.
+/// Runs until it is interrupted, or the server ends.
 ///
 /// # Errors
 /// If the server cannot be started, or has ended.
-pub fn run(options: &Options, settings: &Settings, flags: &[OsString]) -> io::Result<()> {
-    let mut server = start_server(settings, flags)?;
+pub fn run(options: &Options) -> Result<ExitCode, Error> {
+    let mut server = start_server(&options.server.0)?;
     let (Some(stdin), Some(stdout), Some(stderr)) = (
         server.stdin.take(),
         server.stdout.take(),
         server.stderr.take(),
     ) else {
-        return Err(io::Error::other("the server has no pipes"));
+        return Err(Error::refused("the server has no pipes"));
     };
     let lines = lines_of("server-stdout", stdout)?;
     let log = lines_of("server-stderr", stderr)?;
@@ -58,16 +59,16 @@ pub fn run(options: &Options, settings: &Settings, flags: &[OsString]) -> io::Re
     log.iter().for_each(|line| show(&line));
     let status = server.wait()?;
     ended?;
-    Err(io::Error::other(format!("the server has ended ({status})")))
+    Err(Error::refused(format_args!(
+        "the server has ended ({status})"
+    )))
 }
 
-fn start_server(settings: &Settings, flags: &[OsString]) -> io::Result<Child> {
+fn start_server(flags: &[OsString]) -> io::Result<Child> {
     let mut command = Command::new(env::current_exe()?);
     command.args(flags);
-    if settings.log_level < LevelFilter::Info {
-        // Its log says where it listens.
-        command.args(["--log-level", "info"]);
-    }
+    // Its log says where it listens.
+    command.args(["--log-level", "info"]);
     command
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())

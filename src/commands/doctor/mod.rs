@@ -16,7 +16,8 @@ use clap::Args;
 use serde::Serialize;
 
 use crate::access::Access;
-use crate::config::Settings;
+use crate::commands::Error;
+use crate::config::{self, AddressArgs, StateArgs};
 use crate::health::probe::{ProbeResult, probe};
 use crate::owner;
 use findings::{Finding, State, Token};
@@ -24,9 +25,13 @@ use findings::{Finding, State, Token};
 /// How long the server may take to say how it is.
 const SERVER_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// How the report is wanted.
+/// Which server to look at, and how the report is wanted.
 #[derive(Args, Clone, Debug)]
 pub struct Options {
+    #[command(flatten)]
+    server: AddressArgs,
+    #[command(flatten)]
+    state: StateArgs,
     /// As JSON
     #[arg(long)]
     pub json: bool,
@@ -46,10 +51,13 @@ struct Report {
 ///
 /// # Errors
 /// If it cannot be printed.
-pub fn run(options: &Options, settings: &Settings) -> io::Result<ExitCode> {
-    let report = examine(settings);
+pub fn run(options: &Options) -> Result<ExitCode, Error> {
+    let report = examine(options.server, &options.state);
     let text = if options.json {
-        format!("{}\n", serde_json::to_string_pretty(&report)?)
+        format!(
+            "{}\n",
+            serde_json::to_string_pretty(&report).map_err(io::Error::from)?
+        )
     } else {
         screen(&report)
     };
@@ -61,13 +69,13 @@ pub fn run(options: &Options, settings: &Settings) -> io::Result<ExitCode> {
     })
 }
 
-fn examine(settings: &Settings) -> Report {
-    let address = settings.server();
-    let token = settings.token_to_show();
+fn examine(server: AddressArgs, state: &StateArgs) -> Report {
+    let address = server.address();
+    let token = config::env_token();
     let (answer, token) = ask(address, token.as_deref(), false);
     let answer = foreign::answer(answer);
     let claude = claude::look();
-    let access = findings::access(settings.host, &Access::open(settings.access()));
+    let access = findings::access(server.host, &Access::open(state.access()));
     let next = findings::next(address, &answer, token, &access, &claude);
     let mut findings = vec![
         findings::server(address, &answer, token),
@@ -104,9 +112,8 @@ fn ask(address: SocketAddr, token: Option<&str>, trusts: bool) -> (ProbeResult, 
 /// Returns why the server cannot be talked to, or `None` if it answers. Only the server is asked:
 /// starting `claude` takes seconds, and a script whose `send` fails must hear of it at once. With
 /// `trusts`, the token is shown to any listener that asks for one.
-pub fn diagnose(settings: &Settings, trusts: bool) -> Option<Diagnosis> {
-    let address = settings.server();
-    let (answer, token) = ask(address, settings.token_to_show().as_deref(), trusts);
+pub fn diagnose(address: SocketAddr, trusts: bool) -> Option<Diagnosis> {
+    let (answer, token) = ask(address, config::env_token().as_deref(), trusts);
     let answer = foreign::answer(answer);
     if matches!(answer, ProbeResult::Health(_)) {
         return None;

@@ -19,10 +19,9 @@ use rustyline::error::ReadlineError;
 use rustyline::{Config, DefaultEditor, ExternalPrinter};
 
 use super::paint::Style;
-use super::{Failure, Place, TOKEN, failed};
+use super::{ConnectArgs, TOKEN};
 use crate::client::{Client, Event};
-use crate::commands::text;
-use crate::config::Settings;
+use crate::commands::{Error, Failure, text};
 use crate::protocol::{MAX_LIMIT, ServerMessage};
 use screen::Screen;
 
@@ -38,7 +37,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 #[command(after_help = TOKEN)]
 pub struct Options {
     #[command(flatten)]
-    place: Place,
+    connect: ConnectArgs,
     /// How many earlier messages are shown at the beginning, at most 100
     #[arg(long, value_name = "COUNT", default_value_t = HISTORY, value_parser = count)]
     pub history: usize,
@@ -76,24 +75,21 @@ enum Typed {
 ///
 /// # Errors
 /// If the terminal cannot be used.
-pub fn run(options: &Options, settings: &Settings) -> io::Result<ExitCode> {
+pub fn run(options: &Options) -> Result<ExitCode, Error> {
     if !io::stdin().is_terminal() || !io::stdout().is_terminal() {
-        let why = "chat needs a terminal; in scripts use claude-socket send, or watch";
-        return Ok(failed(Failure::Usage, why));
+        return Err(Error::usage(
+            "chat needs a terminal; in scripts use claude-socket send, or watch",
+        ));
     }
-    let client = match options.place.connect(settings, true) {
-        Ok(client) => client,
-        Err(error) => return Ok(failed(Failure::Refused, &error.to_string())),
-    };
+    let client = options.connect.connect(true)?;
     let first = match client.events().recv_timeout(CONNECT_TIMEOUT) {
         Ok(Event::Message(message)) => message,
         Ok(Event::Disconnected { code, reason, .. }) => {
-            let (failure, why) = options.place.trust.unreachable(settings, code, &reason);
-            return Ok(failed(failure, &why));
+            return Err(options.connect.unreachable(code, &reason));
         }
         Err(_) => {
-            let why = format!("{} does not answer", settings.server());
-            return Ok(failed(Failure::NoServer, &why));
+            let why = format!("{} does not answer", options.connect.server.address());
+            return Err(Error::Failed(Failure::NoServer, why));
         }
     };
     let config = Config::builder().auto_add_history(true).build();
@@ -101,7 +97,7 @@ pub fn run(options: &Options, settings: &Settings) -> io::Result<ExitCode> {
     // A terminal that cannot move the cursor has none, and needs none.
     let mut printer = editor.create_external_printer().ok();
     let open = Arc::new(Mutex::new(Vec::new()));
-    let mut screen = Screen::new(options.place.session.clone());
+    let mut screen = Screen::new(options.connect.session.clone());
     client.fetch_history(options.history, None);
     let (events, prompts) = (client.events().clone(), open.clone());
     // It is not waited for at the end: a line that comes just then would never get out.

@@ -15,9 +15,9 @@ use qrcode::{EcLevel, QrCode};
 use uuid::Uuid;
 
 use super::paint::Paint;
-use super::{Failure, TOKEN, Trust, failed, name};
-use crate::commands::sibling;
-use crate::config::Settings;
+use super::{TOKEN, TrustArgs, name};
+use crate::commands::{Error, exec_cli};
+use crate::config::{self, AddressArgs};
 use crate::protocol::DEFAULT_SESSION;
 
 /// What opens a page in the browser.
@@ -33,6 +33,8 @@ const BROWSER_READS: Duration = Duration::from_secs(3);
 #[derive(Args, Clone, Debug)]
 #[command(after_help = TOKEN)]
 pub struct Options {
+    #[command(flatten)]
+    server: AddressArgs,
     /// The chat to take part in
     #[arg(long, value_name = "SESSION", value_parser = name)]
     pub session: Option<String>,
@@ -40,22 +42,20 @@ pub struct Options {
     #[arg(long)]
     pub qr: bool,
     #[command(flatten)]
-    trust: Trust,
+    trust: TrustArgs,
 }
 
 /// Opens the page or prints the code.
 ///
 /// # Errors
 /// If nothing can be printed, or no browser be started.
-pub fn run(options: &Options, settings: &Settings) -> io::Result<ExitCode> {
-    if let Some((failure, why)) = options.trust.obstacle(settings) {
-        return Ok(failed(failure, &why));
-    }
-    let mut address = settings.server();
-    if options.qr && settings.host.is_unspecified() {
+pub fn run(options: &Options) -> Result<ExitCode, Error> {
+    let mut address = options.server.address();
+    options.trust.check(address)?;
+    if options.qr && options.server.host.is_unspecified() {
         address.set_ip(own_address(address).unwrap_or(address.ip()));
     }
-    let token = settings.token_to_show();
+    let token = config::env_token();
     let url = page(address, options.session.as_deref(), token.as_deref());
     if options.qr {
         return show(&url, address);
@@ -83,13 +83,13 @@ fn page(address: SocketAddr, session: Option<&str>, token: Option<&str>) -> Stri
     format!("http://{address}/{query}{fragment}")
 }
 
-fn show(url: &str, address: SocketAddr) -> io::Result<ExitCode> {
+fn show(url: &str, address: SocketAddr) -> Result<ExitCode, Error> {
     let code = match QrCode::with_error_correction_level(url, EcLevel::L) {
         Ok(code) => code,
         Err(error) => {
-            let why =
-                format!("the address is too long for a QR code ({error}); take a shorter token");
-            return Ok(failed(Failure::Refused, &why));
+            return Err(Error::refused(format_args!(
+                "the address is too long for a QR code ({error}); take a shorter token"
+            )));
         }
     };
     writeln!(io::stdout(), "{}\n{url}", drawn(&code, Paint::of_stdout()))?;
@@ -132,7 +132,7 @@ fn own_address(server: SocketAddr) -> Option<IpAddr> {
 /// Opens something in the browser.
 fn start(what: &str) -> io::Result<()> {
     let mut opener = Command::new(OPENER);
-    sibling::forget_caller(&mut opener);
+    exec_cli::forget_parent(&mut opener);
     let started = opener
         .arg(what)
         .stdin(Stdio::null())

@@ -8,10 +8,10 @@ use clap::Args;
 use crossbeam_channel::RecvTimeoutError;
 use serde_json::{Value, json};
 
-use super::{Failure, Place, TOKEN, Trust, failed};
+use super::{ConnectArgs, TOKEN};
 use crate::client::{Client, Event};
-use crate::commands::text;
-use crate::config::{self, Settings};
+use crate::commands::{Error, Failure, text};
+use crate::config;
 use crate::protocol::{DeliveryState, ErrorCode, ServerMessage};
 
 /// How long Claude Code may take to get the message, if nobody waits for the answer.
@@ -28,7 +28,7 @@ pub struct Options {
     /// What to say; from stdin if it is left out or -
     pub text: Option<String>,
     #[command(flatten)]
-    place: Place,
+    connect: ConnectArgs,
     /// Wait for the answer and print it; 5m if no duration is given
     #[arg(long, value_name = "DURATION", num_args = 0..=1, require_equals = true, default_missing_value = "5m", value_parser = config::duration)]
     pub wait: Option<Duration>,
@@ -44,14 +44,14 @@ struct Outcome {
     answer: Option<ServerMessage>,
 }
 
-/// Why nothing good has.
-struct Trouble {
+/// Why sending failed.
+struct SendError {
     failure: Failure,
     code: Option<ErrorCode>,
     why: String,
 }
 
-impl Trouble {
+impl SendError {
     fn new(failure: Failure, why: impl Into<String>) -> Self {
         Self {
             failure,
@@ -61,12 +61,21 @@ impl Trouble {
     }
 }
 
+impl From<Error> for SendError {
+    fn from(error: Error) -> Self {
+        match error {
+            Error::Failed(failure, why) => Self::new(failure, why),
+            other => Self::new(Failure::Refused, other.to_string()),
+        }
+    }
+}
+
 /// Sends a message, and prints the answer if it is waited for.
 ///
 /// # Errors
 /// If nothing can be printed.
-pub fn run(options: &Options, settings: &Settings) -> io::Result<ExitCode> {
-    let result = words(options).and_then(|words| deliver(options, settings, &words));
+pub fn run(options: &Options) -> Result<ExitCode, Error> {
+    let result = text_to_send(options).and_then(|text| deliver(options, &text));
     let line = match &result {
         Ok(outcome) if options.json => report(outcome).to_string(),
         Ok(Outcome {
@@ -81,19 +90,22 @@ pub fn run(options: &Options, settings: &Settings) -> io::Result<ExitCode> {
             }
         }
         Ok(_) => return Ok(ExitCode::SUCCESS),
-        Err(trouble) if options.json => {
-            let state = trouble.failure.as_str();
-            json!({ "state": state, "code": trouble.code, "error": trouble.why }).to_string()
+        Err(error) if options.json => {
+            let state = error.failure.as_str();
+            json!({ "state": state, "code": error.code, "error": error.why }).to_string()
         }
-        Err(trouble) => return Ok(failed(trouble.failure, &trouble.why)),
+        Err(error) => return Err(Error::Failed(error.failure, error.why.clone())),
     };
     writeln!(io::stdout(), "{line}")?;
-    Ok(result.map_or_else(|trouble| trouble.failure.code(), |_| ExitCode::SUCCESS))
+    Ok(match result {
+        Ok(_) => ExitCode::SUCCESS,
+        Err(error) => ExitCode::from(error.failure.code()),
+    })
 }
 
 /// Returns the text from the argument, or from stdin if there is none or it is `-`.
-fn words(options: &Options) -> Result<String, Trouble> {
-    let usage = |why: &str| Trouble::new(Failure::Usage, why);
+fn text_to_send(options: &Options) -> Result<String, SendError> {
+    let usage = |why: &str| SendError::new(Failure::Usage, why);
     let words = match options.text.as_deref() {
         // It is easily meant otherwise, and nobody would notice.
         Some(words) if options.wait.is_some() && config::duration(words).is_ok() => {
@@ -120,12 +132,11 @@ fn words(options: &Options) -> Result<String, Trouble> {
     Ok(words)
 }
 
-fn deliver(options: &Options, settings: &Settings, words: &str) -> Result<Outcome, Trouble> {
-    let client = options.place.connect(settings, false);
-    let client = client.map_err(|error| Trouble::new(Failure::Refused, error.to_string()))?;
-    let sent = client.send(words);
+fn deliver(options: &Options, text: &str) -> Result<Outcome, SendError> {
+    let client = options.connect.connect(false)?;
+    let sent = client.send(text);
     let mut wait = Wait {
-        trust: options.place.trust,
+        connect: &options.connect,
         id: sent.id(),
         wants_answer: options.wait.is_some(),
         is_connected: false,
@@ -134,16 +145,16 @@ fn deliver(options: &Options, settings: &Settings, words: &str) -> Result<Outcom
         replies: Vec::new(),
     };
     let timeout = options.wait.unwrap_or(ACCEPT_TIMEOUT);
-    let outcome = wait.follow(&client, settings, Instant::now() + timeout)?;
+    let outcome = wait.follow(&client, Instant::now() + timeout)?;
     outcome.ok_or_else(|| {
         let time = humantime::format_duration(timeout);
         if !wait.is_connected {
             let why = if wait.was_connected {
                 format!("the connection was lost, and has not come back within {time}")
             } else {
-                format!("{} has not answered within {time}", settings.server())
+                format!("{} has not answered within {time}", options.connect.server.address())
             };
-            return Trouble::new(Failure::NoServer, why);
+            return SendError::new(Failure::NoServer, why);
         }
         let why = match sent.receipt() {
             None => format!("Claude Code has not taken the message within {time}; it may be stopped, or not ready"),
@@ -152,13 +163,13 @@ fn deliver(options: &Options, settings: &Settings, words: &str) -> Result<Outcom
                 None => format!("nobody has answered within {time}"),
             },
         };
-        Trouble::new(Failure::TimedOut, why)
+        SendError::new(Failure::TimedOut, why)
     })
 }
 
 /// Following one message.
 struct Wait<'a> {
-    trust: Trust,
+    connect: &'a ConnectArgs,
     id: &'a str,
     wants_answer: bool,
     is_connected: bool,
@@ -170,12 +181,7 @@ struct Wait<'a> {
 
 impl Wait<'_> {
     /// What becomes of it, if something does in time.
-    fn follow(
-        &mut self,
-        client: &Client,
-        settings: &Settings,
-        deadline: Instant,
-    ) -> Result<Option<Outcome>, Trouble> {
+    fn follow(&mut self, client: &Client, deadline: Instant) -> Result<Option<Outcome>, SendError> {
         loop {
             match client.events().recv_deadline(deadline) {
                 Ok(Event::Message(message)) => {
@@ -192,19 +198,21 @@ impl Wait<'_> {
                 }) => {
                     self.is_connected = false;
                     if !self.was_connected || retry_in.is_none() {
-                        let (failure, why) = self.trust.unreachable(settings, code, &reason);
-                        return Err(Trouble::new(failure, why));
+                        return Err(self.connect.unreachable(code, &reason).into());
                     }
                 }
                 Err(RecvTimeoutError::Timeout) => return Ok(None),
                 Err(RecvTimeoutError::Disconnected) => {
-                    return Err(Trouble::new(Failure::NoServer, "the connection has ended"));
+                    return Err(SendError::new(
+                        Failure::NoServer,
+                        "the connection has ended",
+                    ));
                 }
             }
         }
     }
 
-    fn hear(&mut self, message: ServerMessage) -> Result<Option<Outcome>, Trouble> {
+    fn hear(&mut self, message: ServerMessage) -> Result<Option<Outcome>, SendError> {
         match message {
             ServerMessage::Reply { seq, .. } => self.replies.push((seq, message)),
             ServerMessage::Error { message, .. } => self.refusal = Some(message),
@@ -215,9 +223,9 @@ impl Wait<'_> {
                 code,
                 ..
             } if id == self.id => {
-                let rejected = || Trouble {
+                let rejected = || SendError {
                     code,
-                    ..Trouble::new(
+                    ..SendError::new(
                         Failure::Refused,
                         self.refusal
                             .clone()

@@ -8,17 +8,16 @@ use clap::Args;
 use serde_json::json;
 
 use super::paint::{Paint, Style, clock};
-use super::{Failure, Place, TOKEN, failed, words};
+use super::{ConnectArgs, TOKEN, words};
 use crate::client::Event;
-use crate::commands::text;
-use crate::config::Settings;
+use crate::commands::{Error, text};
 
 /// What to watch, and how it is wanted.
 #[derive(Args, Clone, Debug)]
 #[command(after_help = TOKEN)]
 pub struct Options {
     #[command(flatten)]
-    place: Place,
+    connect: ConnectArgs,
     /// As JSON, one object a line
     #[arg(long)]
     pub json: bool,
@@ -28,11 +27,8 @@ pub struct Options {
 ///
 /// # Errors
 /// If nothing can be printed.
-pub fn run(options: &Options, settings: &Settings) -> io::Result<ExitCode> {
-    let client = match options.place.connect(settings, false) {
-        Ok(client) => client,
-        Err(error) => return Ok(failed(Failure::Refused, &error.to_string())),
-    };
+pub fn run(options: &Options) -> Result<ExitCode, Error> {
+    let client = options.connect.connect(false)?;
     let paint = Paint::of_stdout();
     let mut was_connected = false;
     let mut is_lost = false;
@@ -43,8 +39,7 @@ pub fn run(options: &Options, settings: &Settings) -> io::Result<ExitCode> {
                 reason,
                 retry_in,
             } if !was_connected || retry_in.is_none() => {
-                let (failure, why) = options.place.trust.unreachable(settings, *code, reason);
-                return Ok(failed(failure, &why));
+                return Err(options.connect.unreachable(*code, reason));
             }
             // Each attempt that fails would be a line.
             Event::Disconnected { .. } if is_lost => continue,
