@@ -27,7 +27,8 @@ const TOKEN: &str =
 
 /// The commands of `claude-socket-cli`, each with what it does in a line. `claude-socket` lists
 /// them in its help without having their code.
-const CLI_COMMANDS: [(&str, &str); 6] = [
+const CLI_COMMANDS: [(&str, &str); 7] = [
+    ("demo", DEMO),
     ("chat", CHAT),
     ("send", SEND),
     ("watch", WATCH),
@@ -35,6 +36,7 @@ const CLI_COMMANDS: [(&str, &str); 6] = [
     ("completions", COMPLETIONS),
     ("man", MAN),
 ];
+const DEMO: &str = "Try it without a Claude account: a stand-in for Claude Code answers the apps";
 const CHAT: &str = "Talk to Claude in this terminal";
 const SEND: &str = "Say something to Claude from a script, and wait for the answer if wanted";
 const WATCH: &str = "Print everything that happens in a session, one line each";
@@ -56,8 +58,6 @@ pub struct Program<C: Subcommand> {
 /// The commands of `claude-socket`.
 #[derive(Subcommand)]
 pub enum ServerCommand {
-    /// Try it without a Claude account: a stand-in for Claude Code answers the apps
-    Demo(demo::Options),
     /// Find out why nothing arrives, and what to do about it
     Doctor(doctor::Options),
     /// Make, list and remove the tokens that let apps connect
@@ -67,6 +67,8 @@ pub enum ServerCommand {
 /// The commands of `claude-socket-cli`.
 #[derive(Subcommand)]
 pub enum CliCommand {
+    #[command(about = DEMO)]
+    Demo(demo::Options),
     #[command(about = CHAT)]
     Chat(chat::Options),
     #[command(about = SEND)]

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use claude_socket::args::{self, AnyCommand, CliCommand, PROGRAM};
 use claude_socket::commands::terminal::{chat, open, send, watch};
-use claude_socket::commands::{Error, Failure, exec_cli, shell};
+use claude_socket::commands::{Error, Failure, demo, exec_cli, shell};
 
 fn main() -> ExitCode {
     match run() {
@@ -19,6 +19,7 @@ fn run() -> Result<ExitCode, Error> {
     let program = args::parse(args::cli_command(), args::arguments())?;
     match program.command {
         Some(AnyCommand::Cli(command)) => match command {
+            CliCommand::Demo(options) => demo::run(&options),
             CliCommand::Chat(options) => chat::run(&options),
             CliCommand::Send(options) => send::run(&options),
             CliCommand::Watch(options) => watch::run(&options),

@@ -132,6 +132,10 @@ pub struct ServerArgs {
     )]
     pub server_key: String,
 
+    /// A file or pipe that gets a JSON line whenever the server begins or fails to listen
+    #[arg(long, value_name = "FILE", hide = true)]
+    pub ready_file: Option<PathBuf>,
+
     /// How much is logged: off, error, warn, info, debug, trace
     #[arg(long, env = "CLAUDE_SOCKET_LOG_LEVEL", value_name = "LEVEL", default_value = "info", value_parser = level)]
     pub log_level: LevelFilter,
@@ -165,7 +169,10 @@ pub struct AddressArgs {
 
 /// The settings of a server that a command starts, as they were given on its own command line.
 #[derive(Clone, Debug)]
-pub struct ServerFlags(pub Vec<OsString>);
+pub struct ServerFlags {
+    /// As flags again.
+    pub given: Vec<OsString>,
+}
 
 impl Args for ServerFlags {
     fn augment_args(command: Command) -> Command {
@@ -179,11 +186,13 @@ impl Args for ServerFlags {
 
 impl FromArgMatches for ServerFlags {
     fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
-        Ok(Self(given_flags(matches)))
+        Ok(Self {
+            given: given_flags(matches),
+        })
     }
 
     fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
-        self.0.extend(given_flags(matches));
+        self.given.extend(given_flags(matches));
         Ok(())
     }
 }
@@ -283,6 +292,7 @@ impl ServerArgs {
                 ping_interval: self.ping_interval,
                 ping_timeout: self.ping_timeout,
             },
+            ready_file: self.ready_file.clone(),
             approve_own_tools: self.approve_own_tools,
             server_key: self.server_key.clone(),
             has_hooks: env::var_os(PLUGIN).is_some_and(|root| !root.is_empty()),

@@ -96,7 +96,8 @@
 //! listens, before a token is shown to it.
 //!
 //! Three commands have threads of their own beside that. `chat` prints on `chat-screen` while its
-//! main thread reads the keyboard, `demo` reads the lines of the server that it has started, and
+//! main thread reads the keyboard, `demo` reads the lines of the server that it has started and
+//! whether it listens ([`ready`]), and
 //! `doctor` reads what `claude` prints.
 //!
 //! The package has two programs, [`args`] says why; `claude-socket` becomes
@@ -131,4 +132,5 @@ mod health;
 mod json;
 mod line_writer;
 mod owner;
+mod ready;
 mod timed_read;

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use claude_socket::args::{self, ServerCommand};
-use claude_socket::commands::{Error, demo, doctor, exec_cli, serve, token};
+use claude_socket::commands::{Error, doctor, exec_cli, serve, token};
 
 fn main() -> ExitCode {
     match run() {
@@ -20,7 +20,6 @@ fn run() -> Result<ExitCode, Error> {
     let program = args::parse(args::server_command(), arguments)?;
     match program.command {
         None => serve::run(&program.server),
-        Some(ServerCommand::Demo(options)) => demo::run(&options),
         Some(ServerCommand::Doctor(options)) => doctor::run(&options),
         Some(ServerCommand::Token(options)) => token::run(&options),
     }

@@ -26,7 +26,7 @@ pub fn exec(arguments: &[OsString]) -> Error {
         ));
     }
     let mut failure = None;
-    for place in places() {
+    for place in find(NAME) {
         let error = Command::new(&place)
             .args(arguments)
             .env(PARENT_VERSION_VAR, VERSION)
@@ -40,17 +40,17 @@ pub fn exec(arguments: &[OsString]) -> Error {
     )))
 }
 
-/// Where the other program is: beside this one's file, beside the link by which it was
-/// called, or on the PATH.
-fn places() -> impl Iterator<Item = PathBuf> {
+/// Returns where the package's program of this name is: beside this one's file, beside the link
+/// by which it was called, or on the PATH.
+pub fn find(name: &str) -> impl Iterator<Item = PathBuf> {
     let file = env::current_exe().and_then(|file| file.canonicalize());
     // A name without a folder was itself found on the PATH.
     let called = env::args_os().next().map(PathBuf::from);
     let called = called.filter(|path| path.components().nth(1).is_some());
     let beside = file.ok().into_iter().chain(called);
-    let beside = beside.map(|path| path.with_file_name(NAME));
+    let beside = beside.map(move |path| path.with_file_name(name));
     let on_path = folders_of(env::var_os("PATH").unwrap_or_default());
-    let on_path = on_path.into_iter().map(|folder| folder.join(NAME));
+    let on_path = on_path.into_iter().map(move |folder| folder.join(name));
     beside.chain(on_path).filter(|place| place.is_file())
 }
 

@@ -621,6 +621,19 @@ fn folder(name: &str) -> PathBuf {
     folder
 }
 
+/// Returns a copy of the server's program in a folder. It is not made by this process: another
+/// test may be starting a program just now, and hold the open file for a moment, and what is open
+/// for writing cannot be run.
+fn copy_of_server(folder: &Path) -> PathBuf {
+    let copy = folder.join("claude-socket");
+    let copied = Command::new("cp")
+        .arg(env!("CARGO_BIN_EXE_claude-socket"))
+        .arg(&copy)
+        .status();
+    assert!(copied.expect("every system has cp").success());
+    copy
+}
+
 /// Runs a program without the variables of whoever runs the tests.
 fn run_at(program: &Path, path: &Path, arguments: &[&str], stdin: &str) -> Output {
     let mut command = Command::new(program);
@@ -646,8 +659,7 @@ fn the_other_program_is_found() {
         folder
     };
     let whole = Path::new(env!("CARGO_BIN_EXE_claude-socket"));
-    let alone = folder("sibling-alone").join("claude-socket");
-    std::fs::copy(whole, &alone).expect("a copy");
+    let alone = copy_of_server(&folder("sibling-alone"));
     let sibling = Path::new(SIBLING);
     let on_path = folder("sibling-on-path");
     symlink(sibling, on_path.join("claude-socket-cli")).expect("a link");
@@ -683,8 +695,7 @@ fn the_other_program_is_found() {
 fn the_other_program_is_not_taken_from_the_current_folder() {
     use std::os::unix::fs::symlink;
 
-    let alone = folder("sibling-elsewhere").join("claude-socket");
-    std::fs::copy(env!("CARGO_BIN_EXE_claude-socket"), &alone).expect("a copy");
+    let alone = copy_of_server(&folder("sibling-elsewhere"));
     let here = folder("sibling-here");
     symlink(SIBLING, here.join("claude-socket-cli")).expect("a link");
     for path in ["", ":", ".", "/nowhere:", "../sibling-here"] {
@@ -704,8 +715,7 @@ fn a_program_that_would_start_itself_says_so() {
     use std::os::unix::fs::symlink;
 
     let folder = folder("sibling-again");
-    let program = folder.join("claude-socket");
-    std::fs::copy(env!("CARGO_BIN_EXE_claude-socket"), &program).expect("a copy");
+    let program = copy_of_server(&folder);
     symlink("claude-socket", folder.join("claude-socket-cli")).expect("a link");
     let output = run_at(&program, &folder, &["send", "x"], "");
     assert_eq!(output.status.code(), Some(2));
@@ -731,7 +741,7 @@ fn another_version_of_the_other_program_says_so() {
 fn called_by_its_own_name_it_leaves_the_rest_to_the_server() {
     let sibling = Path::new(SIBLING);
     let nowhere = Path::new("/nonexistent");
-    for arguments in [&[][..], &["demo"], &["token", "list"]] {
+    for arguments in [&[][..], &["doctor"], &["token", "list"]] {
         let output = run_at(sibling, nowhere, arguments, "");
         assert_eq!(output.status.code(), Some(2), "{arguments:?}");
         let said = complained(&output);
@@ -823,20 +833,16 @@ fn server_of_somebody_else(name: &str, variables: &[(&str, &str)]) -> Option<Ser
         eprintln!("only root can start a server as another user");
         return None;
     }
-    let copy = std::env::temp_dir().join(format!("claude-socket-{name}-{}", std::process::id()));
-    // Not made by this process: another test may be starting a program just now, and hold the
-    // open file for a moment, and what is open for writing can't be run.
-    let copied = Command::new("cp")
-        .arg(env!("CARGO_BIN_EXE_claude-socket"))
-        .arg(&copy)
-        .status();
-    assert!(copied.expect("every system has it").success());
+    // In a folder that other users can read.
+    let folder = std::env::temp_dir().join(format!("claude-socket-{name}-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).expect("the folder is made");
+    let copy = copy_of_server(&folder);
     let mut command = Command::new(&copy);
     command.args(["--port", "0"]).env_clear();
     command.envs(variables.iter().copied());
     let mut server = Server::spawn(command.uid(SOMEBODY_ELSE).gid(SOMEBODY_ELSE));
     server.address = address_in(&server.logged("listening on "));
-    std::fs::remove_file(copy).expect("it is there");
+    std::fs::remove_dir_all(folder).expect("the folder is ours");
     server.shake_hands();
     Some(server)
 }

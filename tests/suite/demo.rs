@@ -1,8 +1,8 @@
 //! `claude-socket demo`, as a newcomer would try it.
 
 use std::io::{BufRead, BufReader, Lines};
-use std::net::SocketAddr;
-use std::process::{Child, ChildStdout, Stdio};
+use std::net::{SocketAddr, TcpListener};
+use std::process::{Child, ChildStdout, Command, Stdio};
 
 use serde_json::{Value, json};
 
@@ -26,30 +26,34 @@ impl Drop for Demo {
 
 /// Starts the demo, and connects to the address that it prints.
 fn start() -> (Demo, App) {
-    let mut process = binary()
-        .args(["demo", "--port", "0", "--pace", "1ms"])
+    let demo = start_with(binary().args(["demo", "--port", "0", "--pace", "1ms"]));
+    let app = App::open(demo.address, "/");
+    (demo, app)
+}
+
+fn start_with(command: &mut Command) -> Demo {
+    let mut process = command
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
         .spawn()
-        .expect("it starts");
-    let stdout = process.stdout.take().expect("it is piped");
+        .expect("the demo starts");
+    let stdout = process.stdout.take().expect("stdout is piped");
     let mut output = BufReader::new(stdout).lines();
     let mut find = |part: &str| {
         let mut lines = output.by_ref().map_while(Result::ok);
         let line = lines.find(|line| line.contains(part));
-        line.unwrap_or_else(|| panic!("it prints no {part}"))
+        line.unwrap_or_else(|| panic!("the demo prints no {part}"))
     };
     // First what a newcomer can open.
     let open = find("open ");
     let address = crate::server::address_in(&find("ws://"));
     assert!(open.ends_with(&format!(" http://{address}/")), "{open}");
-    let demo = Demo {
+    Demo {
         process,
         address,
         _output: output,
-    };
-    (demo, App::open(address, "/"))
+    }
 }
 
 /// Says something, and returns what comes back, up to `idle`.
@@ -201,10 +205,10 @@ fn the_server_ends_with_the_demo() {
     assert_eq!(app.close_code(), 1001);
 }
 
-/// It takes the server's settings too, before its name or behind it, and goes on when
-/// nobody looks at what it prints.
+/// The server's settings may stand before the command or behind it. Where it listens is known
+/// whatever is logged.
 #[test]
-fn it_passes_the_servers_settings_on() {
+fn server_settings_are_passed_on_and_log_stays_off() {
     for arguments in [
         [
             "--port",
@@ -226,14 +230,47 @@ fn it_passes_the_servers_settings_on() {
         ],
     ] {
         let mut command = binary();
-        let mut server = Server::spawn(
-            command
-                .args(arguments)
-                .env("CLAUDE_SOCKET_LOG_LEVEL", "off"),
-        );
-        server.address = crate::server::address_in(&server.logged("listening on "));
-        let mut app = App::connect(&server, "s1");
+        command.args(arguments);
+        let demo = start_with(command.env("CLAUDE_SOCKET_LOG_LEVEL", "off"));
+        let mut app = App::open(demo.address, "/?session=s1");
         app.say(&"x".repeat(100));
         assert_eq!(app.expect("error")["code"], "too_large");
     }
+}
+
+#[test]
+fn demo_without_reader_goes_on() {
+    let mut command = binary();
+    let mut server = Server::spawn(command.args(["demo", "--port", "0"]));
+    server.address = crate::server::address_in(&server.logged("listening on "));
+    let mut app = App::connect(&server, "s1");
+    let heard = talk(&mut app, "hello", true);
+    assert!(reply(&heard).starts_with("Hello"), "{heard:?}");
+}
+
+#[test]
+fn taken_port_is_explained_with_another_to_use() {
+    let taken = TcpListener::bind(("127.0.0.1", 0)).expect("a port is free");
+    let port = taken.local_addr().expect("it listens").port();
+    let mut process = binary()
+        .args(["demo", "--log-level", "off", "--port", &port.to_string()])
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("the demo starts");
+    let stdout = process.stdout.take().expect("stdout is piped");
+    let mut output = BufReader::new(stdout).lines().map_while(Result::ok);
+    let hint = output.find(|line| line.contains("another port"));
+    let hint = hint.expect("the demo prints a hint");
+    assert!(hint.ends_with("claude-socket demo --port 0"), "{hint}");
+    // It takes the port as soon as that is free.
+    drop(taken);
+    let banner = output.find(|line| line.contains("ws://"));
+    let banner = banner.expect("the demo prints where it listens");
+    assert!(
+        banner.contains(&format!("ws://127.0.0.1:{port}/")),
+        "{banner}"
+    );
+    process.kill().expect("the demo runs");
+    process.wait().expect("the demo ends");
 }

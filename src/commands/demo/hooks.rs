@@ -5,9 +5,9 @@ use std::io::{self, Write};
 
 use serde_json::{Value, json};
 
-use super::standin::{Message, Standin};
+use super::fake_agent::{FakeAgent, Message};
 
-impl<W: Write> Standin<W> {
+impl<W: Write> FakeAgent<W> {
     /// A message goes into the conversation, and begins a turn unless one is going on.
     pub(super) fn take(&mut self, message: &Message) -> io::Result<()> {
         if self.turn.open == 0 {

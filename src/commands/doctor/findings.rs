@@ -124,8 +124,7 @@ pub fn server(address: SocketAddr, answer: &ProbeResult, token: Token) -> Findin
             "the server on {address} refuses to say how it is (HTTP status {status})"
         )),
         ProbeResult::Other => problem(format!(
-            "{address} {} {}",
-            port::TAKEN,
+            "{address} is taken by {}",
             port::port_owner(address)
         )),
     }

@@ -35,14 +35,14 @@ pub struct Message {
 enum Step {
     Consider(Message),
     /// Say a text, from this place on.
-    Say(Speech),
+    Say(StreamingReply),
     Answer(String, String),
     Forget(String),
 }
 
 /// A text that is said word by word.
 #[derive(Debug)]
-struct Speech {
+struct StreamingReply {
     number: u64,
     chat_id: String,
     text: String,
@@ -72,17 +72,17 @@ pub struct Turn {
 }
 
 /// A pretended Claude Code.
-pub struct Standin<W> {
+pub struct FakeAgent<W> {
     pub(super) server: W,
     pace: Duration,
     pub(super) requests: u64,
     /// What is to be done, by time.
-    agenda: BTreeMap<(Instant, u64), Step>,
+    timers: BTreeMap<(Instant, u64), Step>,
     pub(super) steps: u64,
     /// Permission requests without a verdict.
     pub(super) asked: HashMap<String, Asked>,
     /// `fetch_messages` calls without a result.
-    looking_back: HashMap<u64, Message>,
+    pending_fetches: HashMap<u64, Message>,
     /// The turn it is at.
     pub(super) turn: Turn,
     /// How many messages of each session are being worked on.
@@ -102,17 +102,17 @@ struct Line {
     result: Value,
 }
 
-impl<W: Write> Standin<W> {
+impl<W: Write> FakeAgent<W> {
     /// A stand-in that writes to the server's stdin, and takes `pace` for each step.
     pub fn new(server: W, pace: Duration) -> Self {
         Self {
             server,
             pace,
             requests: 0,
-            agenda: BTreeMap::new(),
+            timers: BTreeMap::new(),
             steps: 0,
             asked: HashMap::new(),
-            looking_back: HashMap::new(),
+            pending_fetches: HashMap::new(),
             turn: Turn::default(),
             open: HashMap::new(),
             may_reply: false,
@@ -123,7 +123,7 @@ impl<W: Write> Standin<W> {
     ///
     /// # Errors
     /// If the server is gone.
-    pub fn hear(&mut self, line: &str, now: Instant) -> io::Result<()> {
+    pub fn handle_line(&mut self, line: &str, now: Instant) -> io::Result<()> {
         let Ok(line) = serde_json::from_str::<Line>(line) else {
             return Ok(());
         };
@@ -146,11 +146,11 @@ impl<W: Write> Standin<W> {
                 let allowed = line.params["behavior"] == "allow";
                 let request_id = line.params["request_id"].as_str().unwrap_or_default();
                 if let Some(asked) = self.asked.remove(request_id) {
-                    self.obey(asked, allowed, now)?;
+                    self.resume(asked, allowed, now)?;
                 }
             }
             (None, Some(id)) => {
-                let message = id.as_u64().and_then(|id| self.looking_back.remove(&id));
+                let message = id.as_u64().and_then(|id| self.pending_fetches.remove(&id));
                 if let Some(message) = message {
                     let said = line.result["content"][0]["text"].as_str();
                     let answer =
@@ -165,17 +165,17 @@ impl<W: Write> Standin<W> {
     }
 
     /// When the next step is due.
-    pub fn next_step(&self) -> Option<Instant> {
-        self.agenda.first_key_value().map(|((at, _), _)| *at)
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        self.timers.first_key_value().map(|((at, _), _)| *at)
     }
 
     /// Takes the steps that are due.
     ///
     /// # Errors
     /// If the server is gone.
-    pub fn act(&mut self, now: Instant) -> io::Result<()> {
-        while self.next_step().is_some_and(|at| at <= now)
-            && let Some((_, step)) = self.agenda.pop_first()
+    pub fn handle_timeout(&mut self, now: Instant) -> io::Result<()> {
+        while self.poll_timeout().is_some_and(|at| at <= now)
+            && let Some((_, step)) = self.timers.pop_first()
         {
             self.step(step, now)?;
         }
@@ -184,12 +184,12 @@ impl<W: Write> Standin<W> {
 
     fn plan(&mut self, at: Instant, step: Step) {
         self.steps += 1;
-        self.agenda.insert((at, self.steps), step);
+        self.timers.insert((at, self.steps), step);
     }
 
     /// Says something, and then answers with it.
     fn say(&mut self, at: Instant, chat_id: String, text: String, forgets: bool) {
-        let speech = Speech {
+        let speech = StreamingReply {
             number: self.steps,
             chat_id,
             text,
@@ -227,7 +227,7 @@ impl<W: Write> Standin<W> {
         self.use_own("status", &status)?;
         let arguments = json!({ "session_id": message.chat_id, "limit": 100 });
         let id = self.use_own("fetch_messages", &arguments)?;
-        self.looking_back.insert(id, message);
+        self.pending_fetches.insert(id, message);
         Ok(())
     }
 
@@ -238,7 +238,7 @@ impl<W: Write> Standin<W> {
         self.ask("Bash", &description, &input, Asked::Run(message, command))
     }
 
-    fn say_a_word(&mut self, mut speech: Speech, now: Instant) -> io::Result<()> {
+    fn say_a_word(&mut self, mut speech: StreamingReply, now: Instant) -> io::Result<()> {
         let rest = &speech.text[speech.said..];
         let word = rest.trim_start();
         let end = word.find(char::is_whitespace).unwrap_or(word.len());
@@ -258,7 +258,7 @@ impl<W: Write> Standin<W> {
     }
 
     /// Does what it was allowed to do, or says that it was not.
-    fn obey(&mut self, asked: Asked, allowed: bool, now: Instant) -> io::Result<()> {
+    fn resume(&mut self, asked: Asked, allowed: bool, now: Instant) -> io::Result<()> {
         match asked {
             Asked::Run(message, command) => {
                 let answer = if allowed {
