@@ -1,4 +1,4 @@
-//! Every setting: its flag, its environment variable, its default, its check.
+//! Every setting: its flag, its environment variable, its default, its parser.
 //!
 //! `--help`, the manual pages and docs/settings.md are made from what is written here.
 
@@ -21,7 +21,7 @@ use crate::hub::{INBOX_BYTES, INBOX_MESSAGES, Limits};
 use crate::socket::admission::AllowedOrigins;
 use crate::{server, socket};
 
-/// What Claude Code sets for the server of a plugin (Claude Code plugins reference).
+/// Claude Code sets it for the server of a plugin (Claude Code plugins reference).
 const PLUGIN: &str = "CLAUDE_PLUGIN_ROOT";
 /// The variable with the token of the environment.
 const TOKEN: &str = "CLAUDE_SOCKET_TOKEN";
@@ -43,7 +43,7 @@ pub struct ServerArgs {
     #[arg(long, env = HOST, default_value = DEFAULT_HOST, value_parser = host)]
     pub host: IpAddr,
 
-    /// Web pages that may connect beside those of this machine, such as `https://example.org`, separated by commas
+    /// Web pages that may connect besides those of this machine, such as `https://example.org`, separated by commas
     #[arg(long, env = "CLAUDE_SOCKET_ALLOWED_ORIGINS", value_name = "ORIGINS", value_parser = AllowedOrigins::parse)]
     pub allowed_origins: Option<AllowedOrigins>,
 
@@ -54,11 +54,11 @@ pub struct ServerArgs {
     #[arg(long, env = "CLAUDE_SOCKET_AUDIT", value_name = "FILE")]
     pub audit: Option<PathBuf>,
 
-    /// How long a session is kept after its last client has left
+    /// How long a session is kept after its last client left
     #[arg(long, env = "CLAUDE_SOCKET_SESSION_TTL", value_name = "DURATION", default_value = "5m", value_parser = duration)]
     pub session_ttl: Duration,
 
-    /// How long it is kept while an answer that nobody has received waits in it
+    /// How long a session is kept that has an answer which nobody received
     #[arg(long, env = "CLAUDE_SOCKET_UNSEEN_TTL", value_name = "DURATION", default_value = "24h", value_parser = duration)]
     pub unseen_ttl: Duration,
 
@@ -82,7 +82,7 @@ pub struct ServerArgs {
     #[arg(long, env = "CLAUDE_SOCKET_MAX_SESSIONS", value_name = "COUNT", default_value = "10000", value_parser = count)]
     pub max_sessions: usize,
 
-    /// The longest message of a client
+    /// The longest message of a client, in bytes
     #[arg(long, env = "CLAUDE_SOCKET_MAX_MESSAGE", value_name = "SIZE", default_value = "1MiB", value_parser = size)]
     pub max_message: usize,
 
@@ -102,11 +102,11 @@ pub struct ServerArgs {
     #[arg(long, env = "CLAUDE_SOCKET_HISTORY_TOTAL", value_name = "SIZE", default_value = "64MiB", value_parser = size)]
     pub history_total: usize,
 
-    /// The most bytes that wait for one slow client before it is closed
+    /// The most bytes that wait for one slow client before it is disconnected
     #[arg(long, env = "CLAUDE_SOCKET_MAX_BACKLOG", value_name = "SIZE", default_value = "4MiB", value_parser = size)]
     pub max_backlog: usize,
 
-    /// How long a client may take to send its request
+    /// How long a client may take to send the request for its connection
     #[arg(long, env = "CLAUDE_SOCKET_HANDSHAKE_TIMEOUT", value_name = "DURATION", default_value = "10s", value_parser = duration)]
     pub handshake_timeout: Duration,
 
@@ -114,7 +114,7 @@ pub struct ServerArgs {
     #[arg(long, env = "CLAUDE_SOCKET_PING_INTERVAL", value_name = "DURATION", default_value = "30s", value_parser = duration)]
     pub ping_interval: Duration,
 
-    /// After how long without a sign of life a client is dropped
+    /// How long a client may be silent before it is disconnected; more than the ping interval
     #[arg(long, env = "CLAUDE_SOCKET_PING_TIMEOUT", value_name = "DURATION", default_value = "90s", value_parser = duration)]
     pub ping_timeout: Duration,
 
@@ -140,7 +140,7 @@ pub struct ServerArgs {
     #[arg(long, env = "CLAUDE_SOCKET_LOG_LEVEL", value_name = "LEVEL", default_value = "info", value_parser = level)]
     pub log_level: LevelFilter,
 
-    /// A file that gets the log too
+    /// A file that gets the log too, beside stderr
     #[arg(long, env = "CLAUDE_SOCKET_LOG_FILE", value_name = "FILE")]
     pub log_file: Option<PathBuf>,
 }
@@ -391,15 +391,15 @@ fn host(text: &str) -> Result<IpAddr, String> {
         .map_err(|_| "give an IP address such as 127.0.0.1 or ::1, or localhost".into())
 }
 
-/// Reads a duration as people write it.
+/// Parses a duration with a unit, from above zero to 365 days.
 ///
 /// # Errors
 /// What would be right.
 pub fn duration(text: &str) -> Result<Duration, String> {
     /// Far beyond any use, and well within what clocks can add.
-    const LONGEST: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+    const MAX: Duration = Duration::from_secs(365 * 24 * 60 * 60);
     match humantime::parse_duration(text) {
-        Ok(duration) if !duration.is_zero() && duration <= LONGEST => Ok(duration),
+        Ok(duration) if !duration.is_zero() && duration <= MAX => Ok(duration),
         _ => Err("give a duration above zero and up to 365days with its unit, such as 500ms, 30s, 5m or 24h".into()),
     }
 }
@@ -426,7 +426,8 @@ fn parse_bool(text: &str) -> Result<bool, String> {
     }
 }
 
-/// The server and whoever makes tokens are started from different folders.
+/// Parses the path of a folder. It must be absolute: the server and `token` are started from
+/// different folders.
 fn folder(text: &str) -> Result<PathBuf, String> {
     let folder = PathBuf::from(text);
     if folder.is_absolute() {

@@ -125,6 +125,7 @@ pub mod commands;
 pub mod config;
 pub mod hub;
 pub mod logging;
+pub mod sanitize;
 pub mod server;
 pub mod socket;
 

@@ -1,6 +1,5 @@
-//! The other program of this package: `claude-socket` runs `claude-socket-cli` for the
-//! commands for people and scripts, in its own place, so that stdin, signals and the exit
-//! code are that one's.
+//! `claude-socket` replaces itself by `claude-socket-cli` for the commands for people and scripts:
+//! stdin, signals and the exit code are those of the other program.
 
 use std::env;
 use std::ffi::OsString;
@@ -13,7 +12,7 @@ use crate::args::PROGRAM;
 
 /// The program with the commands for people and scripts.
 pub const NAME: &str = "claude-socket-cli";
-/// Tells that program the version of the one that has started it.
+/// Tells that program the version of the one that started it.
 const PARENT_VERSION_VAR: &str = "CLAUDE_SOCKET_CALLER_VERSION";
 /// The version of this one.
 const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -44,7 +43,7 @@ pub fn exec(arguments: &[OsString]) -> Error {
 /// by which it was called, or on the PATH.
 pub fn find(name: &str) -> impl Iterator<Item = PathBuf> {
     let file = env::current_exe().and_then(|file| file.canonicalize());
-    // A name without a folder was itself found on the PATH.
+    // A name without a folder was found on the PATH.
     let called = env::args_os().next().map(PathBuf::from);
     let called = called.filter(|path| path.components().nth(1).is_some());
     let beside = file.ok().into_iter().chain(called);
@@ -54,8 +53,8 @@ pub fn find(name: &str) -> impl Iterator<Item = PathBuf> {
     beside.chain(on_path).filter(|place| place.is_file())
 }
 
-/// The folders of a PATH. One that depends on where this program was started isn't searched:
-/// whoever works in a foreign folder would run what lies there.
+/// Returns the absolute folders of a PATH. A relative one must not be searched: who works in a
+/// foreign folder would run what lies there.
 fn folders_of(path: OsString) -> Vec<PathBuf> {
     let folders = env::split_paths(&path);
     folders.filter(|folder| folder.is_absolute()).collect()

@@ -6,13 +6,13 @@ pub mod exec_cli;
 pub mod serve;
 pub mod shell;
 pub mod terminal;
-pub mod text;
 pub mod token;
 
 use std::process::ExitCode;
 use std::{fmt, io};
 
 use crate::args::PROGRAM;
+use crate::sanitize;
 
 /// Why a command ended without success.
 #[derive(Debug)]
@@ -94,7 +94,7 @@ impl Error {
     }
 
     fn print(&self) {
-        eprintln!("{PROGRAM}: {}", text::lines(&self.to_string()));
+        eprintln!("{PROGRAM}: {}", sanitize::lines(&self.to_string()));
     }
 }
 

@@ -1,4 +1,4 @@
-//! `claude-socket completions` and `man`: what shells and man(1) want to know of this program.
+//! `claude-socket completions` and `man`: completions for shells, and pages for man(1).
 
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -8,17 +8,15 @@ use clap_complete::Shell;
 
 use super::Error;
 
-/// What a page is from.
+/// Stands at the bottom of each page.
 const SOURCE: &str = concat!("claude-socket ", env!("CARGO_PKG_VERSION"));
 
-/// Which shell.
 #[derive(Args, Clone, Debug)]
 pub struct Completions {
     /// The shell that completes
     pub shell: Shell,
 }
 
-/// Which page.
 #[derive(Args, Clone, Debug)]
 pub struct Man {
     /// The command that the page is about; the program itself if left out
@@ -33,8 +31,8 @@ pub fn completions(options: &Completions, mut program: Command) -> Result<ExitCo
     let name = program.get_name().to_owned();
     let mut script = Vec::new();
     if options.shell == Shell::Bash {
-        // With a hyphen in the name nothing is completed behind a command (clap issue 6421). The
-        // name matters only in the lines that say what is completed.
+        // With a hyphen in the name nothing is completed behind a command (clap issue 6421). Only
+        // the lines that register the script need the real name.
         let plain = name.replace('-', "");
         clap_complete::generate(options.shell, &mut program, &plain, &mut script);
         let text = String::from_utf8_lossy(&script).into_owned();

@@ -1,5 +1,5 @@
 //! `claude-socket token`: make, list and remove the tokens that let apps connect.
-//! Running servers take up every change by themselves.
+//! A running server takes up every change within a second.
 
 use std::io::{self, Write};
 use std::path::Path;
@@ -25,7 +25,6 @@ pub struct Options {
     command: Command,
 }
 
-/// What can be done with tokens.
 #[derive(Clone, Debug, Subcommand)]
 pub enum Command {
     /// Make a token, and print it, this once
@@ -52,10 +51,10 @@ pub enum Command {
     },
 }
 
-/// Does it.
+/// Runs one of the commands for tokens.
 ///
 /// # Errors
-/// A sentence that says what is wrong, and what to do.
+/// If the file cannot be read or written, or the name is wrong.
 pub fn run(options: &Options) -> Result<ExitCode, Error> {
     let Some(path) = options.state.token_file() else {
         return Err(Error::refused(
@@ -112,7 +111,7 @@ fn add(path: &Path, name: &str, role: Role, sessions: Option<SessionPattern>) ->
     if !has_operator {
         notes += "None of the tokens there is an operator's: unless CLAUDE_SOCKET_TOKEN is set, permission prompts stay in the terminal.\n";
     }
-    // Nobody may be looking.
+    // It fails only if stderr is closed.
     let _ = io::stderr().write_all(notes.as_bytes());
     Ok(())
 }

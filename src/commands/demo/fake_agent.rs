@@ -1,5 +1,5 @@
-//! The stand-in for Claude Code: says and answers what Claude Code would, one step
-//! at a time.
+//! The fake agent: a state machine that says and answers what Claude Code would, one step at a
+//! time. The caller reads lines and waits; nothing here knows the clock.
 
 use std::collections::{BTreeMap, HashMap};
 use std::io::{self, Write};
@@ -10,88 +10,82 @@ use serde_json::{Value, json};
 
 use super::answers::{self, Plan};
 
-/// Claude Code's names for the server's tools in a raw MCP config begin with this.
+/// Prefix of the names that Claude Code gives the tools of a server in a raw MCP config.
 const OWN: &str = "mcp__claude-socket__";
-/// How many words it says in the time of one step.
+/// Words that are streamed in the time of one step.
 const WORDS_A_STEP: u32 = 20;
 
-/// Someone's message, as it came through the channel.
+/// A message of a client, as it came through the channel.
 #[derive(Clone, Debug)]
 pub struct Message {
-    /// The session.
     pub chat_id: String,
-    /// Who has said it.
     pub user: String,
-    /// When.
+    /// RFC 3339.
     pub ts: String,
-    /// The server's id of it.
     pub message_id: String,
-    /// What was said.
     pub content: String,
 }
 
-/// Something to do when its time has come.
+/// What a timer does when it expires.
 #[derive(Debug)]
 enum Step {
     Consider(Message),
-    /// Say a text, from this place on.
     Say(StreamingReply),
     Answer(String, String),
     Forget(String),
 }
 
-/// A text that is said word by word.
+/// A text that is streamed word by word.
 #[derive(Debug)]
 struct StreamingReply {
     number: u64,
     chat_id: String,
     text: String,
-    /// How far it has come, in bytes and in words.
+    /// What was streamed so far, in bytes and in words.
     said: usize,
     words: usize,
-    /// It ends there, without the reply tool.
+    /// The turn ends after the text, without the reply tool.
     forgets: bool,
 }
 
-/// What a verdict is waited for.
+/// What a pending permission request is for.
 #[derive(Debug)]
 pub enum Asked {
     Run(Message, String),
     Reply(String, String),
 }
 
-/// The turn that the stand-in is at.
+/// The current turn.
 #[derive(Debug, Default)]
 pub struct Turn {
-    /// Turns so far.
+    /// Number of turns so far, this one included.
     pub(super) count: u64,
-    /// The messages it has still to answer.
+    /// Messages of this turn without an answer.
     pub(super) open: usize,
-    /// What was said last.
+    /// The last text.
     pub(super) said: String,
 }
 
-/// A pretended Claude Code.
+/// Plays Claude Code to a server.
 pub struct FakeAgent<W> {
     pub(super) server: W,
     pace: Duration,
     pub(super) requests: u64,
-    /// What is to be done, by time.
+    /// By time, and by their order for the same time.
     timers: BTreeMap<(Instant, u64), Step>,
     pub(super) steps: u64,
-    /// Permission requests without a verdict.
+    /// Pending permission requests, by their id.
     pub(super) asked: HashMap<String, Asked>,
-    /// `fetch_messages` calls without a result.
+    /// Calls of `fetch_messages` without a result, by the id of the call.
     pending_fetches: HashMap<u64, Message>,
-    /// The turn it is at.
     pub(super) turn: Turn,
-    /// How many messages of each session are being worked on.
+    /// Number of messages without an answer in each session.
     open: HashMap<String, usize>,
-    /// It may use the reply tool.
+    /// The reply tool was allowed once, which counts for all calls.
     may_reply: bool,
 }
 
-/// What can come from the server.
+/// A JSON-RPC line of the server: a notification, or the result of a call.
 #[derive(Deserialize)]
 struct Line {
     id: Option<Value>,
@@ -103,7 +97,7 @@ struct Line {
 }
 
 impl<W: Write> FakeAgent<W> {
-    /// A stand-in that writes to the server's stdin, and takes `pace` for each step.
+    /// Returns an agent that writes to the server's stdin, and takes `pace` for each step.
     pub fn new(server: W, pace: Duration) -> Self {
         Self {
             server,
@@ -119,10 +113,10 @@ impl<W: Write> FakeAgent<W> {
         }
     }
 
-    /// Takes a line from the server.
+    /// Handles a line of the server.
     ///
     /// # Errors
-    /// If the server is gone.
+    /// If the server has closed its stdin.
     pub fn handle_line(&mut self, line: &str, now: Instant) -> io::Result<()> {
         let Ok(line) = serde_json::from_str::<Line>(line) else {
             return Ok(());
@@ -164,15 +158,15 @@ impl<W: Write> FakeAgent<W> {
         Ok(())
     }
 
-    /// When the next step is due.
+    /// Returns when [`handle_timeout`](Self::handle_timeout) must be called next.
     pub fn poll_timeout(&self) -> Option<Instant> {
         self.timers.first_key_value().map(|((at, _), _)| *at)
     }
 
-    /// Takes the steps that are due.
+    /// Takes the steps that are due at `now`.
     ///
     /// # Errors
-    /// If the server is gone.
+    /// If the server has closed its stdin.
     pub fn handle_timeout(&mut self, now: Instant) -> io::Result<()> {
         while self.poll_timeout().is_some_and(|at| at <= now)
             && let Some((_, step)) = self.timers.pop_first()
@@ -187,7 +181,7 @@ impl<W: Write> FakeAgent<W> {
         self.timers.insert((at, self.steps), step);
     }
 
-    /// Says something, and then answers with it.
+    /// Streams a text, and then replies with it.
     fn say(&mut self, at: Instant, chat_id: String, text: String, forgets: bool) {
         let speech = StreamingReply {
             number: self.steps,
@@ -257,7 +251,7 @@ impl<W: Write> FakeAgent<W> {
         Ok(())
     }
 
-    /// Does what it was allowed to do, or says that it was not.
+    /// Continues after a verdict: does what was allowed, or says that it was denied.
     fn resume(&mut self, asked: Asked, allowed: bool, now: Instant) -> io::Result<()> {
         match asked {
             Asked::Run(message, command) => {
@@ -286,8 +280,8 @@ impl<W: Write> FakeAgent<W> {
         self.end(chat_id)
     }
 
-    /// One message less to work on. Who waits for nothing any more is told, even if
-    /// others still do.
+    /// Counts a message as answered. A session without further messages becomes idle, even if
+    /// others are not.
     fn end(&mut self, chat_id: String) -> io::Result<()> {
         let open = self.open.entry(chat_id.clone()).or_default();
         *open = open.saturating_sub(1);
@@ -301,7 +295,7 @@ impl<W: Write> FakeAgent<W> {
         Ok(())
     }
 
-    /// Uses one of the server's own tools that need no permission.
+    /// Calls a tool of the server that needs no permission. Returns the id of the call.
     fn use_own(&mut self, tool: &str, input: &Value) -> io::Result<u64> {
         let name = format!("{OWN}{tool}");
         self.before(&name, input)?;

@@ -1,11 +1,10 @@
 //! `claude-socket doctor`: one screen that answers "why does nothing arrive?".
 //!
-//! It looks at every piece between an app and Claude's conversation, in the order in which
-//! a message passes them, and says what to type next.
+//! It examines every component between an app and the conversation, in the order in which a
+//! message passes them, and says what to type next.
 
 mod claude;
 mod findings;
-mod foreign;
 
 use std::io::{self, Write};
 use std::net::SocketAddr;
@@ -19,10 +18,12 @@ use crate::access::Access;
 use crate::commands::Error;
 use crate::config::{self, AddressArgs, StateArgs};
 use crate::health::probe::{ProbeResult, probe};
+use crate::hub::HINT_CHANNEL_OFF;
 use crate::owner;
+use crate::sanitize::excerpt;
 use findings::{Finding, State, Token};
 
-/// How long the server may take to say how it is.
+/// Time limit for the answer of the server.
 const SERVER_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Which server to look at, and how the report is wanted.
@@ -37,17 +38,16 @@ pub struct Options {
     pub json: bool,
 }
 
-/// What was found.
 #[derive(Debug, Serialize)]
 struct Report {
     ok: bool,
     version: &'static str,
     findings: Vec<Finding>,
-    /// What to type, if something is wrong.
+    /// What to type; empty if nothing is wrong.
     next: Vec<String>,
 }
 
-/// Prints the report. Success if nothing is wrong as far as can be told.
+/// Prints the report. The exit code is a failure if it has a problem.
 ///
 /// # Errors
 /// If it cannot be printed.
@@ -73,7 +73,7 @@ fn examine(server: AddressArgs, state: &StateArgs) -> Report {
     let address = server.address();
     let token = config::env_token();
     let (answer, token) = ask(address, token.as_deref(), false);
-    let answer = foreign::answer(answer);
+    let answer = without_foreign_text(answer);
     let claude = claude::look();
     let access = findings::access(server.host, &Access::open(state.access()));
     let next = findings::next(address, &answer, token, &access, &claude);
@@ -93,19 +93,19 @@ fn examine(server: AddressArgs, state: &StateArgs) -> Report {
     }
 }
 
-/// Asks the server. Whoever has the port sees the token only if it asks for one, and is
-/// not known to be somebody else's, unless it is trusted all the same.
+/// Asks the server for its health. The token is sent only if the listener asks for one, and is
+/// trusted or not known to belong to another user.
 fn ask(address: SocketAddr, token: Option<&str>, trusts: bool) -> (ProbeResult, Token) {
     let answer = probe(address, None, SERVER_TIMEOUT);
     match (&answer, token) {
         (_, None) => (answer, Token::None),
         (ProbeResult::Refused(401), Some(_)) if !trusts && !owner::is_trusted_listener(address) => {
-            (answer, Token::Withheld)
+            (answer, Token::NotSent)
         }
         (ProbeResult::Refused(401), Some(_)) => {
-            (probe(address, token, SERVER_TIMEOUT), Token::Shown)
+            (probe(address, token, SERVER_TIMEOUT), Token::Sent)
         }
-        (_, Some(_)) => (answer, Token::Withheld),
+        (_, Some(_)) => (answer, Token::NotSent),
     }
 }
 
@@ -114,14 +114,14 @@ fn ask(address: SocketAddr, token: Option<&str>, trusts: bool) -> (ProbeResult, 
 /// `trusts`, the token is shown to any listener that asks for one.
 pub fn diagnose(address: SocketAddr, trusts: bool) -> Option<Diagnosis> {
     let (answer, token) = ask(address, config::env_token().as_deref(), trusts);
-    let answer = foreign::answer(answer);
+    let answer = without_foreign_text(answer);
     if matches!(answer, ProbeResult::Health(_)) {
         return None;
     }
     Some(Diagnosis {
         says: findings::server(address, &answer, token).says,
         is_refusal: matches!(answer, ProbeResult::Refused(_)),
-        withheld_token: token == Token::Withheld && matches!(answer, ProbeResult::Refused(401)),
+        withheld_token: token == Token::NotSent && matches!(answer, ProbeResult::Refused(401)),
     })
 }
 
@@ -134,6 +134,21 @@ pub struct Diagnosis {
     pub is_refusal: bool,
     /// It asks for a token, which it must not see.
     pub withheld_token: bool,
+}
+
+/// Returns the answer without sentences of the server's own, and with everything else that it
+/// says made fit for the screen: any program can have the port, and say what moves a terminal's
+/// cursor or looks like a line of the report.
+fn without_foreign_text(answer: ProbeResult) -> ProbeResult {
+    let ProbeResult::Health(mut health) = answer else {
+        return answer;
+    };
+    health.version = excerpt(&health.version);
+    health.host.name = health.host.name.as_deref().map(excerpt);
+    health.host.version = health.host.version.as_deref().map(excerpt);
+    // What people should do is said by the doctor alone.
+    health.channel.hint = (health.channel.proven == Some(false)).then_some(HINT_CHANNEL_OFF.into());
+    ProbeResult::Health(health)
 }
 
 fn screen(report: &Report) -> String {

@@ -1,11 +1,11 @@
-//! The program as a client: `send`, `watch`, `chat` and `open`, for shells, scripts and people.
+//! The commands that are clients of a server: `send`, `watch`, `chat` and `open`.
 
 pub mod chat;
+mod format;
 pub mod open;
-pub mod paint;
 pub mod send;
+mod style;
 pub mod watch;
-mod words;
 
 use std::env;
 use std::net::SocketAddr;
@@ -19,15 +19,15 @@ use crate::json;
 use crate::owner::{self, UNTRUSTED_OWNER};
 use crate::protocol::{DEFAULT_SESSION, DEFAULT_USER, MAX_NAME};
 
-/// What stands below the help of each command.
+/// Stands below the help of each command.
 pub const TOKEN: &str =
     "CLAUDE_SOCKET_TOKEN in the environment is the token to connect with; it has no flag.";
 
-/// What to type to show the token all the same.
+/// Says how to send the token to a listener that is not trusted.
 const TRUST_HINT: &str =
     "\n  the same command with --trust-server, if you know whose program that is";
 
-/// Where to talk, and as whom.
+/// Which session of which server to connect to, and as whom.
 #[derive(Args, Clone, Debug)]
 pub struct ConnectArgs {
     #[command(flatten)]
@@ -51,10 +51,10 @@ pub struct TrustArgs {
 }
 
 impl ConnectArgs {
-    /// Starts to connect to the server.
+    /// Starts a client, which connects in the background.
     ///
     /// # Errors
-    /// If there cannot be a connection.
+    /// If there is no thread for it, or the address cannot work.
     pub fn connect(&self, stream: bool) -> Result<Client, Error> {
         let login = || env::var("USER").ok().filter(|user| name(user).is_ok());
         let user = self.user.clone().or_else(login);

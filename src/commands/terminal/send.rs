@@ -10,18 +10,18 @@ use serde_json::{Value, json};
 
 use super::{ConnectArgs, TOKEN};
 use crate::client::{Client, Event};
-use crate::commands::{Error, Failure, text};
+use crate::commands::{Error, Failure};
 use crate::config;
 use crate::protocol::{DeliveryState, ErrorCode, ServerMessage};
+use crate::sanitize;
 
-/// How long Claude Code may take to get the message, if nobody waits for the answer.
+/// Time limit for Claude Code to take the message, without `--wait`.
 const ACCEPT_TIMEOUT: Duration = Duration::from_secs(30);
 
 const EXIT_CODES: &str = "\
 Exit codes: 0 answered, or accepted without --wait; 1 refused; 2 wrong usage;
 3 nobody has answered in time; 4 no server.";
 
-/// What to say, and how long to wait.
 #[derive(Args, Clone, Debug)]
 #[command(after_help = format!("{EXIT_CODES}\n\n{TOKEN}"))]
 pub struct Options {
@@ -37,7 +37,7 @@ pub struct Options {
     pub json: bool,
 }
 
-/// What has become of a message.
+/// The receipt of a message, and with `--wait` the answer.
 struct Outcome {
     state: DeliveryState,
     delivery: Value,
@@ -70,10 +70,10 @@ impl From<Error> for SendError {
     }
 }
 
-/// Sends a message, and prints the answer if it is waited for.
+/// Sends a message, and with `--wait` prints the answer.
 ///
 /// # Errors
-/// If nothing can be printed.
+/// Why sending failed; with `--json` it is printed instead.
 pub fn run(options: &Options) -> Result<ExitCode, Error> {
     let result = text_to_send(options).and_then(|text| deliver(options, &text));
     let line = match &result {
@@ -82,9 +82,9 @@ pub fn run(options: &Options) -> Result<ExitCode, Error> {
             answer: Some(ServerMessage::Reply { content, .. }),
             ..
         }) => {
-            // A file or a program gets it as it is.
+            // Files and programs get the text as it is.
             if io::stdout().is_terminal() {
-                text::lines(content)
+                sanitize::lines(content)
             } else {
                 content.clone()
             }
@@ -107,7 +107,7 @@ pub fn run(options: &Options) -> Result<ExitCode, Error> {
 fn text_to_send(options: &Options) -> Result<String, SendError> {
     let usage = |why: &str| SendError::new(Failure::Usage, why);
     let words = match options.text.as_deref() {
-        // It is easily meant otherwise, and nobody would notice.
+        // `--wait 10s` would send "10s", and nobody would notice.
         Some(words) if options.wait.is_some() && config::duration(words).is_ok() => {
             return Err(usage(&format!(
                 "{words:?} would be the text; to wait that long say --wait={words}, and to send it pipe it in"
@@ -167,20 +167,20 @@ fn deliver(options: &Options, text: &str) -> Result<Outcome, SendError> {
     })
 }
 
-/// Following one message.
+/// Follows one message.
 struct Wait<'a> {
     connect: &'a ConnectArgs,
     id: &'a str,
     wants_answer: bool,
     is_connected: bool,
     was_connected: bool,
-    /// What the server has said is wrong.
+    /// The last error of the server.
     refusal: Option<String>,
     replies: Vec<(u64, ServerMessage)>,
 }
 
 impl Wait<'_> {
-    /// What becomes of it, if something does in time.
+    /// Returns the outcome, or `None` if there is none before the deadline.
     fn follow(&mut self, client: &Client, deadline: Instant) -> Result<Option<Outcome>, SendError> {
         loop {
             match client.events().recv_deadline(deadline) {
