@@ -8,6 +8,7 @@ use std::process::{Child, Command, Output, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use claude_socket::sanitize;
 use crossbeam_channel::{Receiver, unbounded};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use serde_json::{Value, json};
@@ -283,6 +284,55 @@ fn program(folder: &Path, name: &str, script: &str) {
     std::fs::write(&path, format!("#!/bin/sh\n{script}\n")).expect("the folder takes files");
     let mode = std::fs::Permissions::from_mode(0o755);
     std::fs::set_permissions(path, mode).expect("the file is ours");
+}
+
+/// Code points, in ranges.
+type Ranges = Vec<(u32, u32)>;
+
+/// The page and the terminal hide the same characters, but for the joiners of letters and emoji,
+/// which a terminal needs.
+#[test]
+fn invisible_characters_are_same_on_page_and_in_terminal() {
+    let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/basic");
+    let names = ["sanitize.js", "visible.js"].map(|name| examples.join(name));
+    let page = names.iter().find(|name| name.exists());
+    let page = page.expect("the page has a sanitizer");
+    // Prints the ranges of what the page writes out.
+    let script = format!(
+        "import {{ visible }} from '{}';
+        const ranges = [];
+        for (let code = 0; code <= 0x10ffff; code += 1) {{
+          if (code >= 0xd800 && code <= 0xdfff) continue;
+          const text = String.fromCodePoint(code);
+          if (visible(text) === text) continue;
+          if (ranges.at(-1)?.[1] === code - 1) ranges.at(-1)[1] = code;
+          else ranges.push([code, code]);
+        }}
+        console.log(JSON.stringify(ranges));",
+        page.display()
+    );
+    let output = Command::new("node")
+        .args(["--input-type=module", "--eval", &script])
+        .output()
+        .expect("Node 20 or newer is needed for this test");
+    assert!(output.status.success(), "{}", complained(&output));
+    let of_page: Ranges = serde_json::from_slice(&output.stdout).expect("node prints ranges");
+
+    let is_hidden =
+        |c: &char| (c.is_control() && !"\n\t".contains(*c)) || sanitize::is_invisible(*c);
+    let mut of_terminal: Ranges = Vec::new();
+    for code in ('\0'..=char::MAX).filter(is_hidden).map(u32::from) {
+        match of_terminal.last_mut() {
+            Some((_, last)) if *last + 1 == code => *last = code,
+            _ => of_terminal.push((code, code)),
+        }
+    }
+    assert_eq!(of_page, of_terminal);
+    // What the table hides is what is written out.
+    for c in ('\0'..=char::MAX).filter(is_hidden) {
+        let is_kept = sanitize::lines(&c.to_string()) == c.to_string();
+        assert_eq!(is_kept, "\u{200c}\u{200d}".contains(c), "{c:?}");
+    }
 }
 
 /// A program that stands in for the browser: it keeps what it is asked to open.
