@@ -70,11 +70,11 @@ pub struct ServerArgs {
     #[arg(long, env = "CLAUDE_SOCKET_SEEN_TIMEOUT", value_name = "DURATION", default_value = "10s", value_parser = duration)]
     pub seen_timeout: Duration,
 
-    /// The most permission requests that wait at once
+    /// The most permission requests that wait at once; one more pushes the oldest out
     #[arg(long, env = "CLAUDE_SOCKET_MAX_PERMISSIONS", value_name = "COUNT", default_value = "64", value_parser = count)]
     pub max_permissions: usize,
 
-    /// The most connections at once
+    /// The most connections at once; fewer if the system allows fewer open files
     #[arg(long, env = "CLAUDE_SOCKET_MAX_CONNECTIONS", value_name = "COUNT", default_value = "16384", value_parser = count)]
     pub max_connections: usize,
 
@@ -123,7 +123,7 @@ pub struct ServerArgs {
         value_parser = parse_bool)]
     pub approve_own_tools: bool,
 
-    /// The server's key in a raw MCP config, if it isn't claude-socket
+    /// The server's name in the mcpServers of a raw MCP config, if it is another one
     #[arg(
         long,
         env = "CLAUDE_SOCKET_SERVER_KEY",
@@ -136,7 +136,7 @@ pub struct ServerArgs {
     #[arg(long, value_name = "FILE", hide = true)]
     pub ready_file: Option<PathBuf>,
 
-    /// How much is logged: off, error, warn, info, debug, trace
+    /// How much is logged: off, error, warn, info, debug, trace; never what was said
     #[arg(long, env = "CLAUDE_SOCKET_LOG_LEVEL", value_name = "LEVEL", default_value = "info", value_parser = level)]
     pub log_level: LevelFilter,
 

@@ -1,5 +1,11 @@
 //! The command line: what is wrong with a value, and what would be right.
 
+use std::fs;
+use std::path::Path;
+
+use clap::{Arg, Command};
+use claude_socket::args;
+
 use crate::app::App;
 use crate::server::{Server, binary};
 
@@ -138,36 +144,137 @@ fn help_and_version_are_what_people_expect() {
     );
 }
 
-/// Every setting of `--help` is in the README's table, with its variable and default.
+/// docs/settings.md says what the command line takes. With `UPDATE=1` it is written anew.
 #[test]
-fn the_readme_lists_every_setting() {
+fn settings_document_matches_command_line() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/settings.md");
+    let document = settings_document();
+    if std::env::var_os("UPDATE").is_some_and(|value| value == "1") {
+        fs::write(&path, &document).expect("the document can be written");
+    }
+    let current = fs::read_to_string(&path).expect("the document can be read");
+    assert!(
+        current == document,
+        "docs/settings.md is not current; run: UPDATE=1 cargo test --test suite settings_document"
+    );
+    // Nothing that people see in the help is missing.
     let help = binary().arg("--help").output().expect("it runs").stdout;
     let help = String::from_utf8(help).expect("it is text");
-    let readme = include_str!("../../README.md");
     let settings = help.split("Settings:").nth(1).expect("they have a heading");
-    let mut flag = "";
-    let mut rows = 0;
-    for line in settings.lines().map(str::trim) {
-        if let Some(name) = line.strip_prefix("--") {
-            flag = name.split(' ').next().unwrap_or_default();
-            let row = format!(
-                "| `--{flag}` | `CLAUDE_SOCKET_{}` |",
-                flag.replace('-', "_").to_uppercase()
-            );
-            assert!(readme.contains(&row), "the README has no row {row}");
-            rows += 1;
-        } else if let Some(default) = line.strip_prefix("[default: ") {
-            let default = format!("| `{}` |", default.trim_end_matches(']'));
-            let row = readme
-                .lines()
-                .find(|row| row.contains(&format!("| `--{flag}` |")));
-            assert!(
-                row.is_some_and(|row| row.contains(&default)),
-                "{flag}: {default}"
-            );
+    let flags = settings
+        .split_whitespace()
+        .filter(|word| word.starts_with("--"));
+    let flags: Vec<_> = flags.collect();
+    assert!(flags.len() > 15, "{flags:?}");
+    for flag in flags {
+        assert!(document.contains(&format!("| `{flag}` |")), "{flag}");
+    }
+}
+
+const INTRODUCTION: &str = "\
+<!-- Generated from src/config.rs by tests/suite/settings.rs: UPDATE=1 cargo test --test suite settings_document -->
+
+# Settings
+
+Each is a flag or an environment variable; the flag counts if both are given, and an empty variable counts as unset.
+Durations are written as `30s`, `5m` or `1h 30m`, sizes as `64KiB` or `4MB`.
+
+`CLAUDE_SOCKET_TOKEN` is a variable only, as everyone on a machine can see the arguments of every process: for the server
+an operator's token, for a command the token to connect with. See [who may connect](access.md).
+
+## The server
+
+";
+const COMMANDS: &str = "
+## The commands
+
+`demo` takes every setting of the server. Others take some of them:
+
+";
+const OWN_FLAGS: &str = "
+A setting may also stand before the command: `claude-socket --port 3200 watch`. Other flags belong to one command:
+
+";
+
+fn settings_document() -> String {
+    let mut program = args::cli_command();
+    program.build();
+    let is_setting = |arg: &&Arg| {
+        let is_standard = ["help", "version"].contains(&arg.get_id().as_str());
+        arg.get_long().is_some() && !arg.is_hide_set() && !is_standard
+    };
+    let mut document = INTRODUCTION.to_owned();
+    document += "| flag | variable | default | meaning |\n|---|---|---|---|\n";
+    let server: Vec<&Arg> = program.get_arguments().filter(is_setting).collect();
+    for setting in &server {
+        document += &format!("|{}\n", cells(setting));
+    }
+    let is_of_server = |arg: &&Arg| {
+        let mut flags = server.iter().map(|setting| setting.get_long());
+        flags.any(|flag| flag == arg.get_long())
+    };
+    document += COMMANDS;
+    document += "| command | settings |\n|---|---|\n";
+    let mut own = String::new();
+    for (name, command) in commands(&program, "") {
+        let arguments = || command.get_arguments().filter(is_setting);
+        let shared = arguments().filter(is_of_server).map(flag);
+        let shared = shared.collect::<Vec<_>>().join(", ");
+        if name != "demo" && !shared.is_empty() {
+            document += &format!("| `{name}` | {shared} |\n");
+        }
+        for setting in arguments().filter(|arg| !is_of_server(arg)) {
+            own += &format!("| `{name}` |{}\n", cells(setting));
         }
     }
-    assert!(rows > 15, "{rows}");
+    document += OWN_FLAGS;
+    document += "| command | flag | variable | default | meaning |\n|---|---|---|---|---|\n";
+    document + &own
+}
+
+/// The commands that do something, with their names.
+fn commands<'a>(program: &'a Command, parent: &str) -> Vec<(String, &'a Command)> {
+    let mut found = Vec::new();
+    let named = program
+        .get_subcommands()
+        .filter(|command| command.get_name() != "help");
+    for command in named {
+        let name = format!("{parent}{}", command.get_name());
+        let below = commands(command, &format!("{name} "));
+        if below.is_empty() {
+            found.push((name, command));
+        }
+        found.extend(below);
+    }
+    found
+}
+
+fn flag(setting: &Arg) -> String {
+    format!("`--{}`", setting.get_long().expect("it has a flag"))
+}
+
+/// The cells of a setting: its flag, its variable, its default, and what it is.
+fn cells(setting: &Arg) -> String {
+    let code = |text: &str| match text {
+        "" => String::new(),
+        text => format!(" `{text}`"),
+    };
+    let variable = setting.get_env().unwrap_or_default().to_string_lossy();
+    let defaults = setting.get_default_values().iter();
+    let defaults: Vec<_> = defaults.map(|value| value.to_string_lossy()).collect();
+    // A flag without a value has the default "false", which says nothing.
+    let default = if setting.get_action().takes_values() {
+        defaults.join(" ")
+    } else {
+        String::new()
+    };
+    let help = setting.get_help().expect("every setting has help");
+    format!(
+        " {} |{} |{} | {help}. |",
+        flag(setting),
+        code(&variable),
+        code(&default)
+    )
 }
 
 /// Who was there is logged; what was said is not.
