@@ -32,16 +32,16 @@ fn command(port: u16, arguments: &[&str]) -> Command {
 /// Runs it with something on stdin.
 fn run(command: &mut Command, stdin: &str) -> Output {
     let mut child = start(command.stdin(Stdio::piped()));
-    let mut pipe = child.stdin.take().expect("it is piped");
+    let mut pipe = child.stdin.take().expect("the stream is piped");
     // It may not read at all.
     let _ = pipe.write_all(stdin.as_bytes());
     drop(pipe);
-    child.wait_with_output().expect("it runs")
+    child.wait_with_output().expect("the program runs")
 }
 
 fn start(command: &mut Command) -> Child {
     let command = command.stdout(Stdio::piped()).stderr(Stdio::piped());
-    command.spawn().expect("it starts")
+    command.spawn().expect("the program starts")
 }
 
 fn send(server: &Server, arguments: &[&str], stdin: &str) -> Output {
@@ -58,8 +58,8 @@ fn complained(output: &Output) -> String {
 }
 
 fn free_port() -> u16 {
-    let listener = TcpListener::bind(("127.0.0.1", 0)).expect("any port");
-    listener.local_addr().expect("it is bound").port()
+    let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a port is free");
+    listener.local_addr().expect("the listener is bound").port()
 }
 
 fn reply(server: &mut Server, text: &str) {
@@ -67,7 +67,7 @@ fn reply(server: &mut Server, text: &str) {
 }
 
 #[test]
-fn send_says_it_and_ends_when_it_is_accepted() {
+fn send_ends_when_message_is_accepted() {
     let server = Server::start(&[]);
     let cases: [(&[&str], &str, &str); 3] = [
         (
@@ -89,7 +89,7 @@ fn send_says_it_and_ends_when_it_is_accepted() {
     }
     let output = send(&server, &["x", "--json", "--session", "s1"], "");
     assert_eq!(server.heard()["meta"]["chat_id"], "s1");
-    let report: Value = serde_json::from_str(&printed(&output)).expect("it is JSON");
+    let report: Value = serde_json::from_str(&printed(&output)).expect("the output is JSON");
     assert_eq!(
         (&report["state"], &report["seq"]),
         (&json!("accepted"), &json!(1))
@@ -97,7 +97,7 @@ fn send_says_it_and_ends_when_it_is_accepted() {
 }
 
 #[test]
-fn send_waits_for_the_answer_and_prints_it() {
+fn send_with_wait_prints_answer() {
     let mut server = Server::start(&[]);
     let port = server.address.port();
     for json in [false, true] {
@@ -105,10 +105,11 @@ fn send_waits_for_the_answer_and_prints_it() {
         let child = start(command.args(json.then_some("--json")));
         assert_eq!(server.heard()["content"], "how warm?");
         reply(&mut server, "21 °C\nor so");
-        let output = child.wait_with_output().expect("it runs");
+        let output = child.wait_with_output().expect("the program runs");
         assert_eq!(output.status.code(), Some(0), "{}", complained(&output));
         if json {
-            let report: Value = serde_json::from_str(&printed(&output)).expect("it is JSON");
+            let report: Value =
+                serde_json::from_str(&printed(&output)).expect("the output is JSON");
             assert_eq!(report["state"], "answered");
             assert_eq!(report["answer"]["content"], "21 °C\nor so");
         } else {
@@ -119,7 +120,7 @@ fn send_waits_for_the_answer_and_prints_it() {
 
 /// Each exit code but 0, with what is said about it.
 #[test]
-fn send_says_by_its_exit_code_what_went_wrong() {
+fn failing_send_has_exit_code_and_sentence_of_its_own() {
     let server = Server::start(&["--max-message", "1KiB"]);
     let long = "x".repeat(2_000);
     let cases: [(&[&str], u8, &str, &str); 7] = [
@@ -148,7 +149,7 @@ fn send_says_by_its_exit_code_what_went_wrong() {
         arguments.push("--json");
         let output = send(&server, &arguments, "");
         assert_eq!(output.status.code(), Some(code.into()));
-        let report: Value = serde_json::from_str(&printed(&output)).expect("it is JSON");
+        let report: Value = serde_json::from_str(&printed(&output)).expect("the output is JSON");
         assert_eq!(report["state"], state);
     }
 }
@@ -202,7 +203,7 @@ fn commands_without_server_point_to_doctor_and_never_start_claude() {
 }
 
 #[test]
-fn the_token_comes_from_the_environment() {
+fn token_is_taken_from_environment() {
     let state = State::new();
     let token = state.add("ann", "operator", None);
     let viewer = state.add("eve", "viewer", None);
@@ -236,14 +237,19 @@ fn the_token_comes_from_the_environment() {
 }
 
 #[test]
-fn watch_prints_a_line_for_everything_and_nothing_that_steers() {
+fn watch_prints_one_line_per_event_and_no_control_characters() {
     let mut server = Server::start(&[]);
     let port = server.address.port();
     for json in [false, true] {
         let mut command = command(port, &["watch"]);
         let mut child = start(command.args(json.then_some("--json")));
-        let mut lines = BufReader::new(child.stdout.take().expect("it is piped")).lines();
-        let mut line = || lines.next().expect("there is more").expect("it is text");
+        let mut lines = BufReader::new(child.stdout.take().expect("the stream is piped")).lines();
+        let mut line = || {
+            lines
+                .next()
+                .expect("the terminal shows more")
+                .expect("the output is text")
+        };
         let first = line();
         assert!(
             first.contains(if json {
@@ -259,7 +265,7 @@ fn watch_prints_a_line_for_everything_and_nothing_that_steers() {
         let said = line();
         assert!(!said.contains('\u{1b}'), "{said:?}");
         if json {
-            let message: Value = serde_json::from_str(&said).expect("it is JSON");
+            let message: Value = serde_json::from_str(&said).expect("the output is JSON");
             assert_eq!(message["content"], "a\u{1b}[2Jb\nc");
         } else {
             assert!(said.ends_with(r"bob: a\u{1b}[2Jb\nc"), "{said}");
@@ -272,8 +278,8 @@ fn watch_prints_a_line_for_everything_and_nothing_that_steers() {
         reply(&mut server, "done");
         assert!(line().contains("done"));
         // By its own process id.
-        child.kill().expect("it runs");
-        child.wait().expect("it ends");
+        child.kill().expect("the program runs");
+        child.wait().expect("the program ends");
     }
 }
 
@@ -350,7 +356,7 @@ fn browser(name: &str) -> (PathBuf, PathBuf) {
 }
 
 #[test]
-fn open_shows_the_page_and_hides_the_token() {
+fn open_starts_browser_with_hidden_token() {
     let (folder, asked) = browser("browser-open");
     let path = format!("{}:/usr/bin:/bin", folder.display());
     let server = Server::start(&[]);
@@ -359,7 +365,10 @@ fn open_shows_the_page_and_hides_the_token() {
     let output = run(command_.env("PATH", &path), "");
     assert_eq!(output.status.code(), Some(0), "{}", complained(&output));
     let page = format!("http://127.0.0.1:{port}/?session=a+b\n");
-    assert_eq!(std::fs::read_to_string(&asked).expect("it was asked"), page);
+    assert_eq!(
+        std::fs::read_to_string(&asked).expect("the browser was started"),
+        page
+    );
 
     let state = State::new();
     let token = state.add("ann", "operator", None);
@@ -377,7 +386,7 @@ fn open_shows_the_page_and_hides_the_token() {
         !printed(&output).contains(&token),
         "it stays out of the terminal"
     );
-    let asked = std::fs::read_to_string(&asked).expect("it was asked");
+    let asked = std::fs::read_to_string(&asked).expect("the browser was started");
     assert!(asked.starts_with("600\n"), "{asked}");
     assert!(
         asked.contains(&format!("url=http://127.0.0.1:{port}/#token={token}\"")),
@@ -387,7 +396,7 @@ fn open_shows_the_page_and_hides_the_token() {
 
 /// Reads the code as a phone would.
 #[test]
-fn the_qr_code_leads_to_the_page_with_the_token() {
+fn qr_code_contains_page_and_token() {
     let state = State::new();
     let token = state.add("ann", "operator", None);
     let server = Server::listening(&["--state-dir", state.path()]);
@@ -418,29 +427,29 @@ fn the_qr_code_leads_to_the_page_with_the_token() {
         rqrr::PreparedImage::prepare_from_greyscale(width * SCALE, height * SCALE, grey);
     let grids = image.detect_grids();
     assert_eq!(grids.len(), 1, "{text}");
-    let (_, read) = grids[0].decode().expect("it can be read");
+    let (_, read) = grids[0].decode().expect("the QR code is readable");
     let page = format!("http://127.0.0.1:{port}/?session=s1#token={token}");
     assert_eq!(read, page);
     assert!(text.ends_with(&format!("{page}\n")), "{text}");
 }
 
 #[test]
-fn shells_take_their_completions_and_man_its_page() {
+fn completions_and_man_pages_are_valid() {
     prepare(&["zsh", "fish"]);
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR"));
     for shell in ["bash", "zsh", "fish"] {
         let output = binary()
             .args(["completions", shell])
             .output()
-            .expect("it runs");
+            .expect("the program runs");
         assert!(output.status.success());
         let script = folder.join(format!("completions.{shell}"));
-        std::fs::write(&script, &output.stdout).expect("it can be written");
+        std::fs::write(&script, &output.stdout).expect("the folder takes a script");
         let parsed = Command::new(shell)
             .arg("-n")
             .arg(&script)
             .output()
-            .expect("it is there");
+            .expect("the shell is installed");
         assert!(parsed.status.success(), "{shell}: {}", complained(&parsed));
         assert!(printed(&output).contains("session"), "{shell}");
     }
@@ -459,18 +468,25 @@ fn shells_take_their_completions_and_man_its_page() {
     for (shell, script) in asks {
         let mut ask = Command::new(shell);
         let answer = ask.args(["-c", script]).current_dir(folder).output();
-        let answer = printed(&answer.expect("it is there"));
+        let answer = printed(&answer.expect("the shell is installed"));
         assert!(answer.starts_with("--wait"), "{shell}: {answer}");
         assert_eq!(answer.lines().count(), 1, "{shell}: {answer}");
     }
     let commands = ["send", "watch", "open", "chat", "token", "demo", "doctor"];
     for command in [None].into_iter().chain(commands.map(Some)) {
-        let page = binary().arg("man").args(command).output().expect("it runs");
+        let page = binary()
+            .arg("man")
+            .args(command)
+            .output()
+            .expect("the program runs");
         let page = printed(&page);
         assert!(page.contains(".SH SYNOPSIS"), "{command:?}: {page}");
         assert!(page.contains(command.unwrap_or("doctor")), "{command:?}");
     }
-    let output = binary().args(["man", "nothing"]).output().expect("it runs");
+    let output = binary()
+        .args(["man", "nothing"])
+        .output()
+        .expect("the program runs");
     assert_eq!(output.status.code(), Some(2));
 }
 
@@ -504,9 +520,11 @@ impl Terminal {
         let mut command = command(port, &["chat"]);
         command.args(arguments).envs(variables.iter().copied());
         command.stdin(side()).stdout(side()).stderr(side());
-        let child = command.spawn().expect("it starts");
+        let child = command.spawn().expect("the program starts");
         drop(command);
-        let mut output = keyboard.try_clone().expect("a descriptor");
+        let mut output = keyboard
+            .try_clone()
+            .expect("the terminal has another descriptor");
         let (to_test, screen) = unbounded();
         thread::spawn(move || {
             let mut bytes = [0; 4096];
@@ -524,7 +542,9 @@ impl Terminal {
     }
 
     fn types(&mut self, text: &str) {
-        self.keyboard.write_all(text.as_bytes()).expect("it reads");
+        self.keyboard
+            .write_all(text.as_bytes())
+            .expect("the program reads");
     }
 
     /// Waits until this is on the screen, and forgets what was before.
@@ -558,7 +578,7 @@ fn ask(server: &mut Server, id: &str) {
 }
 
 #[test]
-fn a_conversation_in_the_terminal() {
+fn chat_in_terminal_shows_messages_and_sends_verdicts() {
     let mut server = Server::start(&[]);
     let mut bob = App::connect(&server, "default");
     bob.send(&json!({ "type": "message", "content": "earlier", "user": "bob" }));
@@ -619,7 +639,7 @@ fn a_conversation_in_the_terminal() {
     let status = loop {
         // Between two lines the terminal takes it for itself.
         chat.types("\u{4}");
-        match chat.child.try_wait().expect("it is a child") {
+        match chat.child.try_wait().expect("chat is our child") {
             Some(status) => break status,
             None => assert!(
                 Instant::now() < deadline,
@@ -634,7 +654,7 @@ fn a_conversation_in_the_terminal() {
 }
 
 #[test]
-fn colours_are_only_where_they_are_wanted() {
+fn no_color_and_dumb_terminal_turn_colors_off() {
     let server = Server::start(&[]);
     let port = server.address.port();
     let dim = "\u{1b}[2msession default";
@@ -651,7 +671,7 @@ fn colours_are_only_where_they_are_wanted() {
 }
 
 #[test]
-fn a_chat_without_a_terminal_says_what_to_use() {
+fn chat_without_terminal_points_to_send() {
     let output = run(&mut command(free_port(), &["chat"]), "hi\n");
     assert_eq!(output.status.code(), Some(2));
     assert!(
@@ -667,7 +687,7 @@ const SIBLING: &str = env!("CARGO_BIN_EXE_claude-socket-cli");
 fn folder(name: &str) -> PathBuf {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
     let _ = std::fs::remove_dir_all(&folder);
-    std::fs::create_dir_all(&folder).expect("a folder");
+    std::fs::create_dir_all(&folder).expect("the folder is made");
     folder
 }
 
@@ -694,7 +714,7 @@ fn run_at(program: &Path, path: &Path, arguments: &[&str], stdin: &str) -> Outpu
 /// The server's program finds the other one beside its file and beside the link by which it
 /// was called, and on the PATH, and passes on all that it was given.
 #[test]
-fn the_other_program_is_found() {
+fn cli_is_found_beside_server_and_on_path() {
     use std::os::unix::fs::symlink;
 
     let server = Server::start(&[]);
@@ -702,9 +722,9 @@ fn the_other_program_is_found() {
     let nowhere = folder("sibling-nowhere");
     let link_to = |name: &str, server: &Path, sibling: Option<&Path>| {
         let folder = folder(name);
-        symlink(server, folder.join("claude-socket")).expect("a link");
+        symlink(server, folder.join("claude-socket")).expect("the folder takes a link");
         if let Some(sibling) = sibling {
-            symlink(sibling, folder.join("claude-socket-cli")).expect("a link");
+            symlink(sibling, folder.join("claude-socket-cli")).expect("the folder takes a link");
         }
         folder
     };
@@ -712,7 +732,7 @@ fn the_other_program_is_found() {
     let alone = copy_of_server(&folder("sibling-alone"));
     let sibling = Path::new(SIBLING);
     let on_path = folder("sibling-on-path");
-    symlink(sibling, on_path.join("claude-socket-cli")).expect("a link");
+    symlink(sibling, on_path.join("claude-socket-cli")).expect("the folder takes a link");
     let linked = link_to("sibling-linked", whole, None).join("claude-socket");
     let two_links = link_to("sibling-two-links", &alone, Some(sibling)).join("claude-socket");
     let cases: [(&Path, &Path); 4] = [
@@ -742,12 +762,12 @@ fn the_other_program_is_found() {
 /// What lies in the folder where someone works isn't run, even if the PATH has that folder
 /// without its name.
 #[test]
-fn the_other_program_is_not_taken_from_the_current_folder() {
+fn cli_in_current_folder_is_not_run() {
     use std::os::unix::fs::symlink;
 
     let alone = copy_of_server(&folder("sibling-elsewhere"));
     let here = folder("sibling-here");
-    symlink(SIBLING, here.join("claude-socket-cli")).expect("a link");
+    symlink(SIBLING, here.join("claude-socket-cli")).expect("the folder takes a link");
     for path in ["", ":", ".", "/nowhere:", "../sibling-here"] {
         let mut command = Command::new(&alone);
         command.env_clear().env("PATH", path).current_dir(&here);
@@ -761,12 +781,12 @@ fn the_other_program_is_not_taken_from_the_current_folder() {
 /// A program that is called like the other one and is the first one again would start itself
 /// for ever.
 #[test]
-fn a_program_that_would_start_itself_says_so() {
+fn server_named_like_cli_does_not_start_itself() {
     use std::os::unix::fs::symlink;
 
     let folder = folder("sibling-again");
     let program = copy_of_server(&folder);
-    symlink("claude-socket", folder.join("claude-socket-cli")).expect("a link");
+    symlink("claude-socket", folder.join("claude-socket-cli")).expect("the folder takes a link");
     let output = run_at(&program, &folder, &["send", "x"], "");
     assert_eq!(output.status.code(), Some(2));
     let said = complained(&output);
@@ -775,7 +795,7 @@ fn a_program_that_would_start_itself_says_so() {
 
 /// Programs of two versions go on, and say so.
 #[test]
-fn another_version_of_the_other_program_says_so() {
+fn cli_started_by_other_version_warns() {
     let mut command = Command::new(SIBLING);
     command.args(["man", "send"]);
     for (version, complains) in [(env!("CARGO_PKG_VERSION"), false), ("0.0.9", true)] {
@@ -788,7 +808,7 @@ fn another_version_of_the_other_program_says_so() {
 }
 
 #[test]
-fn called_by_its_own_name_it_leaves_the_rest_to_the_server() {
+fn cli_leaves_server_commands_to_server() {
     let sibling = Path::new(SIBLING);
     let nowhere = Path::new("/nonexistent");
     for arguments in [&[][..], &["doctor"], &["token", "list"]] {
@@ -804,7 +824,7 @@ fn called_by_its_own_name_it_leaves_the_rest_to_the_server() {
 
 /// Each program's help is about all commands, and each command's about what matters to it.
 #[test]
-fn the_help_is_about_all_commands_and_what_matters_to_each() {
+fn help_lists_all_commands_and_settings_of_each() {
     let commands = [
         "demo",
         "doctor",
@@ -831,7 +851,10 @@ fn the_help_is_about_all_commands_and_what_matters_to_each() {
             .find(|line| line.starts_with(&format!("  {command} ")));
         let about = line.and_then(|line| line.trim().strip_prefix(command));
         let own = help(server, &[command, "--help"]);
-        assert!(own.starts_with(about.expect("it is there").trim()), "{own}");
+        assert!(
+            own.starts_with(about.expect("the help lists the command").trim()),
+            "{own}"
+        );
         assert!(
             own.contains(&format!("Usage: claude-socket {command}")),
             "{own}"
@@ -900,7 +923,7 @@ fn server_of_somebody_else(name: &str, variables: &[(&str, &str)]) -> Option<Ser
 /// Another user's program has the port: it doesn't see the token, unless that is wanted.
 #[cfg(target_os = "linux")]
 #[test]
-fn the_token_is_kept_from_the_programs_of_other_users() {
+fn token_is_withheld_from_listener_of_other_user() {
     const TOKEN: &str = "sixteen-letters-and-more";
     let Some(server) = server_of_somebody_else("token", &[("CLAUDE_SOCKET_TOKEN", TOKEN)]) else {
         return;
@@ -937,7 +960,7 @@ fn the_token_is_kept_from_the_programs_of_other_users() {
 /// A program that pretends to be a server without tokens gets none either.
 #[cfg(target_os = "linux")]
 #[test]
-fn a_server_of_another_user_that_wants_no_token_is_shown_none() {
+fn token_is_withheld_from_listener_that_asks_for_none() {
     let Some(server) = server_of_somebody_else("open", &[]) else {
         return;
     };

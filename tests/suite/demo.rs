@@ -86,7 +86,7 @@ fn reply(heard: &[Value]) -> &str {
 }
 
 #[test]
-fn hello_gets_a_status_and_a_reply() {
+fn hello_gets_status_and_reply() {
     let (_demo, mut app) = start();
     let heard = talk(&mut app, "hello", true);
     let kinds: Vec<_> = heard
@@ -117,7 +117,7 @@ fn hello_gets_a_status_and_a_reply() {
 
 /// Its hooks show what becomes of a message, and what it says while it says it.
 #[test]
-fn a_message_is_followed_from_word_to_word() {
+fn message_gets_receipts_statuses_and_stream() {
     let (_demo, mut app) = start();
     app.send(&json!({ "type": "hello", "stream": true }));
     app.expect("welcome");
@@ -158,7 +158,7 @@ fn a_message_is_followed_from_word_to_word() {
 
 /// One who waits for a verdict keeps nobody else waiting.
 #[test]
-fn a_prompt_that_nobody_answers_holds_nobody_up() {
+fn pending_prompt_does_not_block_other_session() {
     let (demo, mut ann) = start();
     let mut bob = App::open(demo.address, "/?session=other");
     ann.say("run date");
@@ -177,13 +177,13 @@ fn a_prompt_that_nobody_answers_holds_nobody_up() {
 }
 
 #[test]
-fn it_obeys_the_verdict_on_a_command() {
+fn command_runs_only_if_allowed() {
     let (_demo, mut app) = start();
     let heard = talk(&mut app, "run uname -a", true);
     let request = heard
         .iter()
         .find(|message| message["type"] == "permission_request");
-    let request = request.expect("it asks first");
+    let request = request.expect("the demo asks first");
     assert_eq!(request["tool_name"], "Bash");
     assert_eq!(request["input_preview"], r#"{"command":"uname -a"}"#);
     assert!(reply(&heard).contains("`uname -a` says:"), "{heard:?}");
@@ -199,7 +199,7 @@ fn it_obeys_the_verdict_on_a_command() {
 }
 
 #[test]
-fn the_server_ends_with_the_demo() {
+fn server_ends_with_demo() {
     let (demo, mut app) = start();
     drop(demo);
     assert_eq!(app.close_code(), 1001);
@@ -251,7 +251,7 @@ fn demo_without_reader_goes_on() {
 #[test]
 fn taken_port_is_explained_with_another_to_use() {
     let taken = TcpListener::bind(("127.0.0.1", 0)).expect("a port is free");
-    let port = taken.local_addr().expect("it listens").port();
+    let port = taken.local_addr().expect("the listener is bound").port();
     let mut process = binary()
         .args(["demo", "--log-level", "off", "--port", &port.to_string()])
         .stdin(Stdio::null())

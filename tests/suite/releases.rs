@@ -34,7 +34,7 @@ pub struct Releases {
 impl Releases {
     /// Serves until the tests end.
     pub fn start() -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
         let address = listener.local_addr().expect("an address");
         let files = Files::default();
         let (ask, asked) = unbounded();
@@ -61,7 +61,12 @@ impl Releases {
 
 /// Reads one request and answers it. What can't be written isn't wanted any more.
 fn answer(mut stream: TcpStream, files: &Files, ask: &Sender<String>, go: &Sender<()>) {
-    let mut head = BufReader::new(stream.try_clone().expect("a socket")).lines();
+    let mut head = BufReader::new(
+        stream
+            .try_clone()
+            .expect("the socket has another descriptor"),
+    )
+    .lines();
     let Some(Ok(request)) = head.next() else {
         return;
     };
@@ -69,7 +74,11 @@ fn answer(mut stream: TcpStream, files: &Files, ask: &Sender<String>, go: &Sende
         .next()
         .is_some_and(|line| line.is_ok_and(|line| !line.is_empty()))
     {}
-    let path = request.split(' ').nth(1).expect("a path").to_owned();
+    let path = request
+        .split(' ')
+        .nth(1)
+        .expect("the request has a path")
+        .to_owned();
     let answer = files.lock().get(&path).cloned();
     let _ = ask.send(path);
     let mut reply = |status: &str, length: usize, body: &[u8]| {

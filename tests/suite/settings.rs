@@ -12,7 +12,7 @@ use crate::server::{Server, binary};
 /// Each setting with a bad value, and what would be right. The same for the flag and
 /// for the variable.
 #[test]
-fn a_bad_value_is_one_clear_line_and_exit_code_2() {
+fn bad_value_is_explained_in_one_line() {
     let cases = [
         ("port", "65536", "from 0 to 65535"),
         ("host", "example.org", "an IP address such as 127.0.0.1"),
@@ -45,8 +45,8 @@ fn a_bad_value_is_one_clear_line_and_exit_code_2() {
         let by_flag = binary().arg(format!("--{name}={value}")).output();
         let by_variable = binary().env(&variable, value).output();
         for output in [by_flag, by_variable] {
-            let output = output.expect("it runs");
-            let stderr = String::from_utf8(output.stderr).expect("it is text");
+            let output = output.expect("the program runs");
+            let stderr = String::from_utf8(output.stderr).expect("the output is text");
             assert_eq!(output.status.code(), Some(2), "{name}={value}: {stderr}");
             assert_eq!(stderr.trim_end().lines().count(), 1, "{stderr}");
             for part in [
@@ -64,20 +64,21 @@ fn a_bad_value_is_one_clear_line_and_exit_code_2() {
 
 /// `"${NAME:-}"` in somebody's configuration.
 #[test]
-fn an_empty_variable_counts_as_unset() {
+fn empty_variable_counts_as_unset() {
     for name in ["PORT", "HOST", "ALLOWED_ORIGINS", "LOG_FILE", "SESSION_TTL"] {
         let variable = format!("CLAUDE_SOCKET_{name}");
         let output = binary().arg("--version").env(&variable, "").output();
-        assert!(output.expect("it runs").status.success(), "{name}");
+        assert!(output.expect("the program runs").status.success(), "{name}");
         let mut command = binary();
         let output = command
             .args(["--max-sessions", "0"])
             .env(&variable, "")
             .output();
-        let stderr = String::from_utf8(output.expect("it runs").stderr).expect("it is text");
+        let stderr = String::from_utf8(output.expect("the program runs").stderr)
+            .expect("the output is text");
         assert!(stderr.contains("--max-sessions"), "{name}: {stderr}");
     }
-    let output = binary().arg("--port").output().expect("it runs");
+    let output = binary().arg("--port").output().expect("the program runs");
     assert_eq!(
         String::from_utf8_lossy(&output.stderr),
         "claude-socket: --port needs a value\n"
@@ -85,9 +86,9 @@ fn an_empty_variable_counts_as_unset() {
 }
 
 #[test]
-fn a_ping_timeout_that_leaves_no_time_for_a_pong_is_refused() {
+fn ping_timeout_below_interval_is_refused() {
     let flags = ["--ping-interval", "30s", "--ping-timeout", "20s"];
-    let output = binary().args(flags).output().expect("it runs");
+    let output = binary().args(flags).output().expect("the program runs");
     let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(output.status.code(), Some(2), "{stderr}");
     assert!(
@@ -97,7 +98,7 @@ fn a_ping_timeout_that_leaves_no_time_for_a_pong_is_refused() {
 }
 
 #[test]
-fn settings_are_taken_as_people_write_them() {
+fn settings_are_parsed_as_people_write_them() {
     let flags = [
         "--host",
         "localhost",
@@ -117,12 +118,15 @@ fn settings_are_taken_as_people_write_them() {
 }
 
 #[test]
-fn help_and_version_are_what_people_expect() {
-    let output = binary().arg("--version").output().expect("it runs");
+fn help_version_and_typo_are_answered() {
+    let output = binary()
+        .arg("--version")
+        .output()
+        .expect("the program runs");
     let version = concat!("claude-socket ", env!("CARGO_PKG_VERSION"), "\n");
     assert_eq!(String::from_utf8_lossy(&output.stdout), version);
     for flag in ["--help", "-h"] {
-        let output = binary().arg(flag).output().expect("it runs");
+        let output = binary().arg(flag).output().expect("the program runs");
         let help = String::from_utf8_lossy(&output.stdout).into_owned();
         assert!(output.status.success());
         for part in [
@@ -136,7 +140,7 @@ fn help_and_version_are_what_people_expect() {
             assert!(help.contains(part), "{part} is missing in: {help}");
         }
     }
-    let output = binary().arg("--prot").output().expect("it runs");
+    let output = binary().arg("--prot").output().expect("the program runs");
     assert_eq!(output.status.code(), Some(2));
     assert!(
         String::from_utf8_lossy(&output.stderr).contains("--port"),
@@ -158,8 +162,12 @@ fn settings_document_matches_command_line() {
         "docs/settings.md is not current; run: UPDATE=1 cargo test --test suite settings_document"
     );
     // Nothing that people see in the help is missing.
-    let help = binary().arg("--help").output().expect("it runs").stdout;
-    let help = String::from_utf8(help).expect("it is text");
+    let help = binary()
+        .arg("--help")
+        .output()
+        .expect("the program runs")
+        .stdout;
+    let help = String::from_utf8(help).expect("the output is text");
     let settings = help.split("Settings:").nth(1).expect("they have a heading");
     let flags = settings
         .split_whitespace()
@@ -250,7 +258,7 @@ fn commands<'a>(program: &'a Command, parent: &str) -> Vec<(String, &'a Command)
 }
 
 fn flag(setting: &Arg) -> String {
-    format!("`--{}`", setting.get_long().expect("it has a flag"))
+    format!("`--{}`", setting.get_long().expect("a setting has a flag"))
 }
 
 /// The cells of a setting: its flag, its variable, its default, and what it is.
@@ -279,12 +287,12 @@ fn cells(setting: &Arg) -> String {
 
 /// Who was there is logged; what was said is not.
 #[test]
-fn the_log_goes_to_a_file_too_and_holds_no_content() {
+fn log_file_has_events_and_no_content() {
     let path = std::env::temp_dir().join(format!("claude-socket-test-{}.log", std::process::id()));
     let _ = std::fs::remove_file(&path);
     let mut server = Server::start(&[
         "--log-file",
-        path.to_str().expect("it is text"),
+        path.to_str().expect("the output is text"),
         "--log-level",
         "info",
     ]);
@@ -293,8 +301,8 @@ fn the_log_goes_to_a_file_too_and_holds_no_content() {
     assert_eq!(server.heard()["content"], "a secret");
     drop(server.stdin.take());
     assert!(server.ended().0.success());
-    let log = std::fs::read_to_string(&path).expect("it was written");
-    std::fs::remove_file(&path).expect("it is there");
+    let log = std::fs::read_to_string(&path).expect("the log file is written");
+    std::fs::remove_file(&path).expect("the log file is ours");
     assert!(
         log.contains("is in session \"s1\"") && log.contains("stdin has ended"),
         "{log}"
@@ -304,7 +312,7 @@ fn the_log_goes_to_a_file_too_and_holds_no_content() {
     let output = binary()
         .args(["--log-file", "/nowhere/at/all.log"])
         .output()
-        .expect("it runs");
+        .expect("the program runs");
     let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(
         stderr.contains("/nowhere/at/all.log") && stderr.contains("CLAUDE_SOCKET_LOG_FILE"),
