@@ -22,7 +22,7 @@ const LONG_ABOUT: &str = "Talk to a running Claude Code session over WebSocket.
 
 Without a command this is the server that Claude Code starts as a channel: it speaks MCP on stdin \
 and stdout, and listens for apps on a port.";
-const TOKEN: &str =
+const TOKEN_HELP: &str =
     "CLAUDE_SOCKET_TOKEN in the environment is an operator's token; it has no flag.";
 
 /// The commands of `claude-socket-cli`, each with what it does in a line. `claude-socket` lists
@@ -47,7 +47,7 @@ const MAN: &str = "Print the manual page";
 /// A command line with these commands; without one, it is the server's.
 #[derive(Parser)]
 #[command(name = PROGRAM, bin_name = PROGRAM, version, about = ABOUT, long_about = LONG_ABOUT)]
-#[command(args_override_self = true, after_help = TOKEN)]
+#[command(args_override_self = true, after_help = TOKEN_HELP)]
 pub struct Program<C: Subcommand> {
     #[command(flatten)]
     pub server: ServerArgs,
@@ -59,28 +59,28 @@ pub struct Program<C: Subcommand> {
 #[derive(Subcommand)]
 pub enum ServerCommand {
     /// Find out why nothing arrives, and what to do about it
-    Doctor(doctor::Options),
+    Doctor(doctor::DoctorArgs),
     /// Make, list and remove the tokens that let apps connect
-    Token(token::Options),
+    Token(token::TokenArgs),
 }
 
 /// The commands of `claude-socket-cli`.
 #[derive(Subcommand)]
 pub enum CliCommand {
     #[command(about = DEMO)]
-    Demo(demo::Options),
+    Demo(demo::DemoArgs),
     #[command(about = CHAT)]
-    Chat(chat::Options),
+    Chat(chat::ChatArgs),
     #[command(about = SEND)]
-    Send(send::Options),
+    Send(send::SendArgs),
     #[command(about = WATCH)]
-    Watch(watch::Options),
+    Watch(watch::WatchArgs),
     #[command(about = OPEN)]
-    Open(open::Options),
+    Open(open::OpenArgs),
     #[command(about = COMPLETIONS)]
-    Completions(shell::Completions),
+    Completions(shell::CompletionsArgs),
     #[command(about = MAN)]
-    Man(shell::Man),
+    Man(shell::ManArgs),
 }
 
 /// The commands of both programs, for the help, the manual pages and the completions.
@@ -111,17 +111,17 @@ fn program<C: Subcommand>() -> Command {
     })
 }
 
-/// Returns `true` if the arguments name a command of `claude-socket-cli`, or ask for help about
-/// one.
-pub fn is_for_cli(arguments: &[OsString]) -> bool {
+/// Returns the command of `claude-socket-cli` that the arguments name, or ask for help about.
+pub fn cli_subcommand(arguments: &[OsString]) -> Option<&'static str> {
     let mut arguments = arguments.iter();
-    let mut name = arguments.next();
-    if name.is_some_and(|name| name == "help") {
-        name = arguments.next();
-    }
-    CLI_COMMANDS
-        .iter()
-        .any(|(command, _)| name.is_some_and(|name| name == command))
+    let first = arguments.next()?;
+    let name = if first == "help" {
+        arguments.next()?
+    } else {
+        first
+    };
+    let mut names = CLI_COMMANDS.iter().map(|(command, _)| *command);
+    names.find(|command| name == command)
 }
 
 /// Returns this process's arguments, the name of the command first if there is one.
@@ -225,19 +225,19 @@ mod tests {
     }
 
     #[test]
-    fn command_or_help_about_it_is_for_cli() {
+    fn command_of_cli_is_found_first_or_behind_help() {
         let cases = [
-            ("send hi", true),
-            ("help send", true),
-            ("send --help", true),
-            ("sent", false),
-            ("token add", false),
-            ("help", false),
-            ("", false),
+            ("send hi", Some("send")),
+            ("help send", Some("send")),
+            ("send --help", Some("send")),
+            ("sent", None),
+            ("token add", None),
+            ("help", None),
+            ("", None),
         ];
         for (line, expected) in cases {
             let arguments: Vec<_> = line.split_whitespace().map(OsString::from).collect();
-            assert_eq!(is_for_cli(&arguments), expected, "{line:?}");
+            assert_eq!(cli_subcommand(&arguments), expected, "{line:?}");
         }
     }
 }

@@ -19,13 +19,13 @@ fn run() -> Result<ExitCode, Error> {
     let program = args::parse(args::cli_command(), args::arguments())?;
     match program.command {
         Some(AnyCommand::Cli(command)) => match command {
-            CliCommand::Demo(options) => demo::run(&options),
-            CliCommand::Chat(options) => chat::run(&options),
-            CliCommand::Send(options) => send::run(&options),
-            CliCommand::Watch(options) => watch::run(&options),
-            CliCommand::Open(options) => open::run(&options),
-            CliCommand::Completions(options) => shell::completions(&options, args::cli_command()),
-            CliCommand::Man(options) => shell::man(&options, args::cli_command()),
+            CliCommand::Demo(args) => demo::run(&args),
+            CliCommand::Chat(args) => chat::run(&args),
+            CliCommand::Send(args) => send::run(&args),
+            CliCommand::Watch(args) => watch::run(&args),
+            CliCommand::Open(args) => open::run(&args),
+            CliCommand::Completions(args) => shell::completions(&args, args::cli_command()),
+            CliCommand::Man(args) => shell::man(&args, args::cli_command()),
         },
         Some(AnyCommand::Server(_)) => Err(not_here("this command")),
         None => Err(not_here("the server")),

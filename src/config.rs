@@ -22,12 +22,12 @@ use crate::socket::admission::AllowedOrigins;
 use crate::{server, socket};
 
 /// Claude Code sets it for the server of a plugin (Claude Code plugins reference).
-const PLUGIN: &str = "CLAUDE_PLUGIN_ROOT";
+const PLUGIN_ROOT_VARIABLE: &str = "CLAUDE_PLUGIN_ROOT";
 /// The variable with the token of the environment.
-const TOKEN: &str = "CLAUDE_SOCKET_TOKEN";
-const PORT: &str = "CLAUDE_SOCKET_PORT";
+const TOKEN_VARIABLE: &str = "CLAUDE_SOCKET_TOKEN";
+const PORT_VARIABLE: &str = "CLAUDE_SOCKET_PORT";
 const DEFAULT_PORT: &str = "3100";
-const HOST: &str = "CLAUDE_SOCKET_HOST";
+const HOST_VARIABLE: &str = "CLAUDE_SOCKET_HOST";
 const DEFAULT_HOST: &str = "127.0.0.1";
 const HEADING: &str = "Settings";
 
@@ -36,11 +36,11 @@ const HEADING: &str = "Settings";
 #[command(next_help_heading = HEADING)]
 pub struct ServerArgs {
     /// The port to listen on; 0 for any
-    #[arg(long, env = PORT, default_value = DEFAULT_PORT, value_parser = port)]
+    #[arg(long, env = PORT_VARIABLE, default_value = DEFAULT_PORT, value_parser = port)]
     pub port: u16,
 
     /// The address to listen on
-    #[arg(long, env = HOST, default_value = DEFAULT_HOST, value_parser = host)]
+    #[arg(long, env = HOST_VARIABLE, default_value = DEFAULT_HOST, value_parser = host)]
     pub host: IpAddr,
 
     /// Web pages that may connect besides those of this machine, such as `https://example.org`, separated by commas
@@ -159,11 +159,11 @@ pub struct StateArgs {
 #[command(next_help_heading = HEADING)]
 pub struct AddressArgs {
     /// The server's port
-    #[arg(long, env = PORT, default_value = DEFAULT_PORT, value_parser = port)]
+    #[arg(long, env = PORT_VARIABLE, default_value = DEFAULT_PORT, value_parser = port)]
     pub port: u16,
 
     /// The server's address
-    #[arg(long, env = HOST, default_value = DEFAULT_HOST, value_parser = host)]
+    #[arg(long, env = HOST_VARIABLE, default_value = DEFAULT_HOST, value_parser = host)]
     pub host: IpAddr,
 }
 
@@ -200,7 +200,9 @@ impl FromArgMatches for ServerFlags {
 /// Returns the token of the environment as it is. There is no flag for it: everyone on the
 /// machine can see the arguments of every process.
 pub fn env_token() -> Option<String> {
-    env::var(TOKEN).ok().filter(|token| !token.is_empty())
+    env::var(TOKEN_VARIABLE)
+        .ok()
+        .filter(|token| !token.is_empty())
 }
 
 /// Returns the token of the environment for comparison with those that clients send.
@@ -208,13 +210,13 @@ pub fn env_token() -> Option<String> {
 /// # Errors
 /// One line, without the token.
 pub fn env_secret() -> Result<Option<EnvToken>, String> {
-    let Some(token) = env::var_os(TOKEN).filter(|token| !token.is_empty()) else {
+    let Some(token) = env::var_os(TOKEN_VARIABLE).filter(|token| !token.is_empty()) else {
         return Ok(None);
     };
     let secret = EnvToken::parse(&token.to_string_lossy());
     secret
         .map(Some)
-        .map_err(|why| format!("{TOKEN} cannot be used: {why}"))
+        .map_err(|why| format!("{TOKEN_VARIABLE} cannot be used: {why}"))
 }
 
 impl AddressArgs {
@@ -295,7 +297,7 @@ impl ServerArgs {
             ready_file: self.ready_file.clone(),
             approve_own_tools: self.approve_own_tools,
             server_key: self.server_key.clone(),
-            has_hooks: env::var_os(PLUGIN).is_some_and(|root| !root.is_empty()),
+            has_hooks: env::var_os(PLUGIN_ROOT_VARIABLE).is_some_and(|root| !root.is_empty()),
         }
     }
 }

@@ -96,9 +96,9 @@
 //! listens, before a token is shown to it.
 //!
 //! Three commands have threads of their own beside that. `chat` prints on `chat-screen` while its
-//! main thread reads the keyboard, `demo` reads the lines of the server that it has started and
-//! whether it listens ([`ready`]), and
-//! `doctor` reads what `claude` prints.
+//! main thread reads the keyboard. `demo` reads the lines of the server that it started on
+//! `server-stdout`, and whether it listens ([`ready`]) on `server-ready`. `doctor` reads what
+//! `claude` prints on `claude-stdout`.
 //!
 //! The package has two programs, [`args`] says why; `claude-socket` becomes
 //! `claude-socket-cli` for the commands that are not its own ([`commands::exec_cli`]).

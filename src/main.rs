@@ -14,13 +14,13 @@ fn main() -> ExitCode {
 
 fn run() -> Result<ExitCode, Error> {
     let arguments = args::arguments();
-    if args::is_for_cli(&arguments) {
-        return Err(exec_cli::exec(&arguments));
+    if let Some(command) = args::cli_subcommand(&arguments) {
+        return Err(exec_cli::exec(command, &arguments));
     }
     let program = args::parse(args::server_command(), arguments)?;
     match program.command {
         None => serve::run(&program.server),
-        Some(ServerCommand::Doctor(options)) => doctor::run(&options),
-        Some(ServerCommand::Token(options)) => token::run(&options),
+        Some(ServerCommand::Doctor(args)) => doctor::run(&args),
+        Some(ServerCommand::Token(args)) => token::run(&args),
     }
 }

@@ -17,8 +17,9 @@ const PARENT_VERSION_VAR: &str = "CLAUDE_SOCKET_CALLER_VERSION";
 /// The version of this one.
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
-/// Replaces this process by the other program, with these arguments. Returns only if that fails.
-pub fn exec(arguments: &[OsString]) -> Error {
+/// Replaces this process by the other program, which has the command, with these arguments.
+/// Returns only if that fails.
+pub fn exec(command: &str, arguments: &[OsString]) -> Error {
     if env::var_os(PARENT_VERSION_VAR).is_some() {
         return Error::usage(format_args!(
             "what is called {NAME} here is claude-socket again; put the real one in its place, or unset {PARENT_VERSION_VAR}"
@@ -32,10 +33,8 @@ pub fn exec(arguments: &[OsString]) -> Error {
             .exec();
         failure.get_or_insert(format!("{} cannot be started: {error}", place.display()));
     }
-    let command = arguments.first().map(|name| name.to_string_lossy());
     Error::usage(failure.unwrap_or_else(|| format!(
-        "{} is a command of {NAME} {VERSION}, which is neither in the folder of this program nor on the PATH; take it from where this one is from: cargo install installs both, and the archive of a release has both",
-        command.unwrap_or_default()
+        "{command} is a command of {NAME} {VERSION}, which is neither in the folder of this program nor on the PATH; take it from where this one is from: cargo install installs both, and the archive of a release has both"
     )))
 }
 

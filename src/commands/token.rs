@@ -18,15 +18,15 @@ use crate::protocol::{Role, SessionPattern};
 
 /// Where the tokens are, and what to do with them.
 #[derive(Args, Clone, Debug)]
-pub struct Options {
+pub struct TokenArgs {
     #[command(flatten)]
     state: StateArgs,
     #[command(subcommand)]
-    command: Command,
+    command: TokenCommand,
 }
 
 #[derive(Clone, Debug, Subcommand)]
-pub enum Command {
+pub enum TokenCommand {
     /// Make a token, and print it, this once
     Add {
         /// Who uses it; its messages are signed with this
@@ -55,21 +55,21 @@ pub enum Command {
 ///
 /// # Errors
 /// If the file cannot be read or written, or the name is wrong.
-pub fn run(options: &Options) -> Result<ExitCode, Error> {
-    let Some(path) = options.state.token_file() else {
+pub fn run(args: &TokenArgs) -> Result<ExitCode, Error> {
+    let Some(path) = args.state.token_file() else {
         return Err(Error::refused(
             "there is no folder for tokens: this user has no home; set CLAUDE_SOCKET_STATE_DIR",
         ));
     };
-    match &options.command {
-        Command::Add {
+    match &args.command {
+        TokenCommand::Add {
             name,
             role,
             session,
         } => add(&path, name, *role, session.clone()),
-        Command::List { json: true } => list_as_json(&path),
-        Command::List { json: false } => list(&path),
-        Command::Remove { name } => remove(&path, name),
+        TokenCommand::List { json: true } => list_as_json(&path),
+        TokenCommand::List { json: false } => list(&path),
+        TokenCommand::Remove { name } => remove(&path, name),
     }?;
     Ok(ExitCode::SUCCESS)
 }

@@ -749,11 +749,16 @@ fn cli_is_found_beside_server_and_on_path() {
         assert_eq!(output.status.code(), Some(2), "{}", complained(&output));
     }
 
-    for arguments in [&["send", "x"][..], &["help", "watch"], &["--port=1", "man"]] {
+    for (name, arguments) in [
+        ("send", &["send", "x"][..]),
+        ("watch", &["help", "watch"]),
+        ("man", &["--port=1", "man"]),
+    ] {
         let output = run_at(&alone, &nowhere, arguments, "");
         assert_eq!(output.status.code(), Some(2));
         let said = complained(&output);
-        assert!(said.contains("a command of claude-socket-cli"), "{said}");
+        let expected = format!("claude-socket: {name} is a command of claude-socket-cli");
+        assert!(said.starts_with(&expected), "{said}");
         assert!(said.contains("cargo install"), "{said}");
         assert_eq!(said.lines().count(), 1, "{said}");
     }

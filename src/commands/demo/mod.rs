@@ -31,7 +31,7 @@ const LINE_CAPACITY: usize = 64;
 
 /// The settings of the demo, and those that are passed on to the server.
 #[derive(Args, Clone, Debug)]
-pub struct Options {
+pub struct DemoArgs {
     #[command(flatten)]
     server: ServerFlags,
     /// How long the stand-in takes for each step, so that it can be watched
@@ -43,14 +43,14 @@ pub struct Options {
 ///
 /// # Errors
 /// If the server cannot be started, or has ended.
-pub fn run(options: &Options) -> Result<ExitCode, Error> {
-    let (mut server, ready) = start_server(&options.server)?;
+pub fn run(args: &DemoArgs) -> Result<ExitCode, Error> {
+    let (mut server, ready) = start_server(&args.server)?;
     let (Some(stdin), Some(stdout)) = (server.stdin.take(), server.stdout.take()) else {
         return Err(Error::refused("the server has no pipes"));
     };
     let lines = lines_of("server-stdout", stdout)?;
     let ready = lines_of("server-ready", ready)?;
-    let mut agent = FakeAgent::new(stdin, options.pace);
+    let mut agent = FakeAgent::new(stdin, args.pace);
     let ended = agent
         .initialize()
         .and_then(|()| relay(&mut agent, &lines, &ready));

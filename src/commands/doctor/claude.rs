@@ -13,7 +13,7 @@ use crate::sanitize;
 /// Time limit for one call of `claude`. It starts in about a second on a fast machine.
 const TIMEOUT: Duration = Duration::from_secs(20);
 /// The id of our plugin, up to the name of its marketplace.
-const PLUGIN: &str = "claude-socket@";
+const PLUGIN_PREFIX: &str = "claude-socket@";
 
 #[derive(Debug)]
 pub struct Claude {
@@ -54,9 +54,9 @@ fn find(json: &str) -> Result<Option<Plugin>, String> {
         let error = sanitize::excerpt(&error.to_string());
         format!("lists no plugins: {error}")
     })?;
-    let ours = plugins
-        .into_iter()
-        .filter(|plugin| plugin.id.starts_with(PLUGIN) && plugin.id.chars().all(is_of_names));
+    let ours = plugins.into_iter().filter(|plugin| {
+        plugin.id.starts_with(PLUGIN_PREFIX) && plugin.id.chars().all(is_of_names)
+    });
     let found = ours.max_by_key(|plugin| plugin.enabled);
     Ok(found.map(|plugin| Plugin {
         id: sanitize::excerpt(&plugin.id),
@@ -100,12 +100,20 @@ fn ask(arguments: &[&str]) -> Result<String, String> {
         })?;
     let stdout = child.stdout.take();
     let (to_doctor, printed) = bounded(1);
-    thread::spawn(move || {
-        let mut text = String::new();
-        let read = stdout.map(|mut stdout| stdout.read_to_string(&mut text));
-        // The receiver is gone if the time is over.
-        let _ = to_doctor.send(read.map(|_| text));
-    });
+    let reader = thread::Builder::new()
+        .name("claude-stdout".to_owned())
+        .spawn(move || {
+            let mut text = String::new();
+            let read = stdout.map(|mut stdout| stdout.read_to_string(&mut text));
+            // The receiver is gone if the time is over.
+            let _ = to_doctor.send(read.map(|_| text));
+        });
+    if let Err(error) = reader {
+        // If it fails, the process has just ended.
+        let _ = child.kill();
+        let _ = child.wait();
+        return Err(format!("cannot be read: {error}"));
+    }
     let printed = printed.recv_timeout(TIMEOUT);
     if printed.is_err() {
         // It fails only if the process has just ended.

@@ -28,7 +28,7 @@ const SERVER_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Which server to look at, and how the report is wanted.
 #[derive(Args, Clone, Debug)]
-pub struct Options {
+pub struct DoctorArgs {
     #[command(flatten)]
     server: AddressArgs,
     #[command(flatten)]
@@ -51,9 +51,9 @@ struct Report {
 ///
 /// # Errors
 /// If it cannot be printed.
-pub fn run(options: &Options) -> Result<ExitCode, Error> {
-    let report = examine(options.server, &options.state);
-    let text = if options.json {
+pub fn run(args: &DoctorArgs) -> Result<ExitCode, Error> {
+    let report = examine(args.server, &args.state);
+    let text = if args.json {
         format!(
             "{}\n",
             serde_json::to_string_pretty(&report).map_err(io::Error::from)?

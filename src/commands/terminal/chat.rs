@@ -19,7 +19,7 @@ use rustyline::error::ReadlineError;
 use rustyline::{Config, DefaultEditor, ExternalPrinter};
 
 use super::style::Style;
-use super::{ConnectArgs, TOKEN};
+use super::{ConnectArgs, TOKEN_HELP};
 use crate::client::{Client, Event};
 use crate::commands::{Error, Failure};
 use crate::protocol::{MAX_LIMIT, ServerMessage};
@@ -34,8 +34,8 @@ const READING_TIME: Duration = Duration::from_millis(700);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 #[derive(Args, Clone, Debug)]
-#[command(after_help = TOKEN)]
-pub struct Options {
+#[command(after_help = TOKEN_HELP)]
+pub struct ChatArgs {
     #[command(flatten)]
     connect: ConnectArgs,
     /// How many earlier messages are shown at the beginning, at most 100
@@ -73,20 +73,20 @@ enum ChatInput {
 ///
 /// # Errors
 /// If there is no terminal or no server.
-pub fn run(options: &Options) -> Result<ExitCode, Error> {
+pub fn run(args: &ChatArgs) -> Result<ExitCode, Error> {
     if !io::stdin().is_terminal() || !io::stdout().is_terminal() {
         return Err(Error::usage(
             "chat needs a terminal; in scripts use claude-socket send, or watch",
         ));
     }
-    let client = options.connect.connect(true)?;
+    let client = args.connect.connect(true)?;
     let first = match client.events().recv_timeout(CONNECT_TIMEOUT) {
         Ok(Event::Message(message)) => message,
         Ok(Event::Disconnected { code, reason, .. }) => {
-            return Err(options.connect.unreachable(code, &reason));
+            return Err(args.connect.unreachable(code, &reason));
         }
         Err(_) => {
-            let why = format!("{} does not answer", options.connect.server.address());
+            let why = format!("{} does not answer", args.connect.server.address());
             return Err(Error::Failed(Failure::NoServer, why));
         }
     };
@@ -95,8 +95,8 @@ pub fn run(options: &Options) -> Result<ExitCode, Error> {
     // There is none for a terminal that cannot move the cursor: lines are printed as they come.
     let mut printer = editor.create_external_printer().ok();
     let pending = Arc::new(Mutex::new(Vec::new()));
-    let mut screen = Screen::new(options.connect.session.clone());
-    client.fetch_history(options.history, None);
+    let mut screen = Screen::new(args.connect.session.clone());
+    client.fetch_history(args.history, None);
     let (events, prompts) = (client.events().clone(), pending.clone());
     // It is not joined at the end: a line that is printed then would never get out.
     thread::Builder::new()

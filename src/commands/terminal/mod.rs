@@ -20,7 +20,7 @@ use crate::owner::{self, UNTRUSTED_OWNER};
 use crate::protocol::{DEFAULT_SESSION, DEFAULT_USER, MAX_NAME};
 
 /// Stands below the help of each command.
-pub const TOKEN: &str =
+pub const TOKEN_HELP: &str =
     "CLAUDE_SOCKET_TOKEN in the environment is the token to connect with; it has no flag.";
 
 /// Says how to send the token to a listener that is not trusted.

@@ -15,7 +15,7 @@ use qrcode::{EcLevel, QrCode};
 use uuid::Uuid;
 
 use super::style::Colors;
-use super::{TOKEN, TrustArgs, name};
+use super::{TOKEN_HELP, TrustArgs, name};
 use crate::commands::{Error, exec_cli};
 use crate::config::{self, AddressArgs};
 use crate::protocol::DEFAULT_SESSION;
@@ -30,8 +30,8 @@ const OPENER: &str = if cfg!(target_os = "macos") {
 const BROWSER_READS: Duration = Duration::from_secs(3);
 
 #[derive(Args, Clone, Debug)]
-#[command(after_help = TOKEN)]
-pub struct Options {
+#[command(after_help = TOKEN_HELP)]
+pub struct OpenArgs {
     #[command(flatten)]
     server: AddressArgs,
     /// The chat to take part in
@@ -48,22 +48,22 @@ pub struct Options {
 ///
 /// # Errors
 /// If there is no server, nothing can be printed, or no browser can be started.
-pub fn run(options: &Options) -> Result<ExitCode, Error> {
-    let mut address = options.server.address();
-    options.trust.check(address)?;
-    if options.qr && options.server.host.is_unspecified() {
+pub fn run(args: &OpenArgs) -> Result<ExitCode, Error> {
+    let mut address = args.server.address();
+    args.trust.check(address)?;
+    if args.qr && args.server.host.is_unspecified() {
         address.set_ip(own_address(address).unwrap_or(address.ip()));
     }
     let token = config::env_token();
-    let url = page(address, options.session.as_deref(), token.as_deref());
-    if options.qr {
+    let url = page(address, args.session.as_deref(), token.as_deref());
+    if args.qr {
         return show(&url, address);
     }
     match &token {
         None => start(&url)?,
         Some(_) => start_privately(&url)?,
     }
-    let plain = page(address, options.session.as_deref(), None);
+    let plain = page(address, args.session.as_deref(), None);
     writeln!(io::stdout(), "{plain}")?;
     Ok(ExitCode::SUCCESS)
 }

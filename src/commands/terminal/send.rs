@@ -8,7 +8,7 @@ use clap::Args;
 use crossbeam_channel::RecvTimeoutError;
 use serde_json::{Value, json};
 
-use super::{ConnectArgs, TOKEN};
+use super::{ConnectArgs, TOKEN_HELP};
 use crate::client::{Client, Event};
 use crate::commands::{Error, Failure};
 use crate::config;
@@ -23,8 +23,8 @@ Exit codes: 0 answered, or accepted without --wait; 1 refused; 2 wrong usage;
 3 nobody has answered in time; 4 no server.";
 
 #[derive(Args, Clone, Debug)]
-#[command(after_help = format!("{EXIT_CODES}\n\n{TOKEN}"))]
-pub struct Options {
+#[command(after_help = format!("{EXIT_CODES}\n\n{TOKEN_HELP}"))]
+pub struct SendArgs {
     /// What to say; from stdin if it is left out or -
     pub text: Option<String>,
     #[command(flatten)]
@@ -74,10 +74,10 @@ impl From<Error> for SendError {
 ///
 /// # Errors
 /// Why sending failed; with `--json` it is printed instead.
-pub fn run(options: &Options) -> Result<ExitCode, Error> {
-    let result = text_to_send(options).and_then(|text| deliver(options, &text));
+pub fn run(args: &SendArgs) -> Result<ExitCode, Error> {
+    let result = text_to_send(args).and_then(|text| deliver(args, &text));
     let line = match &result {
-        Ok(outcome) if options.json => report(outcome).to_string(),
+        Ok(outcome) if args.json => report(outcome).to_string(),
         Ok(Outcome {
             answer: Some(ServerMessage::Reply { content, .. }),
             ..
@@ -90,7 +90,7 @@ pub fn run(options: &Options) -> Result<ExitCode, Error> {
             }
         }
         Ok(_) => return Ok(ExitCode::SUCCESS),
-        Err(error) if options.json => {
+        Err(error) if args.json => {
             let state = error.failure.as_str();
             json!({ "state": state, "code": error.code, "error": error.why }).to_string()
         }
@@ -104,11 +104,11 @@ pub fn run(options: &Options) -> Result<ExitCode, Error> {
 }
 
 /// Returns the text from the argument, or from stdin if there is none or it is `-`.
-fn text_to_send(options: &Options) -> Result<String, SendError> {
+fn text_to_send(args: &SendArgs) -> Result<String, SendError> {
     let usage = |why: &str| SendError::new(Failure::Usage, why);
-    let words = match options.text.as_deref() {
+    let words = match args.text.as_deref() {
         // `--wait 10s` would send "10s", and nobody would notice.
-        Some(words) if options.wait.is_some() && config::duration(words).is_ok() => {
+        Some(words) if args.wait.is_some() && config::duration(words).is_ok() => {
             return Err(usage(&format!(
                 "{words:?} would be the text; to wait that long say --wait={words}, and to send it pipe it in"
             )));
@@ -132,19 +132,19 @@ fn text_to_send(options: &Options) -> Result<String, SendError> {
     Ok(words)
 }
 
-fn deliver(options: &Options, text: &str) -> Result<Outcome, SendError> {
-    let client = options.connect.connect(false)?;
+fn deliver(args: &SendArgs, text: &str) -> Result<Outcome, SendError> {
+    let client = args.connect.connect(false)?;
     let sent = client.send(text);
     let mut wait = Wait {
-        connect: &options.connect,
+        connect: &args.connect,
         id: sent.id(),
-        wants_answer: options.wait.is_some(),
+        wants_answer: args.wait.is_some(),
         is_connected: false,
         was_connected: false,
         refusal: None,
         replies: Vec::new(),
     };
-    let timeout = options.wait.unwrap_or(ACCEPT_TIMEOUT);
+    let timeout = args.wait.unwrap_or(ACCEPT_TIMEOUT);
     let outcome = wait.follow(&client, Instant::now() + timeout)?;
     outcome.ok_or_else(|| {
         let time = humantime::format_duration(timeout);
@@ -152,7 +152,7 @@ fn deliver(options: &Options, text: &str) -> Result<Outcome, SendError> {
             let why = if wait.was_connected {
                 format!("the connection was lost, and has not come back within {time}")
             } else {
-                format!("{} has not answered within {time}", options.connect.server.address())
+                format!("{} has not answered within {time}", args.connect.server.address())
             };
             return SendError::new(Failure::NoServer, why);
         }

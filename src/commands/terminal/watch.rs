@@ -8,14 +8,14 @@ use clap::Args;
 use serde_json::json;
 
 use super::style::{Colors, Style, clock};
-use super::{ConnectArgs, TOKEN, format};
+use super::{ConnectArgs, TOKEN_HELP, format};
 use crate::client::Event;
 use crate::commands::Error;
 use crate::sanitize;
 
 #[derive(Args, Clone, Debug)]
-#[command(after_help = TOKEN)]
-pub struct Options {
+#[command(after_help = TOKEN_HELP)]
+pub struct WatchArgs {
     #[command(flatten)]
     connect: ConnectArgs,
     /// As JSON, one object a line
@@ -27,8 +27,8 @@ pub struct Options {
 ///
 /// # Errors
 /// If there is no connection, or nothing can be printed.
-pub fn run(options: &Options) -> Result<ExitCode, Error> {
-    let client = options.connect.connect(false)?;
+pub fn run(args: &WatchArgs) -> Result<ExitCode, Error> {
+    let client = args.connect.connect(false)?;
     let colors = Colors::of_stdout();
     let mut was_connected = false;
     let mut is_lost = false;
@@ -39,11 +39,11 @@ pub fn run(options: &Options) -> Result<ExitCode, Error> {
                 reason,
                 retry_in,
             } if !was_connected || retry_in.is_none() => {
-                return Err(options.connect.unreachable(*code, reason));
+                return Err(args.connect.unreachable(*code, reason));
             }
             // One line is enough for all attempts.
             Event::Disconnected { .. } if is_lost => continue,
-            event if options.json => Some(as_json(event)),
+            event if args.json => Some(as_json(event)),
             event => as_line(event, colors),
         };
         is_lost = matches!(event, Event::Disconnected { .. });
