@@ -36,20 +36,20 @@ pub struct Plugin {
 }
 
 /// Asks `claude`. Takes up to twice the time limit.
-pub fn look() -> Claude {
-    let version = ask(&["--version"]).and_then(|text| {
+pub fn inspect() -> Claude {
+    let version = run_claude(&["--version"]).and_then(|text| {
         Version::parse(&text)
             .ok_or_else(|| format!("says \"{}\" of its version", sanitize::excerpt(&text)))
     });
     let plugin = match &version {
-        Ok(_) => ask(&["plugin", "list", "--json"]).and_then(|json| find(&json)),
+        Ok(_) => run_claude(&["plugin", "list", "--json"]).and_then(|json| our_plugin(&json)),
         Err(why) => Err(why.clone()),
     };
     Claude { version, plugin }
 }
 
 /// Returns our plugin of the list, an enabled one if there are several.
-fn find(json: &str) -> Result<Option<Plugin>, String> {
+fn our_plugin(json: &str) -> Result<Option<Plugin>, String> {
     let plugins: Vec<Plugin> = serde_json::from_str(json).map_err(|error| {
         let error = sanitize::excerpt(&error.to_string());
         format!("lists no plugins: {error}")
@@ -87,7 +87,7 @@ impl std::fmt::Display for Version {
 }
 
 /// Returns what `claude` prints with these arguments, or what is wrong with it.
-fn ask(arguments: &[&str]) -> Result<String, String> {
+fn run_claude(arguments: &[&str]) -> Result<String, String> {
     let mut child = Command::new("claude")
         .args(arguments)
         .stdin(Stdio::null())
@@ -143,7 +143,7 @@ mod tests {
 
     #[test]
     fn enabled_plugin_is_preferred_and_odd_id_ignored() {
-        let plugins = |list: &str| find(list).map(|plugin| plugin.map(|plugin| plugin.id));
+        let plugins = |list: &str| our_plugin(list).map(|plugin| plugin.map(|plugin| plugin.id));
         let other = r#"{"id":"other@x","version":"1","enabled":true}"#;
         let off = r#"{"id":"claude-socket@a","version":"1","enabled":false,"scope":"user"}"#;
         let on = r#"{"id":"claude-socket@b","version":"1","enabled":true}"#;

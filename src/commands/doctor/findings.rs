@@ -114,10 +114,10 @@ pub fn server(address: SocketAddr, answer: &ProbeResult, token: Token) -> Findin
             "a server listens on {address} and wants a token, but it {UNTRUSTED_OWNER}"
         )),
         ProbeResult::Refused(401) => problem(format!(
-            "a server listens on {address}, and tells only who has a token; set CLAUDE_SOCKET_TOKEN to one"
+            "a server listens on {address} and answers only with a token; set CLAUDE_SOCKET_TOKEN to one"
         )),
         ProbeResult::Refused(status) => problem(format!(
-            "the server on {address} refuses to say how it is (HTTP status {status})"
+            "the server on {address} refuses to report its health (HTTP status {status})"
         )),
         ProbeResult::Other => problem(format!(
             "{address} is taken by {}",
@@ -153,7 +153,7 @@ fn listening(address: SocketAddr, health: &Health) -> Finding {
 fn host(health: &Health) -> String {
     match (&health.host.name, &health.host.version) {
         (Some(name), Some(version)) => format!("{name} {version}"),
-        _ => "a program that hasn't said who it is".to_owned(),
+        _ => "a program that has not said its name".to_owned(),
     }
 }
 
@@ -175,10 +175,10 @@ pub fn access(host: IpAddr, access: &Access) -> Finding {
         ),
         _ if !access.has_operator() => (
             State::Note,
-            "whoever has a token may connect; no token is an operator's, so permission prompts stay in the terminal"
+            "every client with a token may connect; no token is an operator's, so permission prompts stay in the terminal"
                 .to_owned(),
         ),
-        _ => (State::Ok, "whoever has a token may connect".to_owned()),
+        _ => (State::Ok, "every client with a token may connect".to_owned()),
     };
     let facts = json!({ "token_needed": access.policy() != Policy::LocalOnly });
     finding(Component::Access, state, says, facts)
@@ -214,7 +214,7 @@ pub fn plugin(claude: &Claude) -> Finding {
             return finding(Component::Plugin, State::Note, says, facts);
         }
         Err(why) => {
-            let says = format!("nobody can tell whether it is installed: the command claude {why}");
+            let says = format!("it is unknown whether it is installed: the command claude {why}");
             let facts = json!({ "installed": null });
             return finding(Component::Plugin, State::Note, says, facts);
         }
@@ -251,7 +251,7 @@ pub fn channel(answer: &ProbeResult) -> Option<Finding> {
     let (state, says) = match channel.proven {
         _ if !health.host.ready => (
             State::Problem,
-            "who has started the server is not ready for messages yet".to_owned(),
+            "the program that started the server is not ready for messages yet".to_owned(),
         ),
         Some(true) => (
             State::Ok,
@@ -280,7 +280,7 @@ pub fn channel(answer: &ProbeResult) -> Option<Finding> {
 }
 
 /// Returns what to type, for the first problem on the way.
-pub fn next(
+pub fn next_steps(
     address: SocketAddr,
     answer: &ProbeResult,
     token: Token,
@@ -291,7 +291,9 @@ pub fn next(
     match answer {
         _ if claude.version.as_ref().is_ok_and(too_old) => vec!["claude update".to_owned()],
         _ if access.state == State::Problem => vec![match access.facts["token_needed"] {
-            Value::Bool(true) => "claude-socket token list   (when the file is mended)".to_owned(),
+            Value::Bool(true) => {
+                "claude-socket token list   (once the file is repaired)".to_owned()
+            }
             _ => "claude-socket token add NAME --role operator".to_owned(),
         }],
         ProbeResult::Health(health)
@@ -300,8 +302,10 @@ pub fn next(
             Vec::new()
         }
         ProbeResult::Health(_) => match &claude.plugin {
-            Ok(Some(plugin)) if plugin.enabled => vec![start(&format!("plugin:{}", plugin.id))],
-            _ => vec![start("server:claude-socket")],
+            Ok(Some(plugin)) if plugin.enabled => {
+                vec![start_command(&format!("plugin:{}", plugin.id))]
+            }
+            _ => vec![start_command("server:claude-socket")],
         },
         ProbeResult::Refused(401) if token != Token::NotSent => {
             vec!["CLAUDE_SOCKET_TOKEN=TOKEN claude-socket doctor".to_owned()]
@@ -312,24 +316,24 @@ pub fn next(
                 "export CLAUDE_SOCKET_PORT={other}   (here, and where Claude Code is started)"
             )]
         }
-        ProbeResult::NoListener => start_over(claude),
+        ProbeResult::NoListener => steps_to_server(claude),
     }
 }
 
 /// Returns what to type to get a server, depending on what is installed.
-fn start_over(claude: &Claude) -> Vec<String> {
+fn steps_to_server(claude: &Claude) -> Vec<String> {
     match &claude.plugin {
         Ok(Some(plugin)) => {
             let enable = format!("claude plugin enable {}", plugin.id);
             let enable = Some(enable).filter(|_| !plugin.enabled);
-            let start = start(&format!("plugin:{}", plugin.id));
+            let start = start_command(&format!("plugin:{}", plugin.id));
             enable.into_iter().chain([start]).collect()
         }
         Ok(None) => vec![
             "claude plugin marketplace add OWNER/REPOSITORY   (or the folder of a checkout)"
                 .to_owned(),
             "claude plugin install claude-socket@claude-socket".to_owned(),
-            start("plugin:claude-socket@claude-socket"),
+            start_command("plugin:claude-socket@claude-socket"),
         ],
         Err(_) => vec![
             "install Claude Code (https://code.claude.com/docs/en/setup), then: claude-socket doctor"
@@ -340,6 +344,6 @@ fn start_over(claude: &Claude) -> Vec<String> {
 }
 
 /// Returns the command that starts Claude Code with the channel on.
-fn start(channel: &str) -> String {
+fn start_command(channel: &str) -> String {
     format!("claude --dangerously-load-development-channels {channel}")
 }

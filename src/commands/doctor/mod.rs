@@ -59,7 +59,7 @@ pub fn run(args: &DoctorArgs) -> Result<ExitCode, Error> {
             serde_json::to_string_pretty(&report).map_err(io::Error::from)?
         )
     } else {
-        screen(&report)
+        as_text(&report)
     };
     io::stdout().write_all(text.as_bytes())?;
     Ok(if report.ok {
@@ -72,11 +72,11 @@ pub fn run(args: &DoctorArgs) -> Result<ExitCode, Error> {
 fn examine(server: AddressArgs, state: &StateArgs) -> Report {
     let address = server.address();
     let token = config::env_token();
-    let (answer, token) = ask(address, token.as_deref(), false);
+    let (answer, token) = probe_server(address, token.as_deref(), false);
     let answer = without_foreign_text(answer);
-    let claude = claude::look();
+    let claude = claude::inspect();
     let access = findings::access(server.host, &Access::open(state.access()));
-    let next = findings::next(address, &answer, token, &access, &claude);
+    let next = findings::next_steps(address, &answer, token, &access, &claude);
     let mut findings = vec![
         findings::server(address, &answer, token),
         access,
@@ -95,7 +95,7 @@ fn examine(server: AddressArgs, state: &StateArgs) -> Report {
 
 /// Asks the server for its health. The token is sent only if the listener asks for one, and is
 /// trusted or not known to belong to another user.
-fn ask(address: SocketAddr, token: Option<&str>, trusts: bool) -> (ProbeResult, Token) {
+fn probe_server(address: SocketAddr, token: Option<&str>, trusts: bool) -> (ProbeResult, Token) {
     let answer = probe(address, None, SERVER_TIMEOUT);
     match (&answer, token) {
         (_, None) => (answer, Token::None),
@@ -113,7 +113,7 @@ fn ask(address: SocketAddr, token: Option<&str>, trusts: bool) -> (ProbeResult, 
 /// starting `claude` takes seconds, and a script whose `send` fails must hear of it at once. With
 /// `trusts`, the token is shown to any listener that asks for one.
 pub fn diagnose(address: SocketAddr, trusts: bool) -> Option<Diagnosis> {
-    let (answer, token) = ask(address, config::env_token().as_deref(), trusts);
+    let (answer, token) = probe_server(address, config::env_token().as_deref(), trusts);
     let answer = without_foreign_text(answer);
     if matches!(answer, ProbeResult::Health(_)) {
         return None;
@@ -151,7 +151,7 @@ fn without_foreign_text(answer: ProbeResult) -> ProbeResult {
     ProbeResult::Health(health)
 }
 
-fn screen(report: &Report) -> String {
+fn as_text(report: &Report) -> String {
     let mut text = format!("claude-socket {}\n\n", report.version);
     for Finding {
         what, state, says, ..

@@ -106,36 +106,36 @@ pub fn run(args: &SendArgs) -> Result<ExitCode, Error> {
 /// Returns the text from the argument, or from stdin if there is none or it is `-`.
 fn text_to_send(args: &SendArgs) -> Result<String, SendError> {
     let usage = |why: &str| SendError::new(Failure::Usage, why);
-    let words = match args.text.as_deref() {
+    let text = match args.text.as_deref() {
         // `--wait 10s` would send "10s", and nobody would notice.
-        Some(words) if args.wait.is_some() && config::duration(words).is_ok() => {
+        Some(text) if args.wait.is_some() && config::duration(text).is_ok() => {
             return Err(usage(&format!(
-                "{words:?} would be the text; to wait that long say --wait={words}, and to send it pipe it in"
+                "{text:?} would be the text; to wait that long say --wait={text}, and to send it pipe it in"
             )));
         }
-        Some(words) if words != "-" => words.to_owned(),
+        Some(text) if text != "-" => text.to_owned(),
         None if stdin().is_terminal() => {
             return Err(usage(
                 "there is nothing to send; give a text, or pipe one in",
             ));
         }
         _ => {
-            let mut words = String::new();
-            let read = stdin().read_to_string(&mut words);
+            let mut text = String::new();
+            let read = stdin().read_to_string(&mut text);
             read.map_err(|error| usage(&format!("stdin cannot be read as text ({error})")))?;
-            words.trim_end_matches(['\n', '\r']).to_owned()
+            text.trim_end_matches(['\n', '\r']).to_owned()
         }
     };
-    if words.trim().is_empty() {
+    if text.trim().is_empty() {
         return Err(usage("the text is empty; there is nothing to send"));
     }
-    Ok(words)
+    Ok(text)
 }
 
 fn deliver(args: &SendArgs, text: &str) -> Result<Outcome, SendError> {
     let client = args.connect.connect(false)?;
     let sent = client.send(text);
-    let mut wait = Wait {
+    let mut wait = DeliveryWait {
         connect: &args.connect,
         id: sent.id(),
         wants_answer: args.wait.is_some(),
@@ -168,7 +168,7 @@ fn deliver(args: &SendArgs, text: &str) -> Result<Outcome, SendError> {
 }
 
 /// Follows one message.
-struct Wait<'a> {
+struct DeliveryWait<'a> {
     connect: &'a ConnectArgs,
     id: &'a str,
     wants_answer: bool,
@@ -179,7 +179,7 @@ struct Wait<'a> {
     replies: Vec<(u64, ServerMessage)>,
 }
 
-impl Wait<'_> {
+impl DeliveryWait<'_> {
     /// Returns the outcome, or `None` if there is none before the deadline.
     fn follow(&mut self, client: &Client, deadline: Instant) -> Result<Option<Outcome>, SendError> {
         loop {
@@ -187,7 +187,7 @@ impl Wait<'_> {
                 Ok(Event::Message(message)) => {
                     self.was_connected = true;
                     self.is_connected = true;
-                    if let Some(outcome) = self.hear(message)? {
+                    if let Some(outcome) = self.handle_message(message)? {
                         return Ok(Some(outcome));
                     }
                 }
@@ -212,7 +212,7 @@ impl Wait<'_> {
         }
     }
 
-    fn hear(&mut self, message: ServerMessage) -> Result<Option<Outcome>, SendError> {
+    fn handle_message(&mut self, message: ServerMessage) -> Result<Option<Outcome>, SendError> {
         match message {
             ServerMessage::Reply { seq, .. } => self.replies.push((seq, message)),
             ServerMessage::Error { message, .. } => self.refusal = Some(message),
