@@ -277,6 +277,8 @@ fn watch_prints_one_line_per_event_and_no_control_characters() {
         assert!(line().contains("think"));
         reply(&mut server, "done");
         assert!(line().contains("done"));
+        // Or else whoever watches next hears of it first.
+        server.call("status", &json!({ "chat_id": "default", "status": "idle" }));
         // By its own process id.
         child.kill().expect("the program runs");
         child.wait().expect("the program ends");
