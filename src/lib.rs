@@ -108,6 +108,7 @@
 //! Imports point one way: `main`, `cli` → [`args`] → [`commands`] → [`server`] → [`agent`], [`socket`] → [`hub`]
 //! → [`protocol`] → [`json`], and [`commands`] → [`client`] → [`protocol`]. [`config`] holds every setting, [`access`] who may connect.
 //! [`health`] is what a server says of itself, and the probe that asks for it; [`socket`] and [`commands`] use it.
+//! [`sanitize`] makes text of others fit to be shown, for [`agent`] and [`commands`].
 
 // The tour names every room, also those that have no page of their own.
 #![allow(rustdoc::private_intra_doc_links)]

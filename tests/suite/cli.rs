@@ -1,4 +1,4 @@
-//! The binary as a client: each exit code, each command, and a conversation in a terminal.
+//! The commands of `claude-socket-cli`: each exit code, each command, and a chat in a terminal.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -18,7 +18,7 @@ use crate::prepare::prepare;
 use crate::server::{PATIENCE, Server, address_in, binary};
 use crate::state::State;
 
-/// A command on a server's port.
+/// Returns a command that connects to this port.
 fn command(port: u16, arguments: &[&str]) -> Command {
     let mut command = binary();
     command
@@ -29,11 +29,11 @@ fn command(port: u16, arguments: &[&str]) -> Command {
     command
 }
 
-/// Runs it with something on stdin.
+/// Runs a command with this text on stdin.
 fn run(command: &mut Command, stdin: &str) -> Output {
     let mut child = start(command.stdin(Stdio::piped()));
     let mut pipe = child.stdin.take().expect("the stream is piped");
-    // It may not read at all.
+    // A command that reads nothing closes the pipe.
     let _ = pipe.write_all(stdin.as_bytes());
     drop(pipe);
     child.wait_with_output().expect("the program runs")
@@ -118,7 +118,6 @@ fn send_with_wait_prints_answer() {
     }
 }
 
-/// Each exit code but 0, with what is said about it.
 #[test]
 fn failing_send_has_exit_code_and_sentence_of_its_own() {
     let server = Server::start(&["--max-message", "1KiB"]);
@@ -154,7 +153,7 @@ fn failing_send_has_exit_code_and_sentence_of_its_own() {
     }
 }
 
-/// With a terminal on stdin there is nobody to pipe a text in.
+/// Other tests of `send` have a pipe on stdin, and so never reach this sentence.
 #[test]
 fn send_without_text_on_terminal_asks_for_text() {
     let (_keyboard, side) = pseudo_terminal();
@@ -169,7 +168,7 @@ fn send_without_text_on_terminal_asks_for_text() {
     );
 }
 
-/// They say so at once: the doctor starts `claude`, which takes seconds, and these never do.
+/// Starting `claude` takes seconds. The doctor does; the others must fail at once.
 #[test]
 fn commands_without_server_point_to_doctor_and_never_start_claude() {
     let folder = folder("claude-that-records");
@@ -197,7 +196,7 @@ fn commands_without_server_point_to_doctor_and_never_start_claude() {
     let mut chat = Terminal::chat(port, &[], &[("PATH", &path)]);
     chat.shows("run: claude-socket doctor");
     assert!(!record.exists(), "claude was started");
-    // So that nobody wonders whether it could have been.
+    // The record works: the doctor leaves one.
     run(command(port, &["doctor"]).env("PATH", &path), "");
     assert!(record.exists(), "the doctor starts claude");
 }
@@ -277,7 +276,7 @@ fn watch_prints_one_line_per_event_and_no_control_characters() {
         assert!(line().contains("think"));
         reply(&mut server, "done");
         assert!(line().contains("done"));
-        // Or else whoever watches next hears of it first.
+        // Otherwise the status would be the first thing that the next one shows.
         server.call("status", &json!({ "chat_id": "default", "status": "idle" }));
         // By its own process id.
         child.kill().expect("the program runs");
@@ -343,7 +342,7 @@ fn invisible_characters_are_same_on_page_and_in_terminal() {
     }
 }
 
-/// A program that stands in for the browser: it keeps what it is asked to open.
+/// Returns the folder of a fake browser, and the file in which it keeps what it is asked to open.
 fn browser(name: &str) -> (PathBuf, PathBuf) {
     let folder = folder(name);
     let asked = folder.join("asked");
@@ -396,7 +395,6 @@ fn open_starts_browser_with_hidden_token() {
     );
 }
 
-/// Reads the code as a phone would.
 #[test]
 fn qr_code_contains_page_and_token() {
     let state = State::new();
@@ -683,9 +681,9 @@ fn chat_without_terminal_points_to_send() {
     );
 }
 
-const SIBLING: &str = env!("CARGO_BIN_EXE_claude-socket-cli");
+const CLI: &str = env!("CARGO_BIN_EXE_claude-socket-cli");
 
-/// An empty folder.
+/// Returns an empty folder of this name.
 fn folder(name: &str) -> PathBuf {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
     let _ = std::fs::remove_dir_all(&folder);
@@ -706,37 +704,37 @@ fn copy_of_server(folder: &Path) -> PathBuf {
     copy
 }
 
-/// Runs a program without the variables of whoever runs the tests.
+/// Runs a program without the environment of the tests.
 fn run_at(program: &Path, path: &Path, arguments: &[&str], stdin: &str) -> Output {
     let mut command = Command::new(program);
     command.env_clear().env("PATH", path).args(arguments);
     run(&mut command, stdin)
 }
 
-/// The server's program finds the other one beside its file and beside the link by which it
-/// was called, and on the PATH, and passes on all that it was given.
+/// `claude-socket` looks beside its file, beside the link by which it was called, and on the PATH,
+/// and passes all arguments on.
 #[test]
 fn cli_is_found_beside_server_and_on_path() {
     use std::os::unix::fs::symlink;
 
     let server = Server::start(&[]);
     let port = server.address.port().to_string();
-    let nowhere = folder("sibling-nowhere");
-    let link_to = |name: &str, server: &Path, sibling: Option<&Path>| {
+    let nowhere = folder("cli-nowhere");
+    let link_to = |name: &str, server: &Path, cli: Option<&Path>| {
         let folder = folder(name);
         symlink(server, folder.join("claude-socket")).expect("the folder takes a link");
-        if let Some(sibling) = sibling {
-            symlink(sibling, folder.join("claude-socket-cli")).expect("the folder takes a link");
+        if let Some(cli) = cli {
+            symlink(cli, folder.join("claude-socket-cli")).expect("the folder takes a link");
         }
         folder
     };
     let whole = Path::new(env!("CARGO_BIN_EXE_claude-socket"));
-    let alone = copy_of_server(&folder("sibling-alone"));
-    let sibling = Path::new(SIBLING);
-    let on_path = folder("sibling-on-path");
-    symlink(sibling, on_path.join("claude-socket-cli")).expect("the folder takes a link");
-    let linked = link_to("sibling-linked", whole, None).join("claude-socket");
-    let two_links = link_to("sibling-two-links", &alone, Some(sibling)).join("claude-socket");
+    let alone = copy_of_server(&folder("cli-alone"));
+    let cli = Path::new(CLI);
+    let on_path = folder("cli-on-path");
+    symlink(cli, on_path.join("claude-socket-cli")).expect("the folder takes a link");
+    let linked = link_to("cli-linked", whole, None).join("claude-socket");
+    let two_links = link_to("cli-two-links", &alone, Some(cli)).join("claude-socket");
     let cases: [(&Path, &Path); 4] = [
         (whole, &nowhere),
         (&linked, &nowhere),
@@ -766,16 +764,15 @@ fn cli_is_found_beside_server_and_on_path() {
     }
 }
 
-/// What lies in the folder where someone works isn't run, even if the PATH has that folder
-/// without its name.
+/// A relative folder of the PATH must not be searched: it may be one with foreign files.
 #[test]
 fn cli_in_current_folder_is_not_run() {
     use std::os::unix::fs::symlink;
 
-    let alone = copy_of_server(&folder("sibling-elsewhere"));
-    let here = folder("sibling-here");
-    symlink(SIBLING, here.join("claude-socket-cli")).expect("the folder takes a link");
-    for path in ["", ":", ".", "/nowhere:", "../sibling-here"] {
+    let alone = copy_of_server(&folder("cli-elsewhere"));
+    let here = folder("cli-here");
+    symlink(CLI, here.join("claude-socket-cli")).expect("the folder takes a link");
+    for path in ["", ":", ".", "/nowhere:", "../cli-here"] {
         let mut command = Command::new(&alone);
         command.env_clear().env("PATH", path).current_dir(&here);
         let output = run(command.args(["man", "send"]), "");
@@ -785,13 +782,12 @@ fn cli_in_current_folder_is_not_run() {
     }
 }
 
-/// A program that is called like the other one and is the first one again would start itself
-/// for ever.
+/// A link `claude-socket-cli` to `claude-socket` must not start itself for ever.
 #[test]
 fn server_named_like_cli_does_not_start_itself() {
     use std::os::unix::fs::symlink;
 
-    let folder = folder("sibling-again");
+    let folder = folder("cli-again");
     let program = copy_of_server(&folder);
     symlink("claude-socket", folder.join("claude-socket-cli")).expect("the folder takes a link");
     let output = run_at(&program, &folder, &["send", "x"], "");
@@ -800,10 +796,9 @@ fn server_named_like_cli_does_not_start_itself() {
     assert!(said.contains("is claude-socket again"), "{said}");
 }
 
-/// Programs of two versions go on, and say so.
 #[test]
 fn cli_started_by_other_version_warns() {
-    let mut command = Command::new(SIBLING);
+    let mut command = Command::new(CLI);
     command.args(["man", "send"]);
     for (version, complains) in [(env!("CARGO_PKG_VERSION"), false), ("0.0.9", true)] {
         let output = run(command.env("CLAUDE_SOCKET_CALLER_VERSION", version), "");
@@ -816,20 +811,19 @@ fn cli_started_by_other_version_warns() {
 
 #[test]
 fn cli_leaves_server_commands_to_server() {
-    let sibling = Path::new(SIBLING);
+    let cli = Path::new(CLI);
     let nowhere = Path::new("/nonexistent");
     for arguments in [&[][..], &["doctor"], &["token", "list"]] {
-        let output = run_at(sibling, nowhere, arguments, "");
+        let output = run_at(cli, nowhere, arguments, "");
         assert_eq!(output.status.code(), Some(2), "{arguments:?}");
         let said = complained(&output);
         assert!(said.contains("run the same with claude-socket"), "{said}");
     }
     let port = free_port().to_string();
-    let output = run_at(sibling, nowhere, &["send", "x", "--port", &port], "");
+    let output = run_at(cli, nowhere, &["send", "x", "--port", &port], "");
     assert_eq!(output.status.code(), Some(4), "{}", complained(&output));
 }
 
-/// Each program's help is about all commands, and each command's about what matters to it.
 #[test]
 fn help_lists_all_commands_and_settings_of_each() {
     let commands = [
@@ -851,7 +845,7 @@ fn help_lists_all_commands_and_settings_of_each() {
         printed(&output)
     };
     let whole = help(server, &["--help"]);
-    assert_eq!(whole, help(Path::new(SIBLING), &["--help"]));
+    assert_eq!(whole, help(Path::new(CLI), &["--help"]));
     for command in commands {
         let line = whole
             .lines()
@@ -883,7 +877,8 @@ fn help_lists_all_commands_and_settings_of_each() {
         complained(&typo)
     );
 
-    // What isn't shown isn't taken, wherever it stands; the server's variables don't matter.
+    // A setting that is not in its help is refused, wherever it stands. A variable of the server
+    // is ignored.
     let port = free_port().to_string();
     for arguments in [
         ["send", "x", "--port", &port, "--max-sessions", "5"],
@@ -903,7 +898,7 @@ fn help_lists_all_commands_and_settings_of_each() {
     assert_eq!(output.status.code(), Some(4), "{}", complained(&output));
 }
 
-/// A server of another user, with these variables; none if this user can start none.
+/// Starts a server of another user with these variables; `None` unless the tests run as root.
 #[cfg(target_os = "linux")]
 fn server_of_somebody_else(name: &str, variables: &[(&str, &str)]) -> Option<Server> {
     use std::os::unix::process::CommandExt;
@@ -927,7 +922,7 @@ fn server_of_somebody_else(name: &str, variables: &[(&str, &str)]) -> Option<Ser
     Some(server)
 }
 
-/// Another user's program has the port: it doesn't see the token, unless that is wanted.
+/// Unless `--trust-server` says otherwise.
 #[cfg(target_os = "linux")]
 #[test]
 fn token_is_withheld_from_listener_of_other_user() {
@@ -964,7 +959,6 @@ fn token_is_withheld_from_listener_of_other_user() {
     assert!(said.contains("none of its tokens"), "{said}");
 }
 
-/// A program that pretends to be a server without tokens gets none either.
 #[cfg(target_os = "linux")]
 #[test]
 fn token_is_withheld_from_listener_that_asks_for_none() {

@@ -24,7 +24,7 @@ impl Drop for Demo {
     }
 }
 
-/// Starts the demo, and connects to the address that it prints.
+/// Starts the demo, and connects an app to the address that it prints.
 fn start() -> (Demo, App) {
     let demo = start_with(binary().args(["demo", "--port", "0", "--pace", "1ms"]));
     let app = App::open(demo.address, "/");
@@ -56,7 +56,7 @@ fn start_with(command: &mut Command) -> Demo {
     }
 }
 
-/// Says something, and returns what comes back, up to `idle`.
+/// Sends a message, and returns what comes back up to the status `idle`.
 fn talk(app: &mut App, content: &str, verdict: bool) -> Vec<Value> {
     app.say(content);
     let mut heard = Vec::new();
@@ -115,7 +115,7 @@ fn hello_gets_status_and_reply() {
     }
 }
 
-/// Its hooks show what becomes of a message, and what it says while it says it.
+/// The hooks of the fake agent cause the receipts and the stream.
 #[test]
 fn message_gets_receipts_statuses_and_stream() {
     let (_demo, mut app) = start();
@@ -156,7 +156,6 @@ fn message_gets_receipts_statuses_and_stream() {
     assert_eq!(seen, expected);
 }
 
-/// One who waits for a verdict keeps nobody else waiting.
 #[test]
 fn pending_prompt_does_not_block_other_session() {
     let (demo, mut ann) = start();
@@ -205,8 +204,8 @@ fn server_ends_with_demo() {
     assert_eq!(app.close_code(), 1001);
 }
 
-/// The server's settings may stand before the command or behind it. Where it listens is known
-/// whatever is logged.
+/// Settings of the server may stand before the command or behind it. The address is known whatever
+/// is logged.
 #[test]
 fn server_settings_are_passed_on_and_log_stays_off() {
     for arguments in [

@@ -1,4 +1,4 @@
-//! `claude-socket doctor`: each reason why nothing arrives, told apart.
+//! `claude-socket doctor`: each reason why nothing arrives is reported as what it is.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use crate::server::{PATIENCE, Server, binary};
 use crate::state::State;
 
-/// A folder with a `claude` that answers what a test wants.
+/// A folder with a fake `claude`.
 struct Claude(PathBuf);
 
 impl Claude {
@@ -30,12 +30,12 @@ impl Claude {
     }
 }
 
-/// The report, and whether all is well.
+/// Returns the report, and whether it has no problem.
 fn examine(claude: Option<&Claude>, port: u16) -> (Value, bool) {
     examine_with(claude, port, &[], &[])
 }
 
-/// The same, with more arguments and with variables.
+/// Returns the report for more arguments and variables.
 fn examine_with(
     claude: Option<&Claude>,
     port: u16,
@@ -47,7 +47,7 @@ fn examine_with(
     (report, ok)
 }
 
-/// What programs are told, and what people are.
+/// Returns the report for programs, and the one for people.
 fn report_and_screen(
     claude: Option<&Claude>,
     port: u16,
@@ -82,8 +82,8 @@ fn report_and_screen(
     (report, screen)
 }
 
-/// Another program on the port, which answers each connection with the next of these
-/// statuses and bodies, and then listens no more.
+/// A foreign program on a port. It answers each connection with the next of these statuses and
+/// bodies, and then stops listening.
 struct Stranger {
     port: u16,
     /// What it was asked.
@@ -118,7 +118,7 @@ impl Stranger {
     }
 }
 
-/// What the report says of a piece: its state and its sentence.
+/// Returns the state and the sentence of a component.
 fn piece<'r>(report: &'r Value, what: &str) -> (&'r str, &'r str) {
     let findings = report["findings"]
         .as_array()
@@ -134,7 +134,7 @@ fn next(report: &Value) -> Vec<&str> {
     lines.iter().filter_map(Value::as_str).collect()
 }
 
-/// A port on which nobody listens.
+/// Returns a port on which nothing listens.
 fn free_port() -> u16 {
     let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a port is free");
     listener.local_addr().expect("the listener is bound").port()
@@ -296,7 +296,7 @@ fn missing_or_damaged_tokens_are_problem() {
     );
 }
 
-/// Whoever has the port may say anything, and so may a `claude` on the PATH.
+/// The foreign text comes from the program on the port, and from the `claude` on the PATH.
 #[test]
 fn foreign_text_cannot_forge_lines_of_report() {
     let health = json!({
@@ -332,7 +332,6 @@ fn foreign_text_cannot_forge_lines_of_report() {
     );
 }
 
-/// A token is for who asks for one, not for whoever has the port.
 #[test]
 fn token_is_sent_only_to_claude_socket_that_asks() {
     let refusal = json!({ "status": "error", "message": "a token is needed here" }).to_string();

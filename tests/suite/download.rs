@@ -1,5 +1,4 @@
-//! The plugin's launcher, when it downloads a release: with what, what may go wrong and
-//! what it says then.
+//! The plugin's launcher when it downloads a release: its tools, and its errors.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -55,7 +54,7 @@ fn replace(machine: &Machine, tool: &str, by: &str) {
     symlink(which(by), machine.path("tools").join(by)).expect("the folder takes a link");
 }
 
-/// What can be wrong with a download, and what the launcher says then.
+/// Each case has what the launcher says.
 #[test]
 fn failed_download_is_explained() {
     prepare(&["curl"]);
@@ -184,7 +183,6 @@ fn failed_download_is_explained() {
     }
 }
 
-/// Which release is for which machine.
 #[test]
 fn machine_selects_archive() {
     let cases = [
@@ -232,7 +230,7 @@ fn concurrent_downloads_install_one_program() {
     machine.is_tidy();
 }
 
-/// Stopped in the middle of a download, it is gone, and so is what it had begun.
+/// It leaves no process and no file.
 #[test]
 fn signal_ends_download() {
     prepare(&["busybox", "curl", "wget"]);

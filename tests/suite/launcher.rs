@@ -10,10 +10,10 @@ use crate::machine::{Change, Machine, TOOLS, VERSION, path_in};
 use crate::prepare::prepare;
 use crate::server::{Server, address_in, binary};
 
-/// By its own first line, and by shells that `/bin/sh` may be.
+/// The shells that run it: that of its first line, and others that `/bin/sh` may be.
 const SHELLS: [&[&str]; 4] = [&[], &["dash"], &["bash", "--posix"], &["busybox", "sh"]];
 
-/// Everything a machine may have, in the order in which it is taken, and where that is.
+/// Every program that a machine may have, in the order of preference, and its path.
 const WAYS: [(&str, &str); 6] = [
     ("CLAUDE_SOCKET_BIN", "named/any"),
     (
@@ -73,7 +73,7 @@ fn newer_build_of_checkout_comes_first() {
     }
 }
 
-/// What isn't taken, and what the launcher says instead.
+/// Each case has what the launcher says instead.
 #[test]
 fn launcher_skips_other_programs() {
     let cases: [(&str, Change, &str); 8] = [
@@ -137,7 +137,7 @@ fn launcher_skips_other_programs() {
     }
 }
 
-/// A launcher as its own `CLAUDE_SOCKET_BIN` goes on looking.
+/// It skips itself as `CLAUDE_SOCKET_BIN`.
 #[test]
 fn launcher_does_not_start_itself() {
     let mut machine = Machine::new(&TOOLS);
@@ -149,7 +149,7 @@ fn launcher_does_not_start_itself() {
     assert_eq!(machine.start(&[]), Ok("on PATH:a b c ".to_owned()));
 }
 
-/// Where Claude Code copies a plugin to, the launcher finds the plugin's data by itself.
+/// In the folder to which Claude Code copies plugins, it finds the data of the plugin by itself.
 #[test]
 fn installed_program_is_found_from_claudes_shell() {
     let mut machine = Machine::new(&["readlink"]);
@@ -177,7 +177,7 @@ fn installed_program_is_found_from_claudes_shell() {
     }
 }
 
-/// What a crash, a full disk or a proxy may have left in the place of the binary.
+/// A crash, a full disk or a proxy may have damaged it.
 #[test]
 fn damaged_program_is_replaced_or_reported() {
     prepare(&["bash", "busybox", "curl", "dash"]);
@@ -205,7 +205,7 @@ fn damaged_program_is_replaced_or_reported() {
     }
 }
 
-/// It needs no program for that, so it takes no time.
+/// It starts no other program for that, which would take time.
 #[test]
 fn program_installed_by_user_is_started() {
     let machine = Machine::new(&[]);
@@ -214,7 +214,7 @@ fn program_installed_by_user_is_started() {
     assert_eq!(machine.start(&[]), Ok("installed:a b c ".to_owned()));
 }
 
-/// What Claude Code started *is* the server, and has lost nothing that Claude Code said.
+/// The process that Claude Code started *is* the server, which reads everything from the start.
 #[test]
 fn launcher_becomes_server() {
     prepare(&["curl"]);

@@ -1,5 +1,5 @@
-//! The Claude Code plugin: what its files say, against the rest of the repository. Its
-//! launcher is in `launcher.rs`, and the real Claude Code in `tests/claude`.
+//! The Claude Code plugin: its files agree with the rest of the repository. The tests of its
+//! launcher are in `launcher.rs`, those with the real Claude Code in `tests/claude`.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -76,7 +76,7 @@ fn manifests_fit_together() {
     }
 }
 
-/// What the plugin directory asks for: a square PNG of 512 to 2,048 pixels.
+/// The plugin directory asks for a square PNG of 512 to 2,048 pixels.
 #[test]
 fn icon_is_square_png() {
     let plugin = json("plugin/.claude-plugin/plugin.json");
@@ -88,7 +88,7 @@ fn icon_is_square_png() {
     assert!(icon.len() < 50_000, "{} bytes", icon.len());
 }
 
-/// A comment, or what `sha256sum` prints for an asset of this version.
+/// Each line is a comment, or what `sha256sum` prints for an asset of this version.
 #[test]
 fn checksums_are_of_this_version() {
     let prefix = concat!("  claude-socket-", env!("CARGO_PKG_VERSION"), "-");

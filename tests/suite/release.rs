@@ -10,7 +10,7 @@ use crate::prepare::prepare;
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
-/// Runs it in the repository.
+/// Runs a command in the repository.
 fn run(command: &mut Command) -> Output {
     command
         .current_dir(ROOT)
@@ -18,7 +18,7 @@ fn run(command: &mut Command) -> Output {
         .expect("the program starts")
 }
 
-/// What it prints, if all is well.
+/// Returns what a command prints, which must succeed.
 fn printed(command: &mut Command) -> String {
     let output = run(command);
     let wrong = String::from_utf8_lossy(&output.stderr);
@@ -26,7 +26,7 @@ fn printed(command: &mut Command) -> String {
     String::from_utf8(output.stdout).expect("the output is text")
 }
 
-/// The paths of all files under this folder of the repository, with its own in front.
+/// Returns the paths of all files under this folder of the repository, from its root.
 fn files_in(folder: &str) -> Vec<String> {
     let mut found = Vec::new();
     for entry in fs::read_dir(Path::new(ROOT).join(folder)).expect("the folder is made") {
@@ -41,7 +41,7 @@ fn files_in(folder: &str) -> Vec<String> {
     found
 }
 
-/// Each package that comes into the programs is there for something that `Cargo.toml` tells.
+/// `Cargo.toml` says what each package in the programs is for.
 #[test]
 fn manifest_explains_every_dependency() {
     let manifest =
@@ -70,8 +70,7 @@ fn manifest_explains_every_dependency() {
     }
 }
 
-/// Everything that is built or built in, and what people look for in a crate. That it also
-/// builds by itself is for `.ci/run` to see.
+/// It holds what is built or built in, and what people look for in a crate. `.ci/run` builds it.
 #[test]
 fn crate_holds_needed_files_only() {
     let mut expected: BTreeSet<String> = files_in("src").into_iter().collect();

@@ -1,4 +1,4 @@
-//! The releases of a repository, on a small HTTP server of the test's own.
+//! A small HTTP server that has the releases of a repository.
 
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -9,7 +9,7 @@ use std::thread;
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use parking_lot::Mutex;
 
-/// What it does when it is asked for something.
+/// What it does with a request.
 #[derive(Clone)]
 pub enum Answer {
     File(Vec<u8>),
@@ -19,7 +19,7 @@ pub enum Answer {
     Never,
 }
 
-/// What there is, by path. Anything else is 404.
+/// Contents by path; other paths are 404.
 type Files = Arc<Mutex<HashMap<String, Answer>>>;
 
 pub struct Releases {
@@ -59,7 +59,7 @@ impl Releases {
     }
 }
 
-/// Reads one request and answers it. What can't be written isn't wanted any more.
+/// Answers one request. A failed write is ignored: the client has gone.
 fn answer(mut stream: TcpStream, files: &Files, ask: &Sender<String>, go: &Sender<()>) {
     let mut head = BufReader::new(
         stream

@@ -1,4 +1,4 @@
-//! The command line: what is wrong with a value, and what would be right.
+//! Settings: their values, their errors, and their document.
 
 use std::fs;
 use std::path::Path;
@@ -9,8 +9,8 @@ use claude_socket::args;
 use crate::app::App;
 use crate::server::{Server, binary};
 
-/// Each setting with a bad value, and what would be right. The same for the flag and
-/// for the variable.
+/// The line names the flag, the variable, the value, and what would be right, for a flag and for a
+/// variable.
 #[test]
 fn bad_value_is_explained_in_one_line() {
     let cases = [
@@ -62,7 +62,7 @@ fn bad_value_is_explained_in_one_line() {
     }
 }
 
-/// `"${NAME:-}"` in somebody's configuration.
+/// `"${NAME:-}"` in a configuration makes such variables.
 #[test]
 fn empty_variable_counts_as_unset() {
     for name in ["PORT", "HOST", "ALLOWED_ORIGINS", "LOG_FILE", "SESSION_TTL"] {
@@ -148,7 +148,7 @@ fn help_version_and_typo_are_answered() {
     );
 }
 
-/// docs/settings.md says what the command line takes. With `UPDATE=1` it is written anew.
+/// With `UPDATE=1` docs/settings.md is written anew.
 #[test]
 fn settings_document_matches_command_line() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/settings.md");
@@ -240,7 +240,7 @@ fn settings_document() -> String {
     document + &own
 }
 
-/// The commands that do something, with their names.
+/// Returns the commands without further commands below, with their full names.
 fn commands<'a>(program: &'a Command, parent: &str) -> Vec<(String, &'a Command)> {
     let mut found = Vec::new();
     let named = program
@@ -261,7 +261,7 @@ fn flag(setting: &Arg) -> String {
     format!("`--{}`", setting.get_long().expect("a setting has a flag"))
 }
 
-/// The cells of a setting: its flag, its variable, its default, and what it is.
+/// Returns the cells of a row: flag, variable, default, meaning.
 fn cells(setting: &Arg) -> String {
     let code = |text: &str| match text {
         "" => String::new(),
@@ -285,7 +285,6 @@ fn cells(setting: &Arg) -> String {
     )
 }
 
-/// Who was there is logged; what was said is not.
 #[test]
 fn log_file_has_events_and_no_content() {
     let path = std::env::temp_dir().join(format!("claude-socket-test-{}.log", std::process::id()));
