@@ -3,40 +3,39 @@
 
 use std::process::ExitCode;
 
-use claude_socket::arguments::{self, AnyCommand, Arguments, ClientCommand, PROGRAM, wrong};
+use claude_socket::args::{self, AnyCommand, CliCommand, PROGRAM};
 use claude_socket::commands::terminal::{chat, open, send, watch};
-use claude_socket::commands::{shell, sibling};
+use claude_socket::commands::{Error, Failure, demo, exec_cli, shell};
 
 fn main() -> ExitCode {
-    if let Some(line) = sibling::odd_caller() {
-        eprintln!("{PROGRAM}: {line}");
+    match run() {
+        Ok(code) => code,
+        Err(error) => error.report(),
     }
-    let Arguments {
-        command, settings, ..
-    } = match arguments::parse(arguments::of_client()) {
-        Ok(arguments) => arguments,
-        Err(code) => return code,
-    };
-    let Some(AnyCommand::Client(command)) = command else {
-        let what = command.map_or("the server", |_| "this command");
-        let line = format!(
-            "{what} is not in {}; run the same with {PROGRAM}",
-            sibling::NAME
-        );
-        return wrong(&line);
-    };
-    let ended = match &command {
-        ClientCommand::Chat(options) => chat::run(options, &settings),
-        ClientCommand::Send(options) => send::run(options, &settings),
-        ClientCommand::Watch(options) => watch::run(options, &settings),
-        ClientCommand::Open(options) => open::run(options, &settings),
-        ClientCommand::Completions(options) => {
-            shell::completions(options, arguments::to_complete())
-        }
-        ClientCommand::Man(options) => shell::man(options, arguments::of_client()),
-    };
-    ended.unwrap_or_else(|error| {
-        eprintln!("{PROGRAM}: {error}");
-        ExitCode::FAILURE
-    })
+}
+
+fn run() -> Result<ExitCode, Error> {
+    exec_cli::warn_of_version_mismatch();
+    let program = args::parse(args::cli_command(), args::arguments())?;
+    match program.command {
+        Some(AnyCommand::Cli(command)) => match command {
+            CliCommand::Demo(args) => demo::run(&args),
+            CliCommand::Chat(args) => chat::run(&args),
+            CliCommand::Send(args) => send::run(&args),
+            CliCommand::Watch(args) => watch::run(&args),
+            CliCommand::Open(args) => open::run(&args),
+            CliCommand::Completions(args) => shell::completions(&args, args::cli_command()),
+            CliCommand::Man(args) => shell::man(&args, args::cli_command()),
+        },
+        Some(AnyCommand::Server(_)) => Err(not_here("this command")),
+        None => Err(not_here("the server")),
+    }
+}
+
+fn not_here(what: &str) -> Error {
+    let line = format!(
+        "{what} is not in {}; run the same with {PROGRAM}",
+        exec_cli::NAME
+    );
+    Error::Failed(Failure::Usage, line)
 }

@@ -1,6 +1,6 @@
-//! Every setting: its flag, its environment variable, its default, its check.
+//! Every setting: its flag, its environment variable, its default, its parser.
 //!
-//! What is written here is what `--help` shows.
+//! `--help`, the manual pages and docs/settings.md are made from what is written here.
 
 use std::env;
 use std::ffi::OsString;
@@ -11,7 +11,7 @@ use std::time::Duration;
 use bytesize::ByteSize;
 use clap::builder::Resettable;
 use clap::parser::ValueSource;
-use clap::{ArgAction, ArgMatches, Args, Command};
+use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches};
 use log::LevelFilter;
 
 use crate::access;
@@ -21,138 +21,238 @@ use crate::hub::{INBOX_BYTES, INBOX_MESSAGES, Limits};
 use crate::socket::admission::AllowedOrigins;
 use crate::{server, socket};
 
-/// What Claude Code sets for the server of a plugin (Claude Code plugins reference).
-const PLUGIN: &str = "CLAUDE_PLUGIN_ROOT";
+/// Claude Code sets it for the server of a plugin (Claude Code plugins reference).
+const PLUGIN_ROOT_VARIABLE: &str = "CLAUDE_PLUGIN_ROOT";
 /// The variable with the token of the environment.
-const TOKEN: &str = "CLAUDE_SOCKET_TOKEN";
+const TOKEN_VARIABLE: &str = "CLAUDE_SOCKET_TOKEN";
+const PORT_VARIABLE: &str = "CLAUDE_SOCKET_PORT";
+const DEFAULT_PORT: &str = "3100";
+const HOST_VARIABLE: &str = "CLAUDE_SOCKET_HOST";
+const DEFAULT_HOST: &str = "127.0.0.1";
+const HEADING: &str = "Settings";
 
-/// The flags of commands that are no settings.
-const WITHOUT_VARIABLE: [&str; 5] = ["--role", "--session", "--user", "--wait", "--history"];
-
-/// The settings of the server.
+/// The settings of a server.
 #[derive(Args, Clone, Debug)]
-#[command(next_help_heading = "Settings")]
-pub struct Settings {
+#[command(next_help_heading = HEADING)]
+pub struct ServerArgs {
     /// The port to listen on; 0 for any
-    #[arg(long, global = true, env = "CLAUDE_SOCKET_PORT", default_value = "3100", value_parser = port)]
+    #[arg(long, env = PORT_VARIABLE, default_value = DEFAULT_PORT, value_parser = port)]
     pub port: u16,
 
     /// The address to listen on
-    #[arg(long, global = true, env = "CLAUDE_SOCKET_HOST", default_value = "127.0.0.1", value_parser = host)]
+    #[arg(long, env = HOST_VARIABLE, default_value = DEFAULT_HOST, value_parser = host)]
     pub host: IpAddr,
 
-    /// Web pages that may connect beside those of this machine, such as `https://example.org`, separated by commas
-    #[arg(long, global = true, env = "CLAUDE_SOCKET_ALLOWED_ORIGINS", value_name = "ORIGINS", value_parser = AllowedOrigins::parse)]
+    /// Web pages that may connect besides those of this machine, such as `https://example.org`, separated by commas
+    #[arg(long, env = "CLAUDE_SOCKET_ALLOWED_ORIGINS", value_name = "ORIGINS", value_parser = AllowedOrigins::parse)]
     pub allowed_origins: Option<AllowedOrigins>,
 
-    /// The folder with the tokens, in full; instead of ~/.claude/channels/claude-socket
-    #[arg(long, global = true, env = "CLAUDE_SOCKET_STATE_DIR", value_name = "FOLDER", value_parser = folder)]
-    pub state_dir: Option<PathBuf>,
+    #[command(flatten)]
+    pub state: StateArgs,
 
     /// A file that gets a JSON line for every connection, refusal and verdict
-    #[arg(long, global = true, env = "CLAUDE_SOCKET_AUDIT", value_name = "FILE")]
+    #[arg(long, env = "CLAUDE_SOCKET_AUDIT", value_name = "FILE")]
     pub audit: Option<PathBuf>,
 
-    /// How long a session is kept after its last client has left
-    #[arg(long, global = true, env = "CLAUDE_SOCKET_SESSION_TTL", value_name = "DURATION", default_value = "5m", value_parser = duration)]
+    /// How long a session is kept after its last client left
+    #[arg(long, env = "CLAUDE_SOCKET_SESSION_TTL", value_name = "DURATION", default_value = "5m", value_parser = duration)]
     pub session_ttl: Duration,
 
-    /// How long it is kept while an answer that nobody has received waits in it
-    #[arg(long, global = true, env = "CLAUDE_SOCKET_UNSEEN_TTL", value_name = "DURATION", default_value = "24h", value_parser = duration)]
+    /// How long a session is kept that has an answer which nobody received
+    #[arg(long, env = "CLAUDE_SOCKET_UNSEEN_TTL", value_name = "DURATION", default_value = "24h", value_parser = duration)]
     pub unseen_ttl: Duration,
 
     /// How long a permission request waits for a verdict
-    #[arg(long, global = true, env = "CLAUDE_SOCKET_PERMISSION_TTL", value_name = "DURATION", default_value = "30m", value_parser = duration)]
+    #[arg(long, env = "CLAUDE_SOCKET_PERMISSION_TTL", value_name = "DURATION", default_value = "30m", value_parser = duration)]
     pub permission_ttl: Duration,
 
     /// How long an idle Claude Code may take to put a message into its conversation
-    #[arg(long, global = true, env = "CLAUDE_SOCKET_SEEN_TIMEOUT", value_name = "DURATION", default_value = "10s", value_parser = duration)]
+    #[arg(long, env = "CLAUDE_SOCKET_SEEN_TIMEOUT", value_name = "DURATION", default_value = "10s", value_parser = duration)]
     pub seen_timeout: Duration,
 
-    /// The most permission requests that wait at once
-    #[arg(long, global = true, env = "CLAUDE_SOCKET_MAX_PERMISSIONS", value_name = "COUNT", default_value = "64", value_parser = count)]
+    /// The most permission requests that wait at once; one more pushes the oldest out
+    #[arg(long, env = "CLAUDE_SOCKET_MAX_PERMISSIONS", value_name = "COUNT", default_value = "64", value_parser = count)]
     pub max_permissions: usize,
 
-    /// The most connections at once
-    #[arg(long, global = true, env = "CLAUDE_SOCKET_MAX_CONNECTIONS", value_name = "COUNT", default_value = "16384", value_parser = count)]
+    /// The most connections at once; fewer if the system allows fewer open files
+    #[arg(long, env = "CLAUDE_SOCKET_MAX_CONNECTIONS", value_name = "COUNT", default_value = "16384", value_parser = count)]
     pub max_connections: usize,
 
     /// The most sessions at once
-    #[arg(long, global = true, env = "CLAUDE_SOCKET_MAX_SESSIONS", value_name = "COUNT", default_value = "10000", value_parser = count)]
+    #[arg(long, env = "CLAUDE_SOCKET_MAX_SESSIONS", value_name = "COUNT", default_value = "10000", value_parser = count)]
     pub max_sessions: usize,
 
-    /// The longest message of a client
-    #[arg(long, global = true, env = "CLAUDE_SOCKET_MAX_MESSAGE", value_name = "SIZE", default_value = "1MiB", value_parser = size)]
+    /// The longest message of a client, in bytes
+    #[arg(long, env = "CLAUDE_SOCKET_MAX_MESSAGE", value_name = "SIZE", default_value = "1MiB", value_parser = size)]
     pub max_message: usize,
 
     /// The longest session id and user name, in characters
-    #[arg(long, global = true, env = "CLAUDE_SOCKET_MAX_ID_LENGTH", value_name = "COUNT", default_value = "128", value_parser = count)]
+    #[arg(long, env = "CLAUDE_SOCKET_MAX_ID_LENGTH", value_name = "COUNT", default_value = "128", value_parser = count)]
     pub max_id_length: usize,
 
     /// The most messages of history a session keeps
-    #[arg(long, global = true, env = "CLAUDE_SOCKET_HISTORY_MESSAGES", value_name = "COUNT", default_value = "100", value_parser = count)]
+    #[arg(long, env = "CLAUDE_SOCKET_HISTORY_MESSAGES", value_name = "COUNT", default_value = "100", value_parser = count)]
     pub history_messages: usize,
 
     /// The most bytes of history a session keeps
-    #[arg(long, global = true, env = "CLAUDE_SOCKET_HISTORY_SIZE", value_name = "SIZE", default_value = "1MiB", value_parser = size)]
+    #[arg(long, env = "CLAUDE_SOCKET_HISTORY_SIZE", value_name = "SIZE", default_value = "1MiB", value_parser = size)]
     pub history_size: usize,
 
     /// The most bytes of history all sessions keep together; beyond that the longest lose their oldest messages
-    #[arg(long, global = true, env = "CLAUDE_SOCKET_HISTORY_TOTAL", value_name = "SIZE", default_value = "64MiB", value_parser = size)]
+    #[arg(long, env = "CLAUDE_SOCKET_HISTORY_TOTAL", value_name = "SIZE", default_value = "64MiB", value_parser = size)]
     pub history_total: usize,
 
-    /// The most bytes that wait for one slow client before it is closed
-    #[arg(long, global = true, env = "CLAUDE_SOCKET_MAX_BACKLOG", value_name = "SIZE", default_value = "4MiB", value_parser = size)]
+    /// The most bytes that wait for one slow client before it is disconnected
+    #[arg(long, env = "CLAUDE_SOCKET_MAX_BACKLOG", value_name = "SIZE", default_value = "4MiB", value_parser = size)]
     pub max_backlog: usize,
 
-    /// How long a client may take to send its request
-    #[arg(long, global = true, env = "CLAUDE_SOCKET_HANDSHAKE_TIMEOUT", value_name = "DURATION", default_value = "10s", value_parser = duration)]
+    /// How long a client may take to send the request for its connection
+    #[arg(long, env = "CLAUDE_SOCKET_HANDSHAKE_TIMEOUT", value_name = "DURATION", default_value = "10s", value_parser = duration)]
     pub handshake_timeout: Duration,
 
     /// How long a client may be silent before it is pinged
-    #[arg(long, global = true, env = "CLAUDE_SOCKET_PING_INTERVAL", value_name = "DURATION", default_value = "30s", value_parser = duration)]
+    #[arg(long, env = "CLAUDE_SOCKET_PING_INTERVAL", value_name = "DURATION", default_value = "30s", value_parser = duration)]
     pub ping_interval: Duration,
 
-    /// After how long without a sign of life a client is dropped
-    #[arg(long, global = true, env = "CLAUDE_SOCKET_PING_TIMEOUT", value_name = "DURATION", default_value = "90s", value_parser = duration)]
+    /// How long a client may be silent before it is disconnected; more than the ping interval
+    #[arg(long, env = "CLAUDE_SOCKET_PING_TIMEOUT", value_name = "DURATION", default_value = "90s", value_parser = duration)]
     pub ping_timeout: Duration,
 
     /// Whether Claude may use reply, status and fetch_messages without a prompt
-    #[arg(long, global = true, env = "CLAUDE_SOCKET_APPROVE_OWN_TOOLS", value_name = "BOOL", default_value = "true", action = ArgAction::Set,
-        value_parser = yes_or_no)]
+    #[arg(long, env = "CLAUDE_SOCKET_APPROVE_OWN_TOOLS", value_name = "BOOL", default_value = "true", action = ArgAction::Set,
+        value_parser = parse_bool)]
     pub approve_own_tools: bool,
 
-    /// The server's key in a raw MCP config, if it isn't claude-socket
+    /// The server's name in the mcpServers of a raw MCP config, if it is another one
     #[arg(
         long,
-        global = true,
         env = "CLAUDE_SOCKET_SERVER_KEY",
         value_name = "KEY",
         default_value = "claude-socket"
     )]
     pub server_key: String,
 
-    /// How much is logged: off, error, warn, info, debug, trace
-    #[arg(long, global = true, env = "CLAUDE_SOCKET_LOG_LEVEL", value_name = "LEVEL", default_value = "info", value_parser = level)]
+    /// A file or pipe that gets a JSON line whenever the server begins or fails to listen
+    #[arg(long, value_name = "FILE", hide = true)]
+    pub ready_file: Option<PathBuf>,
+
+    /// How much is logged: off, error, warn, info, debug, trace; never what was said
+    #[arg(long, env = "CLAUDE_SOCKET_LOG_LEVEL", value_name = "LEVEL", default_value = "info", value_parser = level)]
     pub log_level: LevelFilter,
 
-    /// A file that gets the log too
-    #[arg(
-        long,
-        global = true,
-        env = "CLAUDE_SOCKET_LOG_FILE",
-        value_name = "FILE"
-    )]
+    /// A file that gets the log too, beside stderr
+    #[arg(long, env = "CLAUDE_SOCKET_LOG_FILE", value_name = "FILE")]
     pub log_file: Option<PathBuf>,
 }
 
-impl Settings {
+/// Where the tokens are.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = HEADING)]
+pub struct StateArgs {
+    /// The folder with the tokens, in full; instead of ~/.claude/channels/claude-socket
+    #[arg(long, env = "CLAUDE_SOCKET_STATE_DIR", value_name = "FOLDER", value_parser = folder)]
+    pub state_dir: Option<PathBuf>,
+}
+
+/// Which server a command talks to.
+#[derive(Args, Clone, Copy, Debug)]
+#[command(next_help_heading = HEADING)]
+pub struct AddressArgs {
+    /// The server's port
+    #[arg(long, env = PORT_VARIABLE, default_value = DEFAULT_PORT, value_parser = port)]
+    pub port: u16,
+
+    /// The server's address
+    #[arg(long, env = HOST_VARIABLE, default_value = DEFAULT_HOST, value_parser = host)]
+    pub host: IpAddr,
+}
+
+/// The settings of a server that a command starts, as they were given on its own command line.
+#[derive(Clone, Debug)]
+pub struct ServerFlags {
+    /// As flags again.
+    pub given: Vec<OsString>,
+}
+
+impl Args for ServerFlags {
+    fn augment_args(command: Command) -> Command {
+        ServerArgs::augment_args(command)
+    }
+
+    fn augment_args_for_update(command: Command) -> Command {
+        ServerArgs::augment_args_for_update(command)
+    }
+}
+
+impl FromArgMatches for ServerFlags {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
+        Ok(Self {
+            given: given_flags(matches),
+        })
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+        self.given.extend(given_flags(matches));
+        Ok(())
+    }
+}
+
+/// Returns the token of the environment as it is. There is no flag for it: everyone on the
+/// machine can see the arguments of every process.
+pub fn env_token() -> Option<String> {
+    env::var(TOKEN_VARIABLE)
+        .ok()
+        .filter(|token| !token.is_empty())
+}
+
+/// Returns the token of the environment for comparison with those that clients send.
+///
+/// # Errors
+/// One line, without the token.
+pub fn env_secret() -> Result<Option<EnvToken>, String> {
+    let Some(token) = env::var_os(TOKEN_VARIABLE).filter(|token| !token.is_empty()) else {
+        return Ok(None);
+    };
+    let secret = EnvToken::parse(&token.to_string_lossy());
+    secret
+        .map(Some)
+        .map_err(|why| format!("{TOKEN_VARIABLE} cannot be used: {why}"))
+}
+
+impl AddressArgs {
+    /// Returns where the server can be reached from this machine.
+    pub fn address(self) -> SocketAddr {
+        let host = match self.host {
+            host if !host.is_unspecified() => host,
+            IpAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
+            IpAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
+        };
+        SocketAddr::new(host, self.port)
+    }
+}
+
+impl StateArgs {
+    /// Returns where tokens come from.
+    pub fn access(&self) -> access::Options {
+        access::Options {
+            // A command that reads its arguments has already reported what is wrong with it.
+            token: env_secret().unwrap_or_default(),
+            file: self.token_file(),
+        }
+    }
+
+    /// Returns the path of the token file; `None` if this user has no home.
+    pub fn token_file(&self) -> Option<PathBuf> {
+        access::file::path(self.state_dir.as_deref())
+    }
+}
+
+impl ServerArgs {
     /// Checks what no setting can check alone.
     ///
     /// # Errors
     /// One line, as [`explain`] gives it.
     pub fn check(&self) -> Result<(), String> {
-        self.token()?;
         if self.ping_timeout > self.ping_interval {
             return Ok(());
         }
@@ -163,55 +263,11 @@ impl Settings {
         ))
     }
 
-    /// The token of the environment. There is no flag for it: everyone on the machine
-    /// can see the arguments of every process.
-    ///
-    /// # Errors
-    /// One line, without the token.
-    pub fn token(&self) -> Result<Option<EnvToken>, String> {
-        let Some(token) = env::var_os(TOKEN).filter(|token| !token.is_empty()) else {
-            return Ok(None);
-        };
-        let secret = EnvToken::parse(&token.to_string_lossy());
-        secret
-            .map(Some)
-            .map_err(|why| format!("{TOKEN} cannot be used: {why}"))
-    }
-
-    /// The same token, for a server that asks for one.
-    pub fn token_to_show(&self) -> Option<String> {
-        env::var(TOKEN).ok().filter(|token| !token.is_empty())
-    }
-
-    /// Where a server with these settings can be reached from this machine.
-    pub fn server(&self) -> SocketAddr {
-        let host = match self.host {
-            host if !host.is_unspecified() => host,
-            IpAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
-            IpAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
-        };
-        SocketAddr::new(host, self.port)
-    }
-
-    /// Where tokens come from.
-    pub fn access(&self) -> access::Options {
-        access::Options {
-            // What is wrong with it was told by `check`.
-            token: self.token().unwrap_or_default(),
-            file: self.token_file(),
-        }
-    }
-
-    /// The file with the other tokens; none if this user has no home.
-    pub fn token_file(&self) -> Option<PathBuf> {
-        access::file::path(self.state_dir.as_deref())
-    }
-
-    /// The settings of the server.
+    /// Returns the settings as the server takes them.
     pub fn server_config(&self, audit: Audit) -> server::Config {
         server::Config {
             audit,
-            access: self.access(),
+            access: self.state.access(),
             limits: Limits {
                 session_ttl: self.session_ttl,
                 unread_ttl: self.unseen_ttl,
@@ -238,30 +294,32 @@ impl Settings {
                 ping_interval: self.ping_interval,
                 ping_timeout: self.ping_timeout,
             },
+            ready_file: self.ready_file.clone(),
             approve_own_tools: self.approve_own_tools,
             server_key: self.server_key.clone(),
-            has_hooks: env::var_os(PLUGIN).is_some_and(|root| !root.is_empty()),
+            has_hooks: env::var_os(PLUGIN_ROOT_VARIABLE).is_some_and(|root| !root.is_empty()),
         }
     }
 }
 
-/// The command line with these settings, in which an empty variable counts as unset:
-/// that is what `"${NAME:-}"` in somebody's configuration means.
+/// Returns the command line, in which an empty variable counts as unset: that is what
+/// `"${NAME:-}"` in somebody's configuration means.
 pub fn ignore_empty_variables(command: Command) -> Command {
-    command.mut_args(|arg| {
+    let command = command.mut_args(|arg| {
         let variable = arg.get_env().and_then(env::var_os);
         if variable.is_some_and(|value| value.is_empty()) {
             arg.env(Resettable::Reset)
         } else {
             arg
         }
-    })
+    });
+    command.mut_subcommands(ignore_empty_variables)
 }
 
-/// The settings that were given as flags, as flags again.
-pub fn flags(matches: &ArgMatches) -> Vec<OsString> {
+/// Returns the settings of a server that were given as flags, as flags again.
+pub fn given_flags(matches: &ArgMatches) -> Vec<OsString> {
     let mut flags = Vec::new();
-    for setting in Settings::augment_args(Command::new("")).get_arguments() {
+    for setting in ServerArgs::augment_args(Command::new("")).get_arguments() {
         let id = setting.get_id().as_str();
         if matches.value_source(id) != Some(ValueSource::CommandLine) {
             continue;
@@ -275,9 +333,9 @@ pub fn flags(matches: &ArgMatches) -> Vec<OsString> {
     flags
 }
 
-/// One line about a wrong command line: which setting, which value, what would be
-/// right. `None` if it is another kind of error, or no error at all.
-pub fn explain(error: &clap::Error) -> Option<String> {
+/// Returns one line about a wrong argument of this command line: which setting, which value,
+/// what would be right. Returns `None` if it is another kind of error, or no error at all.
+pub fn explain(error: &clap::Error, command: &Command) -> Option<String> {
     use clap::error::{ContextKind, ContextValue, ErrorKind};
 
     let text = |kind| match error.get(kind) {
@@ -297,20 +355,24 @@ pub fn explain(error: &clap::Error) -> Option<String> {
         .split([' ', '[', '='])
         .next()?;
     let value = text(ContextKind::InvalidValue)?;
-    let variable = flag
-        .trim_start_matches('-')
-        .replace('-', "_")
-        .to_uppercase();
     let Some(right) = std::error::Error::source(error) else {
-        // What the few right ones are, clap says.
+        // Clap's own message lists the values that are possible.
         return value.is_empty().then(|| format!("{flag} needs a value"));
     };
-    if WITHOUT_VARIABLE.contains(&flag) {
-        return Some(format!("{flag} cannot be {value:?}: {right}"));
-    }
-    Some(format!(
-        "{flag} (CLAUDE_SOCKET_{variable}) cannot be {value:?}: {right}"
-    ))
+    let variable = variable_of(flag.trim_start_matches('-'), command);
+    let variable = variable.map_or_else(String::new, |variable| format!(" ({variable})"));
+    Some(format!("{flag}{variable} cannot be {value:?}: {right}"))
+}
+
+/// Returns the variable that sets the same as a flag, of any command.
+fn variable_of(flag: &str, command: &Command) -> Option<String> {
+    let is_it = |arg: &&Arg| arg.get_long() == Some(flag);
+    let variable = command.get_arguments().find(is_it).and_then(Arg::get_env);
+    let variable = variable.map(|variable| variable.to_string_lossy().into_owned());
+    variable.or_else(|| {
+        let mut commands = command.get_subcommands();
+        commands.find_map(|command| variable_of(flag, command))
+    })
 }
 
 fn port(text: &str) -> Result<u16, String> {
@@ -331,15 +393,15 @@ fn host(text: &str) -> Result<IpAddr, String> {
         .map_err(|_| "give an IP address such as 127.0.0.1 or ::1, or localhost".into())
 }
 
-/// Reads a duration as people write it.
+/// Parses a duration with a unit, from above zero to 365 days.
 ///
 /// # Errors
 /// What would be right.
 pub fn duration(text: &str) -> Result<Duration, String> {
     /// Far beyond any use, and well within what clocks can add.
-    const LONGEST: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+    const MAX: Duration = Duration::from_secs(365 * 24 * 60 * 60);
     match humantime::parse_duration(text) {
-        Ok(duration) if !duration.is_zero() && duration <= LONGEST => Ok(duration),
+        Ok(duration) if !duration.is_zero() && duration <= MAX => Ok(duration),
         _ => Err("give a duration above zero and up to 365days with its unit, such as 500ms, 30s, 5m or 24h".into()),
     }
 }
@@ -358,7 +420,7 @@ fn count(text: &str) -> Result<usize, String> {
     }
 }
 
-fn yes_or_no(text: &str) -> Result<bool, String> {
+fn parse_bool(text: &str) -> Result<bool, String> {
     match text.to_ascii_lowercase().as_str() {
         "true" | "yes" | "on" | "1" => Ok(true),
         "false" | "no" | "off" | "0" => Ok(false),
@@ -366,7 +428,8 @@ fn yes_or_no(text: &str) -> Result<bool, String> {
     }
 }
 
-/// The server and whoever makes tokens are started from different folders.
+/// Parses the path of a folder. It must be absolute: the server and `token` are started from
+/// different folders.
 fn folder(text: &str) -> Result<PathBuf, String> {
     let folder = PathBuf::from(text);
     if folder.is_absolute() {

@@ -96,17 +96,19 @@
 //! listens, before a token is shown to it.
 //!
 //! Three commands have threads of their own beside that. `chat` prints on `chat-screen` while its
-//! main thread reads the keyboard, `demo` reads the lines of the server that it has started, and
-//! `doctor` reads what `claude` prints.
+//! main thread reads the keyboard. `demo` reads the lines of the server that it started on
+//! `server-stdout`, and whether it listens ([`ready`]) on `server-ready`. `doctor` reads what
+//! `claude` prints on `claude-stdout`.
 //!
-//! The package has two programs, [`arguments`] says why; `claude-socket` becomes
-//! `claude-socket-cli` for the commands that are not its own ([`commands::sibling`]).
+//! The package has two programs, [`args`] says why; `claude-socket` becomes
+//! `claude-socket-cli` for the commands that are not its own ([`commands::exec_cli`]).
 //!
 //! # Where things are
 //!
-//! Imports point one way: `main`, `cli` → [`arguments`] → [`commands`] → [`server`] → [`agent`], [`socket`] → [`hub`]
+//! Imports point one way: `main`, `cli` → [`args`] → [`commands`] → [`server`] → [`agent`], [`socket`] → [`hub`]
 //! → [`protocol`] → [`json`], and [`commands`] → [`client`] → [`protocol`]. [`config`] holds every setting, [`access`] who may connect.
 //! [`health`] is what a server says of itself, and the probe that asks for it; [`socket`] and [`commands`] use it.
+//! [`sanitize`] makes text of others fit to be shown, for [`agent`] and [`commands`].
 
 // The tour names every room, also those that have no page of their own.
 #![allow(rustdoc::private_intra_doc_links)]
@@ -118,12 +120,13 @@ pub mod protocol;
 // For the two programs, the tests and the fuzzers. They change as these want.
 pub mod access;
 pub mod agent;
-pub mod arguments;
+pub mod args;
 pub mod audit;
 pub mod commands;
 pub mod config;
 pub mod hub;
 pub mod logging;
+pub mod sanitize;
 pub mod server;
 pub mod socket;
 
@@ -131,4 +134,5 @@ mod health;
 mod json;
 mod line_writer;
 mod owner;
+mod ready;
 mod timed_read;

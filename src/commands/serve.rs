@@ -1,16 +1,23 @@
 //! Without a command: serve Claude Code on stdin and stdout, and apps on the port.
 
 use std::io::{self, IsTerminal};
+use std::process::ExitCode;
 
+use super::Error;
 use crate::audit::Audit;
-use crate::config::Settings;
+use crate::config::ServerArgs;
+use crate::logging;
 use crate::server::{self, AgentIo};
 
-/// Serves until Claude Code or the system wants it to end.
+/// Serves until Claude Code or the system ends it.
 ///
 /// # Errors
-/// If the system has no thread left to start with.
-pub fn run(settings: &Settings, audit: &Audit) -> io::Result<()> {
+/// Settings that cannot work, or no thread left to start with.
+pub fn run(settings: &ServerArgs) -> Result<ExitCode, Error> {
+    settings.check().map_err(Error::usage)?;
+    let log = logging::start(settings.log_level, settings.log_file.as_deref());
+    let log = log.map_err(Error::usage)?;
+    let audit = Audit::open(settings.audit.as_deref()).map_err(Error::usage)?;
     if io::stdin().is_terminal() {
         eprintln!(
             "claude-socket is started by Claude Code, which then speaks to it on stdin. \
@@ -18,5 +25,9 @@ pub fn run(settings: &Settings, audit: &Audit) -> io::Result<()> {
         );
     }
     let config = settings.server_config(audit.clone());
-    server::run(config, AgentIo::process()?, None)
+    let ended = AgentIo::process().and_then(|agent_io| server::run(config, agent_io, None));
+    audit.finish();
+    log.finish();
+    ended?;
+    Ok(ExitCode::SUCCESS)
 }

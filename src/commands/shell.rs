@@ -1,4 +1,4 @@
-//! `claude-socket completions` and `man`: what shells and man(1) want to know of this program.
+//! `claude-socket completions` and `man`: completions for shells, and pages for man(1).
 
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -6,19 +6,19 @@ use std::process::ExitCode;
 use clap::{Args, Command};
 use clap_complete::Shell;
 
-/// What a page is from.
+use super::Error;
+
+/// Stands at the bottom of each page.
 const SOURCE: &str = concat!("claude-socket ", env!("CARGO_PKG_VERSION"));
 
-/// Which shell.
 #[derive(Args, Clone, Debug)]
-pub struct Completions {
+pub struct CompletionsArgs {
     /// The shell that completes
     pub shell: Shell,
 }
 
-/// Which page.
 #[derive(Args, Clone, Debug)]
-pub struct Man {
+pub struct ManArgs {
     /// The command that the page is about; the program itself if left out
     pub command: Option<String>,
 }
@@ -27,19 +27,19 @@ pub struct Man {
 ///
 /// # Errors
 /// If it cannot be printed.
-pub fn completions(options: &Completions, mut program: Command) -> io::Result<ExitCode> {
+pub fn completions(args: &CompletionsArgs, mut program: Command) -> Result<ExitCode, Error> {
     let name = program.get_name().to_owned();
     let mut script = Vec::new();
-    if options.shell == Shell::Bash {
-        // With a hyphen in the name nothing is completed behind a command (clap issue 6421). The
-        // name matters only in the lines that say what is completed.
+    if args.shell == Shell::Bash {
+        // With a hyphen in the name nothing is completed behind a command (clap issue 6421). Only
+        // the lines that register the script need the real name.
         let plain = name.replace('-', "");
-        clap_complete::generate(options.shell, &mut program, &plain, &mut script);
+        clap_complete::generate(args.shell, &mut program, &plain, &mut script);
         let text = String::from_utf8_lossy(&script).into_owned();
         let (of_plain, of_name) = (format!("default {plain}\n"), format!("default {name}\n"));
         script = text.replace(&of_plain, &of_name).into_bytes();
     } else {
-        clap_complete::generate(options.shell, &mut program, name, &mut script);
+        clap_complete::generate(args.shell, &mut program, name, &mut script);
     }
     io::stdout().write_all(&script)?;
     Ok(ExitCode::SUCCESS)
@@ -49,9 +49,9 @@ pub fn completions(options: &Completions, mut program: Command) -> io::Result<Ex
 ///
 /// # Errors
 /// If there is no such command, or the page cannot be printed.
-pub fn man(options: &Man, mut program: Command) -> io::Result<ExitCode> {
+pub fn man(args: &ManArgs, mut program: Command) -> Result<ExitCode, Error> {
     program.build();
-    let page = match &options.command {
+    let page = match &args.command {
         None => program,
         Some(name) => {
             let names = program
@@ -59,11 +59,10 @@ pub fn man(options: &Man, mut program: Command) -> io::Result<ExitCode> {
                 .map(|command| command.get_name().to_owned());
             let names: Vec<String> = names.collect();
             let Some(command) = program.find_subcommand(name) else {
-                eprintln!(
-                    "claude-socket: there is no command {name:?}; give one of {}",
+                return Err(Error::usage(format_args!(
+                    "there is no command {name:?}; give one of {}",
                     names.join(", ")
-                );
-                return Ok(ExitCode::from(2));
+                )));
             };
             command.clone()
         }

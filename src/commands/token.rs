@@ -1,22 +1,32 @@
 //! `claude-socket token`: make, list and remove the tokens that let apps connect.
-//! Running servers take up every change by themselves.
+//! A running server takes up every change within a second.
 
 use std::io::{self, Write};
 use std::path::Path;
+use std::process::ExitCode;
 use std::time::SystemTime;
 
-use clap::Subcommand;
+use clap::{Args, Subcommand};
 use serde_json::json;
 
+use super::Error;
 use crate::access;
 use crate::access::file::{self, StoredToken};
 use crate::access::token::{self, Digest};
-use crate::config::Settings;
+use crate::config::{self, StateArgs};
 use crate::protocol::{Role, SessionPattern};
 
-/// What can be done with tokens.
+/// Where the tokens are, and what to do with them.
+#[derive(Args, Clone, Debug)]
+pub struct TokenArgs {
+    #[command(flatten)]
+    state: StateArgs,
+    #[command(subcommand)]
+    command: TokenCommand,
+}
+
 #[derive(Clone, Debug, Subcommand)]
-pub enum Command {
+pub enum TokenCommand {
     /// Make a token, and print it, this once
     Add {
         /// Who uses it; its messages are signed with this
@@ -41,26 +51,27 @@ pub enum Command {
     },
 }
 
-/// Does it.
+/// Runs one of the commands for tokens.
 ///
 /// # Errors
-/// A sentence that says what is wrong, and what to do.
-pub fn run(command: &Command, settings: &Settings) -> io::Result<()> {
-    let Some(path) = settings.token_file() else {
-        return Err(io::Error::other(
+/// If the file cannot be read or written, or the name is wrong.
+pub fn run(args: &TokenArgs) -> Result<ExitCode, Error> {
+    let Some(path) = args.state.token_file() else {
+        return Err(Error::refused(
             "there is no folder for tokens: this user has no home; set CLAUDE_SOCKET_STATE_DIR",
         ));
     };
-    match command {
-        Command::Add {
+    match &args.command {
+        TokenCommand::Add {
             name,
             role,
             session,
         } => add(&path, name, *role, session.clone()),
-        Command::List { json: true } => list_as_json(&path),
-        Command::List { json: false } => list(&path, settings),
-        Command::Remove { name } => remove(&path, name),
-    }
+        TokenCommand::List { json: true } => list_as_json(&path),
+        TokenCommand::List { json: false } => list(&path),
+        TokenCommand::Remove { name } => remove(&path, name),
+    }?;
+    Ok(ExitCode::SUCCESS)
 }
 
 fn add(path: &Path, name: &str, role: Role, sessions: Option<SessionPattern>) -> io::Result<()> {
@@ -100,7 +111,7 @@ fn add(path: &Path, name: &str, role: Role, sessions: Option<SessionPattern>) ->
     if !has_operator {
         notes += "None of the tokens there is an operator's: unless CLAUDE_SOCKET_TOKEN is set, permission prompts stay in the terminal.\n";
     }
-    // Nobody may be looking.
+    // It fails only if stderr is closed.
     let _ = io::stderr().write_all(notes.as_bytes());
     Ok(())
 }
@@ -148,14 +159,14 @@ fn list_as_json(path: &Path) -> io::Result<()> {
     writeln!(io::stdout(), "{:#}", tokens.collect::<serde_json::Value>())
 }
 
-fn list(path: &Path, settings: &Settings) -> io::Result<()> {
+fn list(path: &Path) -> io::Result<()> {
     let tokens = read(path)?;
     let sessions = |token: &StoredToken| match &token.sessions {
         Some(pattern) => pattern.to_string(),
         None => "all".to_owned(),
     };
     let mut rows = vec![["NAME", "ROLE", "SESSIONS", "CREATED"].map(str::to_owned)];
-    if settings.token().is_ok_and(|token| token.is_some()) {
+    if config::env_secret().is_ok_and(|token| token.is_some()) {
         let role = Role::Operator.as_str();
         rows.push([access::OPERATOR, role, "all", "CLAUDE_SOCKET_TOKEN"].map(str::to_owned));
     }

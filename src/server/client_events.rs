@@ -6,6 +6,7 @@ use super::main_loop::Server;
 use super::outputs::Link;
 use crate::access::Policy;
 use crate::hub::{ClientInput, CloseReason, Effects, Input, Revocation};
+use crate::ready::Ready;
 use crate::socket::Event;
 
 impl Server {
@@ -40,8 +41,17 @@ impl Server {
                 let _ = reply_to.try_send(self.hub.stats());
             }
             Event::TokensChanged => self.tokens_changed(),
-            Event::Listening(Ok(_)) => self.listen_error = None,
-            Event::Listening(Err(why)) => self.listen_error = Some(why),
+            Event::Listening(listening) => {
+                if let Some(file) = &self.config.ready_file {
+                    let socket = &self.config.socket;
+                    let failed = Ready::Failed((socket.host, socket.port).into());
+                    let ready = listening
+                        .as_ref()
+                        .map_or(failed, |at| Ready::Listening(*at));
+                    ready.write(file);
+                }
+                self.listen_error = listening.err();
+            }
         }
     }
 

@@ -11,6 +11,7 @@ use std::fs::File;
 use std::io::{self, BufRead, BufReader, Stdin};
 use std::net::TcpListener;
 use std::os::fd::AsFd;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
@@ -42,6 +43,8 @@ pub struct Config {
     pub socket: socket::Options,
     /// Where tokens come from.
     pub access: access::Options,
+    /// Where to tell whoever started the server that it listens.
+    pub ready_file: Option<PathBuf>,
     /// Permission requests for this server's own tools are allowed at once.
     pub approve_own_tools: bool,
     /// The server's name in a raw MCP config.

@@ -15,8 +15,6 @@ use crate::owner;
 
 /// How many connections may wait to be accepted. The kernel caps it.
 const BACKLOG: i32 = 4096;
-/// Tells [`BindError::InUse`] from the other lines of the log.
-pub const TAKEN: &str = "is taken by";
 /// Who has a port if nobody knows.
 const UNKNOWN_OWNER: &str = "another program";
 /// How long the owner of the port may take to say who it is.
@@ -75,7 +73,7 @@ impl fmt::Display for BindError {
         match self {
             Self::InUse { port, owner } => write!(
                 f,
-                "port {port} {TAKEN} {owner}, so no app can reach this session; end that program, and this server takes the port over at once, or give this one another port (CLAUDE_SOCKET_PORT)"
+                "port {port} is taken by {owner}, so no app can reach this session; end that program, and this server takes the port over at once, or give this one another port (CLAUDE_SOCKET_PORT)"
             ),
             Self::NotPermitted { port } => write!(
                 f,

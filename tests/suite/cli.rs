@@ -1,4 +1,4 @@
-//! The binary as a client: each exit code, each command, and a conversation in a terminal.
+//! The commands of `claude-socket-cli`: each exit code, each command, and a chat in a terminal.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -8,6 +8,7 @@ use std::process::{Child, Command, Output, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use claude_socket::sanitize;
 use crossbeam_channel::{Receiver, unbounded};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use serde_json::{Value, json};
@@ -17,7 +18,7 @@ use crate::prepare::prepare;
 use crate::server::{PATIENCE, Server, address_in, binary};
 use crate::state::State;
 
-/// A command on a server's port.
+/// Returns a command that connects to this port.
 fn command(port: u16, arguments: &[&str]) -> Command {
     let mut command = binary();
     command
@@ -28,19 +29,19 @@ fn command(port: u16, arguments: &[&str]) -> Command {
     command
 }
 
-/// Runs it with something on stdin.
+/// Runs a command with this text on stdin.
 fn run(command: &mut Command, stdin: &str) -> Output {
     let mut child = start(command.stdin(Stdio::piped()));
-    let mut pipe = child.stdin.take().expect("it is piped");
-    // It may not read at all.
+    let mut pipe = child.stdin.take().expect("the stream is piped");
+    // A command that reads nothing closes the pipe.
     let _ = pipe.write_all(stdin.as_bytes());
     drop(pipe);
-    child.wait_with_output().expect("it runs")
+    child.wait_with_output().expect("the program runs")
 }
 
 fn start(command: &mut Command) -> Child {
     let command = command.stdout(Stdio::piped()).stderr(Stdio::piped());
-    command.spawn().expect("it starts")
+    command.spawn().expect("the program starts")
 }
 
 fn send(server: &Server, arguments: &[&str], stdin: &str) -> Output {
@@ -57,8 +58,8 @@ fn complained(output: &Output) -> String {
 }
 
 fn free_port() -> u16 {
-    let listener = TcpListener::bind(("127.0.0.1", 0)).expect("any port");
-    listener.local_addr().expect("it is bound").port()
+    let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a port is free");
+    listener.local_addr().expect("the listener is bound").port()
 }
 
 fn reply(server: &mut Server, text: &str) {
@@ -66,7 +67,7 @@ fn reply(server: &mut Server, text: &str) {
 }
 
 #[test]
-fn send_says_it_and_ends_when_it_is_accepted() {
+fn send_ends_when_message_is_accepted() {
     let server = Server::start(&[]);
     let cases: [(&[&str], &str, &str); 3] = [
         (
@@ -88,7 +89,7 @@ fn send_says_it_and_ends_when_it_is_accepted() {
     }
     let output = send(&server, &["x", "--json", "--session", "s1"], "");
     assert_eq!(server.heard()["meta"]["chat_id"], "s1");
-    let report: Value = serde_json::from_str(&printed(&output)).expect("it is JSON");
+    let report: Value = serde_json::from_str(&printed(&output)).expect("the output is JSON");
     assert_eq!(
         (&report["state"], &report["seq"]),
         (&json!("accepted"), &json!(1))
@@ -96,7 +97,7 @@ fn send_says_it_and_ends_when_it_is_accepted() {
 }
 
 #[test]
-fn send_waits_for_the_answer_and_prints_it() {
+fn send_with_wait_prints_answer() {
     let mut server = Server::start(&[]);
     let port = server.address.port();
     for json in [false, true] {
@@ -104,10 +105,11 @@ fn send_waits_for_the_answer_and_prints_it() {
         let child = start(command.args(json.then_some("--json")));
         assert_eq!(server.heard()["content"], "how warm?");
         reply(&mut server, "21 °C\nor so");
-        let output = child.wait_with_output().expect("it runs");
+        let output = child.wait_with_output().expect("the program runs");
         assert_eq!(output.status.code(), Some(0), "{}", complained(&output));
         if json {
-            let report: Value = serde_json::from_str(&printed(&output)).expect("it is JSON");
+            let report: Value =
+                serde_json::from_str(&printed(&output)).expect("the output is JSON");
             assert_eq!(report["state"], "answered");
             assert_eq!(report["answer"]["content"], "21 °C\nor so");
         } else {
@@ -116,9 +118,8 @@ fn send_waits_for_the_answer_and_prints_it() {
     }
 }
 
-/// Each exit code but 0, with what is said about it.
 #[test]
-fn send_says_by_its_exit_code_what_went_wrong() {
+fn failing_send_has_exit_code_and_sentence_of_its_own() {
     let server = Server::start(&["--max-message", "1KiB"]);
     let long = "x".repeat(2_000);
     let cases: [(&[&str], u8, &str, &str); 7] = [
@@ -147,31 +148,61 @@ fn send_says_by_its_exit_code_what_went_wrong() {
         arguments.push("--json");
         let output = send(&server, &arguments, "");
         assert_eq!(output.status.code(), Some(code.into()));
-        let report: Value = serde_json::from_str(&printed(&output)).expect("it is JSON");
+        let report: Value = serde_json::from_str(&printed(&output)).expect("the output is JSON");
         assert_eq!(report["state"], state);
     }
 }
 
-/// The same without a server, for each command that wants one.
+/// Other tests of `send` have a pipe on stdin, and so never reach this sentence.
 #[test]
-fn without_a_server_they_say_what_to_start() {
+fn send_without_text_on_terminal_asks_for_text() {
+    let (_keyboard, side) = pseudo_terminal();
+    let mut command = command(free_port(), &["send"]);
+    let output = start(command.stdin(side()))
+        .wait_with_output()
+        .expect("send ends");
+    assert_eq!(output.status.code(), Some(2));
+    assert_eq!(
+        complained(&output),
+        "claude-socket: there is nothing to send; give a text, or pipe one in\n"
+    );
+}
+
+/// Starting `claude` takes seconds. The doctor does; the others must fail at once.
+#[test]
+fn commands_without_server_point_to_doctor_and_never_start_claude() {
+    let folder = folder("claude-that-records");
+    let record = folder.join("started");
+    program(
+        &folder,
+        "claude",
+        &format!("echo \"$*\" >>'{}'", record.display()),
+    );
+    let path = format!("{}:/usr/bin:/bin", folder.display());
     let port = free_port();
     let commands: [&[&str]; 3] = [&["send", "x"], &["watch"], &["open"]];
     for arguments in commands {
         let mut command = command(port, arguments);
-        let output = run(command.env("PATH", "/nonexistent"), "");
+        let output = run(command.env("PATH", &path), "");
         let said = complained(&output);
         assert_eq!(output.status.code(), Some(4), "{arguments:?}: {said}");
-        assert!(
-            said.contains(&format!("nothing listens on 127.0.0.1:{port}")),
-            "{said}"
+        assert_eq!(
+            said,
+            format!(
+                "claude-socket: nothing listens on 127.0.0.1:{port}; to see what to do, run: claude-socket doctor\n"
+            )
         );
-        assert!(said.contains("claude-socket demo"), "{said}");
     }
+    let mut chat = Terminal::chat(port, &[], &[("PATH", &path)]);
+    chat.shows("run: claude-socket doctor");
+    assert!(!record.exists(), "claude was started");
+    // The record works: the doctor leaves one.
+    run(command(port, &["doctor"]).env("PATH", &path), "");
+    assert!(record.exists(), "the doctor starts claude");
 }
 
 #[test]
-fn the_token_comes_from_the_environment() {
+fn token_is_taken_from_environment() {
     let state = State::new();
     let token = state.add("ann", "operator", None);
     let viewer = state.add("eve", "viewer", None);
@@ -205,14 +236,19 @@ fn the_token_comes_from_the_environment() {
 }
 
 #[test]
-fn watch_prints_a_line_for_everything_and_nothing_that_steers() {
+fn watch_prints_one_line_per_event_and_no_control_characters() {
     let mut server = Server::start(&[]);
     let port = server.address.port();
     for json in [false, true] {
         let mut command = command(port, &["watch"]);
         let mut child = start(command.args(json.then_some("--json")));
-        let mut lines = BufReader::new(child.stdout.take().expect("it is piped")).lines();
-        let mut line = || lines.next().expect("there is more").expect("it is text");
+        let mut lines = BufReader::new(child.stdout.take().expect("the stream is piped")).lines();
+        let mut line = || {
+            lines
+                .next()
+                .expect("the terminal shows more")
+                .expect("the output is text")
+        };
         let first = line();
         assert!(
             first.contains(if json {
@@ -228,7 +264,7 @@ fn watch_prints_a_line_for_everything_and_nothing_that_steers() {
         let said = line();
         assert!(!said.contains('\u{1b}'), "{said:?}");
         if json {
-            let message: Value = serde_json::from_str(&said).expect("it is JSON");
+            let message: Value = serde_json::from_str(&said).expect("the output is JSON");
             assert_eq!(message["content"], "a\u{1b}[2Jb\nc");
         } else {
             assert!(said.ends_with(r"bob: a\u{1b}[2Jb\nc"), "{said}");
@@ -240,33 +276,88 @@ fn watch_prints_a_line_for_everything_and_nothing_that_steers() {
         assert!(line().contains("think"));
         reply(&mut server, "done");
         assert!(line().contains("done"));
+        // Otherwise the status would be the first thing that the next one shows.
+        server.call("status", &json!({ "chat_id": "default", "status": "idle" }));
         // By its own process id.
-        child.kill().expect("it runs");
-        child.wait().expect("it ends");
+        child.kill().expect("the program runs");
+        child.wait().expect("the program ends");
     }
 }
 
-/// A program that stands in for the browser: it keeps what it is asked to open.
-fn browser(name: &str) -> (PathBuf, PathBuf) {
+/// Puts a shell script into a folder, as a program of that name.
+fn program(folder: &Path, name: &str, script: &str) {
     use std::os::unix::fs::PermissionsExt;
-    let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name);
-    std::fs::create_dir_all(&folder).expect("a folder");
+    let path = folder.join(name);
+    std::fs::write(&path, format!("#!/bin/sh\n{script}\n")).expect("the folder takes files");
+    let mode = std::fs::Permissions::from_mode(0o755);
+    std::fs::set_permissions(path, mode).expect("the file is ours");
+}
+
+/// Code points, in ranges.
+type Ranges = Vec<(u32, u32)>;
+
+/// The page and the terminal hide the same characters, but for the joiners of letters and emoji,
+/// which a terminal needs.
+#[test]
+fn invisible_characters_are_same_on_page_and_in_terminal() {
+    let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/basic");
+    let names = ["sanitize.js", "visible.js"].map(|name| examples.join(name));
+    let page = names.iter().find(|name| name.exists());
+    let page = page.expect("the page has a sanitizer");
+    // Prints the ranges of what the page writes out.
+    let script = format!(
+        "import {{ visible }} from '{}';
+        const ranges = [];
+        for (let code = 0; code <= 0x10ffff; code += 1) {{
+          if (code >= 0xd800 && code <= 0xdfff) continue;
+          const text = String.fromCodePoint(code);
+          if (visible(text) === text) continue;
+          if (ranges.at(-1)?.[1] === code - 1) ranges.at(-1)[1] = code;
+          else ranges.push([code, code]);
+        }}
+        console.log(JSON.stringify(ranges));",
+        page.display()
+    );
+    let output = Command::new("node")
+        .args(["--input-type=module", "--eval", &script])
+        .output()
+        .expect("Node 20 or newer is needed for this test");
+    assert!(output.status.success(), "{}", complained(&output));
+    let of_page: Ranges = serde_json::from_slice(&output.stdout).expect("node prints ranges");
+
+    let is_hidden =
+        |c: &char| (c.is_control() && !"\n\t".contains(*c)) || sanitize::is_invisible(*c);
+    let mut of_terminal: Ranges = Vec::new();
+    for code in ('\0'..=char::MAX).filter(is_hidden).map(u32::from) {
+        match of_terminal.last_mut() {
+            Some((_, last)) if *last + 1 == code => *last = code,
+            _ => of_terminal.push((code, code)),
+        }
+    }
+    assert_eq!(of_page, of_terminal);
+    // What the table hides is what is written out.
+    for c in ('\0'..=char::MAX).filter(is_hidden) {
+        let is_kept = sanitize::lines(&c.to_string()) == c.to_string();
+        assert_eq!(is_kept, "\u{200c}\u{200d}".contains(c), "{c:?}");
+    }
+}
+
+/// Returns the folder of a fake browser, and the file in which it keeps what it is asked to open.
+fn browser(name: &str) -> (PathBuf, PathBuf) {
+    let folder = folder(name);
     let asked = folder.join("asked");
     let script = format!(
-        "#!/bin/sh\ncase $1 in\nhttp*) echo \"$1\" ;;\n*) stat -c %a \"$1\"; cat \"$1\" ;;\nesac >'{}'\n",
+        "case $1 in\nhttp*) echo \"$1\" ;;\n*) stat -c %a \"$1\"; cat \"$1\" ;;\nesac >'{}'",
         asked.display()
     );
     for opener in ["xdg-open", "open"] {
-        let path = folder.join(opener);
-        std::fs::write(&path, &script).expect("a script");
-        let mode = std::fs::Permissions::from_mode(0o755);
-        std::fs::set_permissions(path, mode).expect("a program");
+        program(&folder, opener, &script);
     }
     (folder, asked)
 }
 
 #[test]
-fn open_shows_the_page_and_hides_the_token() {
+fn open_starts_browser_with_hidden_token() {
     let (folder, asked) = browser("browser-open");
     let path = format!("{}:/usr/bin:/bin", folder.display());
     let server = Server::start(&[]);
@@ -275,7 +366,10 @@ fn open_shows_the_page_and_hides_the_token() {
     let output = run(command_.env("PATH", &path), "");
     assert_eq!(output.status.code(), Some(0), "{}", complained(&output));
     let page = format!("http://127.0.0.1:{port}/?session=a+b\n");
-    assert_eq!(std::fs::read_to_string(&asked).expect("it was asked"), page);
+    assert_eq!(
+        std::fs::read_to_string(&asked).expect("the browser was started"),
+        page
+    );
 
     let state = State::new();
     let token = state.add("ann", "operator", None);
@@ -293,7 +387,7 @@ fn open_shows_the_page_and_hides_the_token() {
         !printed(&output).contains(&token),
         "it stays out of the terminal"
     );
-    let asked = std::fs::read_to_string(&asked).expect("it was asked");
+    let asked = std::fs::read_to_string(&asked).expect("the browser was started");
     assert!(asked.starts_with("600\n"), "{asked}");
     assert!(
         asked.contains(&format!("url=http://127.0.0.1:{port}/#token={token}\"")),
@@ -301,9 +395,8 @@ fn open_shows_the_page_and_hides_the_token() {
     );
 }
 
-/// Reads the code as a phone would.
 #[test]
-fn the_qr_code_leads_to_the_page_with_the_token() {
+fn qr_code_contains_page_and_token() {
     let state = State::new();
     let token = state.add("ann", "operator", None);
     let server = Server::listening(&["--state-dir", state.path()]);
@@ -334,29 +427,29 @@ fn the_qr_code_leads_to_the_page_with_the_token() {
         rqrr::PreparedImage::prepare_from_greyscale(width * SCALE, height * SCALE, grey);
     let grids = image.detect_grids();
     assert_eq!(grids.len(), 1, "{text}");
-    let (_, read) = grids[0].decode().expect("it can be read");
+    let (_, read) = grids[0].decode().expect("the QR code is readable");
     let page = format!("http://127.0.0.1:{port}/?session=s1#token={token}");
     assert_eq!(read, page);
     assert!(text.ends_with(&format!("{page}\n")), "{text}");
 }
 
 #[test]
-fn shells_take_their_completions_and_man_its_page() {
+fn completions_and_man_pages_are_valid() {
     prepare(&["zsh", "fish"]);
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR"));
     for shell in ["bash", "zsh", "fish"] {
         let output = binary()
             .args(["completions", shell])
             .output()
-            .expect("it runs");
+            .expect("the program runs");
         assert!(output.status.success());
         let script = folder.join(format!("completions.{shell}"));
-        std::fs::write(&script, &output.stdout).expect("it can be written");
+        std::fs::write(&script, &output.stdout).expect("the folder takes a script");
         let parsed = Command::new(shell)
             .arg("-n")
             .arg(&script)
             .output()
-            .expect("it is there");
+            .expect("the shell is installed");
         assert!(parsed.status.success(), "{shell}: {}", complained(&parsed));
         assert!(printed(&output).contains("session"), "{shell}");
     }
@@ -375,19 +468,42 @@ fn shells_take_their_completions_and_man_its_page() {
     for (shell, script) in asks {
         let mut ask = Command::new(shell);
         let answer = ask.args(["-c", script]).current_dir(folder).output();
-        let answer = printed(&answer.expect("it is there"));
+        let answer = printed(&answer.expect("the shell is installed"));
         assert!(answer.starts_with("--wait"), "{shell}: {answer}");
         assert_eq!(answer.lines().count(), 1, "{shell}: {answer}");
     }
     let commands = ["send", "watch", "open", "chat", "token", "demo", "doctor"];
     for command in [None].into_iter().chain(commands.map(Some)) {
-        let page = binary().arg("man").args(command).output().expect("it runs");
+        let page = binary()
+            .arg("man")
+            .args(command)
+            .output()
+            .expect("the program runs");
         let page = printed(&page);
         assert!(page.contains(".SH SYNOPSIS"), "{command:?}: {page}");
         assert!(page.contains(command.unwrap_or("doctor")), "{command:?}");
     }
-    let output = binary().args(["man", "nothing"]).output().expect("it runs");
+    let output = binary()
+        .args(["man", "nothing"])
+        .output()
+        .expect("the program runs");
     assert_eq!(output.status.code(), Some(2));
+}
+
+/// A new pseudo-terminal: the keyboard and screen, and a function that opens its other side for a
+/// program.
+fn pseudo_terminal() -> (File, impl Fn() -> File) {
+    let pty = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).expect("a terminal is available");
+    grantpt(&pty).expect("the terminal is ours");
+    unlockpt(&pty).expect("the terminal is ours");
+    let name = ptsname(&pty, Vec::new()).expect("the terminal has a name");
+    let name = name.into_string().expect("the name is text");
+    let side = move || {
+        let mut options = File::options();
+        let opened = options.read(true).write(true).open(&name);
+        opened.expect("the terminal opens")
+    };
+    (File::from(pty), side)
 }
 
 /// `claude-socket chat` in a terminal of its own.
@@ -400,25 +516,15 @@ struct Terminal {
 
 impl Terminal {
     fn chat(port: u16, arguments: &[&str], variables: &[(&str, &str)]) -> Self {
-        let pty = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).expect("a terminal");
-        grantpt(&pty).expect("it is ours");
-        unlockpt(&pty).expect("it is ours");
-        let name = ptsname(&pty, Vec::new()).expect("it has a name");
-        let name = name.to_str().expect("it is text");
-        let side = || {
-            File::options()
-                .read(true)
-                .write(true)
-                .open(name)
-                .expect("it opens")
-        };
+        let (keyboard, side) = pseudo_terminal();
         let mut command = command(port, &["chat"]);
         command.args(arguments).envs(variables.iter().copied());
         command.stdin(side()).stdout(side()).stderr(side());
-        let child = command.spawn().expect("it starts");
+        let child = command.spawn().expect("the program starts");
         drop(command);
-        let keyboard = File::from(pty);
-        let mut output = keyboard.try_clone().expect("a descriptor");
+        let mut output = keyboard
+            .try_clone()
+            .expect("the terminal has another descriptor");
         let (to_test, screen) = unbounded();
         thread::spawn(move || {
             let mut bytes = [0; 4096];
@@ -436,7 +542,9 @@ impl Terminal {
     }
 
     fn types(&mut self, text: &str) {
-        self.keyboard.write_all(text.as_bytes()).expect("it reads");
+        self.keyboard
+            .write_all(text.as_bytes())
+            .expect("the program reads");
     }
 
     /// Waits until this is on the screen, and forgets what was before.
@@ -470,7 +578,7 @@ fn ask(server: &mut Server, id: &str) {
 }
 
 #[test]
-fn a_conversation_in_the_terminal() {
+fn chat_in_terminal_shows_messages_and_sends_verdicts() {
     let mut server = Server::start(&[]);
     let mut bob = App::connect(&server, "default");
     bob.send(&json!({ "type": "message", "content": "earlier", "user": "bob" }));
@@ -531,7 +639,7 @@ fn a_conversation_in_the_terminal() {
     let status = loop {
         // Between two lines the terminal takes it for itself.
         chat.types("\u{4}");
-        match chat.child.try_wait().expect("it is a child") {
+        match chat.child.try_wait().expect("chat is our child") {
             Some(status) => break status,
             None => assert!(
                 Instant::now() < deadline,
@@ -546,7 +654,7 @@ fn a_conversation_in_the_terminal() {
 }
 
 #[test]
-fn colours_are_only_where_they_are_wanted() {
+fn no_color_and_dumb_terminal_turn_colors_off() {
     let server = Server::start(&[]);
     let port = server.address.port();
     let dim = "\u{1b}[2msession default";
@@ -563,7 +671,7 @@ fn colours_are_only_where_they_are_wanted() {
 }
 
 #[test]
-fn a_chat_without_a_terminal_says_what_to_use() {
+fn chat_without_terminal_points_to_send() {
     let output = run(&mut command(free_port(), &["chat"]), "hi\n");
     assert_eq!(output.status.code(), Some(2));
     assert!(
@@ -573,48 +681,60 @@ fn a_chat_without_a_terminal_says_what_to_use() {
     );
 }
 
-const SIBLING: &str = env!("CARGO_BIN_EXE_claude-socket-cli");
+const CLI: &str = env!("CARGO_BIN_EXE_claude-socket-cli");
 
-/// An empty folder.
+/// Returns an empty folder of this name.
 fn folder(name: &str) -> PathBuf {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
     let _ = std::fs::remove_dir_all(&folder);
-    std::fs::create_dir_all(&folder).expect("a folder");
+    std::fs::create_dir_all(&folder).expect("the folder is made");
     folder
 }
 
-/// Runs a program without the variables of whoever runs the tests.
+/// Returns a copy of the server's program in a folder. It is not made by this process: another
+/// test may be starting a program just now, and hold the open file for a moment, and what is open
+/// for writing cannot be run.
+fn copy_of_server(folder: &Path) -> PathBuf {
+    let copy = folder.join("claude-socket");
+    let copied = Command::new("cp")
+        .arg(env!("CARGO_BIN_EXE_claude-socket"))
+        .arg(&copy)
+        .status();
+    assert!(copied.expect("every system has cp").success());
+    copy
+}
+
+/// Runs a program without the environment of the tests.
 fn run_at(program: &Path, path: &Path, arguments: &[&str], stdin: &str) -> Output {
     let mut command = Command::new(program);
     command.env_clear().env("PATH", path).args(arguments);
     run(&mut command, stdin)
 }
 
-/// The server's program finds the other one beside its file and beside the link by which it
-/// was called, and on the PATH, and passes on all that it was given.
+/// `claude-socket` looks beside its file, beside the link by which it was called, and on the PATH,
+/// and passes all arguments on.
 #[test]
-fn the_other_program_is_found() {
+fn cli_is_found_beside_server_and_on_path() {
     use std::os::unix::fs::symlink;
 
     let server = Server::start(&[]);
     let port = server.address.port().to_string();
-    let nowhere = folder("sibling-nowhere");
-    let link_to = |name: &str, server: &Path, sibling: Option<&Path>| {
+    let nowhere = folder("cli-nowhere");
+    let link_to = |name: &str, server: &Path, cli: Option<&Path>| {
         let folder = folder(name);
-        symlink(server, folder.join("claude-socket")).expect("a link");
-        if let Some(sibling) = sibling {
-            symlink(sibling, folder.join("claude-socket-cli")).expect("a link");
+        symlink(server, folder.join("claude-socket")).expect("the folder takes a link");
+        if let Some(cli) = cli {
+            symlink(cli, folder.join("claude-socket-cli")).expect("the folder takes a link");
         }
         folder
     };
     let whole = Path::new(env!("CARGO_BIN_EXE_claude-socket"));
-    let alone = folder("sibling-alone").join("claude-socket");
-    std::fs::copy(whole, &alone).expect("a copy");
-    let sibling = Path::new(SIBLING);
-    let on_path = folder("sibling-on-path");
-    symlink(sibling, on_path.join("claude-socket-cli")).expect("a link");
-    let linked = link_to("sibling-linked", whole, None).join("claude-socket");
-    let two_links = link_to("sibling-two-links", &alone, Some(sibling)).join("claude-socket");
+    let alone = copy_of_server(&folder("cli-alone"));
+    let cli = Path::new(CLI);
+    let on_path = folder("cli-on-path");
+    symlink(cli, on_path.join("claude-socket-cli")).expect("the folder takes a link");
+    let linked = link_to("cli-linked", whole, None).join("claude-socket");
+    let two_links = link_to("cli-two-links", &alone, Some(cli)).join("claude-socket");
     let cases: [(&Path, &Path); 4] = [
         (whole, &nowhere),
         (&linked, &nowhere),
@@ -629,27 +749,30 @@ fn the_other_program_is_found() {
         assert_eq!(output.status.code(), Some(2), "{}", complained(&output));
     }
 
-    for arguments in [&["send", "x"][..], &["help", "watch"], &["--port=1", "man"]] {
+    for (name, arguments) in [
+        ("send", &["send", "x"][..]),
+        ("watch", &["help", "watch"]),
+        ("man", &["--port=1", "man"]),
+    ] {
         let output = run_at(&alone, &nowhere, arguments, "");
         assert_eq!(output.status.code(), Some(2));
         let said = complained(&output);
-        assert!(said.contains("a command of claude-socket-cli"), "{said}");
+        let expected = format!("claude-socket: {name} is a command of claude-socket-cli");
+        assert!(said.starts_with(&expected), "{said}");
         assert!(said.contains("cargo install"), "{said}");
         assert_eq!(said.lines().count(), 1, "{said}");
     }
 }
 
-/// What lies in the folder where someone works isn't run, even if the PATH has that folder
-/// without its name.
+/// A relative folder of the PATH must not be searched: it may be one with foreign files.
 #[test]
-fn the_other_program_is_not_taken_from_the_current_folder() {
+fn cli_in_current_folder_is_not_run() {
     use std::os::unix::fs::symlink;
 
-    let alone = folder("sibling-elsewhere").join("claude-socket");
-    std::fs::copy(env!("CARGO_BIN_EXE_claude-socket"), &alone).expect("a copy");
-    let here = folder("sibling-here");
-    symlink(SIBLING, here.join("claude-socket-cli")).expect("a link");
-    for path in ["", ":", ".", "/nowhere:", "../sibling-here"] {
+    let alone = copy_of_server(&folder("cli-elsewhere"));
+    let here = folder("cli-here");
+    symlink(CLI, here.join("claude-socket-cli")).expect("the folder takes a link");
+    for path in ["", ":", ".", "/nowhere:", "../cli-here"] {
         let mut command = Command::new(&alone);
         command.env_clear().env("PATH", path).current_dir(&here);
         let output = run(command.args(["man", "send"]), "");
@@ -659,26 +782,23 @@ fn the_other_program_is_not_taken_from_the_current_folder() {
     }
 }
 
-/// A program that is called like the other one and is the first one again would start itself
-/// for ever.
+/// A link `claude-socket-cli` to `claude-socket` must not start itself for ever.
 #[test]
-fn a_program_that_would_start_itself_says_so() {
+fn server_named_like_cli_does_not_start_itself() {
     use std::os::unix::fs::symlink;
 
-    let folder = folder("sibling-again");
-    let program = folder.join("claude-socket");
-    std::fs::copy(env!("CARGO_BIN_EXE_claude-socket"), &program).expect("a copy");
-    symlink("claude-socket", folder.join("claude-socket-cli")).expect("a link");
+    let folder = folder("cli-again");
+    let program = copy_of_server(&folder);
+    symlink("claude-socket", folder.join("claude-socket-cli")).expect("the folder takes a link");
     let output = run_at(&program, &folder, &["send", "x"], "");
     assert_eq!(output.status.code(), Some(2));
     let said = complained(&output);
     assert!(said.contains("is claude-socket again"), "{said}");
 }
 
-/// Programs of two versions go on, and say so.
 #[test]
-fn another_version_of_the_other_program_says_so() {
-    let mut command = Command::new(SIBLING);
+fn cli_started_by_other_version_warns() {
+    let mut command = Command::new(CLI);
     command.args(["man", "send"]);
     for (version, complains) in [(env!("CARGO_PKG_VERSION"), false), ("0.0.9", true)] {
         let output = run(command.env("CLAUDE_SOCKET_CALLER_VERSION", version), "");
@@ -690,23 +810,22 @@ fn another_version_of_the_other_program_says_so() {
 }
 
 #[test]
-fn called_by_its_own_name_it_leaves_the_rest_to_the_server() {
-    let sibling = Path::new(SIBLING);
+fn cli_leaves_server_commands_to_server() {
+    let cli = Path::new(CLI);
     let nowhere = Path::new("/nonexistent");
-    for arguments in [&[][..], &["demo"], &["token", "list"]] {
-        let output = run_at(sibling, nowhere, arguments, "");
+    for arguments in [&[][..], &["doctor"], &["token", "list"]] {
+        let output = run_at(cli, nowhere, arguments, "");
         assert_eq!(output.status.code(), Some(2), "{arguments:?}");
         let said = complained(&output);
         assert!(said.contains("run the same with claude-socket"), "{said}");
     }
     let port = free_port().to_string();
-    let output = run_at(sibling, nowhere, &["send", "x", "--port", &port], "");
+    let output = run_at(cli, nowhere, &["send", "x", "--port", &port], "");
     assert_eq!(output.status.code(), Some(4), "{}", complained(&output));
 }
 
-/// Each program's help is about all commands, and each command's about what matters to it.
 #[test]
-fn the_help_is_about_all_commands_and_what_matters_to_each() {
+fn help_lists_all_commands_and_settings_of_each() {
     let commands = [
         "demo",
         "doctor",
@@ -726,14 +845,17 @@ fn the_help_is_about_all_commands_and_what_matters_to_each() {
         printed(&output)
     };
     let whole = help(server, &["--help"]);
-    assert_eq!(whole, help(Path::new(SIBLING), &["--help"]));
+    assert_eq!(whole, help(Path::new(CLI), &["--help"]));
     for command in commands {
         let line = whole
             .lines()
             .find(|line| line.starts_with(&format!("  {command} ")));
         let about = line.and_then(|line| line.trim().strip_prefix(command));
         let own = help(server, &[command, "--help"]);
-        assert!(own.starts_with(about.expect("it is there").trim()), "{own}");
+        assert!(
+            own.starts_with(about.expect("the help lists the command").trim()),
+            "{own}"
+        );
         assert!(
             own.contains(&format!("Usage: claude-socket {command}")),
             "{own}"
@@ -755,21 +877,28 @@ fn the_help_is_about_all_commands_and_what_matters_to_each() {
         complained(&typo)
     );
 
-    // What isn't shown is taken all the same, and checked.
+    // A setting that is not in its help is refused, wherever it stands. A variable of the server
+    // is ignored.
     let port = free_port().to_string();
-    let send = |value: &str| {
-        run_at(
-            server,
-            nowhere,
-            &["send", "x", "--port", &port, "--max-sessions", value],
-            "",
-        )
-    };
-    assert_eq!(send("5").status.code(), Some(4));
-    assert_eq!(send("none").status.code(), Some(2));
+    for arguments in [
+        ["send", "x", "--port", &port, "--max-sessions", "5"],
+        ["--max-sessions", "5", "--port", &port, "send", "x"],
+    ] {
+        let output = run_at(server, nowhere, &arguments, "");
+        assert_eq!(output.status.code(), Some(2), "{}", complained(&output));
+        let said = complained(&output);
+        assert!(
+            said.contains("unexpected argument '--max-sessions'"),
+            "{said}"
+        );
+    }
+    let mut send = Command::new(server);
+    send.env_clear().env("CLAUDE_SOCKET_MAX_SESSIONS", "none");
+    let output = run(send.args(["send", "x", "--port", &port]), "");
+    assert_eq!(output.status.code(), Some(4), "{}", complained(&output));
 }
 
-/// A server of another user, with these variables; none if this user can start none.
+/// Starts a server of another user with these variables; `None` unless the tests run as root.
 #[cfg(target_os = "linux")]
 fn server_of_somebody_else(name: &str, variables: &[(&str, &str)]) -> Option<Server> {
     use std::os::unix::process::CommandExt;
@@ -779,28 +908,24 @@ fn server_of_somebody_else(name: &str, variables: &[(&str, &str)]) -> Option<Ser
         eprintln!("only root can start a server as another user");
         return None;
     }
-    let copy = std::env::temp_dir().join(format!("claude-socket-{name}-{}", std::process::id()));
-    // Not made by this process: another test may be starting a program just now, and hold the
-    // open file for a moment, and what is open for writing can't be run.
-    let copied = Command::new("cp")
-        .arg(env!("CARGO_BIN_EXE_claude-socket"))
-        .arg(&copy)
-        .status();
-    assert!(copied.expect("every system has it").success());
+    // In a folder that other users can read.
+    let folder = std::env::temp_dir().join(format!("claude-socket-{name}-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).expect("the folder is made");
+    let copy = copy_of_server(&folder);
     let mut command = Command::new(&copy);
     command.args(["--port", "0"]).env_clear();
     command.envs(variables.iter().copied());
     let mut server = Server::spawn(command.uid(SOMEBODY_ELSE).gid(SOMEBODY_ELSE));
     server.address = address_in(&server.logged("listening on "));
-    std::fs::remove_file(copy).expect("it is there");
+    std::fs::remove_dir_all(folder).expect("the folder is ours");
     server.shake_hands();
     Some(server)
 }
 
-/// Another user's program has the port: it doesn't see the token, unless that is wanted.
+/// Unless `--trust-server` says otherwise.
 #[cfg(target_os = "linux")]
 #[test]
-fn the_token_is_kept_from_the_programs_of_other_users() {
+fn token_is_withheld_from_listener_of_other_user() {
     const TOKEN: &str = "sixteen-letters-and-more";
     let Some(server) = server_of_somebody_else("token", &[("CLAUDE_SOCKET_TOKEN", TOKEN)]) else {
         return;
@@ -834,10 +959,9 @@ fn the_token_is_kept_from_the_programs_of_other_users() {
     assert!(said.contains("none of its tokens"), "{said}");
 }
 
-/// A program that pretends to be a server without tokens gets none either.
 #[cfg(target_os = "linux")]
 #[test]
-fn a_server_of_another_user_that_wants_no_token_is_shown_none() {
+fn token_is_withheld_from_listener_that_asks_for_none() {
     let Some(server) = server_of_somebody_else("open", &[]) else {
         return;
     };

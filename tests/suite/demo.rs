@@ -1,8 +1,8 @@
 //! `claude-socket demo`, as a newcomer would try it.
 
 use std::io::{BufRead, BufReader, Lines};
-use std::net::SocketAddr;
-use std::process::{Child, ChildStdout, Stdio};
+use std::net::{SocketAddr, TcpListener};
+use std::process::{Child, ChildStdout, Command, Stdio};
 
 use serde_json::{Value, json};
 
@@ -24,35 +24,39 @@ impl Drop for Demo {
     }
 }
 
-/// Starts the demo, and connects to the address that it prints.
+/// Starts the demo, and connects an app to the address that it prints.
 fn start() -> (Demo, App) {
-    let mut process = binary()
-        .args(["demo", "--port", "0", "--pace", "1ms"])
+    let demo = start_with(binary().args(["demo", "--port", "0", "--pace", "1ms"]));
+    let app = App::open(demo.address, "/");
+    (demo, app)
+}
+
+fn start_with(command: &mut Command) -> Demo {
+    let mut process = command
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
         .spawn()
-        .expect("it starts");
-    let stdout = process.stdout.take().expect("it is piped");
+        .expect("the demo starts");
+    let stdout = process.stdout.take().expect("stdout is piped");
     let mut output = BufReader::new(stdout).lines();
     let mut find = |part: &str| {
         let mut lines = output.by_ref().map_while(Result::ok);
         let line = lines.find(|line| line.contains(part));
-        line.unwrap_or_else(|| panic!("it prints no {part}"))
+        line.unwrap_or_else(|| panic!("the demo prints no {part}"))
     };
     // First what a newcomer can open.
     let open = find("open ");
     let address = crate::server::address_in(&find("ws://"));
     assert!(open.ends_with(&format!(" http://{address}/")), "{open}");
-    let demo = Demo {
+    Demo {
         process,
         address,
         _output: output,
-    };
-    (demo, App::open(address, "/"))
+    }
 }
 
-/// Says something, and returns what comes back, up to `idle`.
+/// Sends a message, and returns what comes back up to the status `idle`.
 fn talk(app: &mut App, content: &str, verdict: bool) -> Vec<Value> {
     app.say(content);
     let mut heard = Vec::new();
@@ -82,7 +86,7 @@ fn reply(heard: &[Value]) -> &str {
 }
 
 #[test]
-fn hello_gets_a_status_and_a_reply() {
+fn hello_gets_status_and_reply() {
     let (_demo, mut app) = start();
     let heard = talk(&mut app, "hello", true);
     let kinds: Vec<_> = heard
@@ -111,9 +115,9 @@ fn hello_gets_a_status_and_a_reply() {
     }
 }
 
-/// Its hooks show what becomes of a message, and what it says while it says it.
+/// The hooks of the fake agent cause the receipts and the stream.
 #[test]
-fn a_message_is_followed_from_word_to_word() {
+fn message_gets_receipts_statuses_and_stream() {
     let (_demo, mut app) = start();
     app.send(&json!({ "type": "hello", "stream": true }));
     app.expect("welcome");
@@ -152,9 +156,8 @@ fn a_message_is_followed_from_word_to_word() {
     assert_eq!(seen, expected);
 }
 
-/// One who waits for a verdict keeps nobody else waiting.
 #[test]
-fn a_prompt_that_nobody_answers_holds_nobody_up() {
+fn pending_prompt_does_not_block_other_session() {
     let (demo, mut ann) = start();
     let mut bob = App::open(demo.address, "/?session=other");
     ann.say("run date");
@@ -173,13 +176,13 @@ fn a_prompt_that_nobody_answers_holds_nobody_up() {
 }
 
 #[test]
-fn it_obeys_the_verdict_on_a_command() {
+fn command_runs_only_if_allowed() {
     let (_demo, mut app) = start();
     let heard = talk(&mut app, "run uname -a", true);
     let request = heard
         .iter()
         .find(|message| message["type"] == "permission_request");
-    let request = request.expect("it asks first");
+    let request = request.expect("the demo asks first");
     assert_eq!(request["tool_name"], "Bash");
     assert_eq!(request["input_preview"], r#"{"command":"uname -a"}"#);
     assert!(reply(&heard).contains("`uname -a` says:"), "{heard:?}");
@@ -195,16 +198,16 @@ fn it_obeys_the_verdict_on_a_command() {
 }
 
 #[test]
-fn the_server_ends_with_the_demo() {
+fn server_ends_with_demo() {
     let (demo, mut app) = start();
     drop(demo);
     assert_eq!(app.close_code(), 1001);
 }
 
-/// It takes the server's settings too, before its name or behind it, and goes on when
-/// nobody looks at what it prints.
+/// Settings of the server may stand before the command or behind it. The address is known whatever
+/// is logged.
 #[test]
-fn it_passes_the_servers_settings_on() {
+fn server_settings_are_passed_on_and_log_stays_off() {
     for arguments in [
         [
             "--port",
@@ -226,14 +229,47 @@ fn it_passes_the_servers_settings_on() {
         ],
     ] {
         let mut command = binary();
-        let mut server = Server::spawn(
-            command
-                .args(arguments)
-                .env("CLAUDE_SOCKET_LOG_LEVEL", "off"),
-        );
-        server.address = crate::server::address_in(&server.logged("listening on "));
-        let mut app = App::connect(&server, "s1");
+        command.args(arguments);
+        let demo = start_with(command.env("CLAUDE_SOCKET_LOG_LEVEL", "off"));
+        let mut app = App::open(demo.address, "/?session=s1");
         app.say(&"x".repeat(100));
         assert_eq!(app.expect("error")["code"], "too_large");
     }
+}
+
+#[test]
+fn demo_without_reader_goes_on() {
+    let mut command = binary();
+    let mut server = Server::spawn(command.args(["demo", "--port", "0"]));
+    server.address = crate::server::address_in(&server.logged("listening on "));
+    let mut app = App::connect(&server, "s1");
+    let heard = talk(&mut app, "hello", true);
+    assert!(reply(&heard).starts_with("Hello"), "{heard:?}");
+}
+
+#[test]
+fn taken_port_is_explained_with_another_to_use() {
+    let taken = TcpListener::bind(("127.0.0.1", 0)).expect("a port is free");
+    let port = taken.local_addr().expect("the listener is bound").port();
+    let mut process = binary()
+        .args(["demo", "--log-level", "off", "--port", &port.to_string()])
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("the demo starts");
+    let stdout = process.stdout.take().expect("stdout is piped");
+    let mut output = BufReader::new(stdout).lines().map_while(Result::ok);
+    let hint = output.find(|line| line.contains("another port"));
+    let hint = hint.expect("the demo prints a hint");
+    assert!(hint.ends_with("claude-socket demo --port 0"), "{hint}");
+    // It takes the port as soon as that is free.
+    drop(taken);
+    let banner = output.find(|line| line.contains("ws://"));
+    let banner = banner.expect("the demo prints where it listens");
+    assert!(
+        banner.contains(&format!("ws://127.0.0.1:{port}/")),
+        "{banner}"
+    );
+    process.kill().expect("the demo runs");
+    process.wait().expect("the demo ends");
 }

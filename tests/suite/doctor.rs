@@ -1,4 +1,4 @@
-//! `claude-socket doctor`: each reason why nothing arrives, told apart.
+//! `claude-socket doctor`: each reason why nothing arrives is reported as what it is.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use crate::server::{PATIENCE, Server, binary};
 use crate::state::State;
 
-/// A folder with a `claude` that answers what a test wants.
+/// A folder with a fake `claude`.
 struct Claude(PathBuf);
 
 impl Claude {
@@ -22,20 +22,20 @@ impl Claude {
         let script = format!(
             "#!/bin/sh\ncase \"$*\" in\n--version) echo '{version}' ;;\n'plugin list --json') echo '{plugins}' ;;\n*) exit 1 ;;\nesac\n"
         );
-        fs::create_dir_all(&folder).expect("a folder");
-        fs::write(folder.join("claude"), script).expect("a script");
+        fs::create_dir_all(&folder).expect("the folder is made");
+        fs::write(folder.join("claude"), script).expect("the folder takes a script");
         let mode = fs::Permissions::from_mode(0o755);
-        fs::set_permissions(folder.join("claude"), mode).expect("a program");
+        fs::set_permissions(folder.join("claude"), mode).expect("the file is ours");
         Self(folder)
     }
 }
 
-/// The report, and whether all is well.
+/// Returns the report, and whether it has no problem.
 fn examine(claude: Option<&Claude>, port: u16) -> (Value, bool) {
     examine_with(claude, port, &[], &[])
 }
 
-/// The same, with more arguments and with variables.
+/// Returns the report for more arguments and variables.
 fn examine_with(
     claude: Option<&Claude>,
     port: u16,
@@ -47,7 +47,7 @@ fn examine_with(
     (report, ok)
 }
 
-/// What programs are told, and what people are.
+/// Returns the report for programs, and the one for people.
 fn report_and_screen(
     claude: Option<&Claude>,
     port: u16,
@@ -64,16 +64,16 @@ fn report_and_screen(
         let mut command = binary();
         command.args(arguments).env("PATH", path);
         command.envs(variables.iter().copied());
-        command.output().expect("it runs")
+        command.output().expect("the program runs")
     };
     let json = run(&["--json"]);
-    let report: Value = serde_json::from_slice(&json.stdout).expect("it is JSON");
+    let report: Value = serde_json::from_slice(&json.stdout).expect("the output is JSON");
     let screen = run(&[]);
     assert_eq!(screen.status, json.status);
     assert_eq!(report["ok"], json.status.success());
     let screen = String::from_utf8_lossy(&screen.stdout).into_owned();
     // What programs are told is told to people too. Ages differ between the two.
-    for line in report["next"].as_array().expect("a list") {
+    for line in report["next"].as_array().expect("the report has a list") {
         assert!(
             screen.contains(line.as_str().unwrap_or_default()),
             "{screen}"
@@ -82,8 +82,8 @@ fn report_and_screen(
     (report, screen)
 }
 
-/// Another program on the port, which answers each connection with the next of these
-/// statuses and bodies, and then listens no more.
+/// A foreign program on a port. It answers each connection with the next of these statuses and
+/// bodies, and then stops listening.
 struct Stranger {
     port: u16,
     /// What it was asked.
@@ -92,13 +92,15 @@ struct Stranger {
 
 impl Stranger {
     fn start(answers: Vec<(u16, String)>) -> Self {
-        let listener = TcpListener::bind(("127.0.0.1", 0)).expect("any port");
-        let port = listener.local_addr().expect("it is bound").port();
+        let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a port is free");
+        let port = listener.local_addr().expect("the listener is bound").port();
         let (to_test, asked) = channel();
         thread::spawn(move || {
             for (status, body) in answers {
-                let (mut stream, _) = listener.accept().expect("someone comes");
-                stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+                let (mut stream, _) = listener.accept().expect("a client connects");
+                stream
+                    .set_read_timeout(Some(PATIENCE))
+                    .expect("the socket takes a timeout");
                 let mut head = Vec::new();
                 let mut byte = [0];
                 while !head.ends_with(b"\r\n\r\n") && stream.read_exact(&mut byte).is_ok() {
@@ -116,9 +118,11 @@ impl Stranger {
     }
 }
 
-/// What the report says of a piece: its state and its sentence.
+/// Returns the state and the sentence of a component.
 fn piece<'r>(report: &'r Value, what: &str) -> (&'r str, &'r str) {
-    let findings = report["findings"].as_array().expect("a list");
+    let findings = report["findings"]
+        .as_array()
+        .expect("the report has a list");
     let finding = findings.iter().find(|finding| finding["what"] == what);
     let finding = finding.unwrap_or_else(|| panic!("nothing of {what} in {report}"));
     let text = |name: &str| finding[name].as_str().unwrap_or_default();
@@ -126,14 +130,14 @@ fn piece<'r>(report: &'r Value, what: &str) -> (&'r str, &'r str) {
 }
 
 fn next(report: &Value) -> Vec<&str> {
-    let lines = report["next"].as_array().expect("a list");
+    let lines = report["next"].as_array().expect("the report has a list");
     lines.iter().filter_map(Value::as_str).collect()
 }
 
-/// A port on which nobody listens.
+/// Returns a port on which nothing listens.
 fn free_port() -> u16 {
-    let listener = TcpListener::bind(("127.0.0.1", 0)).expect("any port");
-    listener.local_addr().expect("it is bound").port()
+    let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a port is free");
+    listener.local_addr().expect("the listener is bound").port()
 }
 
 const START: &str =
@@ -144,7 +148,7 @@ const DISABLED: &str =
     r#"[{"id":"claude-socket@claude-socket","version":"0.1.0","scope":"user","enabled":false}]"#;
 
 #[test]
-fn without_a_server_it_says_how_to_get_one() {
+fn no_server_yields_steps_to_start_one() {
     let port = free_port();
     let cases = [
         ("none", "2.1.330 (Claude Code)", "[]", 3, START),
@@ -164,7 +168,7 @@ fn without_a_server_it_says_how_to_get_one() {
 }
 
 #[test]
-fn without_claude_it_says_so() {
+fn missing_claude_is_noted() {
     let (report, ok) = examine(None, free_port());
     assert!(!ok);
     let (state, says) = piece(&report, "claude_code");
@@ -176,7 +180,7 @@ fn without_claude_it_says_so() {
 }
 
 #[test]
-fn a_server_says_whose_it_is() {
+fn running_server_is_described() {
     let server = Server::start(&[]);
     let _app = crate::app::App::open(server.address, "/");
     server.health_until(|health| health["clients"] == 1);
@@ -198,7 +202,7 @@ fn a_server_says_whose_it_is() {
 }
 
 #[test]
-fn a_server_whose_host_says_nothing_is_a_problem() {
+fn silent_agent_is_problem() {
     let server = Server::listening(&[]);
     let (report, ok) = examine(None, server.address.port());
     assert!(!ok);
@@ -206,9 +210,9 @@ fn a_server_whose_host_says_nothing_is_a_problem() {
 }
 
 #[test]
-fn another_program_on_the_port_is_named() {
-    let stranger = TcpListener::bind(("127.0.0.1", 0)).expect("any port");
-    let port = stranger.local_addr().expect("it is bound").port();
+fn other_program_on_port_is_named() {
+    let stranger = TcpListener::bind(("127.0.0.1", 0)).expect("a port is free");
+    let port = stranger.local_addr().expect("the listener is bound").port();
     let (report, ok) = examine(None, port);
     assert!(!ok);
     let (state, says) = piece(&report, "server");
@@ -221,7 +225,7 @@ fn another_program_on_the_port_is_named() {
 }
 
 #[test]
-fn a_channel_that_is_off_is_a_problem_and_one_that_works_is_proven() {
+fn channel_is_problem_while_off_and_ok_when_proven() {
     let mut server = Server::of_plugin(&["--seen-timeout", "1ms"]);
     let claude = Claude::new("flag", "2.1.330 (Claude Code)", INSTALLED);
     let look = |server: &Server| examine(Some(&claude), server.address.port());
@@ -248,7 +252,7 @@ fn a_channel_that_is_off_is_a_problem_and_one_that_works_is_proven() {
 }
 
 #[test]
-fn a_server_that_asks_for_a_token_tells_who_has_one() {
+fn server_with_tokens_answers_only_token_holder() {
     let state = State::new();
     let token = state.add("ann", "operator", None);
     let server = Server::start(&["--state-dir", state.path()]);
@@ -269,7 +273,7 @@ fn a_server_that_asks_for_a_token_tells_who_has_one() {
 }
 
 #[test]
-fn what_keeps_a_server_from_listening_is_told() {
+fn missing_or_damaged_tokens_are_problem() {
     let state = State::new();
     let elsewhere = ["--host", "0.0.0.0", "--state-dir", state.path()];
     let (report, ok) = examine_with(None, free_port(), &elsewhere, &[]);
@@ -282,7 +286,7 @@ fn what_keeps_a_server_from_listening_is_told() {
     );
 
     state.add("ann", "operator", None);
-    fs::write(state.file(), "{").expect("it can be damaged");
+    fs::write(state.file(), "{").expect("the file is ours");
     let here = ["--state-dir", state.path()];
     let (report, _) = examine_with(None, free_port(), &here, &[]);
     let (how, says) = piece(&report, "access");
@@ -292,9 +296,9 @@ fn what_keeps_a_server_from_listening_is_told() {
     );
 }
 
-/// Whoever has the port may say anything, and so may a `claude` on the PATH.
+/// The foreign text comes from the program on the port, and from the `claude` on the PATH.
 #[test]
-fn what_others_say_stays_on_its_line() {
+fn foreign_text_cannot_forge_lines_of_report() {
     let health = json!({
         "status": "ok", "server": "claude-socket", "pid": 1,
         "started": "2026-01-01T00:00:00Z",
@@ -312,7 +316,7 @@ fn what_others_say_stays_on_its_line() {
         assert!(!text.contains("run: curl"), "{text}");
         assert!(text.len() < 5_000, "{text}");
     }
-    let asked = stranger.asked.recv().expect("it was asked");
+    let asked = stranger.asked.recv().expect("the browser was started");
     assert!(asked.starts_with("GET /healthz "), "{asked}");
     let lines = |start: &str| {
         screen
@@ -328,9 +332,8 @@ fn what_others_say_stays_on_its_line() {
     );
 }
 
-/// A token is for who asks for one, not for whoever has the port.
 #[test]
-fn the_token_is_shown_only_when_it_is_asked_for() {
+fn token_is_sent_only_to_claude_socket_that_asks() {
     let refusal = json!({ "status": "error", "message": "a token is needed here" }).to_string();
     let token = [("CLAUDE_SOCKET_TOKEN", "exactly-24-characters-ok")];
     // It is examined twice, for programs and for people, and a stranger is asked once more

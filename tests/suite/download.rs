@@ -1,5 +1,4 @@
-//! The plugin's launcher, when it downloads a release: with what, what may go wrong and
-//! what it says then.
+//! The plugin's launcher when it downloads a release: its tools, and its errors.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -13,7 +12,7 @@ use crate::releases::Answer;
 use crate::server::PATIENCE;
 
 #[test]
-fn it_downloads_with_what_there_is() {
+fn download_works_with_any_tool_found() {
     prepare(&["busybox", "curl", "openssl", "wget"]);
     let cases: [(&str, Change); 7] = [
         ("curl", |_| {}),
@@ -34,7 +33,8 @@ fn it_downloads_with_what_there_is() {
         ("busybox", |m| {
             m.without(&TOOLS);
             for tool in TOOLS.map(|tool| if tool == "curl" { "wget" } else { tool }) {
-                symlink(which("busybox"), m.path("tools").join(tool)).expect("a link");
+                symlink(which("busybox"), m.path("tools").join(tool))
+                    .expect("the folder takes a link");
             }
         }),
     ];
@@ -51,12 +51,12 @@ fn it_downloads_with_what_there_is() {
 
 fn replace(machine: &Machine, tool: &str, by: &str) {
     machine.without(&[tool]);
-    symlink(which(by), machine.path("tools").join(by)).expect("a link");
+    symlink(which(by), machine.path("tools").join(by)).expect("the folder takes a link");
 }
 
-/// What can be wrong with a download, and what the launcher says then.
+/// Each case has what the launcher says.
 #[test]
-fn it_says_why_it_cannot_download() {
+fn failed_download_is_explained() {
     prepare(&["curl"]);
     let cases: [(&str, Change, &str); 17] = [
         (
@@ -129,7 +129,10 @@ fn it_says_why_it_cannot_download() {
         ),
         (
             "no checksums.txt",
-            |m| fs::remove_file(m.path("checkout/plugin/checksums.txt")).expect("it was there"),
+            |m| {
+                fs::remove_file(m.path("checkout/plugin/checksums.txt"))
+                    .expect("the checkout has checksums")
+            },
             "has no checksum of",
         ),
         (
@@ -165,7 +168,7 @@ fn it_says_why_it_cannot_download() {
         ),
         (
             "no room",
-            |m| fs::write(m.path("data"), "").expect("a file"),
+            |m| fs::write(m.path("data"), "").expect("the folder takes a file"),
             "nothing can be written to",
         ),
     ];
@@ -173,16 +176,15 @@ fn it_says_why_it_cannot_download() {
         let mut machine = Machine::with_release(&TOOLS);
         change(&mut machine);
         let stderr = machine.start(&[]).expect_err(what);
-        let paragraph = stderr.lines().last().expect("it says something");
+        let paragraph = stderr.lines().last().expect("the launcher prints a reason");
         for part in [said, "cargo install", "on the PATH", "CLAUDE_SOCKET_BIN"] {
             assert!(paragraph.contains(part), "{what}: {stderr}");
         }
     }
 }
 
-/// Which release is for which machine.
 #[test]
-fn it_knows_the_machine() {
+fn machine_selects_archive() {
     let cases = [
         ("Linux", "x86_64", "x86_64-linux"),
         ("Linux", "aarch64", "aarch64-linux"),
@@ -209,7 +211,7 @@ fn it_knows_the_machine() {
 }
 
 #[test]
-fn any_number_of_them_can_download_at_once() {
+fn concurrent_downloads_install_one_program() {
     prepare(&["curl"]);
     let machine = Machine::with_release(&TOOLS);
     let children: Vec<_> = (0..8)
@@ -218,19 +220,19 @@ fn any_number_of_them_can_download_at_once() {
                 .command(&[])
                 .stdout(Stdio::piped())
                 .spawn()
-                .expect("it starts")
+                .expect("the program starts")
         })
         .collect();
     for child in children {
-        let output = child.wait_with_output().expect("it runs");
+        let output = child.wait_with_output().expect("the program runs");
         assert_eq!(output.stdout, b"downloaded:\n", "{output:?}");
     }
     machine.is_tidy();
 }
 
-/// Stopped in the middle of a download, it is gone, and so is what it had begun.
+/// It leaves no process and no file.
 #[test]
-fn a_signal_ends_it_while_it_downloads() {
+fn signal_ends_download() {
     prepare(&["busybox", "curl", "wget"]);
     for (signal, code) in [(Signal::TERM, 143), (Signal::INT, 130), (Signal::HUP, 129)] {
         for tool in ["curl", "wget"] {
@@ -239,15 +241,17 @@ fn a_signal_ends_it_while_it_downloads() {
                 replace(&machine, "curl", tool);
             }
             machine.serve(Answer::Never);
-            let mut child = machine.command(&[]).spawn().expect("it starts");
+            let mut child = machine.command(&[]).spawn().expect("the program starts");
             machine
                 .releases
                 .asked
                 .recv_timeout(PATIENCE)
-                .expect("it asks for the release");
-            let pid = Pid::from_raw(i32::try_from(child.id()).expect("a pid")).expect("a pid");
-            kill_process(pid, signal).expect("it runs");
-            let status = child.wait().expect("it runs");
+                .expect("the launcher asks for the release");
+            let pid =
+                Pid::from_raw(i32::try_from(child.id()).expect("the launcher has a process id"))
+                    .expect("the launcher has a process id");
+            kill_process(pid, signal).expect("the program runs");
+            let status = child.wait().expect("the program runs");
             assert_eq!(status.code(), Some(code), "{tool} {signal:?}");
             machine
                 .releases

@@ -10,10 +10,10 @@ use crate::machine::{Change, Machine, TOOLS, VERSION, path_in};
 use crate::prepare::prepare;
 use crate::server::{Server, address_in, binary};
 
-/// By its own first line, and by shells that `/bin/sh` may be.
+/// The shells that run it: that of its first line, and others that `/bin/sh` may be.
 const SHELLS: [&[&str]; 4] = [&[], &["dash"], &["bash", "--posix"], &["busybox", "sh"]];
 
-/// Everything a machine may have, in the order in which it is taken, and where that is.
+/// Every program that a machine may have, in the order of preference, and its path.
 const WAYS: [(&str, &str); 6] = [
     ("CLAUDE_SOCKET_BIN", "named/any"),
     (
@@ -27,7 +27,7 @@ const WAYS: [(&str, &str); 6] = [
 ];
 
 #[test]
-fn it_takes_the_first_that_is_there() {
+fn launcher_takes_first_program_found() {
     prepare(&["bash", "busybox", "curl", "dash"]);
     for shell in SHELLS {
         let mut machine = Machine::with_release(&TOOLS);
@@ -44,7 +44,7 @@ fn it_takes_the_first_that_is_there() {
                 Ok(format!("{name}:a b c ")),
                 "{shell:?}"
             );
-            fs::remove_file(machine.path(place)).expect("it was there");
+            fs::remove_file(machine.path(place)).expect("the machine has the file");
             machine.unset("CLAUDE_SOCKET_BIN");
         }
         for time in ["downloaded, then installed", "installed"] {
@@ -59,23 +59,23 @@ fn it_takes_the_first_that_is_there() {
 }
 
 #[test]
-fn the_newer_build_of_a_checkout_comes_first() {
+fn newer_build_of_checkout_comes_first() {
     let machine = Machine::new(&TOOLS);
     for (name, place) in &WAYS[4..] {
         machine.stand_in(place, VERSION, name);
     }
     for (name, place) in WAYS[4..].iter().rev() {
-        let file = File::open(machine.path(place)).expect("it is there");
+        let file = File::open(machine.path(place)).expect("the machine has the file");
         let later =
             SystemTime::now() + Duration::from_mins(if *name == "debug build" { 1 } else { 2 });
-        file.set_modified(later).expect("it is ours");
+        file.set_modified(later).expect("the file is ours");
         assert_eq!(machine.start(&[]), Ok(format!("{name}:a b c ")));
     }
 }
 
-/// What isn't taken, and what the launcher says instead.
+/// Each case has what the launcher says instead.
 #[test]
-fn it_passes_over_what_is_not_it() {
+fn launcher_skips_other_programs() {
     let cases: [(&str, Change, &str); 8] = [
         (
             "a wrong name",
@@ -120,7 +120,10 @@ fn it_passes_over_what_is_not_it() {
         ),
         (
             "itself",
-            |m| symlink(m.launcher(), m.path("tools/claude-socket")).expect("a link"),
+            |m| {
+                symlink(m.launcher(), m.path("tools/claude-socket"))
+                    .expect("the folder takes a link")
+            },
             "",
         ),
     ];
@@ -134,9 +137,9 @@ fn it_passes_over_what_is_not_it() {
     }
 }
 
-/// A launcher as its own `CLAUDE_SOCKET_BIN` goes on looking.
+/// It skips itself as `CLAUDE_SOCKET_BIN`.
 #[test]
-fn it_does_not_become_itself() {
+fn launcher_does_not_start_itself() {
     let mut machine = Machine::new(&TOOLS);
     machine.stand_in(WAYS[2].1, VERSION, "on PATH");
     machine.set(
@@ -146,26 +149,26 @@ fn it_does_not_become_itself() {
     assert_eq!(machine.start(&[]), Ok("on PATH:a b c ".to_owned()));
 }
 
-/// Where Claude Code copies a plugin to, the launcher finds the plugin's data by itself.
+/// In the folder to which Claude Code copies plugins, it finds the data of the plugin by itself.
 #[test]
-fn it_finds_what_it_installed_also_from_claudes_shell() {
+fn installed_program_is_found_from_claudes_shell() {
     let mut machine = Machine::new(&["readlink"]);
     machine.unset("CLAUDE_PLUGIN_DATA");
     let copy = machine.path("plugins/cache/shop/socket").join(VERSION);
-    fs::create_dir_all(copy.parent().expect("a folder")).expect("a folder");
-    fs::rename(machine.path("checkout/plugin"), &copy).expect("it moves");
-    symlink(&copy, machine.path("checkout/plugin")).expect("a link");
+    fs::create_dir_all(copy.parent().expect("the folder is made")).expect("the folder is made");
+    fs::rename(machine.path("checkout/plugin"), &copy).expect("the checkout moves");
+    symlink(&copy, machine.path("checkout/plugin")).expect("the folder takes a link");
     let installed = format!("plugins/data/socket-shop/bin/claude-socket-{VERSION}");
     machine.stand_in(&installed, VERSION, "installed");
     let launcher = copy.join("bin/claude-socket");
     let by_link = machine.path("link");
-    symlink(&launcher, &by_link).expect("a link");
+    symlink(&launcher, &by_link).expect("the folder takes a link");
     for start in [launcher, by_link] {
         let output = Command::new(start)
             .env_clear()
             .env("PATH", machine.path("tools"))
             .output();
-        let output = output.expect("it starts");
+        let output = output.expect("the program starts");
         assert_eq!(
             String::from_utf8_lossy(&output.stdout),
             "installed:\n",
@@ -174,13 +177,13 @@ fn it_finds_what_it_installed_also_from_claudes_shell() {
     }
 }
 
-/// What a crash, a full disk or a proxy may have left in the place of the binary.
+/// A crash, a full disk or a proxy may have damaged it.
 #[test]
-fn it_replaces_what_is_damaged_or_says_so() {
+fn damaged_program_is_replaced_or_reported() {
     prepare(&["bash", "busybox", "curl", "dash"]);
     let damaged = |machine: &Machine, contents: &[u8]| {
         machine.stand_in(WAYS[1].1, VERSION, "damaged");
-        fs::write(machine.path(WAYS[1].1), contents).expect("it is ours");
+        fs::write(machine.path(WAYS[1].1), contents).expect("the file is ours");
     };
     for shell in SHELLS {
         for contents in [&b""[..], &[0; 4096], b"<html>\n", b"garbage"] {
@@ -202,18 +205,18 @@ fn it_replaces_what_is_damaged_or_says_so() {
     }
 }
 
-/// It needs no program for that, so it takes no time.
+/// It starts no other program for that, which would take time.
 #[test]
-fn it_starts_what_is_installed_by_itself() {
+fn program_installed_by_user_is_started() {
     let machine = Machine::new(&[]);
     machine.without(&["uname"]);
     machine.stand_in(WAYS[1].1, VERSION, "installed");
     assert_eq!(machine.start(&[]), Ok("installed:a b c ".to_owned()));
 }
 
-/// What Claude Code started *is* the server, and has lost nothing that Claude Code said.
+/// The process that Claude Code started *is* the server, which reads everything from the start.
 #[test]
-fn it_becomes_the_server() {
+fn launcher_becomes_server() {
     prepare(&["curl"]);
     let machine = Machine::new(&TOOLS);
     let program = binary().get_program().to_owned();
@@ -228,7 +231,7 @@ fn it_becomes_the_server() {
         #[cfg(target_os = "linux")]
         {
             let running = fs::read_link(format!("/proc/{}/exe", server.pid()));
-            assert_eq!(running.expect("it runs"), installed, "{time}");
+            assert_eq!(running.expect("the program runs"), installed, "{time}");
         }
         drop(server.stdin.take());
         assert!(server.ended().0.success(), "{time}");

@@ -1,5 +1,5 @@
-//! The Claude Code plugin: what its files say, against the rest of the repository. Its
-//! launcher is in `launcher.rs`, and the real Claude Code in `tests/claude`.
+//! The Claude Code plugin: its files agree with the rest of the repository. The tests of its
+//! launcher are in `launcher.rs`, those with the real Claude Code in `tests/claude`.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -24,7 +24,7 @@ fn json(path: &str) -> Value {
 
 /// `Cargo.toml` is the source of the version, `plugin.json` of the repository's address.
 #[test]
-fn the_version_and_the_address_are_the_same_everywhere() {
+fn manifests_share_version_and_address() {
     let plugin = json("plugin/.claude-plugin/plugin.json");
     assert_eq!(plugin["version"], env!("CARGO_PKG_VERSION"));
     assert_eq!(plugin["repository"], env!("CARGO_PKG_REPOSITORY"));
@@ -51,18 +51,22 @@ fn the_version_and_the_address_are_the_same_everywhere() {
 }
 
 #[test]
-fn the_manifests_fit_together() {
+fn manifests_fit_together() {
     let plugin = json("plugin/.claude-plugin/plugin.json");
     let shop = json(".claude-plugin/marketplace.json");
     assert_eq!(shop["name"], "claude-socket");
     assert_eq!(shop["plugins"][0]["name"], plugin["name"]);
     assert_eq!(shop["plugins"][0]["source"], "./plugin");
     let servers = json("plugin/.mcp.json")["mcpServers"].take();
-    let server = plugin["channels"][0]["server"].as_str().expect("a server");
-    let command = servers[server]["command"].as_str().expect("a command");
+    let server = plugin["channels"][0]["server"]
+        .as_str()
+        .expect("the channel names a server");
+    let command = servers[server]["command"]
+        .as_str()
+        .expect("the server has a command");
     let launcher = command.replace("${CLAUDE_PLUGIN_ROOT}", "plugin");
     let mode = fs::metadata(repository(&launcher))
-        .expect("a file")
+        .expect("the folder takes a file")
         .permissions()
         .mode();
     assert_eq!(mode & 0o111, 0o111, "{launcher} can be run");
@@ -72,27 +76,29 @@ fn the_manifests_fit_together() {
     }
 }
 
-/// What the plugin directory asks for: a square PNG of 512 to 2,048 pixels.
+/// The plugin directory asks for a square PNG of 512 to 2,048 pixels.
 #[test]
-fn the_icon_is_a_square_png() {
+fn icon_is_square_png() {
     let plugin = json("plugin/.claude-plugin/plugin.json");
     let icon = plugin["icon"].as_str().expect("an icon");
-    let icon = fs::read(repository("plugin").join(icon)).expect("a file");
+    let icon = fs::read(repository("plugin").join(icon)).expect("the folder takes a file");
     assert_eq!(icon[..16], *b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR");
     let size = |at: usize| u32::from_be_bytes(icon[at..at + 4].try_into().expect("4 bytes"));
     assert_eq!((size(16), size(20)), (512, 512));
     assert!(icon.len() < 50_000, "{} bytes", icon.len());
 }
 
-/// A comment, or what `sha256sum` prints for an asset of this version.
+/// Each line is a comment, or what `sha256sum` prints for an asset of this version.
 #[test]
-fn the_checksums_are_those_of_this_version() {
+fn checksums_are_of_this_version() {
     let prefix = concat!("  claude-socket-", env!("CARGO_PKG_VERSION"), "-");
     for line in text("plugin/checksums.txt")
         .lines()
         .filter(|line| !line.starts_with('#'))
     {
-        let (sum, asset) = line.split_at_checked(64).expect("a checksum");
+        let (sum, asset) = line
+            .split_at_checked(64)
+            .expect("the line begins with a checksum");
         assert!(
             sum.bytes()
                 .all(|digit| matches!(digit, b'0'..=b'9' | b'a'..=b'f')),
@@ -106,7 +112,7 @@ fn the_checksums_are_those_of_this_version() {
 }
 
 #[test]
-fn shellcheck_finds_nothing_in_any_script() {
+fn scripts_pass_shellcheck() {
     prepare(&["shellcheck"]);
     let output = Command::new("shellcheck")
         .args([
@@ -122,7 +128,7 @@ fn shellcheck_finds_nothing_in_any_script() {
         ])
         .current_dir(env!("CARGO_MANIFEST_DIR"))
         .output()
-        .expect("it is installed");
+        .expect("shellcheck is installed");
     assert!(
         output.status.success(),
         "{}",

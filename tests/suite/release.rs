@@ -10,26 +10,29 @@ use crate::prepare::prepare;
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
-/// Runs it in the repository.
+/// Runs a command in the repository.
 fn run(command: &mut Command) -> Output {
-    command.current_dir(ROOT).output().expect("it starts")
+    command
+        .current_dir(ROOT)
+        .output()
+        .expect("the program starts")
 }
 
-/// What it prints, if all is well.
+/// Returns what a command prints, which must succeed.
 fn printed(command: &mut Command) -> String {
     let output = run(command);
     let wrong = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{command:?}: {wrong}");
-    String::from_utf8(output.stdout).expect("it is text")
+    String::from_utf8(output.stdout).expect("the output is text")
 }
 
-/// The paths of all files under this folder of the repository, with its own in front.
+/// Returns the paths of all files under this folder of the repository, from its root.
 fn files_in(folder: &str) -> Vec<String> {
     let mut found = Vec::new();
-    for entry in fs::read_dir(Path::new(ROOT).join(folder)).expect("a folder") {
+    for entry in fs::read_dir(Path::new(ROOT).join(folder)).expect("the folder is made") {
         let entry = entry.expect("an entry");
         let path = format!("{folder}/{}", entry.file_name().to_str().expect("text"));
-        if entry.file_type().expect("a type").is_dir() {
+        if entry.file_type().expect("the entry has a type").is_dir() {
             found.extend(files_in(&path));
         } else {
             found.push(path);
@@ -38,14 +41,15 @@ fn files_in(folder: &str) -> Vec<String> {
     found
 }
 
-/// Each package that comes into the programs is there for something that `Cargo.toml` tells.
+/// `Cargo.toml` says what each package in the programs is for.
 #[test]
-fn the_manifest_explains_every_dependency() {
-    let manifest = fs::read_to_string(Path::new(ROOT).join("Cargo.toml")).expect("it is there");
+fn manifest_explains_every_dependency() {
+    let manifest =
+        fs::read_to_string(Path::new(ROOT).join("Cargo.toml")).expect("Cargo.toml is readable");
     let dependencies = manifest
         .split("[dependencies]")
         .nth(1)
-        .expect("there are some");
+        .expect("the manifest has dependencies");
     let dependencies = dependencies.split("[dev-dependencies]").next();
     let is_word = |c: char| c.is_ascii_alphanumeric() || "-_".contains(c);
     let explained: BTreeSet<&str> = dependencies
@@ -66,10 +70,9 @@ fn the_manifest_explains_every_dependency() {
     }
 }
 
-/// Everything that is built or built in, and what people look for in a crate. That it also
-/// builds by itself is for `.ci/run` to see.
+/// It holds what is built or built in, and what people look for in a crate. `.ci/run` builds it.
 #[test]
-fn the_crate_holds_what_it_needs_and_nothing_else() {
+fn crate_holds_needed_files_only() {
     let mut expected: BTreeSet<String> = files_in("src").into_iter().collect();
     expected.extend(files_in("examples/basic"));
     let others = "Cargo.lock Cargo.toml Cargo.toml.orig CHANGELOG.md LICENSE README.md \
@@ -78,14 +81,14 @@ fn the_crate_holds_what_it_needs_and_nothing_else() {
     let list = ["package", "--list", "--locked", "--allow-dirty"];
     let output = run(Command::new(env!("CARGO")).args(list));
     assert_eq!(String::from_utf8_lossy(&output.stderr), "", "no warnings");
-    let listed = String::from_utf8(output.stdout).expect("it is text");
+    let listed = String::from_utf8(output.stdout).expect("the output is text");
     // Only there in a repository.
     let listed = listed
         .lines()
         .filter(|name| *name != ".cargo_vcs_info.json");
     assert_eq!(listed.map(str::to_owned).collect::<BTreeSet<_>>(), expected);
     let built_in = fs::read_to_string(Path::new(ROOT).join("src/socket/assets.rs"));
-    let built_in = built_in.expect("it is there");
+    let built_in = built_in.expect("assets.rs is readable");
     for file in files_in("examples/basic") {
         let name = file.trim_start_matches("examples/basic/");
         assert!(built_in.contains(name), "{file} is built in");
@@ -93,7 +96,7 @@ fn the_crate_holds_what_it_needs_and_nothing_else() {
 }
 
 #[test]
-fn the_container_is_built_as_it_should_be() {
+fn container_is_built_as_documented() {
     prepare(&["python3", "python"]);
     let hadolint = crate::examples::python().replace("/bin/python", "/bin/hadolint");
     let found = run(Command::new(hadolint).arg("Dockerfile"));
@@ -113,7 +116,7 @@ mod archive {
     fn packed(machine: &Machine) -> (Vec<u8>, PathBuf) {
         prepare(&["strip:binutils"]);
         let binaries = machine.path("binaries");
-        fs::create_dir_all(&binaries).expect("a folder");
+        fs::create_dir_all(&binaries).expect("the folder is made");
         let built = Path::new(env!("CARGO_BIN_EXE_claude-socket"));
         for name in ["claude-socket", "claude-socket-cli"] {
             // As in a release; what helps to debug would take long to compress.
@@ -147,7 +150,7 @@ mod archive {
     }
 
     #[test]
-    fn it_holds_what_a_user_needs_and_the_launcher_takes_it() {
+    fn archive_holds_programs_and_launcher_takes_it() {
         let machine = Machine::new(&TOOLS);
         let (archive, folder) = packed(&machine);
         let text = |name: &str| fs::read_to_string(folder.join(name)).expect(name);
@@ -158,8 +161,14 @@ mod archive {
             "f".as_ref(),
         ]));
         let listed = listed.lines().map(|path| {
-            let mode = fs::metadata(path).expect("a file").permissions().mode() & 0o777;
-            let path = Path::new(path).strip_prefix(&folder).expect("it is inside");
+            let mode = fs::metadata(path)
+                .expect("the folder takes a file")
+                .permissions()
+                .mode()
+                & 0o777;
+            let path = Path::new(path)
+                .strip_prefix(&folder)
+                .expect("the path is in the folder");
             (path.to_str().expect("text").to_owned(), mode)
         });
         let listed: BTreeSet<_> = listed.collect();
@@ -211,24 +220,25 @@ mod archive {
         for from in [".ci", "Cargo.toml", "client"] {
             copy(from);
         }
-        fs::write(machine.path("checkout/CHANGELOG.md"), changelog).expect("a file");
+        fs::write(machine.path("checkout/CHANGELOG.md"), changelog)
+            .expect("the folder takes a file");
     }
 
     #[test]
-    fn the_checksums_are_of_all_of_them_and_the_launcher_takes_them() {
+    fn checksums_cover_all_archives_and_launcher_takes_them() {
         let machine = Machine::new(&TOOLS);
         checkout(&machine, "");
         machine.stand_in("new", VERSION, "downloaded");
         let archive = machine.release(&machine.path("new"));
         let archives = machine.path("archives");
-        fs::create_dir_all(&archives).expect("a folder");
+        fs::create_dir_all(&archives).expect("the folder is made");
         let sum = || {
             Command::new(machine.path("checkout/.ci/checksums"))
                 .arg(&archives)
                 .output()
-                .expect("it starts")
+                .expect("the program starts")
         };
-        fs::write(archives.join(ASSET), &archive).expect("a file");
+        fs::write(archives.join(ASSET), &archive).expect("the folder takes a file");
         machine.checksums("# A comment.\n00  claude-socket-0.0.9-armv7-linux.tar.gz\n");
         let before = machine
             .start(&[])
@@ -243,28 +253,29 @@ mod archive {
             "x86_64-macos",
         ] {
             let name = format!("claude-socket-{VERSION}-{platform}.tar.gz");
-            fs::write(archives.join(name), platform).expect("a file");
+            fs::write(archives.join(name), platform).expect("the folder takes a file");
         }
         assert!(sum().status.success());
         let sums = fs::read_to_string(machine.path("checkout/plugin/checksums.txt"));
-        let sums = sums.expect("a file");
+        let sums = sums.expect("the folder takes a file");
         assert_eq!(sums.lines().count(), 7, "{sums}");
         assert!(sums.starts_with("# A comment.\n"), "{sums}");
         assert!(!sums.contains("0.0.9"), "{sums}");
         assert_eq!(machine.start(&[]).as_deref(), Ok("downloaded:a b c "));
-        fs::write(archives.join("claude-socket-0.0.9.tar.gz"), "").expect("a file");
+        fs::write(archives.join("claude-socket-0.0.9.tar.gz"), "")
+            .expect("the folder takes a file");
         assert!(!sum().status.success(), "one too many");
     }
 
     #[test]
-    fn nothing_is_released_before_everything_fits() {
+    fn release_is_refused_until_everything_fits() {
         let machine = Machine::new(&TOOLS);
         let changelog = format!("# Changelog\n\n## [{VERSION}] - 2026-01-01\n");
         checkout(&machine, &changelog);
         let ready = |reference: &str, repository: &str| {
             let script = machine.path("checkout/.ci/ready");
             let output = Command::new(script).args([reference, repository]).output();
-            let output = output.expect("it starts");
+            let output = output.expect("the program starts");
             let said = String::from_utf8(output.stderr).expect("text");
             assert_eq!(output.status.success(), said.is_empty(), "{said}");
             said
@@ -285,10 +296,11 @@ mod archive {
         machine.checksums(&sums);
         assert_eq!(ready(&tag, here), "");
         let package = machine.path("checkout/client/package.json");
-        let text = fs::read_to_string(&package).expect("a file");
-        fs::write(&package, text.replace(VERSION, "9.9.9")).expect("a file");
+        let text = fs::read_to_string(&package).expect("the folder takes a file");
+        fs::write(&package, text.replace(VERSION, "9.9.9")).expect("the folder takes a file");
         assert!(ready(&tag, here).contains("client/package.json has the version 9.9.9"));
-        fs::write(machine.path("checkout/CHANGELOG.md"), "## [Unreleased]\n").expect("a file");
+        fs::write(machine.path("checkout/CHANGELOG.md"), "## [Unreleased]\n")
+            .expect("the folder takes a file");
         assert!(ready(&branch, here).contains("CHANGELOG.md has no section"));
     }
 }

@@ -1,4 +1,4 @@
-//! The releases of a repository, on a small HTTP server of the test's own.
+//! A small HTTP server that has the releases of a repository.
 
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -9,7 +9,7 @@ use std::thread;
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use parking_lot::Mutex;
 
-/// What it does when it is asked for something.
+/// What it does with a request.
 #[derive(Clone)]
 pub enum Answer {
     File(Vec<u8>),
@@ -19,7 +19,7 @@ pub enum Answer {
     Never,
 }
 
-/// What there is, by path. Anything else is 404.
+/// Contents by path; other paths are 404.
 type Files = Arc<Mutex<HashMap<String, Answer>>>;
 
 pub struct Releases {
@@ -34,7 +34,7 @@ pub struct Releases {
 impl Releases {
     /// Serves until the tests end.
     pub fn start() -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
         let address = listener.local_addr().expect("an address");
         let files = Files::default();
         let (ask, asked) = unbounded();
@@ -59,9 +59,14 @@ impl Releases {
     }
 }
 
-/// Reads one request and answers it. What can't be written isn't wanted any more.
+/// Answers one request. A failed write is ignored: the client has gone.
 fn answer(mut stream: TcpStream, files: &Files, ask: &Sender<String>, go: &Sender<()>) {
-    let mut head = BufReader::new(stream.try_clone().expect("a socket")).lines();
+    let mut head = BufReader::new(
+        stream
+            .try_clone()
+            .expect("the socket has another descriptor"),
+    )
+    .lines();
     let Some(Ok(request)) = head.next() else {
         return;
     };
@@ -69,7 +74,11 @@ fn answer(mut stream: TcpStream, files: &Files, ask: &Sender<String>, go: &Sende
         .next()
         .is_some_and(|line| line.is_ok_and(|line| !line.is_empty()))
     {}
-    let path = request.split(' ').nth(1).expect("a path").to_owned();
+    let path = request
+        .split(' ')
+        .nth(1)
+        .expect("the request has a path")
+        .to_owned();
     let answer = files.lock().get(&path).cloned();
     let _ = ask.send(path);
     let mut reply = |status: &str, length: usize, body: &[u8]| {

@@ -1,12 +1,18 @@
-//! The command line: what is wrong with a value, and what would be right.
+//! Settings: their values, their errors, and their document.
+
+use std::fs;
+use std::path::Path;
+
+use clap::{Arg, Command};
+use claude_socket::args;
 
 use crate::app::App;
 use crate::server::{Server, binary};
 
-/// Each setting with a bad value, and what would be right. The same for the flag and
-/// for the variable.
+/// The line names the flag, the variable, the value, and what would be right, for a flag and for a
+/// variable.
 #[test]
-fn a_bad_value_is_one_clear_line_and_exit_code_2() {
+fn bad_value_is_explained_in_one_line() {
     let cases = [
         ("port", "65536", "from 0 to 65535"),
         ("host", "example.org", "an IP address such as 127.0.0.1"),
@@ -39,8 +45,8 @@ fn a_bad_value_is_one_clear_line_and_exit_code_2() {
         let by_flag = binary().arg(format!("--{name}={value}")).output();
         let by_variable = binary().env(&variable, value).output();
         for output in [by_flag, by_variable] {
-            let output = output.expect("it runs");
-            let stderr = String::from_utf8(output.stderr).expect("it is text");
+            let output = output.expect("the program runs");
+            let stderr = String::from_utf8(output.stderr).expect("the output is text");
             assert_eq!(output.status.code(), Some(2), "{name}={value}: {stderr}");
             assert_eq!(stderr.trim_end().lines().count(), 1, "{stderr}");
             for part in [
@@ -56,22 +62,23 @@ fn a_bad_value_is_one_clear_line_and_exit_code_2() {
     }
 }
 
-/// `"${NAME:-}"` in somebody's configuration.
+/// `"${NAME:-}"` in a configuration makes such variables.
 #[test]
-fn an_empty_variable_counts_as_unset() {
+fn empty_variable_counts_as_unset() {
     for name in ["PORT", "HOST", "ALLOWED_ORIGINS", "LOG_FILE", "SESSION_TTL"] {
         let variable = format!("CLAUDE_SOCKET_{name}");
         let output = binary().arg("--version").env(&variable, "").output();
-        assert!(output.expect("it runs").status.success(), "{name}");
+        assert!(output.expect("the program runs").status.success(), "{name}");
         let mut command = binary();
         let output = command
             .args(["--max-sessions", "0"])
             .env(&variable, "")
             .output();
-        let stderr = String::from_utf8(output.expect("it runs").stderr).expect("it is text");
+        let stderr = String::from_utf8(output.expect("the program runs").stderr)
+            .expect("the output is text");
         assert!(stderr.contains("--max-sessions"), "{name}: {stderr}");
     }
-    let output = binary().arg("--port").output().expect("it runs");
+    let output = binary().arg("--port").output().expect("the program runs");
     assert_eq!(
         String::from_utf8_lossy(&output.stderr),
         "claude-socket: --port needs a value\n"
@@ -79,9 +86,9 @@ fn an_empty_variable_counts_as_unset() {
 }
 
 #[test]
-fn a_ping_timeout_that_leaves_no_time_for_a_pong_is_refused() {
+fn ping_timeout_below_interval_is_refused() {
     let flags = ["--ping-interval", "30s", "--ping-timeout", "20s"];
-    let output = binary().args(flags).output().expect("it runs");
+    let output = binary().args(flags).output().expect("the program runs");
     let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(output.status.code(), Some(2), "{stderr}");
     assert!(
@@ -91,7 +98,7 @@ fn a_ping_timeout_that_leaves_no_time_for_a_pong_is_refused() {
 }
 
 #[test]
-fn settings_are_taken_as_people_write_them() {
+fn settings_are_parsed_as_people_write_them() {
     let flags = [
         "--host",
         "localhost",
@@ -111,12 +118,15 @@ fn settings_are_taken_as_people_write_them() {
 }
 
 #[test]
-fn help_and_version_are_what_people_expect() {
-    let output = binary().arg("--version").output().expect("it runs");
+fn help_version_and_typo_are_answered() {
+    let output = binary()
+        .arg("--version")
+        .output()
+        .expect("the program runs");
     let version = concat!("claude-socket ", env!("CARGO_PKG_VERSION"), "\n");
     assert_eq!(String::from_utf8_lossy(&output.stdout), version);
     for flag in ["--help", "-h"] {
-        let output = binary().arg(flag).output().expect("it runs");
+        let output = binary().arg(flag).output().expect("the program runs");
         let help = String::from_utf8_lossy(&output.stdout).into_owned();
         assert!(output.status.success());
         for part in [
@@ -130,7 +140,7 @@ fn help_and_version_are_what_people_expect() {
             assert!(help.contains(part), "{part} is missing in: {help}");
         }
     }
-    let output = binary().arg("--prot").output().expect("it runs");
+    let output = binary().arg("--prot").output().expect("the program runs");
     assert_eq!(output.status.code(), Some(2));
     assert!(
         String::from_utf8_lossy(&output.stderr).contains("--port"),
@@ -138,46 +148,150 @@ fn help_and_version_are_what_people_expect() {
     );
 }
 
-/// Every setting of `--help` is in the README's table, with its variable and default.
+/// With `UPDATE=1` docs/settings.md is written anew.
 #[test]
-fn the_readme_lists_every_setting() {
-    let help = binary().arg("--help").output().expect("it runs").stdout;
-    let help = String::from_utf8(help).expect("it is text");
-    let readme = include_str!("../../README.md");
-    let settings = help.split("Settings:").nth(1).expect("they have a heading");
-    let mut flag = "";
-    let mut rows = 0;
-    for line in settings.lines().map(str::trim) {
-        if let Some(name) = line.strip_prefix("--") {
-            flag = name.split(' ').next().unwrap_or_default();
-            let row = format!(
-                "| `--{flag}` | `CLAUDE_SOCKET_{}` |",
-                flag.replace('-', "_").to_uppercase()
-            );
-            assert!(readme.contains(&row), "the README has no row {row}");
-            rows += 1;
-        } else if let Some(default) = line.strip_prefix("[default: ") {
-            let default = format!("| `{}` |", default.trim_end_matches(']'));
-            let row = readme
-                .lines()
-                .find(|row| row.contains(&format!("| `--{flag}` |")));
-            assert!(
-                row.is_some_and(|row| row.contains(&default)),
-                "{flag}: {default}"
-            );
-        }
+fn settings_document_matches_command_line() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/settings.md");
+    let document = settings_document();
+    if std::env::var_os("UPDATE").is_some_and(|value| value == "1") {
+        fs::write(&path, &document).expect("the document can be written");
     }
-    assert!(rows > 15, "{rows}");
+    let current = fs::read_to_string(&path).expect("the document can be read");
+    assert!(
+        current == document,
+        "docs/settings.md is not current; run: UPDATE=1 cargo test --test suite settings_document"
+    );
+    // Nothing that people see in the help is missing.
+    let help = binary()
+        .arg("--help")
+        .output()
+        .expect("the program runs")
+        .stdout;
+    let help = String::from_utf8(help).expect("the output is text");
+    let settings = help.split("Settings:").nth(1).expect("they have a heading");
+    let flags = settings
+        .split_whitespace()
+        .filter(|word| word.starts_with("--"));
+    let flags: Vec<_> = flags.collect();
+    assert!(flags.len() > 15, "{flags:?}");
+    for flag in flags {
+        assert!(document.contains(&format!("| `{flag}` |")), "{flag}");
+    }
 }
 
-/// Who was there is logged; what was said is not.
+const INTRODUCTION: &str = "\
+<!-- Generated from src/config.rs by tests/suite/settings.rs: UPDATE=1 cargo test --test suite settings_document -->
+
+# Settings
+
+Each is a flag or an environment variable; the flag counts if both are given, and an empty variable counts as unset.
+Durations are written as `30s`, `5m` or `1h 30m`, sizes as `64KiB` or `4MB`.
+
+`CLAUDE_SOCKET_TOKEN` is a variable only, as everyone on a machine can see the arguments of every process: for the server
+an operator's token, for a command the token to connect with. See [who may connect](access.md).
+
+## The server
+
+";
+const COMMANDS: &str = "
+## The commands
+
+`demo` takes every setting of the server. Others take some of them:
+
+";
+const OWN_FLAGS: &str = "
+A setting may also stand before the command: `claude-socket --port 3200 watch`. Other flags belong to one command:
+
+";
+
+fn settings_document() -> String {
+    let mut program = args::cli_command();
+    program.build();
+    let is_setting = |arg: &&Arg| {
+        let is_standard = ["help", "version"].contains(&arg.get_id().as_str());
+        arg.get_long().is_some() && !arg.is_hide_set() && !is_standard
+    };
+    let mut document = INTRODUCTION.to_owned();
+    document += "| flag | variable | default | meaning |\n|---|---|---|---|\n";
+    let server: Vec<&Arg> = program.get_arguments().filter(is_setting).collect();
+    for setting in &server {
+        document += &format!("|{}\n", cells(setting));
+    }
+    let is_of_server = |arg: &&Arg| {
+        let mut flags = server.iter().map(|setting| setting.get_long());
+        flags.any(|flag| flag == arg.get_long())
+    };
+    document += COMMANDS;
+    document += "| command | settings |\n|---|---|\n";
+    let mut own = String::new();
+    for (name, command) in commands(&program, "") {
+        let arguments = || command.get_arguments().filter(is_setting);
+        let shared = arguments().filter(is_of_server).map(flag);
+        let shared = shared.collect::<Vec<_>>().join(", ");
+        if name != "demo" && !shared.is_empty() {
+            document += &format!("| `{name}` | {shared} |\n");
+        }
+        for setting in arguments().filter(|arg| !is_of_server(arg)) {
+            own += &format!("| `{name}` |{}\n", cells(setting));
+        }
+    }
+    document += OWN_FLAGS;
+    document += "| command | flag | variable | default | meaning |\n|---|---|---|---|---|\n";
+    document + &own
+}
+
+/// Returns the commands without further commands below, with their full names.
+fn commands<'a>(program: &'a Command, parent: &str) -> Vec<(String, &'a Command)> {
+    let mut found = Vec::new();
+    let named = program
+        .get_subcommands()
+        .filter(|command| command.get_name() != "help");
+    for command in named {
+        let name = format!("{parent}{}", command.get_name());
+        let below = commands(command, &format!("{name} "));
+        if below.is_empty() {
+            found.push((name, command));
+        }
+        found.extend(below);
+    }
+    found
+}
+
+fn flag(setting: &Arg) -> String {
+    format!("`--{}`", setting.get_long().expect("a setting has a flag"))
+}
+
+/// Returns the cells of a row: flag, variable, default, meaning.
+fn cells(setting: &Arg) -> String {
+    let code = |text: &str| match text {
+        "" => String::new(),
+        text => format!(" `{text}`"),
+    };
+    let variable = setting.get_env().unwrap_or_default().to_string_lossy();
+    let defaults = setting.get_default_values().iter();
+    let defaults: Vec<_> = defaults.map(|value| value.to_string_lossy()).collect();
+    // A flag without a value has the default "false", which says nothing.
+    let default = if setting.get_action().takes_values() {
+        defaults.join(" ")
+    } else {
+        String::new()
+    };
+    let help = setting.get_help().expect("every setting has help");
+    format!(
+        " {} |{} |{} | {help}. |",
+        flag(setting),
+        code(&variable),
+        code(&default)
+    )
+}
+
 #[test]
-fn the_log_goes_to_a_file_too_and_holds_no_content() {
+fn log_file_has_events_and_no_content() {
     let path = std::env::temp_dir().join(format!("claude-socket-test-{}.log", std::process::id()));
     let _ = std::fs::remove_file(&path);
     let mut server = Server::start(&[
         "--log-file",
-        path.to_str().expect("it is text"),
+        path.to_str().expect("the output is text"),
         "--log-level",
         "info",
     ]);
@@ -186,8 +300,8 @@ fn the_log_goes_to_a_file_too_and_holds_no_content() {
     assert_eq!(server.heard()["content"], "a secret");
     drop(server.stdin.take());
     assert!(server.ended().0.success());
-    let log = std::fs::read_to_string(&path).expect("it was written");
-    std::fs::remove_file(&path).expect("it is there");
+    let log = std::fs::read_to_string(&path).expect("the log file is written");
+    std::fs::remove_file(&path).expect("the log file is ours");
     assert!(
         log.contains("is in session \"s1\"") && log.contains("stdin has ended"),
         "{log}"
@@ -197,7 +311,7 @@ fn the_log_goes_to_a_file_too_and_holds_no_content() {
     let output = binary()
         .args(["--log-file", "/nowhere/at/all.log"])
         .output()
-        .expect("it runs");
+        .expect("the program runs");
     let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(
         stderr.contains("/nowhere/at/all.log") && stderr.contains("CLAUDE_SOCKET_LOG_FILE"),

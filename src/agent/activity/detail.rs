@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::json;
+use crate::sanitize::is_invisible;
 
 /// The longest detail that is shown, in characters.
 const MAX_DETAIL: usize = 120;
@@ -77,7 +78,7 @@ fn push_line(line: &mut String, text: &str) {
         is_first = false;
         for c in gap
             .into_iter()
-            .chain(word.chars().filter(|c| !is_unseen(*c)))
+            .chain(word.chars().filter(|c| !is_invisible(*c)))
         {
             if room == 0 {
                 line.pop();
@@ -88,11 +89,6 @@ fn push_line(line: &mut String, text: &str) {
             room -= 1;
         }
     }
-}
-
-/// Format characters that show nothing, or turn what follows around.
-fn is_unseen(c: char) -> bool {
-    matches!(c, '\u{ad}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
 }
 
 #[cfg(test)]

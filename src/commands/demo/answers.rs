@@ -1,9 +1,9 @@
-//! What the stand-in says: little, but to the point.
+//! What the fake agent understands and says.
 
 use std::process::Command;
 use std::time::SystemTime;
 
-/// The commands that it really runs: they only look. Others it only pretends to run.
+/// The commands that are really run: they change nothing. Others are only named in the answer.
 const HARMLESS: [&str; 6] = ["date", "uptime", "uname -a", "whoami", "pwd", "df -h"];
 
 const HELP: &str = "\
@@ -39,15 +39,15 @@ claude-socket demo
 /// What a message asks for.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Plan {
-    /// To run a command.
+    /// Run a command.
     Run(String),
-    /// An answer.
+    /// Reply.
     Answer,
-    /// An answer, but not with the reply tool, as Claude sometimes forgets it.
+    /// Say the answer without the reply tool, which Claude sometimes forgets.
     Forget,
 }
 
-/// Understands a message.
+/// Returns what a message asks for.
 pub fn plan(content: &str) -> Plan {
     let line = content.trim().lines().next().unwrap_or_default().trim();
     let lower = line.to_lowercase();
@@ -74,7 +74,7 @@ pub fn plan(content: &str) -> Plan {
     Plan::Run(if is_vague { "date" } else { command }.to_owned())
 }
 
-/// Answers a message; `said` is what `fetch_messages` knows of the conversation.
+/// Returns the answer to a message. `said` is the conversation as `fetch_messages` returns it.
 pub fn answer(user: &str, content: &str, said: &str) -> String {
     let lower = content.to_lowercase();
     let has = |words: &[&str]| words.iter().any(|word| lower.contains(word));
@@ -131,7 +131,7 @@ fn quote(content: &str) -> String {
     content.trim().replace('\n', "\n> ")
 }
 
-/// Runs a command that was allowed.
+/// Runs a command that was allowed, if it is harmless. Returns the answer.
 pub fn run(command: &str) -> String {
     if !HARMLESS.contains(&command) {
         let harmless = HARMLESS.join("`, `");
@@ -151,8 +151,8 @@ pub fn run(command: &str) -> String {
     }
 }
 
-/// The id of the n-th permission request: five letters without `l`, as Claude Code
-/// makes them.
+/// Returns the id of the n-th permission request: five letters without `l`, as those of Claude
+/// Code. It repeats after 25⁵ requests.
 pub fn request_id(n: u64) -> String {
     const LETTERS: &[u8; 25] = b"abcdefghijkmnopqrstuvwxyz";
     const IDS: u64 = 25 * 25 * 25 * 25 * 25;
@@ -171,7 +171,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn requests_to_run_something_are_understood() {
+    fn plan_follows_first_words_of_message() {
         let cases = [
             ("run date", Some("date")),
             ("Please run `uname -a`", Some("uname -a")),
@@ -193,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn request_ids_look_like_claude_codes() {
+    fn request_ids_have_form_of_claude_code_and_differ() {
         let ids: std::collections::HashSet<String> = (0..10_000).map(request_id).collect();
         assert_eq!(ids.len(), 10_000);
         assert!(ids.iter().all(|id| id.len() == 5 && !id.contains('l')));

@@ -1,14 +1,14 @@
-//! The stand-in's hooks: what Claude Code's would tell in its place, as the plugin's
-//! `hooks.json` passes it on.
+//! The hooks of the fake agent: the calls of the tool `activity` that Claude Code makes by the
+//! plugin's `hooks.json`.
 
 use std::io::{self, Write};
 
 use serde_json::{Value, json};
 
-use super::standin::{Message, Standin};
+use super::fake_agent::{FakeAgent, Message};
 
-impl<W: Write> Standin<W> {
-    /// A message goes into the conversation, and begins a turn unless one is going on.
+impl<W: Write> FakeAgent<W> {
+    /// Puts a message into the conversation, which begins a turn unless one is going on.
     pub(super) fn take(&mut self, message: &Message) -> io::Result<()> {
         if self.turn.open == 0 {
             self.turn.count += 1;
@@ -18,7 +18,7 @@ impl<W: Write> Standin<W> {
         self.hook("UserPromptSubmit", json!({ "prompt": tag(message) }))
     }
 
-    /// A message is dealt with. Whether it was the last one of the turn.
+    /// Counts a message as answered. Returns `true` if that ended the turn.
     pub(super) fn finish(&mut self) -> io::Result<bool> {
         self.turn.open = self.turn.open.saturating_sub(1);
         let is_last = self.turn.open == 0;
@@ -29,21 +29,19 @@ impl<W: Write> Standin<W> {
         Ok(is_last)
     }
 
-    /// A tool is about to run.
     pub(super) fn before(&mut self, tool: &str, input: &Value) -> io::Result<()> {
         let input =
             json!({ "tool_name": tool, "tool_use_id": tool, "tool_input": input.to_string() });
         self.hook("PreToolUse", input)
     }
 
-    /// It has run.
     pub(super) fn after(&mut self, tool: &str, input: &Value) -> io::Result<()> {
         let input =
             json!({ "tool_name": tool, "tool_use_id": tool, "tool_input": input.to_string() });
         self.hook("PostToolUse", input)
     }
 
-    /// A piece of text appears.
+    /// Streams a piece of a text; `index` counts the pieces.
     pub(super) fn display(&mut self, text: u64, index: usize, delta: &str) -> io::Result<()> {
         if index == 0 {
             self.turn.said.clear();
@@ -62,7 +60,7 @@ impl<W: Write> Standin<W> {
     }
 }
 
-/// A message as it stands in the conversation.
+/// Returns the message as Claude Code shows it to Claude.
 fn tag(message: &Message) -> String {
     let mut tag = String::from("<channel source=\"claude-socket\"");
     for (name, value) in [

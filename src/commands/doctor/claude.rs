@@ -1,4 +1,4 @@
-//! What the `claude` command says of itself and of its plugins.
+//! Asks the `claude` command for its version and its plugins.
 
 use std::io::{self, Read};
 use std::process::{Command, Stdio};
@@ -8,68 +8,65 @@ use std::time::Duration;
 use crossbeam_channel::bounded;
 use serde::Deserialize;
 
-use crate::commands::text;
+use crate::sanitize;
 
-/// How long `claude` may take. It starts in about a second on a fast machine.
+/// Time limit for one call of `claude`. It starts in about a second on a fast machine.
 const TIMEOUT: Duration = Duration::from_secs(20);
-/// What a plugin of ours is called, before the `@` and its marketplace.
-const PLUGIN: &str = "claude-socket@";
+/// The id of our plugin, up to the name of its marketplace.
+const PLUGIN_PREFIX: &str = "claude-socket@";
 
-/// What was found out.
 #[derive(Debug)]
 pub struct Claude {
-    /// Its version, or why there is none.
+    /// The version, or why it is unknown.
     pub version: Result<Version, String>,
-    /// The plugin, if it is installed; or why nobody can tell.
+    /// The plugin, `None` if it is not installed; or why that is unknown.
     pub plugin: Result<Option<Plugin>, String>,
 }
 
-/// A version of Claude Code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Version(pub u32, pub u32, pub u32);
 
 /// An installed plugin, as `claude plugin list --json` shows it.
 #[derive(Clone, Debug, Deserialize)]
 pub struct Plugin {
-    /// Its name and marketplace.
+    /// Name and marketplace: `claude-socket@claude-socket`.
     pub id: String,
-    /// Its version.
     pub version: String,
-    /// Whether Claude Code loads it.
     pub enabled: bool,
 }
 
-/// Asks `claude`, if there is one.
-pub fn look() -> Claude {
-    let version = ask(&["--version"]).and_then(|text| {
+/// Asks `claude`. Takes up to twice the time limit.
+pub fn inspect() -> Claude {
+    let version = run_claude(&["--version"]).and_then(|text| {
         Version::parse(&text)
-            .ok_or_else(|| format!("says \"{}\" of its version", text::excerpt(&text)))
+            .ok_or_else(|| format!("says \"{}\" of its version", sanitize::excerpt(&text)))
     });
     let plugin = match &version {
-        Ok(_) => ask(&["plugin", "list", "--json"]).and_then(|json| find(&json)),
+        Ok(_) => run_claude(&["plugin", "list", "--json"]).and_then(|json| our_plugin(&json)),
         Err(why) => Err(why.clone()),
     };
     Claude { version, plugin }
 }
 
-/// Our plugin among those in the list; an enabled one, if it is there more than once.
-fn find(json: &str) -> Result<Option<Plugin>, String> {
+/// Returns our plugin of the list, an enabled one if there are several.
+fn our_plugin(json: &str) -> Result<Option<Plugin>, String> {
     let plugins: Vec<Plugin> = serde_json::from_str(json).map_err(|error| {
-        let error = text::excerpt(&error.to_string());
+        let error = sanitize::excerpt(&error.to_string());
         format!("lists no plugins: {error}")
     })?;
-    let ours = plugins
-        .into_iter()
-        .filter(|plugin| plugin.id.starts_with(PLUGIN) && plugin.id.chars().all(is_of_names));
+    let ours = plugins.into_iter().filter(|plugin| {
+        plugin.id.starts_with(PLUGIN_PREFIX) && plugin.id.chars().all(is_of_names)
+    });
     let found = ours.max_by_key(|plugin| plugin.enabled);
     Ok(found.map(|plugin| Plugin {
-        id: text::excerpt(&plugin.id),
-        version: text::excerpt(&plugin.version),
+        id: sanitize::excerpt(&plugin.id),
+        version: sanitize::excerpt(&plugin.version),
         ..plugin
     }))
 }
 
-/// The id ends up in a command to paste, so nothing that a shell would take for more.
+/// Returns `true` for characters that an id may have. It becomes part of a command to paste, so a
+/// shell must not see more than a word in it.
 fn is_of_names(c: char) -> bool {
     c.is_ascii_alphanumeric() || "-_.@".contains(c)
 }
@@ -89,8 +86,8 @@ impl std::fmt::Display for Version {
     }
 }
 
-/// What `claude` prints with these arguments, or what is wrong with it.
-fn ask(arguments: &[&str]) -> Result<String, String> {
+/// Returns what `claude` prints with these arguments, or what is wrong with it.
+fn run_claude(arguments: &[&str]) -> Result<String, String> {
     let mut child = Command::new("claude")
         .args(arguments)
         .stdin(Stdio::null())
@@ -103,15 +100,23 @@ fn ask(arguments: &[&str]) -> Result<String, String> {
         })?;
     let stdout = child.stdout.take();
     let (to_doctor, printed) = bounded(1);
-    thread::spawn(move || {
-        let mut text = String::new();
-        let read = stdout.map(|mut stdout| stdout.read_to_string(&mut text));
-        // The doctor may not have waited.
-        let _ = to_doctor.send(read.map(|_| text));
-    });
+    let reader = thread::Builder::new()
+        .name("claude-stdout".to_owned())
+        .spawn(move || {
+            let mut text = String::new();
+            let read = stdout.map(|mut stdout| stdout.read_to_string(&mut text));
+            // The receiver is gone if the time is over.
+            let _ = to_doctor.send(read.map(|_| text));
+        });
+    if let Err(error) = reader {
+        // If it fails, the process has just ended.
+        let _ = child.kill();
+        let _ = child.wait();
+        return Err(format!("cannot be read: {error}"));
+    }
     let printed = printed.recv_timeout(TIMEOUT);
     if printed.is_err() {
-        // If it has just ended there is nothing to kill.
+        // It fails only if the process has just ended.
         let _ = child.kill();
     }
     let status = child.wait().map_err(|error| error.to_string())?;
@@ -127,7 +132,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn versions_are_read_and_compared() {
+    fn version_is_parsed_and_compared() {
         let version = |text| Version::parse(text);
         assert_eq!(version("2.1.330 (Claude Code)\n"), Some(Version(2, 1, 330)));
         assert_eq!(version("2.1"), None);
@@ -137,8 +142,8 @@ mod tests {
     }
 
     #[test]
-    fn the_enabled_one_of_two_plugins_is_found() {
-        let plugins = |list: &str| find(list).map(|plugin| plugin.map(|plugin| plugin.id));
+    fn enabled_plugin_is_preferred_and_odd_id_ignored() {
+        let plugins = |list: &str| our_plugin(list).map(|plugin| plugin.map(|plugin| plugin.id));
         let other = r#"{"id":"other@x","version":"1","enabled":true}"#;
         let off = r#"{"id":"claude-socket@a","version":"1","enabled":false,"scope":"user"}"#;
         let on = r#"{"id":"claude-socket@b","version":"1","enabled":true}"#;

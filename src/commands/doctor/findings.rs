@@ -1,4 +1,4 @@
-//! What is right and wrong with each piece, and what to do about it.
+//! What is right and wrong with each component, and what to do about it.
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, SystemTime};
@@ -13,29 +13,27 @@ use crate::health::probe::ProbeResult;
 use crate::owner::UNTRUSTED_OWNER;
 use crate::socket::port;
 
-/// The first Claude Code with channels (Claude Code channels reference).
+/// The first version with channels (Claude Code channels reference).
 const CHANNELS: Version = Version(2, 1, 80);
-/// The first one that relays permission prompts.
+/// The first version that relays permission prompts (Claude Code channels reference).
 const PERMISSIONS: Version = Version(2, 1, 81);
 
-/// One piece of the way, and how it is.
+/// The state of one component.
 #[derive(Debug, Serialize)]
 pub struct Finding {
-    /// Which piece.
-    pub what: Piece,
-    /// How it is.
+    pub what: Component,
     pub state: State,
-    /// The same for people.
+    /// A sentence for people.
     pub says: String,
-    /// The same for programs.
+    /// The same facts for programs.
     #[serde(flatten)]
     pub facts: Value,
 }
 
-/// The pieces.
+/// What a message passes on its way from an app to Claude.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Piece {
+pub enum Component {
     /// What listens on the port.
     Server,
     /// Who may connect to it.
@@ -48,8 +46,8 @@ pub enum Piece {
     Channel,
 }
 
-impl Piece {
-    /// Its name for people.
+impl Component {
+    /// Returns its name for people.
     pub fn title(self) -> &'static str {
         match self {
             Self::Server => "server",
@@ -64,15 +62,13 @@ impl Piece {
 /// What became of `CLAUDE_SOCKET_TOKEN`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Token {
-    /// There is none.
+    /// There is no token.
     None,
-    /// The server has seen it.
-    Shown,
-    /// The server has not: it asked for none, or is another user's.
-    Withheld,
+    Sent,
+    /// The server asked for none, or belongs to another user.
+    NotSent,
 }
 
-/// How a piece is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum State {
@@ -85,7 +81,7 @@ pub enum State {
 }
 
 impl State {
-    /// For people.
+    /// Returns its name for people.
     pub fn word(self) -> &'static str {
         match self {
             Self::Ok => "ok",
@@ -95,7 +91,7 @@ impl State {
     }
 }
 
-fn finding(what: Piece, state: State, says: String, facts: Value) -> Finding {
+fn finding(what: Component, state: State, says: String, facts: Value) -> Finding {
     Finding {
         what,
         state,
@@ -104,28 +100,27 @@ fn finding(what: Piece, state: State, says: String, facts: Value) -> Finding {
     }
 }
 
-/// Whether a server listens, and whose.
+/// Reports whether a server listens, and whose it is.
 pub fn server(address: SocketAddr, answer: &ProbeResult, token: Token) -> Finding {
     let facts = json!({ "address": address.to_string() });
-    let problem = |says| finding(Piece::Server, State::Problem, says, facts.clone());
+    let problem = |says| finding(Component::Server, State::Problem, says, facts.clone());
     match answer {
         ProbeResult::Health(health) => listening(address, health),
         ProbeResult::NoListener => problem(format!("nothing listens on {address}")),
-        ProbeResult::Refused(401) if token == Token::Shown => problem(format!(
+        ProbeResult::Refused(401) if token == Token::Sent => problem(format!(
             "a server listens on {address}, and CLAUDE_SOCKET_TOKEN is none of its tokens"
         )),
-        ProbeResult::Refused(401) if token == Token::Withheld => problem(format!(
+        ProbeResult::Refused(401) if token == Token::NotSent => problem(format!(
             "a server listens on {address} and wants a token, but it {UNTRUSTED_OWNER}"
         )),
         ProbeResult::Refused(401) => problem(format!(
-            "a server listens on {address}, and tells only who has a token; set CLAUDE_SOCKET_TOKEN to one"
+            "a server listens on {address} and answers only with a token; set CLAUDE_SOCKET_TOKEN to one"
         )),
         ProbeResult::Refused(status) => problem(format!(
-            "the server on {address} refuses to say how it is (HTTP status {status})"
+            "the server on {address} refuses to report its health (HTTP status {status})"
         )),
         ProbeResult::Other => problem(format!(
-            "{address} {} {}",
-            port::TAKEN,
+            "{address} is taken by {}",
             port::port_owner(address)
         )),
     }
@@ -139,8 +134,8 @@ fn listening(address: SocketAddr, health: &Health) -> Finding {
         "claude-socket {version} listens on {address} (process {}, for {}), {} in {}, started by {}",
         health.pid,
         humantime::format_duration(age),
-        counted(health.clients, "client"),
-        counted(health.sessions, "session"),
+        pluralize(health.clients, "client"),
+        pluralize(health.sessions, "session"),
         host(health)
     );
     let facts = json!({
@@ -152,21 +147,21 @@ fn listening(address: SocketAddr, health: &Health) -> Finding {
         "sessions": health.sessions,
         "host": health.host,
     });
-    finding(Piece::Server, State::Ok, says, facts)
+    finding(Component::Server, State::Ok, says, facts)
 }
 
 fn host(health: &Health) -> String {
     match (&health.host.name, &health.host.version) {
         (Some(name), Some(version)) => format!("{name} {version}"),
-        _ => "a program that hasn't said who it is".to_owned(),
+        _ => "a program that has not said its name".to_owned(),
     }
 }
 
-fn counted(count: usize, what: &str) -> String {
+fn pluralize(count: usize, what: &str) -> String {
     format!("{count} {what}{}", if count == 1 { "" } else { "s" })
 }
 
-/// Who may connect, and whether that keeps the server from listening.
+/// Reports who may connect, and whether that keeps the server from listening.
 pub fn access(host: IpAddr, access: &Access) -> Finding {
     let (state, says) = match (access.usable_tokens(), access.policy()) {
         (Err(NoTokens::FileUnusable(why)), _) => (State::Problem, format!("no app can connect: {why}")),
@@ -180,16 +175,16 @@ pub fn access(host: IpAddr, access: &Access) -> Finding {
         ),
         _ if !access.has_operator() => (
             State::Note,
-            "whoever has a token may connect; no token is an operator's, so permission prompts stay in the terminal"
+            "every client with a token may connect; no token is an operator's, so permission prompts stay in the terminal"
                 .to_owned(),
         ),
-        _ => (State::Ok, "whoever has a token may connect".to_owned()),
+        _ => (State::Ok, "every client with a token may connect".to_owned()),
     };
     let facts = json!({ "token_needed": access.policy() != Policy::LocalOnly });
-    finding(Piece::Access, state, says, facts)
+    finding(Component::Access, state, says, facts)
 }
 
-/// Whether `claude` is there, and new enough.
+/// Reports whether `claude` is there, and new enough.
 pub fn claude_code(claude: &Claude) -> Finding {
     let (state, says, version) = match &claude.version {
         Ok(version) if *version < CHANNELS => (
@@ -206,22 +201,22 @@ pub fn claude_code(claude: &Claude) -> Finding {
         Err(why) => (State::Note, format!("the command claude {why}"), None),
     };
     let facts = json!({ "version": version.map(ToString::to_string) });
-    finding(Piece::ClaudeCode, state, says, facts)
+    finding(Component::ClaudeCode, state, says, facts)
 }
 
-/// Whether the plugin is installed, enabled, and of this version.
+/// Reports whether the plugin is installed, enabled, and of this version.
 pub fn plugin(claude: &Claude) -> Finding {
     let plugin = match &claude.plugin {
         Ok(Some(plugin)) => plugin,
         Ok(None) => {
             let says = "is not installed; a raw MCP config works without".to_owned();
             let facts = json!({ "installed": false });
-            return finding(Piece::Plugin, State::Note, says, facts);
+            return finding(Component::Plugin, State::Note, says, facts);
         }
         Err(why) => {
-            let says = format!("nobody can tell whether it is installed: the command claude {why}");
+            let says = format!("it is unknown whether it is installed: the command claude {why}");
             let facts = json!({ "installed": null });
-            return finding(Piece::Plugin, State::Note, says, facts);
+            return finding(Component::Plugin, State::Note, says, facts);
         }
     };
     let (id, version, own) = (&plugin.id, &plugin.version, env!("CARGO_PKG_VERSION"));
@@ -243,10 +238,11 @@ pub fn plugin(claude: &Claude) -> Finding {
     };
     let facts =
         json!({ "installed": true, "id": id, "version": version, "enabled": plugin.enabled });
-    finding(Piece::Plugin, state, says, facts)
+    finding(Component::Plugin, state, says, facts)
 }
 
-/// Whether messages get from the server into the conversation; nothing without a server.
+/// Reports whether messages get from the server into the conversation. Returns `None` without a
+/// server.
 pub fn channel(answer: &ProbeResult) -> Option<Finding> {
     let ProbeResult::Health(health) = answer else {
         return None;
@@ -255,7 +251,7 @@ pub fn channel(answer: &ProbeResult) -> Option<Finding> {
     let (state, says) = match channel.proven {
         _ if !health.host.ready => (
             State::Problem,
-            "who has started the server is not ready for messages yet".to_owned(),
+            "the program that started the server is not ready for messages yet".to_owned(),
         ),
         Some(true) => (
             State::Ok,
@@ -265,7 +261,7 @@ pub fn channel(answer: &ProbeResult) -> Option<Finding> {
             State::Problem,
             format!(
                 "{} unseen: {}",
-                counted(channel.unseen, "message"),
+                pluralize(channel.unseen, "message"),
                 channel.hint.as_deref().unwrap_or_default()
             ),
         ),
@@ -280,11 +276,11 @@ pub fn channel(answer: &ProbeResult) -> Option<Finding> {
         ),
     };
     let facts = json!(channel);
-    Some(finding(Piece::Channel, state, says, facts))
+    Some(finding(Component::Channel, state, says, facts))
 }
 
-/// What to type, for the first problem that a message meets.
-pub fn next(
+/// Returns what to type, for the first problem on the way.
+pub fn next_steps(
     address: SocketAddr,
     answer: &ProbeResult,
     token: Token,
@@ -295,7 +291,9 @@ pub fn next(
     match answer {
         _ if claude.version.as_ref().is_ok_and(too_old) => vec!["claude update".to_owned()],
         _ if access.state == State::Problem => vec![match access.facts["token_needed"] {
-            Value::Bool(true) => "claude-socket token list   (when the file is mended)".to_owned(),
+            Value::Bool(true) => {
+                "claude-socket token list   (once the file is repaired)".to_owned()
+            }
             _ => "claude-socket token add NAME --role operator".to_owned(),
         }],
         ProbeResult::Health(health)
@@ -304,10 +302,12 @@ pub fn next(
             Vec::new()
         }
         ProbeResult::Health(_) => match &claude.plugin {
-            Ok(Some(plugin)) if plugin.enabled => vec![start(&format!("plugin:{}", plugin.id))],
-            _ => vec![start("server:claude-socket")],
+            Ok(Some(plugin)) if plugin.enabled => {
+                vec![start_command(&format!("plugin:{}", plugin.id))]
+            }
+            _ => vec![start_command("server:claude-socket")],
         },
-        ProbeResult::Refused(401) if token != Token::Withheld => {
+        ProbeResult::Refused(401) if token != Token::NotSent => {
             vec!["CLAUDE_SOCKET_TOKEN=TOKEN claude-socket doctor".to_owned()]
         }
         ProbeResult::Refused(_) | ProbeResult::Other => {
@@ -316,24 +316,24 @@ pub fn next(
                 "export CLAUDE_SOCKET_PORT={other}   (here, and where Claude Code is started)"
             )]
         }
-        ProbeResult::NoListener => start_over(claude),
+        ProbeResult::NoListener => steps_to_server(claude),
     }
 }
 
-/// How to get a server, from as far as things are.
-fn start_over(claude: &Claude) -> Vec<String> {
+/// Returns what to type to get a server, depending on what is installed.
+fn steps_to_server(claude: &Claude) -> Vec<String> {
     match &claude.plugin {
         Ok(Some(plugin)) => {
             let enable = format!("claude plugin enable {}", plugin.id);
             let enable = Some(enable).filter(|_| !plugin.enabled);
-            let start = start(&format!("plugin:{}", plugin.id));
+            let start = start_command(&format!("plugin:{}", plugin.id));
             enable.into_iter().chain([start]).collect()
         }
         Ok(None) => vec![
             "claude plugin marketplace add OWNER/REPOSITORY   (or the folder of a checkout)"
                 .to_owned(),
             "claude plugin install claude-socket@claude-socket".to_owned(),
-            start("plugin:claude-socket@claude-socket"),
+            start_command("plugin:claude-socket@claude-socket"),
         ],
         Err(_) => vec![
             "install Claude Code (https://code.claude.com/docs/en/setup), then: claude-socket doctor"
@@ -343,7 +343,7 @@ fn start_over(claude: &Claude) -> Vec<String> {
     }
 }
 
-/// The command that starts Claude Code with the channel on.
-fn start(channel: &str) -> String {
+/// Returns the command that starts Claude Code with the channel on.
+fn start_command(channel: &str) -> String {
     format!("claude --dangerously-load-development-channels {channel}")
 }

@@ -1,11 +1,10 @@
 //! `claude-socket doctor`: one screen that answers "why does nothing arrive?".
 //!
-//! It looks at every piece between an app and Claude's conversation, in the order in which
-//! a message passes them, and says what to type next.
+//! It examines every component between an app and the conversation, in the order in which a
+//! message passes them, and says what to type next.
 
 mod claude;
 mod findings;
-mod foreign;
 
 use std::io::{self, Write};
 use std::net::SocketAddr;
@@ -16,42 +15,51 @@ use clap::Args;
 use serde::Serialize;
 
 use crate::access::Access;
-use crate::config::Settings;
+use crate::commands::Error;
+use crate::config::{self, AddressArgs, StateArgs};
 use crate::health::probe::{ProbeResult, probe};
+use crate::hub::HINT_CHANNEL_OFF;
 use crate::owner;
+use crate::sanitize::excerpt;
 use findings::{Finding, State, Token};
 
-/// How long the server may take to say how it is.
+/// Time limit for the answer of the server.
 const SERVER_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// How the report is wanted.
+/// Which server to look at, and how the report is wanted.
 #[derive(Args, Clone, Debug)]
-pub struct Options {
+pub struct DoctorArgs {
+    #[command(flatten)]
+    server: AddressArgs,
+    #[command(flatten)]
+    state: StateArgs,
     /// As JSON
     #[arg(long)]
     pub json: bool,
 }
 
-/// What was found.
 #[derive(Debug, Serialize)]
 struct Report {
     ok: bool,
     version: &'static str,
     findings: Vec<Finding>,
-    /// What to type, if something is wrong.
+    /// What to type; empty if nothing is wrong.
     next: Vec<String>,
 }
 
-/// Prints the report. Success if nothing is wrong as far as can be told.
+/// Prints the report. The exit code is a failure if it has a problem.
 ///
 /// # Errors
 /// If it cannot be printed.
-pub fn run(options: &Options, settings: &Settings) -> io::Result<ExitCode> {
-    let report = examine(settings);
-    let text = if options.json {
-        format!("{}\n", serde_json::to_string_pretty(&report)?)
+pub fn run(args: &DoctorArgs) -> Result<ExitCode, Error> {
+    let report = examine(args.server, &args.state);
+    let text = if args.json {
+        format!(
+            "{}\n",
+            serde_json::to_string_pretty(&report).map_err(io::Error::from)?
+        )
     } else {
-        screen(&report)
+        as_text(&report)
     };
     io::stdout().write_all(text.as_bytes())?;
     Ok(if report.ok {
@@ -61,14 +69,14 @@ pub fn run(options: &Options, settings: &Settings) -> io::Result<ExitCode> {
     })
 }
 
-fn examine(settings: &Settings) -> Report {
-    let address = settings.server();
-    let token = settings.token_to_show();
-    let (answer, token) = ask(address, token.as_deref(), false);
-    let answer = foreign::answer(answer);
-    let claude = claude::look();
-    let access = findings::access(settings.host, &Access::open(settings.access()));
-    let next = findings::next(address, &answer, token, &access, &claude);
+fn examine(server: AddressArgs, state: &StateArgs) -> Report {
+    let address = server.address();
+    let token = config::env_token();
+    let (answer, token) = probe_server(address, token.as_deref(), false);
+    let answer = without_foreign_text(answer);
+    let claude = claude::inspect();
+    let access = findings::access(server.host, &Access::open(state.access()));
+    let next = findings::next_steps(address, &answer, token, &access, &claude);
     let mut findings = vec![
         findings::server(address, &answer, token),
         access,
@@ -85,55 +93,65 @@ fn examine(settings: &Settings) -> Report {
     }
 }
 
-/// Asks the server. Whoever has the port sees the token only if it asks for one, and is
-/// not known to be somebody else's, unless it is trusted all the same.
-fn ask(address: SocketAddr, token: Option<&str>, trusts: bool) -> (ProbeResult, Token) {
+/// Asks the server for its health. The token is sent only if the listener asks for one, and is
+/// trusted or not known to belong to another user.
+fn probe_server(address: SocketAddr, token: Option<&str>, trusts: bool) -> (ProbeResult, Token) {
     let answer = probe(address, None, SERVER_TIMEOUT);
     match (&answer, token) {
         (_, None) => (answer, Token::None),
         (ProbeResult::Refused(401), Some(_)) if !trusts && !owner::is_trusted_listener(address) => {
-            (answer, Token::Withheld)
+            (answer, Token::NotSent)
         }
         (ProbeResult::Refused(401), Some(_)) => {
-            (probe(address, token, SERVER_TIMEOUT), Token::Shown)
+            (probe(address, token, SERVER_TIMEOUT), Token::Sent)
         }
-        (_, Some(_)) => (answer, Token::Withheld),
+        (_, Some(_)) => (answer, Token::NotSent),
     }
 }
 
-/// Why nobody can talk to the server, and what to type; `None` if one can be talked to. What
-/// is trusted sees the token, whosever it is.
-pub fn obstacle(settings: &Settings, trusts: bool) -> Option<Obstacle> {
-    let address = settings.server();
-    let (answer, token) = ask(address, settings.token_to_show().as_deref(), trusts);
-    let answer = foreign::answer(answer);
+/// Returns why the server cannot be talked to, or `None` if it answers. Only the server is asked:
+/// starting `claude` takes seconds, and a script whose `send` fails must hear of it at once. With
+/// `trusts`, the token is shown to any listener that asks for one.
+pub fn diagnose(address: SocketAddr, trusts: bool) -> Option<Diagnosis> {
+    let (answer, token) = probe_server(address, config::env_token().as_deref(), trusts);
+    let answer = without_foreign_text(answer);
     if matches!(answer, ProbeResult::Health(_)) {
         return None;
     }
-    let says = findings::server(address, &answer, token).says;
-    let access = findings::access(settings.host, &Access::open(settings.access()));
-    Some(Obstacle {
-        says,
-        next: findings::next(address, &answer, token, &access, &claude::look()),
+    Some(Diagnosis {
+        says: findings::server(address, &answer, token).says,
         is_refusal: matches!(answer, ProbeResult::Refused(_)),
-        is_stranger: token == Token::Withheld && matches!(answer, ProbeResult::Refused(401)),
+        withheld_token: token == Token::NotSent && matches!(answer, ProbeResult::Refused(401)),
     })
 }
 
-/// Why nobody can talk to the server.
+/// Why the server cannot be talked to.
 #[derive(Debug)]
-pub struct Obstacle {
+pub struct Diagnosis {
     /// What is wrong.
     pub says: String,
-    /// What to type.
-    pub next: Vec<String>,
-    /// A server is there, and doesn't want to.
+    /// A server is there, and refuses.
     pub is_refusal: bool,
-    /// It wants a token, and must not see it.
-    pub is_stranger: bool,
+    /// It asks for a token, which it must not see.
+    pub withheld_token: bool,
 }
 
-fn screen(report: &Report) -> String {
+/// Returns the answer without sentences of the server's own, and with everything else that it
+/// says made fit for the screen: any program can have the port, and say what moves a terminal's
+/// cursor or looks like a line of the report.
+fn without_foreign_text(answer: ProbeResult) -> ProbeResult {
+    let ProbeResult::Health(mut health) = answer else {
+        return answer;
+    };
+    health.version = excerpt(&health.version);
+    health.host.name = health.host.name.as_deref().map(excerpt);
+    health.host.version = health.host.version.as_deref().map(excerpt);
+    // What people should do is said by the doctor alone.
+    health.channel.hint = (health.channel.proven == Some(false)).then_some(HINT_CHANNEL_OFF.into());
+    ProbeResult::Health(health)
+}
+
+fn as_text(report: &Report) -> String {
     let mut text = format!("claude-socket {}\n\n", report.version);
     for Finding {
         what, state, says, ..

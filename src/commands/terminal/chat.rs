@@ -1,8 +1,8 @@
 //! `claude-socket chat`: a conversation in the terminal.
 //!
-//! One thread reads what is typed, another prints what happens above the line that is being
-//! typed. A permission request is answered by a line that is `y`, `yes`, `n` or `no`, and
-//! only while one is open and has been on the screen for a moment.
+//! The main thread reads lines, `chat-screen` prints events above the line that is being typed. A
+//! permission request is answered by a line that is `y`, `yes`, `n` or `no`, and only if it has
+//! been on the screen for 700 ms.
 
 mod screen;
 
@@ -18,27 +18,26 @@ use parking_lot::Mutex;
 use rustyline::error::ReadlineError;
 use rustyline::{Config, DefaultEditor, ExternalPrinter};
 
-use super::paint::Style;
-use super::{Failure, Place, TOKEN, failed};
+use super::style::Style;
+use super::{ConnectArgs, TOKEN_HELP};
 use crate::client::{Client, Event};
-use crate::commands::text;
-use crate::config::Settings;
+use crate::commands::{Error, Failure};
 use crate::protocol::{MAX_LIMIT, ServerMessage};
+use crate::sanitize;
 use screen::Screen;
 
-/// How much of the history is shown at the beginning, in messages.
+/// Messages of the history that are shown at the beginning, unless `--history` says otherwise.
 const HISTORY: usize = 20;
-/// How long a request must have been on the screen before a word can be meant for it.
+/// How long a request must have been on the screen before a line can answer it.
 const READING_TIME: Duration = Duration::from_millis(700);
-/// How long the first connection may take.
+/// Time limit for the first connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Where to talk.
 #[derive(Args, Clone, Debug)]
-#[command(after_help = TOKEN)]
-pub struct Options {
+#[command(after_help = TOKEN_HELP)]
+pub struct ChatArgs {
     #[command(flatten)]
-    place: Place,
+    connect: ConnectArgs,
     /// How many earlier messages are shown at the beginning, at most 100
     #[arg(long, value_name = "COUNT", default_value_t = HISTORY, value_parser = count)]
     pub history: usize,
@@ -51,130 +50,129 @@ fn count(text: &str) -> Result<usize, String> {
     }
 }
 
-/// A permission request without a verdict.
+/// A permission request without a response.
 #[derive(Debug)]
-struct Open {
+struct PendingPrompt {
     request_id: String,
-    /// When it came onto the screen.
+    /// When it became the oldest one on the screen.
     shown: Instant,
 }
 
-/// What a line that was typed means.
+/// The meaning of a line.
 #[derive(Debug, PartialEq)]
-enum Typed {
-    /// Nothing.
+enum ChatInput {
     Nothing,
-    /// Words for Claude.
-    Words,
-    /// A verdict on this request.
+    Message,
+    /// Allows or denies this request.
     Verdict(String, bool),
-    /// A word that may not have been meant for the request that has just come.
+    /// A `yes` or `no` that may not have been meant for the request that just came.
     TooSoon,
 }
 
-/// Talks until the user ends it.
+/// Runs until the user ends it.
 ///
 /// # Errors
-/// If the terminal cannot be used.
-pub fn run(options: &Options, settings: &Settings) -> io::Result<ExitCode> {
+/// If there is no terminal or no server.
+pub fn run(args: &ChatArgs) -> Result<ExitCode, Error> {
     if !io::stdin().is_terminal() || !io::stdout().is_terminal() {
-        let why = "chat needs a terminal; in scripts use claude-socket send, or watch";
-        return Ok(failed(Failure::Usage, why));
+        return Err(Error::usage(
+            "chat needs a terminal; in scripts use claude-socket send, or watch",
+        ));
     }
-    let client = match options.place.connect(settings, true) {
-        Ok(client) => client,
-        Err(error) => return Ok(failed(Failure::Refused, &error.to_string())),
-    };
+    let client = args.connect.connect(true)?;
     let first = match client.events().recv_timeout(CONNECT_TIMEOUT) {
         Ok(Event::Message(message)) => message,
         Ok(Event::Disconnected { code, reason, .. }) => {
-            let (failure, why) = options.place.trust.unreachable(settings, code, &reason);
-            return Ok(failed(failure, &why));
+            return Err(args.connect.unreachable(code, &reason));
         }
         Err(_) => {
-            let why = format!("{} does not answer", settings.server());
-            return Ok(failed(Failure::NoServer, &why));
+            let why = format!("{} does not answer", args.connect.server.address());
+            return Err(Error::Failed(Failure::NoServer, why));
         }
     };
     let config = Config::builder().auto_add_history(true).build();
     let mut editor = DefaultEditor::with_config(config).map_err(io::Error::other)?;
-    // A terminal that cannot move the cursor has none, and needs none.
+    // There is none for a terminal that cannot move the cursor: lines are printed as they come.
     let mut printer = editor.create_external_printer().ok();
-    let open = Arc::new(Mutex::new(Vec::new()));
-    let mut screen = Screen::new(options.place.session.clone());
-    client.fetch_history(options.history, None);
-    let (events, prompts) = (client.events().clone(), open.clone());
-    // It is not waited for at the end: a line that comes just then would never get out.
+    let pending = Arc::new(Mutex::new(Vec::new()));
+    let mut screen = Screen::new(args.connect.session.clone());
+    client.fetch_history(args.history, None);
+    let (events, prompts) = (client.events().clone(), pending.clone());
+    // It is not joined at the end: a line that is printed then would never get out.
     thread::Builder::new()
         .name("chat-screen".to_owned())
         .spawn(move || {
             let mut print = |text: String| {
-                // Nobody sees it any more when it fails.
+                // It fails only if the terminal is gone.
                 let _ = match &mut printer {
                     Some(printer) => printer.print(format!("{text}\n")).map_err(io::Error::other),
                     None => writeln!(io::stdout(), "{text}"),
                 };
             };
-            follow(&events, first, &mut screen, &prompts, &mut print);
+            print_events(&events, first, &mut screen, &prompts, &mut print);
         })?;
-    read(&mut editor, &client, &open)?;
+    read_input(&mut editor, &client, &pending)?;
     Ok(ExitCode::SUCCESS)
 }
 
-/// Reads lines until there are no more.
-fn read(editor: &mut DefaultEditor, client: &Client, open: &Mutex<Vec<Open>>) -> io::Result<()> {
+/// Reads lines until the end of the input, or Ctrl-C.
+fn read_input(
+    editor: &mut DefaultEditor,
+    client: &Client,
+    pending: &Mutex<Vec<PendingPrompt>>,
+) -> io::Result<()> {
     loop {
         let line = match editor.readline("> ") {
             Ok(line) => line,
             Err(ReadlineError::Eof | ReadlineError::Interrupted) => return Ok(()),
             Err(error) => return Err(io::Error::other(error)),
         };
-        match meaning(&line, &open.lock(), Instant::now()) {
-            Typed::Nothing => {}
-            Typed::Words => drop(client.send(line)),
-            Typed::Verdict(request_id, allowed) => client.decide(request_id, allowed),
-            Typed::TooSoon => {
+        match parse_input(&line, &pending.lock(), Instant::now()) {
+            ChatInput::Nothing => {}
+            ChatInput::Message => drop(client.send(line)),
+            ChatInput::Verdict(request_id, allowed) => client.decide(request_id, allowed),
+            ChatInput::TooSoon => {
                 println!("A request has just come. Read it, then say yes or no again.")
             }
         }
     }
 }
 
-/// What a line means while these requests are open: a whole word is for the oldest.
-fn meaning(line: &str, open: &[Open], now: Instant) -> Typed {
+/// Returns the meaning of a line. Only a whole word answers a request, and always the oldest.
+fn parse_input(line: &str, pending: &[PendingPrompt], now: Instant) -> ChatInput {
     let word = line.trim().to_lowercase();
     let allowed = match word.as_str() {
-        "" => return Typed::Nothing,
+        "" => return ChatInput::Nothing,
         "y" | "yes" => true,
         "n" | "no" => false,
-        _ => return Typed::Words,
+        _ => return ChatInput::Message,
     };
-    match open.first() {
-        None => Typed::Words,
-        // A yes to what isn't read yet would be for something else.
+    match pending.first() {
+        None => ChatInput::Message,
+        // It cannot have been read yet, so the line was meant for something else.
         Some(request) if now.saturating_duration_since(request.shown) < READING_TIME => {
-            Typed::TooSoon
+            ChatInput::TooSoon
         }
-        Some(request) => Typed::Verdict(request.request_id.clone(), allowed),
+        Some(request) => ChatInput::Verdict(request.request_id.clone(), allowed),
     }
 }
 
-/// Prints what happens, until the user ends it.
-fn follow(
+/// Prints events until the client is dropped.
+fn print_events(
     events: &Receiver<Event>,
     first: ServerMessage,
     screen: &mut Screen,
-    open: &Mutex<Vec<Open>>,
+    pending: &Mutex<Vec<PendingPrompt>>,
     print: &mut dyn FnMut(String),
 ) {
-    hear(first, screen, open, print);
+    handle_message(first, screen, pending, print);
     for event in events {
         match event {
-            Event::Message(message) => hear(message, screen, open, print),
+            Event::Message(message) => handle_message(message, screen, pending, print),
             Event::Disconnected {
                 reason, retry_in, ..
             } => {
-                open.lock().clear();
+                pending.lock().clear();
                 let lines = screen.lost(&reason, retry_in);
                 lines.into_iter().for_each(&mut *print);
             }
@@ -182,35 +180,36 @@ fn follow(
     }
 }
 
-fn hear(
+fn handle_message(
     message: ServerMessage,
     screen: &mut Screen,
-    open: &Mutex<Vec<Open>>,
+    pending: &Mutex<Vec<PendingPrompt>>,
     print: &mut dyn FnMut(String),
 ) {
     let lines = screen.show(&message);
     lines.into_iter().for_each(&mut *print);
-    let oldest = |open: &[Open]| open.first().map(|request| request.request_id.clone());
-    let mut open = open.lock();
-    let before = oldest(&open);
+    let oldest =
+        |pending: &[PendingPrompt]| pending.first().map(|request| request.request_id.clone());
+    let mut pending = pending.lock();
+    let before = oldest(&pending);
     match message {
         ServerMessage::PermissionRequest { request_id, .. } => {
-            open.retain(|known| known.request_id != request_id);
+            pending.retain(|known| known.request_id != request_id);
             let shown = Instant::now();
-            open.push(Open { request_id, shown });
+            pending.push(PendingPrompt { request_id, shown });
         }
         ServerMessage::PermissionResolved { request_id, .. } => {
-            open.retain(|known| known.request_id != request_id);
+            pending.retain(|known| known.request_id != request_id);
         }
         _ => return,
     }
-    if oldest(&open) != before
-        && let Some(next) = open.first_mut()
+    if oldest(&pending) != before
+        && let Some(next) = pending.first_mut()
     {
-        // Only now is it the one that a word is for.
+        // Only now can a line answer it.
         next.shown = Instant::now();
-        let id = text::line(&next.request_id);
-        print(screen.paint(Style::Alert, &format!("yes or no to {id}?")));
+        let id = sanitize::line(&next.request_id);
+        print(screen.styled(Style::Alert, &format!("yes or no to {id}?")));
     }
 }
 
@@ -218,34 +217,36 @@ fn hear(
 mod tests {
     use super::*;
 
-    /// Neither a stray Enter nor a word that was meant for something else decides.
     #[test]
-    fn only_a_whole_word_decides_and_only_on_what_was_seen() {
+    fn only_whole_word_answers_request_that_was_read() {
         let shown = Instant::now();
-        let open = |ids: &[&str]| -> Vec<Open> {
-            let open = ids.iter().map(|id| Open {
+        let pending = |ids: &[&str]| -> Vec<PendingPrompt> {
+            let pending = ids.iter().map(|id| PendingPrompt {
                 request_id: (*id).to_owned(),
                 shown,
             });
-            open.collect()
+            pending.collect()
         };
-        let verdict = |allowed| Typed::Verdict("a".to_owned(), allowed);
+        let verdict = |allowed| ChatInput::Verdict("a".to_owned(), allowed);
         let cases = [
-            ("", &["a"][..], Typed::Nothing),
-            ("  ", &["a"], Typed::Nothing),
+            ("", &["a"][..], ChatInput::Nothing),
+            ("  ", &["a"], ChatInput::Nothing),
             ("y", &["a"], verdict(true)),
             (" YES ", &["a", "b"], verdict(true)),
             ("n", &["a"], verdict(false)),
             ("no", &["a"], verdict(false)),
-            ("yes please", &["a"], Typed::Words),
-            ("yy", &["a"], Typed::Words),
-            ("yes", &[], Typed::Words),
-            ("", &[], Typed::Nothing),
+            ("yes please", &["a"], ChatInput::Message),
+            ("yy", &["a"], ChatInput::Message),
+            ("yes", &[], ChatInput::Message),
+            ("", &[], ChatInput::Nothing),
         ];
         for (line, ids, expected) in cases {
-            let typed = meaning(line, &open(ids), shown + READING_TIME);
+            let typed = parse_input(line, &pending(ids), shown + READING_TIME);
             assert_eq!(typed, expected, "{line:?} with {ids:?}");
         }
-        assert_eq!(meaning("y", &open(&["a"]), shown), Typed::TooSoon);
+        assert_eq!(
+            parse_input("y", &pending(&["a"]), shown),
+            ChatInput::TooSoon
+        );
     }
 }

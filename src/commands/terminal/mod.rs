@@ -1,34 +1,37 @@
-//! The program as a client: `send`, `watch`, `chat` and `open`, for shells, scripts and people.
+//! The commands that are clients of a server: `send`, `watch`, `chat` and `open`.
 
 pub mod chat;
+mod format;
 pub mod open;
-pub mod paint;
 pub mod send;
+mod style;
 pub mod watch;
-mod words;
 
 use std::env;
-use std::process::ExitCode;
+use std::net::SocketAddr;
 
 use clap::Args;
 
-use super::{doctor, text};
-use crate::client::{Client, Error, Options};
-use crate::config::Settings;
+use super::{Error, Failure, doctor};
+use crate::client::{self, Client};
+use crate::config::{self, AddressArgs};
 use crate::json;
 use crate::owner::{self, UNTRUSTED_OWNER};
 use crate::protocol::{DEFAULT_SESSION, DEFAULT_USER, MAX_NAME};
 
-/// What stands below the help of each command.
-pub const TOKEN: &str =
+/// Stands below the help of each command.
+pub const TOKEN_HELP: &str =
     "CLAUDE_SOCKET_TOKEN in the environment is the token to connect with; it has no flag.";
 
-/// What to type to show the token all the same.
-const INSIST: &str = "\n  the same command with --trust-server, if you know whose program that is";
+/// Says how to send the token to a listener that is not trusted.
+const TRUST_HINT: &str =
+    "\n  the same command with --trust-server, if you know whose program that is";
 
-/// Where to talk, and as whom.
+/// Which session of which server to connect to, and as whom.
 #[derive(Args, Clone, Debug)]
-pub struct Place {
+pub struct ConnectArgs {
+    #[command(flatten)]
+    pub server: AddressArgs,
     /// The chat to take part in
     #[arg(long, value_name = "SESSION", default_value = DEFAULT_SESSION, value_parser = name)]
     pub session: String,
@@ -36,25 +39,81 @@ pub struct Place {
     #[arg(long, value_name = "NAME", value_parser = name)]
     pub user: Option<String>,
     #[command(flatten)]
-    trust: Trust,
+    pub trust: TrustArgs,
 }
 
-impl Place {
-    /// Starts to connect to the server of these settings.
+/// Which server may see the token.
+#[derive(Args, Clone, Copy, Debug)]
+pub struct TrustArgs {
+    /// Show the token to whoever listens on the port, also if it is another user's program
+    #[arg(long)]
+    pub trust_server: bool,
+}
+
+impl ConnectArgs {
+    /// Starts a client, which connects in the background.
     ///
     /// # Errors
-    /// If there cannot be a connection.
-    pub fn connect(&self, settings: &Settings, stream: bool) -> Result<Client, Error> {
+    /// If there is no thread for it, or the address cannot work.
+    pub fn connect(&self, stream: bool) -> Result<Client, Error> {
         let login = || env::var("USER").ok().filter(|user| name(user).is_ok());
         let user = self.user.clone().or_else(login);
-        Client::connect(Options {
+        let client = Client::connect(client::Options {
             session: self.session.clone(),
             user: user.unwrap_or_else(|| DEFAULT_USER.to_owned()),
-            token: settings.token_to_show(),
+            token: config::env_token(),
             stream,
             guard_token: !self.trust.trust_server,
-            ..Options::new(format!("ws://{}", settings.server()))
-        })
+            ..client::Options::new(format!("ws://{}", self.server.address()))
+        });
+        client.map_err(Error::refused)
+    }
+
+    /// Returns why there is no connection, and what to do about it. `code` and `reason` are what
+    /// the client was told.
+    pub fn unreachable(&self, code: Option<u16>, reason: &str) -> Error {
+        self.trust
+            .check(self.server.address())
+            .err()
+            .unwrap_or_else(|| {
+                let failure = code.map_or(Failure::NoServer, |_| Failure::Refused);
+                Error::Failed(failure, reason.to_owned())
+            })
+    }
+}
+
+impl TrustArgs {
+    /// Returns `true` if what listens must not see the token that there is.
+    fn must_withhold_token(self, server: SocketAddr) -> bool {
+        !self.trust_server && config::env_token().is_some() && !owner::is_trusted_listener(server)
+    }
+
+    /// Checks whether the server can be talked to, and may see the token.
+    ///
+    /// # Errors
+    /// What prevents it, and what to do.
+    pub fn check(self, server: SocketAddr) -> Result<(), Error> {
+        let Some(diagnosis) = doctor::diagnose(server, self.trust_server) else {
+            return if self.must_withhold_token(server) {
+                Err(Error::refused(format_args!(
+                    "what listens on {server} {UNTRUSTED_OWNER}; to go on:{TRUST_HINT}"
+                )))
+            } else {
+                Ok(())
+            };
+        };
+        let says = diagnosis.says;
+        let why = if diagnosis.withheld_token {
+            format!("{says}; to go on:{TRUST_HINT}")
+        } else {
+            format!("{says}; to see what to do, run: claude-socket doctor")
+        };
+        let failure = if diagnosis.is_refusal {
+            Failure::Refused
+        } else {
+            Failure::NoServer
+        };
+        Err(Error::Failed(failure, why))
     }
 }
 
@@ -64,100 +123,4 @@ fn name(text: &str) -> Result<String, String> {
     }
     json::check_name("name", text, MAX_NAME)?;
     Ok(text.to_owned())
-}
-
-/// Why a command has ended without success; each has an exit code of its own.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Failure {
-    /// The server, or what it is asked, says no.
-    Refused,
-    /// The command line is wrong.
-    Usage,
-    /// Nobody has answered in time.
-    TimedOut,
-    /// There is no server.
-    NoServer,
-}
-
-impl Failure {
-    /// The exit code.
-    pub fn code(self) -> ExitCode {
-        ExitCode::from(match self {
-            Self::Refused => 1,
-            Self::Usage => 2,
-            Self::TimedOut => 3,
-            Self::NoServer => 4,
-        })
-    }
-
-    /// For programs.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Refused => "refused",
-            Self::Usage => "usage",
-            Self::TimedOut => "timed_out",
-            Self::NoServer => "no_server",
-        }
-    }
-}
-
-/// Which server may see the token.
-#[derive(Args, Clone, Copy, Debug)]
-pub struct Trust {
-    /// Show the token to whoever listens on the port, also if it is another user's program
-    #[arg(long)]
-    pub trust_server: bool,
-}
-
-impl Trust {
-    /// Whether what listens must not see the token that there is.
-    fn withholds(self, settings: &Settings) -> bool {
-        !self.trust_server
-            && settings.token_to_show().is_some()
-            && !owner::is_trusted_listener(settings.server())
-    }
-
-    /// Why there is no connection, with what to do about it. `code` and `reason` are what the
-    /// client was told.
-    pub fn unreachable(
-        self,
-        settings: &Settings,
-        code: Option<u16>,
-        reason: &str,
-    ) -> (Failure, String) {
-        self.obstacle(settings).unwrap_or_else(|| {
-            let failure = code.map_or(Failure::NoServer, |_| Failure::Refused);
-            (failure, reason.to_owned())
-        })
-    }
-
-    /// What keeps everyone from talking to the server, as the doctor sees it, or this program
-    /// from showing it the token.
-    pub fn obstacle(self, settings: &Settings) -> Option<(Failure, String)> {
-        let Some(obstacle) = doctor::obstacle(settings, self.trust_server) else {
-            let why = || {
-                format!(
-                    "what listens on {} {UNTRUSTED_OWNER}; to go on:{INSIST}",
-                    settings.server()
-                )
-            };
-            return self.withholds(settings).then(|| (Failure::Refused, why()));
-        };
-        let next = obstacle.next.iter().map(|line| format!("\n  {line}"));
-        let insist = obstacle.is_stranger.then(|| INSIST.to_owned());
-        let next: String = next.chain(insist).collect();
-        let ways = if next.is_empty() { "" } else { "; to go on:" };
-        let failure = if obstacle.is_refusal {
-            Failure::Refused
-        } else {
-            Failure::NoServer
-        };
-        Some((failure, format!("{}{ways}{next}", obstacle.says)))
-    }
-}
-
-/// Prints why a command has failed.
-pub fn failed(failure: Failure, why: &str) -> ExitCode {
-    eprintln!("claude-socket: {}", text::lines(why));
-    failure.code()
 }

@@ -14,25 +14,26 @@ use qrcode::render::unicode::Dense1x2;
 use qrcode::{EcLevel, QrCode};
 use uuid::Uuid;
 
-use super::paint::Paint;
-use super::{Failure, TOKEN, Trust, failed, name};
-use crate::commands::sibling;
-use crate::config::Settings;
+use super::style::Colors;
+use super::{TOKEN_HELP, TrustArgs, name};
+use crate::commands::{Error, exec_cli};
+use crate::config::{self, AddressArgs};
 use crate::protocol::DEFAULT_SESSION;
 
-/// What opens a page in the browser.
+/// Opens a page in the browser.
 const OPENER: &str = if cfg!(target_os = "macos") {
     "open"
 } else {
     "xdg-open"
 };
-/// How long a browser that has been started may take to read a file.
+/// How long a browser that was started may take to read a file.
 const BROWSER_READS: Duration = Duration::from_secs(3);
 
-/// Which chat, and how.
 #[derive(Args, Clone, Debug)]
-#[command(after_help = TOKEN)]
-pub struct Options {
+#[command(after_help = TOKEN_HELP)]
+pub struct OpenArgs {
+    #[command(flatten)]
+    server: AddressArgs,
     /// The chat to take part in
     #[arg(long, value_name = "SESSION", value_parser = name)]
     pub session: Option<String>,
@@ -40,36 +41,34 @@ pub struct Options {
     #[arg(long)]
     pub qr: bool,
     #[command(flatten)]
-    trust: Trust,
+    trust: TrustArgs,
 }
 
 /// Opens the page or prints the code.
 ///
 /// # Errors
-/// If nothing can be printed, or no browser be started.
-pub fn run(options: &Options, settings: &Settings) -> io::Result<ExitCode> {
-    if let Some((failure, why)) = options.trust.obstacle(settings) {
-        return Ok(failed(failure, &why));
-    }
-    let mut address = settings.server();
-    if options.qr && settings.host.is_unspecified() {
+/// If there is no server, nothing can be printed, or no browser can be started.
+pub fn run(args: &OpenArgs) -> Result<ExitCode, Error> {
+    let mut address = args.server.address();
+    args.trust.check(address)?;
+    if args.qr && args.server.host.is_unspecified() {
         address.set_ip(own_address(address).unwrap_or(address.ip()));
     }
-    let token = settings.token_to_show();
-    let url = page(address, options.session.as_deref(), token.as_deref());
-    if options.qr {
+    let token = config::env_token();
+    let url = page(address, args.session.as_deref(), token.as_deref());
+    if args.qr {
         return show(&url, address);
     }
     match &token {
         None => start(&url)?,
-        Some(_) => start_unseen(&url)?,
+        Some(_) => start_privately(&url)?,
     }
-    let plain = page(address, options.session.as_deref(), None);
+    let plain = page(address, args.session.as_deref(), None);
     writeln!(io::stdout(), "{plain}")?;
     Ok(ExitCode::SUCCESS)
 }
 
-/// The page's address. The token is in the fragment, which browsers send to nobody.
+/// Returns the address of the page. The token is in the fragment, which browsers send to nobody.
 fn page(address: SocketAddr, session: Option<&str>, token: Option<&str>) -> String {
     let encoded = |name: &str, value: &str| {
         form_urlencoded::Serializer::new(String::new())
@@ -83,16 +82,16 @@ fn page(address: SocketAddr, session: Option<&str>, token: Option<&str>) -> Stri
     format!("http://{address}/{query}{fragment}")
 }
 
-fn show(url: &str, address: SocketAddr) -> io::Result<ExitCode> {
+fn show(url: &str, address: SocketAddr) -> Result<ExitCode, Error> {
     let code = match QrCode::with_error_correction_level(url, EcLevel::L) {
         Ok(code) => code,
         Err(error) => {
-            let why =
-                format!("the address is too long for a QR code ({error}); take a shorter token");
-            return Ok(failed(Failure::Refused, &why));
+            return Err(Error::refused(format_args!(
+                "the address is too long for a QR code ({error}); take a shorter token"
+            )));
         }
     };
-    writeln!(io::stdout(), "{}\n{url}", drawn(&code, Paint::of_stdout()))?;
+    writeln!(io::stdout(), "{}\n{url}", drawn(&code, Colors::of_stdout()))?;
     if address.ip().is_loopback() {
         eprintln!(
             "claude-socket: a phone cannot reach {}; make a token, and start the server with --host and this machine's address in a private network",
@@ -102,11 +101,11 @@ fn show(url: &str, address: SocketAddr) -> io::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// The code, dark on light as scanners want it. Without colours a terminal is taken to be
-/// dark, and the light modules are drawn.
-fn drawn(code: &QrCode, paint: Paint) -> String {
+/// Returns the code, dark on light as scanners want it. Without colors the terminal is assumed to
+/// be dark, and the light modules are drawn.
+fn drawn(code: &QrCode, colors: Colors) -> String {
     let mut renderer = code.render::<Dense1x2>();
-    if !paint.is_on() {
+    if !colors.is_on() {
         let renderer = renderer.dark_color(Dense1x2::Light);
         return renderer.light_color(Dense1x2::Dark).build();
     }
@@ -117,7 +116,7 @@ fn drawn(code: &QrCode, paint: Paint) -> String {
     lines.collect::<Vec<_>>().join("\n")
 }
 
-/// This machine's address towards others. Nothing is sent to find it.
+/// Returns this machine's address in its network. Nothing is sent to find it.
 fn own_address(server: SocketAddr) -> Option<IpAddr> {
     // Documentation addresses (RFC 5737, RFC 3849), which are never on this machine's links.
     let (any, other) = match server {
@@ -129,10 +128,10 @@ fn own_address(server: SocketAddr) -> Option<IpAddr> {
     Some(socket.local_addr().ok()?.ip())
 }
 
-/// Opens something in the browser.
+/// Opens an address or a file in the browser.
 fn start(what: &str) -> io::Result<()> {
     let mut opener = Command::new(OPENER);
-    sibling::forget_caller(&mut opener);
+    exec_cli::forget_parent(&mut opener);
     let started = opener
         .arg(what)
         .stdin(Stdio::null())
@@ -150,16 +149,16 @@ fn start(what: &str) -> io::Result<()> {
     }
 }
 
-/// The same by a file that leads there and that only this user can read: everyone on the
-/// machine can see the arguments of every process.
-fn start_unseen(url: &str) -> io::Result<()> {
+/// Opens an address in the browser by a file that leads there and that only this user can read:
+/// everyone on the machine can see the arguments of every process.
+fn start_privately(url: &str) -> io::Result<()> {
     let path: PathBuf = std::env::temp_dir().join(format!("claude-socket-{}.html", Uuid::new_v4()));
     let mut file = OpenOptions::new()
         .write(true)
         .create_new(true)
         .mode(0o600)
         .open(&path)?;
-    // What is encoded has no quotes and no angle brackets; an ampersand never matters here.
+    // The encoded address has no quotes and no angle brackets.
     let page = format!("<!doctype html><meta http-equiv=\"refresh\" content=\"0; url={url}\">\n");
     let started = file
         .write_all(page.as_bytes())

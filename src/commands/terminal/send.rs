@@ -8,27 +8,27 @@ use clap::Args;
 use crossbeam_channel::RecvTimeoutError;
 use serde_json::{Value, json};
 
-use super::{Failure, Place, TOKEN, Trust, failed};
+use super::{ConnectArgs, TOKEN_HELP};
 use crate::client::{Client, Event};
-use crate::commands::text;
-use crate::config::{self, Settings};
+use crate::commands::{Error, Failure};
+use crate::config;
 use crate::protocol::{DeliveryState, ErrorCode, ServerMessage};
+use crate::sanitize;
 
-/// How long Claude Code may take to get the message, if nobody waits for the answer.
+/// Time limit for Claude Code to take the message, without `--wait`.
 const ACCEPT_TIMEOUT: Duration = Duration::from_secs(30);
 
 const EXIT_CODES: &str = "\
 Exit codes: 0 answered, or accepted without --wait; 1 refused; 2 wrong usage;
 3 nobody has answered in time; 4 no server.";
 
-/// What to say, and how long to wait.
 #[derive(Args, Clone, Debug)]
-#[command(after_help = format!("{EXIT_CODES}\n\n{TOKEN}"))]
-pub struct Options {
+#[command(after_help = format!("{EXIT_CODES}\n\n{TOKEN_HELP}"))]
+pub struct SendArgs {
     /// What to say; from stdin if it is left out or -
     pub text: Option<String>,
     #[command(flatten)]
-    place: Place,
+    connect: ConnectArgs,
     /// Wait for the answer and print it; 5m if no duration is given
     #[arg(long, value_name = "DURATION", num_args = 0..=1, require_equals = true, default_missing_value = "5m", value_parser = config::duration)]
     pub wait: Option<Duration>,
@@ -37,21 +37,21 @@ pub struct Options {
     pub json: bool,
 }
 
-/// What has become of a message.
+/// The receipt of a message, and with `--wait` the answer.
 struct Outcome {
     state: DeliveryState,
     delivery: Value,
     answer: Option<ServerMessage>,
 }
 
-/// Why nothing good has.
-struct Trouble {
+/// Why sending failed.
+struct SendError {
     failure: Failure,
     code: Option<ErrorCode>,
     why: String,
 }
 
-impl Trouble {
+impl SendError {
     fn new(failure: Failure, why: impl Into<String>) -> Self {
         Self {
             failure,
@@ -61,87 +61,100 @@ impl Trouble {
     }
 }
 
-/// Sends a message, and prints the answer if it is waited for.
+impl From<Error> for SendError {
+    fn from(error: Error) -> Self {
+        match error {
+            Error::Failed(failure, why) => Self::new(failure, why),
+            other => Self::new(Failure::Refused, other.to_string()),
+        }
+    }
+}
+
+/// Sends a message, and with `--wait` prints the answer.
 ///
 /// # Errors
-/// If nothing can be printed.
-pub fn run(options: &Options, settings: &Settings) -> io::Result<ExitCode> {
-    let result = words(options).and_then(|words| deliver(options, settings, &words));
+/// Why sending failed; with `--json` it is printed instead.
+pub fn run(args: &SendArgs) -> Result<ExitCode, Error> {
+    let result = text_to_send(args).and_then(|text| deliver(args, &text));
     let line = match &result {
-        Ok(outcome) if options.json => report(outcome).to_string(),
+        Ok(outcome) if args.json => report(outcome).to_string(),
         Ok(Outcome {
             answer: Some(ServerMessage::Reply { content, .. }),
             ..
         }) => {
-            // A file or a program gets it as it is.
+            // Files and programs get the text as it is.
             if io::stdout().is_terminal() {
-                text::lines(content)
+                sanitize::lines(content)
             } else {
                 content.clone()
             }
         }
         Ok(_) => return Ok(ExitCode::SUCCESS),
-        Err(trouble) if options.json => {
-            let state = trouble.failure.as_str();
-            json!({ "state": state, "code": trouble.code, "error": trouble.why }).to_string()
+        Err(error) if args.json => {
+            let state = error.failure.as_str();
+            json!({ "state": state, "code": error.code, "error": error.why }).to_string()
         }
-        Err(trouble) => return Ok(failed(trouble.failure, &trouble.why)),
+        Err(error) => return Err(Error::Failed(error.failure, error.why.clone())),
     };
     writeln!(io::stdout(), "{line}")?;
-    Ok(result.map_or_else(|trouble| trouble.failure.code(), |_| ExitCode::SUCCESS))
+    Ok(match result {
+        Ok(_) => ExitCode::SUCCESS,
+        Err(error) => ExitCode::from(error.failure.code()),
+    })
 }
 
-/// The from the argument or from stdin.
-fn words(options: &Options) -> Result<String, Trouble> {
-    let usage = |why: &str| Trouble::new(Failure::Usage, why);
-    let words = match options.text.as_deref() {
-        // It is easily meant otherwise, and nobody would notice.
-        Some(words) if options.wait.is_some() && config::duration(words).is_ok() => {
+/// Returns the text from the argument, or from stdin if there is none or it is `-`.
+fn text_to_send(args: &SendArgs) -> Result<String, SendError> {
+    let usage = |why: &str| SendError::new(Failure::Usage, why);
+    let text = match args.text.as_deref() {
+        // `--wait 10s` would send "10s", and nobody would notice.
+        Some(text) if args.wait.is_some() && config::duration(text).is_ok() => {
             return Err(usage(&format!(
-                "{words:?} would be the text; to wait that long say --wait={words}, and to send it pipe it in"
+                "{text:?} would be the text; to wait that long say --wait={text}, and to send it pipe it in"
             )));
         }
-        Some(words) if words != "-" => words.to_owned(),
+        Some(text) if text != "-" => text.to_owned(),
         None if stdin().is_terminal() => {
-            return Err(usage("there is nothing to send; give a or pipe one in"));
+            return Err(usage(
+                "there is nothing to send; give a text, or pipe one in",
+            ));
         }
         _ => {
-            let mut words = String::new();
-            let read = stdin().read_to_string(&mut words);
+            let mut text = String::new();
+            let read = stdin().read_to_string(&mut text);
             read.map_err(|error| usage(&format!("stdin cannot be read as text ({error})")))?;
-            words.trim_end_matches(['\n', '\r']).to_owned()
+            text.trim_end_matches(['\n', '\r']).to_owned()
         }
     };
-    if words.trim().is_empty() {
+    if text.trim().is_empty() {
         return Err(usage("the text is empty; there is nothing to send"));
     }
-    Ok(words)
+    Ok(text)
 }
 
-fn deliver(options: &Options, settings: &Settings, words: &str) -> Result<Outcome, Trouble> {
-    let client = options.place.connect(settings, false);
-    let client = client.map_err(|error| Trouble::new(Failure::Refused, error.to_string()))?;
-    let sent = client.send(words);
-    let mut wait = Wait {
-        trust: options.place.trust,
+fn deliver(args: &SendArgs, text: &str) -> Result<Outcome, SendError> {
+    let client = args.connect.connect(false)?;
+    let sent = client.send(text);
+    let mut wait = DeliveryWait {
+        connect: &args.connect,
         id: sent.id(),
-        wants_answer: options.wait.is_some(),
+        wants_answer: args.wait.is_some(),
         is_connected: false,
         was_connected: false,
         refusal: None,
         replies: Vec::new(),
     };
-    let timeout = options.wait.unwrap_or(ACCEPT_TIMEOUT);
-    let outcome = wait.follow(&client, settings, Instant::now() + timeout)?;
+    let timeout = args.wait.unwrap_or(ACCEPT_TIMEOUT);
+    let outcome = wait.follow(&client, Instant::now() + timeout)?;
     outcome.ok_or_else(|| {
         let time = humantime::format_duration(timeout);
         if !wait.is_connected {
             let why = if wait.was_connected {
                 format!("the connection was lost, and has not come back within {time}")
             } else {
-                format!("{} has not answered within {time}", settings.server())
+                format!("{} has not answered within {time}", args.connect.server.address())
             };
-            return Trouble::new(Failure::NoServer, why);
+            return SendError::new(Failure::NoServer, why);
         }
         let why = match sent.receipt() {
             None => format!("Claude Code has not taken the message within {time}; it may be stopped, or not ready"),
@@ -150,36 +163,31 @@ fn deliver(options: &Options, settings: &Settings, words: &str) -> Result<Outcom
                 None => format!("nobody has answered within {time}"),
             },
         };
-        Trouble::new(Failure::TimedOut, why)
+        SendError::new(Failure::TimedOut, why)
     })
 }
 
-/// Following one message.
-struct Wait<'a> {
-    trust: Trust,
+/// Follows one message.
+struct DeliveryWait<'a> {
+    connect: &'a ConnectArgs,
     id: &'a str,
     wants_answer: bool,
     is_connected: bool,
     was_connected: bool,
-    /// What the server has said is wrong.
+    /// The last error of the server.
     refusal: Option<String>,
     replies: Vec<(u64, ServerMessage)>,
 }
 
-impl Wait<'_> {
-    /// What becomes of it, if something does in time.
-    fn follow(
-        &mut self,
-        client: &Client,
-        settings: &Settings,
-        deadline: Instant,
-    ) -> Result<Option<Outcome>, Trouble> {
+impl DeliveryWait<'_> {
+    /// Returns the outcome, or `None` if there is none before the deadline.
+    fn follow(&mut self, client: &Client, deadline: Instant) -> Result<Option<Outcome>, SendError> {
         loop {
             match client.events().recv_deadline(deadline) {
                 Ok(Event::Message(message)) => {
                     self.was_connected = true;
                     self.is_connected = true;
-                    if let Some(outcome) = self.hear(message)? {
+                    if let Some(outcome) = self.handle_message(message)? {
                         return Ok(Some(outcome));
                     }
                 }
@@ -190,19 +198,21 @@ impl Wait<'_> {
                 }) => {
                     self.is_connected = false;
                     if !self.was_connected || retry_in.is_none() {
-                        let (failure, why) = self.trust.unreachable(settings, code, &reason);
-                        return Err(Trouble::new(failure, why));
+                        return Err(self.connect.unreachable(code, &reason).into());
                     }
                 }
                 Err(RecvTimeoutError::Timeout) => return Ok(None),
                 Err(RecvTimeoutError::Disconnected) => {
-                    return Err(Trouble::new(Failure::NoServer, "the connection has ended"));
+                    return Err(SendError::new(
+                        Failure::NoServer,
+                        "the connection has ended",
+                    ));
                 }
             }
         }
     }
 
-    fn hear(&mut self, message: ServerMessage) -> Result<Option<Outcome>, Trouble> {
+    fn handle_message(&mut self, message: ServerMessage) -> Result<Option<Outcome>, SendError> {
         match message {
             ServerMessage::Reply { seq, .. } => self.replies.push((seq, message)),
             ServerMessage::Error { message, .. } => self.refusal = Some(message),
@@ -213,9 +223,9 @@ impl Wait<'_> {
                 code,
                 ..
             } if id == self.id => {
-                let rejected = || Trouble {
+                let rejected = || SendError {
                     code,
-                    ..Trouble::new(
+                    ..SendError::new(
                         Failure::Refused,
                         self.refusal
                             .clone()

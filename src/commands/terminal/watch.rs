@@ -7,33 +7,29 @@ use std::time::SystemTime;
 use clap::Args;
 use serde_json::json;
 
-use super::paint::{Paint, Style, clock};
-use super::{Failure, Place, TOKEN, failed, words};
+use super::style::{Colors, Style, clock};
+use super::{ConnectArgs, TOKEN_HELP, format};
 use crate::client::Event;
-use crate::commands::text;
-use crate::config::Settings;
+use crate::commands::Error;
+use crate::sanitize;
 
-/// What to watch, and how it is wanted.
 #[derive(Args, Clone, Debug)]
-#[command(after_help = TOKEN)]
-pub struct Options {
+#[command(after_help = TOKEN_HELP)]
+pub struct WatchArgs {
     #[command(flatten)]
-    place: Place,
+    connect: ConnectArgs,
     /// As JSON, one object a line
     #[arg(long)]
     pub json: bool,
 }
 
-/// Watches until it is interrupted, or nobody reads any more.
+/// Prints events until it is interrupted, or its output is closed.
 ///
 /// # Errors
-/// If nothing can be printed.
-pub fn run(options: &Options, settings: &Settings) -> io::Result<ExitCode> {
-    let client = match options.place.connect(settings, false) {
-        Ok(client) => client,
-        Err(error) => return Ok(failed(Failure::Refused, &error.to_string())),
-    };
-    let paint = Paint::of_stdout();
+/// If there is no connection, or nothing can be printed.
+pub fn run(args: &WatchArgs) -> Result<ExitCode, Error> {
+    let client = args.connect.connect(false)?;
+    let colors = Colors::of_stdout();
     let mut was_connected = false;
     let mut is_lost = false;
     for event in client.events() {
@@ -43,13 +39,12 @@ pub fn run(options: &Options, settings: &Settings) -> io::Result<ExitCode> {
                 reason,
                 retry_in,
             } if !was_connected || retry_in.is_none() => {
-                let (failure, why) = options.place.trust.unreachable(settings, *code, reason);
-                return Ok(failed(failure, &why));
+                return Err(args.connect.unreachable(*code, reason));
             }
-            // Each attempt that fails would be a line.
+            // One line is enough for all attempts.
             Event::Disconnected { .. } if is_lost => continue,
-            event if options.json => Some(as_json(event)),
-            event => as_line(event, paint),
+            event if args.json => Some(as_json(event)),
+            event => as_line(event, colors),
         };
         is_lost = matches!(event, Event::Disconnected { .. });
         was_connected |= !is_lost;
@@ -65,7 +60,7 @@ pub fn run(options: &Options, settings: &Settings) -> io::Result<ExitCode> {
 
 fn as_json(event: &Event) -> String {
     match event {
-        // Strings and numbers can always be written.
+        // Strings and numbers always serialize.
         Event::Message(message) => serde_json::to_string(message).unwrap_or_default(),
         Event::Disconnected {
             code,
@@ -81,21 +76,21 @@ fn as_json(event: &Event) -> String {
     }
 }
 
-/// What has happened, for people; `None` for what only keeps the connection.
-fn as_line(event: &Event, paint: Paint) -> Option<String> {
+/// Returns the event as a line for people; `None` if it only keeps the connection.
+fn as_line(event: &Event, colors: Colors) -> Option<String> {
     let now = humantime::format_rfc3339_seconds(SystemTime::now()).to_string();
     let line = |ts: &str, style, who: &str, what: &str| {
-        let time = paint.apply(Style::Dim, clock(ts));
-        let who = paint.apply(style, &text::line(who));
-        format!("{time} {who}: {}", text::line(what.trim_end()))
+        let time = colors.apply(Style::Dim, clock(ts));
+        let who = colors.apply(style, &sanitize::line(who));
+        format!("{time} {who}: {}", sanitize::line(what.trim_end()))
     };
     Some(match event {
         Event::Disconnected { reason, .. } => line(&now, Style::Alert, "disconnected", reason),
-        Event::Message(message) => match words::said(message) {
-            Some(said) => line(said.ts, said.style, said.who, said.content),
+        Event::Message(message) => match format::chat_line(message) {
+            Some(chat) => line(chat.ts, chat.style, chat.who, chat.content),
             None => {
-                let news = words::news(message)?;
-                line(&now, news.style, news.kind, &news.what)
+                let notice = format::notice(message)?;
+                line(&now, notice.style, notice.kind, &notice.what)
             }
         },
     })

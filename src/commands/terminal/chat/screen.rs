@@ -1,37 +1,36 @@
-//! What a chat shows of each message: who says what, and what goes on.
+//! Renders messages of the server as the lines of a chat.
 
 use std::time::Duration;
 
-use crate::commands::terminal::paint::{Paint, Style, clock};
-use crate::commands::terminal::words::{self, CLAUDE, Said, rounded};
-use crate::commands::text;
+use crate::commands::terminal::format::{self, CLAUDE, ChatLine, rounded};
+use crate::commands::terminal::style::{Colors, Style, clock};
 use crate::protocol::{Activity, ServerMessage};
+use crate::sanitize;
 
-/// What is on the screen, as far as it matters for what comes.
+/// What was shown so far, as far as later lines depend on it.
 #[derive(Debug)]
 pub struct Screen {
-    paint: Paint,
+    colors: Colors,
     session: String,
-    /// The last that was shown of the session.
+    /// The newest message that was shown.
     seq: u64,
-    /// What comes before the history has.
-    early: Option<Vec<ServerMessage>>,
-    /// Claude's text as it appears, and how many bytes of it are on the screen.
+    /// Messages that came before the history, which is shown first; `None` after it.
+    before_history: Option<Vec<ServerMessage>>,
+    /// The text that is being streamed, and how many bytes of it are on the screen.
     streamed: String,
     on_screen: usize,
-    /// The last activity that was shown.
+    /// The last status line.
     activity: String,
     is_lost: bool,
 }
 
 impl Screen {
-    /// An empty one.
     pub fn new(session: String) -> Self {
         Self {
-            paint: Paint::of_stdout(),
+            colors: Colors::of_stdout(),
             session,
             seq: 0,
-            early: Some(Vec::new()),
+            before_history: Some(Vec::new()),
             streamed: String::new(),
             on_screen: 0,
             activity: String::new(),
@@ -39,17 +38,17 @@ impl Screen {
         }
     }
 
-    /// A text in a style, if there are any.
-    pub fn paint(&self, style: Style, text: &str) -> String {
-        self.paint.apply(style, text)
+    /// Returns the text with the escapes of a style, if the terminal has colors.
+    pub fn styled(&self, style: Style, text: &str) -> String {
+        self.colors.apply(style, text)
     }
 
-    /// What is shown when there is no connection.
+    /// Returns the lines for a lost connection. Only the first of several attempts has one.
     pub fn lost(&mut self, reason: &str, retry_in: Option<Duration>) -> Vec<String> {
         let was_lost = std::mem::replace(&mut self.is_lost, true);
-        let reason = text::line(reason);
+        let reason = sanitize::line(reason);
         let line = match retry_in {
-            // Each attempt that fails would be a line.
+            // One line is enough for all attempts.
             Some(_) if was_lost => return Vec::new(),
             Some(delay) => format!(
                 "no connection: {reason}; the next attempt is within {}. What you say waits.",
@@ -57,34 +56,34 @@ impl Screen {
             ),
             None => format!("the connection has ended: {reason}. Ctrl-D ends this."),
         };
-        vec![self.paint(Style::Alert, &line)]
+        vec![self.styled(Style::Alert, &line)]
     }
 
-    /// What is shown of a message, a line or more each.
+    /// Returns the lines for a message.
     pub fn show(&mut self, message: &ServerMessage) -> Vec<String> {
         match message {
             ServerMessage::Reply { session_id, .. }
             | ServerMessage::UserMessage { session_id, .. }
                 if *session_id == self.session =>
             {
-                match &mut self.early {
-                    Some(early) => {
-                        early.push(message.clone());
+                match &mut self.before_history {
+                    Some(before_history) => {
+                        before_history.push(message.clone());
                         Vec::new()
                     }
-                    None => self.said(message),
+                    None => self.chat_line(message),
                 }
             }
             ServerMessage::History { messages, .. } => {
                 let mut lines = Vec::new();
                 for item in messages.iter().filter(|item| item.seq > self.seq) {
-                    lines.push(self.line(&words::said_before(item)));
+                    lines.push(self.line(&format::history_line(item)));
                 }
                 self.seq = messages
                     .last()
                     .map_or(self.seq, |item| item.seq.max(self.seq));
-                for message in self.early.take().unwrap_or_default() {
-                    lines.extend(self.said(&message));
+                for message in self.before_history.take().unwrap_or_default() {
+                    lines.extend(self.chat_line(&message));
                 }
                 lines
             }
@@ -94,46 +93,46 @@ impl Screen {
             ServerMessage::Status {
                 session_id, status, ..
             } if *session_id == self.session => self.status(*status, message),
-            other => self.news(other),
+            other => self.notice(other),
         }
     }
 
-    /// A line of the conversation, the lines after the first indented.
-    fn line(&self, said: &Said<'_>) -> String {
-        let time = self.paint(Style::Dim, clock(said.ts));
-        let who = self.paint(said.style, &text::line(said.who));
-        format!("{time} {who}: {}", indented(said.content))
+    /// Returns a line of the conversation; its further lines are indented.
+    fn line(&self, chat: &ChatLine<'_>) -> String {
+        let time = self.styled(Style::Dim, clock(chat.ts));
+        let who = self.styled(chat.style, &sanitize::line(chat.who));
+        format!("{time} {who}: {}", indented(chat.content))
     }
 
-    fn said(&mut self, message: &ServerMessage) -> Vec<String> {
-        let Some(said) = words::said(message).filter(|said| said.seq > self.seq) else {
+    fn chat_line(&mut self, message: &ServerMessage) -> Vec<String> {
+        let Some(chat) = format::chat_line(message).filter(|chat| chat.seq > self.seq) else {
             return Vec::new();
         };
-        self.seq = said.seq;
+        self.seq = chat.seq;
         if !matches!(message, ServerMessage::Reply { .. }) {
-            return vec![self.line(&said)];
+            return vec![self.line(&chat)];
         }
         let streamed = std::mem::take(&mut self.streamed);
         let shown = streamed
             .get(..std::mem::take(&mut self.on_screen))
             .unwrap_or_default();
-        match said.content.strip_prefix(shown) {
-            // It is the same text, and its beginning is there.
+        match chat.content.strip_prefix(shown) {
+            // Its beginning was streamed, so only the rest is new.
             Some(rest) if !shown.is_empty() => {
                 let rest = Some(indented(rest)).filter(|rest| !rest.is_empty());
                 rest.into_iter().map(|rest| format!("    {rest}")).collect()
             }
-            _ => vec![self.line(&said)],
+            _ => vec![self.line(&chat)],
         }
     }
 
-    /// Shows Claude's text line by line: half a line could not be continued above the one
-    /// that is being typed.
+    /// Returns the lines of a streamed text that are complete: half a line could not be continued
+    /// above the one that is being typed.
     fn stream(&mut self, delta: &str) -> Vec<String> {
         self.streamed.push_str(delta);
         let is_first = self.on_screen == 0;
         if is_first {
-            // Between texts there are empty lines, which belong to no reply.
+            // The empty lines between two texts belong to no reply.
             self.streamed = self.streamed.trim_start().to_owned();
         }
         let Some(end) = self.streamed.rfind('\n').map(|end| end + 1) else {
@@ -148,7 +147,7 @@ impl Screen {
         };
         let fresh = indented(fresh);
         self.on_screen = end;
-        let who = self.paint(Style::Claude, CLAUDE);
+        let who = self.styled(Style::Claude, CLAUDE);
         vec![if is_first {
             format!("         {who}: {fresh}")
         } else {
@@ -160,40 +159,40 @@ impl Screen {
         if status == Activity::Idle {
             (self.streamed, self.on_screen) = (String::new(), 0);
             self.activity.clear();
-            // The reply has told it already.
+            // The reply says so already.
             return Vec::new();
         }
-        let line = words::news(message).map(|news| text::line(&news.what));
+        let line = format::notice(message).map(|notice| sanitize::line(&notice.what));
         let Some(line) = line.filter(|line| *line != self.activity) else {
             return Vec::new();
         };
         self.activity.clone_from(&line);
-        vec![self.paint(Style::Dim, &format!("· {line}"))]
+        vec![self.styled(Style::Dim, &format!("· {line}"))]
     }
 
-    /// What isn't part of the conversation.
-    fn news(&mut self, message: &ServerMessage) -> Vec<String> {
-        // Claude may be busy with other sessions.
+    /// Returns the line for a message that is not part of the conversation.
+    fn notice(&mut self, message: &ServerMessage) -> Vec<String> {
+        // A status that reaches this place is of another session.
         let elsewhere = matches!(message, ServerMessage::Status { .. });
-        let Some(mut news) = words::news(message).filter(|_| !elsewhere) else {
+        let Some(mut notice) = format::notice(message).filter(|_| !elsewhere) else {
             return Vec::new();
         };
         if let ServerMessage::Welcome { .. } = message {
             let again = std::mem::take(&mut self.is_lost);
             let again = if again { "connected again; " } else { "" };
-            news.what = format!("{again}{}. Ctrl-D ends this.", news.what);
+            notice.what = format!("{again}{}. Ctrl-D ends this.", notice.what);
         }
         let what = match message {
-            ServerMessage::PermissionRequest { .. } => indented(&news.what),
-            _ => text::line(&news.what),
+            ServerMessage::PermissionRequest { .. } => indented(&notice.what),
+            _ => sanitize::line(&notice.what),
         };
-        vec![self.paint(news.style, &what)]
+        vec![self.styled(notice.style, &what)]
     }
 }
 
-/// A text of several lines, those after the first indented.
+/// Returns the text with its lines after the first indented.
 fn indented(text: &str) -> String {
-    text::lines(text.trim_end()).replace('\n', "\n    ")
+    sanitize::lines(text.trim_end()).replace('\n', "\n    ")
 }
 
 #[cfg(test)]
@@ -203,14 +202,13 @@ mod tests {
     use super::*;
 
     fn shown(screen: &mut Screen, message: Value) -> Vec<String> {
-        screen.show(&serde_json::from_value(message).expect("it is a message"))
+        screen.show(&serde_json::from_value(message).expect("the message is valid"))
     }
 
-    /// What Claude says is shown as it appears, and not again when it comes as the reply.
     #[test]
-    fn a_reply_goes_on_where_the_stream_was() {
+    fn reply_shows_only_what_was_not_streamed() {
         let mut screen = Screen::new("s".to_owned());
-        screen.paint = Paint::none();
+        screen.colors = Colors::none();
         let history = json!({ "type": "history", "session_id": "s", "messages": [] });
         shown(&mut screen, history);
         let mut stream = |delta: &str| {

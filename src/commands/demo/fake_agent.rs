@@ -1,5 +1,5 @@
-//! The stand-in for Claude Code: says and answers what Claude Code would, one step
-//! at a time.
+//! The fake agent: a state machine that says and answers what Claude Code would, one step at a
+//! time. The caller reads lines and waits; nothing here knows the clock.
 
 use std::collections::{BTreeMap, HashMap};
 use std::io::{self, Write};
@@ -10,88 +10,82 @@ use serde_json::{Value, json};
 
 use super::answers::{self, Plan};
 
-/// Claude Code's names for the server's tools in a raw MCP config begin with this.
+/// Prefix of the names that Claude Code gives the tools of a server in a raw MCP config.
 const OWN: &str = "mcp__claude-socket__";
-/// How many words it says in the time of one step.
+/// Words that are streamed in the time of one step.
 const WORDS_A_STEP: u32 = 20;
 
-/// Someone's message, as it came through the channel.
+/// A message of a client, as it came through the channel.
 #[derive(Clone, Debug)]
 pub struct Message {
-    /// The session.
     pub chat_id: String,
-    /// Who has said it.
     pub user: String,
-    /// When.
+    /// RFC 3339.
     pub ts: String,
-    /// The server's id of it.
     pub message_id: String,
-    /// What was said.
     pub content: String,
 }
 
-/// Something to do when its time has come.
+/// What a timer does when it expires.
 #[derive(Debug)]
 enum Step {
     Consider(Message),
-    /// Say a text, from this place on.
-    Say(Speech),
+    Say(StreamingReply),
     Answer(String, String),
     Forget(String),
 }
 
-/// A text that is said word by word.
+/// A text that is streamed word by word.
 #[derive(Debug)]
-struct Speech {
+struct StreamingReply {
     number: u64,
     chat_id: String,
     text: String,
-    /// How far it has come, in bytes and in words.
+    /// What was streamed so far, in bytes and in words.
     said: usize,
     words: usize,
-    /// It ends there, without the reply tool.
+    /// The turn ends after the text, without the reply tool.
     forgets: bool,
 }
 
-/// What a verdict is waited for.
+/// What a pending permission request is for.
 #[derive(Debug)]
 pub enum Asked {
     Run(Message, String),
     Reply(String, String),
 }
 
-/// The turn that the stand-in is at.
+/// The current turn.
 #[derive(Debug, Default)]
 pub struct Turn {
-    /// Turns so far.
+    /// Number of turns so far, this one included.
     pub(super) count: u64,
-    /// The messages it has still to answer.
+    /// Messages of this turn without an answer.
     pub(super) open: usize,
-    /// What was said last.
+    /// The last text.
     pub(super) said: String,
 }
 
-/// A pretended Claude Code.
-pub struct Standin<W> {
+/// Plays Claude Code to a server.
+pub struct FakeAgent<W> {
     pub(super) server: W,
     pace: Duration,
     pub(super) requests: u64,
-    /// What is to be done, by time.
-    agenda: BTreeMap<(Instant, u64), Step>,
+    /// By time, and by their order for the same time.
+    timers: BTreeMap<(Instant, u64), Step>,
     pub(super) steps: u64,
-    /// Permission requests without a verdict.
+    /// Pending permission requests, by their id.
     pub(super) asked: HashMap<String, Asked>,
-    /// `fetch_messages` calls without a result.
-    looking_back: HashMap<u64, Message>,
-    /// The turn it is at.
+    /// Calls of `fetch_messages` without a result, by the id of the call.
+    pending_fetches: HashMap<u64, Message>,
     pub(super) turn: Turn,
-    /// How many messages of each session are being worked on.
+    /// Number of messages without an answer in each session.
     open: HashMap<String, usize>,
-    /// It may use the reply tool.
+    /// The reply tool was allowed once, which counts for all calls.
     may_reply: bool,
 }
 
-/// What can come from the server.
+/// A JSON-RPC line of the server: a notification, or the result of a call.
 #[derive(Deserialize)]
 struct Line {
     id: Option<Value>,
@@ -102,28 +96,28 @@ struct Line {
     result: Value,
 }
 
-impl<W: Write> Standin<W> {
-    /// A stand-in that writes to the server's stdin, and takes `pace` for each step.
+impl<W: Write> FakeAgent<W> {
+    /// Returns an agent that writes to the server's stdin, and takes `pace` for each step.
     pub fn new(server: W, pace: Duration) -> Self {
         Self {
             server,
             pace,
             requests: 0,
-            agenda: BTreeMap::new(),
+            timers: BTreeMap::new(),
             steps: 0,
             asked: HashMap::new(),
-            looking_back: HashMap::new(),
+            pending_fetches: HashMap::new(),
             turn: Turn::default(),
             open: HashMap::new(),
             may_reply: false,
         }
     }
 
-    /// Takes a line from the server.
+    /// Handles a line of the server.
     ///
     /// # Errors
-    /// If the server is gone.
-    pub fn hear(&mut self, line: &str, now: Instant) -> io::Result<()> {
+    /// If the server has closed its stdin.
+    pub fn handle_line(&mut self, line: &str, now: Instant) -> io::Result<()> {
         let Ok(line) = serde_json::from_str::<Line>(line) else {
             return Ok(());
         };
@@ -146,11 +140,11 @@ impl<W: Write> Standin<W> {
                 let allowed = line.params["behavior"] == "allow";
                 let request_id = line.params["request_id"].as_str().unwrap_or_default();
                 if let Some(asked) = self.asked.remove(request_id) {
-                    self.obey(asked, allowed, now)?;
+                    self.resume(asked, allowed, now)?;
                 }
             }
             (None, Some(id)) => {
-                let message = id.as_u64().and_then(|id| self.looking_back.remove(&id));
+                let message = id.as_u64().and_then(|id| self.pending_fetches.remove(&id));
                 if let Some(message) = message {
                     let said = line.result["content"][0]["text"].as_str();
                     let answer =
@@ -164,18 +158,18 @@ impl<W: Write> Standin<W> {
         Ok(())
     }
 
-    /// When the next step is due.
-    pub fn next_step(&self) -> Option<Instant> {
-        self.agenda.first_key_value().map(|((at, _), _)| *at)
+    /// Returns when [`handle_timeout`](Self::handle_timeout) must be called next.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        self.timers.first_key_value().map(|((at, _), _)| *at)
     }
 
-    /// Takes the steps that are due.
+    /// Takes the steps that are due at `now`.
     ///
     /// # Errors
-    /// If the server is gone.
-    pub fn act(&mut self, now: Instant) -> io::Result<()> {
-        while self.next_step().is_some_and(|at| at <= now)
-            && let Some((_, step)) = self.agenda.pop_first()
+    /// If the server has closed its stdin.
+    pub fn handle_timeout(&mut self, now: Instant) -> io::Result<()> {
+        while self.poll_timeout().is_some_and(|at| at <= now)
+            && let Some((_, step)) = self.timers.pop_first()
         {
             self.step(step, now)?;
         }
@@ -184,12 +178,12 @@ impl<W: Write> Standin<W> {
 
     fn plan(&mut self, at: Instant, step: Step) {
         self.steps += 1;
-        self.agenda.insert((at, self.steps), step);
+        self.timers.insert((at, self.steps), step);
     }
 
-    /// Says something, and then answers with it.
+    /// Streams a text, and then replies with it.
     fn say(&mut self, at: Instant, chat_id: String, text: String, forgets: bool) {
-        let speech = Speech {
+        let speech = StreamingReply {
             number: self.steps,
             chat_id,
             text,
@@ -227,7 +221,7 @@ impl<W: Write> Standin<W> {
         self.use_own("status", &status)?;
         let arguments = json!({ "session_id": message.chat_id, "limit": 100 });
         let id = self.use_own("fetch_messages", &arguments)?;
-        self.looking_back.insert(id, message);
+        self.pending_fetches.insert(id, message);
         Ok(())
     }
 
@@ -238,7 +232,7 @@ impl<W: Write> Standin<W> {
         self.ask("Bash", &description, &input, Asked::Run(message, command))
     }
 
-    fn say_a_word(&mut self, mut speech: Speech, now: Instant) -> io::Result<()> {
+    fn say_a_word(&mut self, mut speech: StreamingReply, now: Instant) -> io::Result<()> {
         let rest = &speech.text[speech.said..];
         let word = rest.trim_start();
         let end = word.find(char::is_whitespace).unwrap_or(word.len());
@@ -257,8 +251,8 @@ impl<W: Write> Standin<W> {
         Ok(())
     }
 
-    /// Does what it was allowed to do, or says that it was not.
-    fn obey(&mut self, asked: Asked, allowed: bool, now: Instant) -> io::Result<()> {
+    /// Continues after a verdict: does what was allowed, or says that it was denied.
+    fn resume(&mut self, asked: Asked, allowed: bool, now: Instant) -> io::Result<()> {
         match asked {
             Asked::Run(message, command) => {
                 let answer = if allowed {
@@ -286,8 +280,8 @@ impl<W: Write> Standin<W> {
         self.end(chat_id)
     }
 
-    /// One message less to work on. Who waits for nothing any more is told, even if
-    /// others still do.
+    /// Counts a message as answered. A session without further messages becomes idle, even if
+    /// others are not.
     fn end(&mut self, chat_id: String) -> io::Result<()> {
         let open = self.open.entry(chat_id.clone()).or_default();
         *open = open.saturating_sub(1);
@@ -301,7 +295,7 @@ impl<W: Write> Standin<W> {
         Ok(())
     }
 
-    /// Uses one of the server's own tools that need no permission.
+    /// Calls a tool of the server that needs no permission. Returns the id of the call.
     fn use_own(&mut self, tool: &str, input: &Value) -> io::Result<u64> {
         let name = format!("{OWN}{tool}");
         self.before(&name, input)?;

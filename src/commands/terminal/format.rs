@@ -1,30 +1,28 @@
-//! What the server's messages say to people, in words that `chat` and `watch` share.
+//! Messages of the server as text for people, for `chat` and `watch`.
 
 use std::time::Duration;
 
-use super::paint::Style;
+use super::style::Style;
 use crate::protocol::{Activity, DeliveryState, HistoryItem, ServerMessage, Speaker};
 
-/// How Claude is called.
+/// The name of Claude in a conversation.
 pub const CLAUDE: &str = "claude";
 
-/// Words that somebody has said.
+/// A message of the conversation.
 #[derive(Debug)]
-pub struct Said<'a> {
-    /// Its place in the session.
+pub struct ChatLine<'a> {
     pub seq: u64,
-    /// How its speaker's name looks.
+    /// Of the author's name.
     pub style: Style,
-    /// Who.
+    /// The author.
     pub who: &'a str,
-    /// When, RFC 3339.
+    /// RFC 3339.
     pub ts: &'a str,
-    /// What.
     pub content: &'a str,
 }
 
-/// What is said by a message, if it is one that says something.
-pub fn said(message: &ServerMessage) -> Option<Said<'_>> {
+/// Returns the line for a reply or a user message, `None` for other messages.
+pub fn chat_line(message: &ServerMessage) -> Option<ChatLine<'_>> {
     let (seq, style, who, ts, content) = match message {
         ServerMessage::Reply {
             seq, ts, content, ..
@@ -38,7 +36,7 @@ pub fn said(message: &ServerMessage) -> Option<Said<'_>> {
         } => (seq, Style::Person, user.as_str(), ts, content),
         _ => return None,
     };
-    Some(Said {
+    Some(ChatLine {
         seq: *seq,
         style,
         who,
@@ -47,13 +45,13 @@ pub fn said(message: &ServerMessage) -> Option<Said<'_>> {
     })
 }
 
-/// The same for a line of the history.
-pub fn said_before(item: &HistoryItem) -> Said<'_> {
+/// Returns the line for an item of the history.
+pub fn history_line(item: &HistoryItem) -> ChatLine<'_> {
     let (style, who) = match (item.role, &item.user) {
         (Speaker::Assistant, _) => (Style::Claude, CLAUDE),
         (Speaker::User, user) => (Style::Person, user.as_deref().unwrap_or("user")),
     };
-    Said {
+    ChatLine {
         seq: item.seq,
         style,
         who,
@@ -62,20 +60,20 @@ pub fn said_before(item: &HistoryItem) -> Said<'_> {
     }
 }
 
-/// Something that has happened beside the conversation.
+/// An event beside the conversation.
 #[derive(Debug)]
-pub struct News {
-    /// How it looks.
+pub struct Notice {
+    /// Of the kind.
     pub style: Style,
-    /// Which kind, in a word.
+    /// One word.
     pub kind: &'static str,
-    /// What, in a line, or more if there is a text of several lines in it.
+    /// One line, or several if a text of the server has several.
     pub what: String,
 }
 
-/// What a message tells beside the conversation; `None` if it only keeps the connection, or
-/// belongs to the conversation.
-pub fn news(message: &ServerMessage) -> Option<News> {
+/// Returns the notice for a message; `None` if it belongs to the conversation, or only keeps the
+/// connection.
+pub fn notice(message: &ServerMessage) -> Option<Notice> {
     let (style, kind, what) = match message {
         ServerMessage::Status { status, detail, .. } => {
             (Style::Dim, "status", activity(*status, detail.as_deref()))
@@ -130,10 +128,10 @@ pub fn news(message: &ServerMessage) -> Option<News> {
         }
         _ => return None,
     };
-    Some(News { style, kind, what })
+    Some(Notice { style, kind, what })
 }
 
-/// What Claude is doing.
+/// Returns the status as a sentence.
 fn activity(status: Activity, detail: Option<&str>) -> String {
     let status = match status {
         Activity::Thinking => "Claude thinks",
@@ -146,7 +144,7 @@ fn activity(status: Activity, detail: Option<&str>) -> String {
     }
 }
 
-/// A time to wait.
+/// Returns a time to wait, rounded up to seconds.
 pub fn rounded(delay: Duration) -> String {
     format!("{} s", delay.as_secs_f64().ceil())
 }

@@ -5,14 +5,14 @@ use std::io::{self, Write};
 use serde_json::{Value, json};
 
 use super::answers;
-use super::standin::{Asked, Standin};
+use super::fake_agent::{Asked, FakeAgent};
 
-impl<W: Write> Standin<W> {
+impl<W: Write> FakeAgent<W> {
     /// Opens the conversation as Claude Code does.
     ///
     /// # Errors
     /// If the server is gone.
-    pub fn shake_hands(&mut self) -> io::Result<()> {
+    pub fn initialize(&mut self) -> io::Result<()> {
         let host = json!({ "name": "claude-socket demo", "version": env!("CARGO_PKG_VERSION") });
         self.request(
             "initialize",
