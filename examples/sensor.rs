@@ -13,8 +13,8 @@ use std::time::{Duration, Instant};
 use std::{env, fs};
 
 use clap::Parser;
-use claude_socket::client::{Client, Event, Options};
-use claude_socket::protocol::ServerMessage;
+use claude_socket_client::protocol::ServerMessage;
+use claude_socket_client::{Client, Event, Options};
 
 /// Tells Claude when this machine gets hot or busy, and prints what Claude answers. The token
 /// is taken from SENSOR_TOKEN, or from the credential "token" that systemd gives.

@@ -11,6 +11,9 @@ use std::fmt;
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Serialize, de};
 
+pub use claude_socket_client::protocol::check_name;
+use claude_socket_client::protocol::{FieldError, FieldErrorKind};
+
 /// Appends a value as JSON. What is written here has string keys only, the one thing that
 /// JSON asks for, and memory takes everything, so it cannot fail.
 pub fn write(out: &mut Vec<u8>, value: &(impl Serialize + ?Sized)) {
@@ -19,7 +22,7 @@ pub fn write(out: &mut Vec<u8>, value: &(impl Serialize + ?Sized)) {
 
 /// Why a text is no object to read fields from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum NotAnObject {
+pub enum ObjectError {
     /// It isn't JSON.
     Syntax,
     /// It is JSON, but a number, an array, …
@@ -29,11 +32,11 @@ pub enum NotAnObject {
 /// Reads the fields of these names, in this order.
 ///
 /// # Errors
-/// [`NotAnObject`].
+/// [`ObjectError`].
 pub fn object<'a, const N: usize>(
     text: &'a str,
     names: [&'static str; N],
-) -> Result<[Field<'a>; N], NotAnObject> {
+) -> Result<[Field<'a>; N], ObjectError> {
     let mut fields = names.map(Field::named);
     read_into(text, &mut fields)?;
     Ok(fields)
@@ -51,20 +54,51 @@ impl<'a, const N: usize> Fields<'a> for [Field<'a>; N] {
     }
 }
 
+/// Makes a struct of fields from one list of their names: the struct, `new`, and how a field is found. Where the JSON
+/// name is no name for Rust, it comes behind a `=`.
+macro_rules! fields {
+    ($(#[$attribute:meta])* struct $struct:ident { $($field:ident $(= $name:literal)?),* $(,)? }) => {
+        $(#[$attribute])*
+        struct $struct<'a> {
+            $($field: $crate::json::Field<'a>,)*
+        }
+
+        impl $struct<'_> {
+            fn new() -> Self {
+                Self {
+                    $($field: $crate::json::Field::named($crate::json::fields!(@ $field $($name)?)),)*
+                }
+            }
+        }
+
+        impl<'a> $crate::json::Fields<'a> for $struct<'a> {
+            fn find(&mut self, name: &str) -> Option<&mut $crate::json::Field<'a>> {
+                $(if name == $crate::json::fields!(@ $field $($name)?) {
+                    return Some(&mut self.$field);
+                })*
+                None
+            }
+        }
+    };
+    (@ $field:ident) => { stringify!($field) };
+    (@ $field:ident $name:literal) => { $name };
+}
+pub(crate) use fields;
+
 /// Reads those of an object's fields that are wanted.
 ///
 /// # Errors
-/// [`NotAnObject`].
-pub fn read_into<'a>(text: &'a str, fields: &mut dyn Fields<'a>) -> Result<(), NotAnObject> {
+/// [`ObjectError`].
+pub fn read_into<'a>(text: &'a str, fields: &mut dyn Fields<'a>) -> Result<(), ObjectError> {
     let mut json = serde_json::Deserializer::from_str(text);
     let read = json.deserialize_map(Object(fields));
     read.and_then(|()| json.end()).map_err(|error| {
         // What comes behind a value of another kind has not been looked at yet.
         let is_json = error.is_data() && serde_json::from_str::<IgnoredAny>(text).is_ok();
         if is_json {
-            NotAnObject::OtherKind
+            ObjectError::OtherKind
         } else {
-            NotAnObject::Syntax
+            ObjectError::Syntax
         }
     })
 }
@@ -82,7 +116,7 @@ pub enum Value<'a> {
     /// Left out, or `null`.
     Absent,
     /// `true` or `false`.
-    Flag(bool),
+    Bool(bool),
     /// A number.
     Number(f64),
     /// A string.
@@ -109,16 +143,14 @@ impl Field<'_> {
     ///
     /// # Errors
     /// A sentence that names the field, if its value is of another kind.
-    pub fn optional<'f, T: Kind<'f>>(&'f self) -> Result<Option<T>, String> {
+    pub fn optional<'f, T: FromField<'f>>(&'f self) -> Result<Option<T>, FieldError> {
         match (&self.value, T::read(&self.value)) {
             (Value::Absent, _) => Ok(None),
             (_, Some(value)) => Ok(Some(value)),
-            (other, None) => Err(format!(
-                "\"{}\" must be {}, not {}",
-                self.name,
-                T::NAME,
-                other.kind()
-            )),
+            (other, None) => {
+                let (expected, found) = (T::NAME, other.kind());
+                Err(FieldErrorKind::WrongKind { expected, found }.of(self.name))
+            }
         }
     }
 
@@ -126,19 +158,19 @@ impl Field<'_> {
     ///
     /// # Errors
     /// A sentence that names the field, if it is missing or of another kind.
-    pub fn required<'f, T: Kind<'f>>(&'f self) -> Result<T, String> {
+    pub fn required<'f, T: FromField<'f>>(&'f self) -> Result<T, FieldError> {
         self.optional()?
-            .ok_or_else(|| format!("\"{}\" is missing; it must be {}", self.name, T::NAME))
+            .ok_or_else(|| FieldErrorKind::Missing { expected: T::NAME }.of(self.name))
     }
 
     /// A text that must be there and not be empty.
     ///
     /// # Errors
     /// A sentence that names the field.
-    pub fn required_text(&self) -> Result<&str, String> {
+    pub fn required_text(&self) -> Result<&str, FieldError> {
         let text: &str = self.required()?;
         if text.is_empty() {
-            return Err(format!("\"{}\" must not be empty", self.name));
+            return Err(FieldErrorKind::Empty.of(self.name));
         }
         Ok(text)
     }
@@ -148,7 +180,7 @@ impl Field<'_> {
     /// # Errors
     /// A sentence that names the field, if it is longer than `max` characters or
     /// holds control characters.
-    pub fn optional_name(&self, max: usize) -> Result<Option<&str>, String> {
+    pub fn optional_name(&self, max: usize) -> Result<Option<&str>, FieldError> {
         let name = self.optional::<&str>()?.filter(|name| !name.is_empty());
         if let Some(name) = name {
             check_name(self.name, name, max)?;
@@ -157,39 +189,15 @@ impl Field<'_> {
     }
 }
 
-/// Checks a name that ends up as an attribute of a `<channel>` tag or in a log
-/// line: short, and with nothing in it that could break a line.
-///
-/// # Errors
-/// A sentence that names the field.
-pub fn check_name(field: &str, name: &str, max: usize) -> Result<(), String> {
-    // Nearly every name is one of these, and checked at a glance.
-    if name.len() <= max && name.bytes().all(|byte| matches!(byte, b' '..=b'~')) {
-        return Ok(());
-    }
-    let length = name.chars().count();
-    if length > max {
-        return Err(format!(
-            "\"{field}\" has {length} characters; the limit is {max}"
-        ));
-    }
-    // Unicode's own line separators are no control characters.
-    let breaks_line = |c: char| c.is_control() || matches!(c, '\u{2028}' | '\u{2029}');
-    if name.chars().any(breaks_line) {
-        return Err(format!("\"{field}\" must not contain control characters"));
-    }
-    Ok(())
-}
-
 /// A kind of value that can be asked for.
-pub trait Kind<'f>: Sized {
+pub trait FromField<'f>: Sized {
     /// What it is called in an error message.
     const NAME: &'static str;
     /// The value, if it is of this kind.
     fn read(value: &'f Value<'_>) -> Option<Self>;
 }
 
-impl<'f> Kind<'f> for &'f str {
+impl<'f> FromField<'f> for &'f str {
     const NAME: &'static str = "a string";
     fn read(value: &'f Value<'_>) -> Option<Self> {
         match value {
@@ -199,17 +207,17 @@ impl<'f> Kind<'f> for &'f str {
     }
 }
 
-impl Kind<'_> for bool {
+impl FromField<'_> for bool {
     const NAME: &'static str = "true or false";
     fn read(value: &Value<'_>) -> Option<Self> {
         match value {
-            Value::Flag(flag) => Some(*flag),
+            Value::Bool(flag) => Some(*flag),
             _ => None,
         }
     }
 }
 
-impl Kind<'_> for f64 {
+impl FromField<'_> for f64 {
     const NAME: &'static str = "a number";
     fn read(value: &Value<'_>) -> Option<Self> {
         match value {
@@ -223,7 +231,7 @@ impl Value<'_> {
     fn kind(&self) -> &'static str {
         match self {
             Self::Absent => "nothing",
-            Self::Flag(_) => bool::NAME,
+            Self::Bool(_) => bool::NAME,
             Self::Number(_) => f64::NAME,
             Self::Text(_) => <&str>::NAME,
             Self::Array => "an array",
@@ -243,7 +251,7 @@ impl<'de> Visitor<'de> for Object<'_, 'de> {
     }
 
     fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<Self::Value, M::Error> {
-        while let Some(field) = map.next_key_seed(Place(self.0))? {
+        while let Some(field) = map.next_key_seed(FieldSeed(self.0))? {
             match field {
                 Some(field) => field.value = map.next_value()?,
                 None => drop(map.next_value::<IgnoredAny>()?),
@@ -254,16 +262,16 @@ impl<'de> Visitor<'de> for Object<'_, 'de> {
 }
 
 /// Reads a key, and finds its place among the fields.
-struct Place<'f, 'a>(&'f mut dyn Fields<'a>);
+struct FieldSeed<'f, 'a>(&'f mut dyn Fields<'a>);
 
-impl<'de, 'f, 'a> DeserializeSeed<'de> for Place<'f, 'a> {
+impl<'de, 'f, 'a> DeserializeSeed<'de> for FieldSeed<'f, 'a> {
     type Value = Option<&'f mut Field<'a>>;
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
         deserializer.deserialize_str(self)
     }
 }
 
-impl<'f, 'a> Visitor<'_> for Place<'f, 'a> {
+impl<'f, 'a> Visitor<'_> for FieldSeed<'f, 'a> {
     type Value = Option<&'f mut Field<'a>>;
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a key")
@@ -285,7 +293,7 @@ impl<'de> Deserialize<'de> for Value<'de> {
                 Ok(Value::Absent)
             }
             fn visit_bool<E>(self, flag: bool) -> Result<Self::Value, E> {
-                Ok(Value::Flag(flag))
+                Ok(Value::Bool(flag))
             }
             fn visit_u64<E>(self, number: u64) -> Result<Self::Value, E> {
                 Ok(Value::Number(number as f64))

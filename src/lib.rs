@@ -4,7 +4,8 @@
 //! It is a synchronous program: blocking threads do the I/O, one thread owns all session
 //! state, crossbeam channels connect them. There is no async runtime.
 //!
-//! Apps in Rust need [`client`] and [`protocol`]. Everything else belongs to the two programs
+//! Apps in Rust use the crate `claude-socket-client` in `crates/client`, which has the
+//! [`client`] and the messages of the [`protocol`]. Everything here belongs to the two programs
 //! of this package and changes as they need; with `cargo doc --document-private-items` each
 //! name in this tour is a link.
 //!
@@ -92,8 +93,8 @@
 //! `open` ([`commands::terminal`]). Its one thread, `claude-socket`, connects, reads and writes
 //! as a state machine says that knows neither sockets nor the clock. Two channels lead there and
 //! back: *commands*, which is not bounded, as whoever sends must not wait for a connection; and
-//! *events*, where the oldest makes room when nobody receives them. [`owner`] tells whose program
-//! listens, before a token is shown to it.
+//! *events*, where the oldest makes room when nobody receives them. `socket_owner`, in the same crate, tells whose
+//! program listens, before a token is shown to it.
 //!
 //! Three commands have threads of their own beside that. `chat` prints on `chat-screen` while its
 //! main thread reads the keyboard. `demo` reads the lines of the server that it started on
@@ -113,11 +114,8 @@
 // The tour names every room, also those that have no page of their own.
 #![allow(rustdoc::private_intra_doc_links)]
 
-// For apps.
-pub mod client;
-pub mod protocol;
+pub use claude_socket_client as client;
 
-// For the two programs, the tests and the fuzzers. They change as these want.
 pub mod access;
 pub mod agent;
 pub mod args;
@@ -126,6 +124,7 @@ pub mod commands;
 pub mod config;
 pub mod hub;
 pub mod logging;
+pub mod protocol;
 pub mod sanitize;
 pub mod server;
 pub mod socket;
@@ -133,6 +132,7 @@ pub mod socket;
 mod health;
 mod json;
 mod line_writer;
-mod owner;
 mod ready;
 mod timed_read;
+
+use claude_socket_client::socket_owner as owner;

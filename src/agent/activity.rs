@@ -16,7 +16,8 @@ use crate::json::{self, Field};
 /// # Errors
 /// A sentence that names the argument.
 pub fn parse(arguments: &str, server_key: &str) -> Result<HookEvent, String> {
-    let fields = Fields::read(arguments)?;
+    let mut fields = Fields::new();
+    json::read_into(arguments, &mut fields).map_err(|_| "\"arguments\" must be an object")?;
     let event: &str = fields.event.required_text()?;
     match event {
         "UserPromptSubmit" => fields.prompt(server_key),
@@ -34,45 +35,15 @@ pub fn parse(arguments: &str, server_key: &str) -> Result<HookEvent, String> {
     }
 }
 
-/// Every argument of every event.
-struct Fields<'a> {
-    event: Field<'a>,
-    prompt_id: Field<'a>,
-    prompt: Field<'a>,
-    agent_id: Field<'a>,
-    tool_use_id: Field<'a>,
-    tool_name: Field<'a>,
-    tool_input: Field<'a>,
-    cwd: Field<'a>,
-    message_id: Field<'a>,
-    index: Field<'a>,
-    delta: Field<'a>,
-    last_assistant_message: Field<'a>,
-    background_tasks: Field<'a>,
-    error: Field<'a>,
-    notification_type: Field<'a>,
+json::fields! {
+    /// Every argument of every event.
+    struct Fields {
+        event, prompt_id, prompt, agent_id, tool_use_id, tool_name, tool_input, cwd, message_id, index, delta,
+        last_assistant_message, background_tasks, error, notification_type,
+    }
 }
 
-impl<'a> Fields<'a> {
-    #[rustfmt::skip]
-    fn read(arguments: &'a str) -> Result<Self, String> {
-        let names = [
-            "event", "prompt_id", "prompt", "agent_id", "tool_use_id", "tool_name", "tool_input", "cwd",
-            "message_id", "index", "delta", "last_assistant_message", "background_tasks", "error",
-            "notification_type",
-        ];
-        let [
-            event, prompt_id, prompt, agent_id, tool_use_id, tool_name, tool_input, cwd,
-            message_id, index, delta, last_assistant_message, background_tasks, error,
-            notification_type,
-        ] = json::object(arguments, names).map_err(|_| "\"arguments\" must be an object")?;
-        Ok(Self {
-            event, prompt_id, prompt, agent_id, tool_use_id, tool_name, tool_input, cwd,
-            message_id, index, delta, last_assistant_message, background_tasks, error,
-            notification_type,
-        })
-    }
-
+impl Fields<'_> {
     fn prompt(&self, server_key: &str) -> Result<HookEvent, String> {
         Ok(HookEvent::Prompt {
             prompt: PromptId::new(text(&self.prompt_id)?),

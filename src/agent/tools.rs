@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::{activity, channel};
 use crate::hub::{HookEvent, PublishResult, ToolCall, ToolOutcome};
-use crate::json::{self, NotAnObject};
+use crate::json::{self, ObjectError};
 use crate::protocol::{self, Activity, HistoryItem, SessionId};
 
 /// The most sessions that an error names before it counts the others.
@@ -120,7 +120,7 @@ fn parse_hook(arguments: &str, server_key: &str) -> Option<HookEvent> {
         .ok()
 }
 
-fn no_object(_: NotAnObject) -> String {
+fn no_object(_: ObjectError) -> String {
     "\"arguments\" must be an object".to_owned()
 }
 

@@ -1,61 +1,11 @@
-//! What a client may do: its role, the name it goes by, the sessions it is bound to.
+//! What a token allows: a role, a name, sessions.
 
 use std::fmt;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::{MAX_NAME, SessionId};
-use crate::json;
-
-/// What a client may do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Role {
-    /// Everything.
-    Operator,
-    /// Talk and read; sees and answers no permission requests.
-    Sender,
-    /// Read.
-    Viewer,
-}
-
-impl Role {
-    /// The names of all of them, for error messages.
-    pub const NAMES: [&'static str; 3] = ["operator", "sender", "viewer"];
-
-    /// Finds the role of that name.
-    ///
-    /// # Errors
-    /// Which names there are.
-    pub fn parse(name: &str) -> Result<Self, String> {
-        match name {
-            "operator" => Ok(Self::Operator),
-            "sender" => Ok(Self::Sender),
-            "viewer" => Ok(Self::Viewer),
-            _ => Err(format!("give {}", Self::NAMES.join(", "))),
-        }
-    }
-
-    /// The role's name.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Operator => "operator",
-            Self::Sender => "sender",
-            Self::Viewer => "viewer",
-        }
-    }
-
-    /// Whether it may say something to Claude.
-    pub fn may_send(self) -> bool {
-        matches!(self, Self::Operator | Self::Sender)
-    }
-
-    /// Whether it sees permission requests and answers them.
-    pub fn decides(self) -> bool {
-        self == Self::Operator
-    }
-}
+use super::{MAX_NAME, Role, SessionId, check_name};
 
 /// What one token, or the lack of one, allows a client to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -126,7 +76,7 @@ impl SessionPattern {
         if text.is_empty() {
             return Err("a pattern must not be empty; give a session's name, or one with * for any text, such as greenhouse-*".into());
         }
-        json::check_name("session", text, MAX_NAME)?;
+        check_name("session", text, MAX_NAME)?;
         Ok(Self(text.into()))
     }
 

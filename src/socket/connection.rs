@@ -215,5 +215,5 @@ fn session_of(request: &Request<()>, grant: &Grant, max: usize) -> Result<Sessio
         .map(|(_, value)| value);
     let bound_to = grant.sessions.as_ref().and_then(SessionPattern::only);
     let name = named.as_deref().or(bound_to).unwrap_or(DEFAULT_SESSION);
-    SessionId::parse("session", name, max)
+    Ok(SessionId::parse("session", name, max)?)
 }

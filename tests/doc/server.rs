@@ -18,7 +18,8 @@
         }
     }
 
-    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
+    // Of the server; the examples are those of a crate in there.
+    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../..");
     let target = std::env::var_os("CARGO_TARGET_DIR").map_or(folder.join("target"), PathBuf::from);
     let profile = if cfg!(debug_assertions) { "debug" } else { "release" };
     let binary = target.join(profile).join("claude-socket");

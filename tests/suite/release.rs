@@ -217,7 +217,7 @@ mod archive {
                     .arg(machine.path("checkout")),
             );
         };
-        for from in [".ci", "Cargo.toml", "client"] {
+        for from in [".ci", "Cargo.toml", "client", "crates"] {
             copy(from);
         }
         fs::write(machine.path("checkout/CHANGELOG.md"), changelog)

@@ -8,6 +8,7 @@ use super::{MessageId, Role};
 ///
 /// `T` is how it holds text: the server borrows it (`&str`), and clients own it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(not(feature = "server"), non_exhaustive)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum ServerMessage<T = String> {
     /// Claude's answer.
@@ -24,7 +25,7 @@ pub enum ServerMessage<T = String> {
         ts: T,
         /// How it came, if not by the reply tool.
         #[serde(skip_serializing_if = "Option::is_none")]
-        via: Option<Via>,
+        via: Option<ReplySource>,
     },
     /// A piece of Claude's text, as it appears in the terminal.
     Stream {
@@ -38,7 +39,7 @@ pub enum ServerMessage<T = String> {
         /// The session it is for.
         session_id: T,
         /// Which of three things.
-        status: Activity,
+        status: Status,
         /// A few words more.
         #[serde(skip_serializing_if = "Option::is_none")]
         detail: Option<T>,
@@ -159,9 +160,10 @@ pub enum ServerMessage<T = String> {
 
 /// One line of a session's history.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(not(feature = "server"), non_exhaustive)]
 pub struct HistoryItem<T = String> {
     /// Who: `user` or `assistant`.
-    pub role: Speaker,
+    pub role: Author,
     /// The text.
     pub content: T,
     /// When.
@@ -175,11 +177,12 @@ pub struct HistoryItem<T = String> {
     pub user: Option<T>,
     /// How it came, if not by the reply tool.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub via: Option<Via>,
+    pub via: Option<ReplySource>,
 }
 
 /// How a session is.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(not(feature = "server"), non_exhaustive)]
 pub struct SessionItem<T = String> {
     /// Its name.
     pub session_id: T,
@@ -190,7 +193,7 @@ pub struct SessionItem<T = String> {
     /// The last `seq`; 0 before the first message.
     pub seq: u64,
     /// What Claude is doing there.
-    pub status: Activity,
+    pub status: Status,
     /// A few words more.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub detail: Option<T>,
@@ -201,8 +204,9 @@ pub struct SessionItem<T = String> {
 
 /// How a reply came, if Claude didn't use the reply tool.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(not(feature = "server"), non_exhaustive)]
 #[serde(rename_all = "snake_case")]
-pub enum Via {
+pub enum ReplySource {
     /// Claude has said it in the terminal, and nothing else to the session.
     Transcript,
     /// Another way, which only a newer server knows.
@@ -212,6 +216,7 @@ pub enum Via {
 
 /// What a client is told about Claude Code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(not(feature = "server"), non_exhaustive)]
 pub struct HostInfo<T = String> {
     /// Its name, `claude-code`; `""` before it has introduced itself.
     pub name: T,
@@ -223,15 +228,16 @@ pub struct HostInfo<T = String> {
 
 /// Who said a line of the history.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(not(feature = "server"), non_exhaustive)]
 #[serde(rename_all = "snake_case")]
-pub enum Speaker {
+pub enum Author {
     /// Someone at an app.
     User,
     /// Claude.
     Assistant,
 }
 
-impl Speaker {
+impl Author {
     /// The role's name, as in the history.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -243,8 +249,9 @@ impl Speaker {
 
 /// What Claude is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(not(feature = "server"), non_exhaustive)]
 #[serde(rename_all = "snake_case")]
-pub enum Activity {
+pub enum Status {
     /// It thinks.
     Thinking,
     /// It uses a tool.
@@ -253,7 +260,7 @@ pub enum Activity {
     Idle,
 }
 
-impl Activity {
+impl Status {
     /// The names of all of them, for error messages and schemas.
     pub const NAMES: [&'static str; 3] = ["thinking", "tool_use", "idle"];
 
@@ -270,6 +277,7 @@ impl Activity {
 
 /// How far a message has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(not(feature = "server"), non_exhaustive)]
 #[serde(rename_all = "snake_case")]
 pub enum DeliveryState {
     /// It was handed to Claude Code.
@@ -286,6 +294,7 @@ pub enum DeliveryState {
 
 /// The kind of an error, for programs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(not(feature = "server"), non_exhaustive)]
 #[serde(rename_all = "snake_case")]
 pub enum ErrorCode {
     /// The frame is not JSON.

@@ -2,10 +2,10 @@
 
 use super::Conversation;
 use super::session::For;
-use crate::client::Event;
-use crate::client::asked::Sessions;
-use crate::client::sent::Receipt;
+use crate::Event;
+use crate::pending::Sessions;
 use crate::protocol::ServerMessage;
+use crate::sent::Receipt;
 
 impl Conversation {
     /// Takes a text frame. One that only a newer server sends is left alone.

@@ -3,8 +3,8 @@
 use serde_json::{Value, json};
 
 use super::*;
-use crate::client::sent::Sent;
 use crate::protocol::{ErrorCode, ServerMessage};
+use crate::sent::Sent;
 
 mod questions;
 

@@ -1,11 +1,12 @@
 //! What is said in the session: told once and in order, with what was missed while there was
 //! no connection.
 
-use super::frame::Frame;
 use super::{Conversation, Phase};
-use crate::client::asked::{Asked, Sessions};
-use crate::client::{Error, Event};
-use crate::protocol::{DEFAULT_USER, HistoryItem, MAX_LIMIT, MessageId, ServerMessage, Speaker};
+use crate::pending::{Asked, Sessions};
+use crate::protocol::{
+    Author, ClientRequest, DEFAULT_USER, HistoryItem, MAX_LIMIT, MessageId, ServerMessage,
+};
+use crate::{Error, Event};
 
 /// Why there is no answer when there is no connection any more.
 const TOO_LATE: &str = "there was no connection any more when it was asked for";
@@ -69,9 +70,9 @@ impl Conversation {
         let (limit, since) = (ask.limit, ask.since);
         self.asks.push_back(ask);
         if self.is_welcomed() {
-            let session_id = self.options.session.clone();
-            self.write(&Frame::FetchHistory {
-                session_id: &session_id,
+            let session = Some(self.session.clone());
+            self.write(ClientRequest::FetchHistory {
+                session,
                 limit,
                 since,
             });
@@ -85,7 +86,7 @@ impl Conversation {
         }
         self.lists.push_back(asked);
         if self.is_welcomed() {
-            self.write(&Frame::ListSessions);
+            self.write(ClientRequest::ListSessions);
         }
     }
 
@@ -113,12 +114,10 @@ impl Conversation {
         } else {
             self.release();
         }
-        for message in self.unacknowledged.clone() {
-            self.transmit(&message);
-        }
+        self.transmit_all();
         asks.into_iter().for_each(|ask| self.ask(ask));
         for _ in 0..self.lists.len() {
-            self.write(&Frame::ListSessions);
+            self.write(ClientRequest::ListSessions);
         }
         for (request_id, allowed) in std::mem::take(&mut self.verdicts) {
             self.decide(request_id, allowed);
@@ -163,7 +162,7 @@ impl Conversation {
 
     fn missed(&mut self, item: HistoryItem) {
         let seq = item.seq;
-        if item.role == Speaker::User && self.is_own(item.message_id, &item.ts, &item.content) {
+        if item.role == Author::User && self.is_own(item.message_id, &item.ts, &item.content) {
             self.seq = self.seq.max(seq);
             return;
         }
@@ -178,7 +177,7 @@ impl Conversation {
             ..
         } = item;
         let message = match role {
-            Speaker::Assistant => ServerMessage::Reply {
+            Author::Assistant => ServerMessage::Reply {
                 session_id,
                 message_id,
                 seq,
@@ -186,7 +185,7 @@ impl Conversation {
                 ts,
                 via,
             },
-            Speaker::User => {
+            Author::User => {
                 let user = user.unwrap_or_else(|| DEFAULT_USER.to_owned());
                 ServerMessage::UserMessage {
                     session_id,
@@ -209,10 +208,7 @@ impl Conversation {
             .iter()
             .map(|accepted| accepted.receipt.message_id);
         receipts.any(|own| own == Some(id))
-            || self
-                .unacknowledged
-                .iter()
-                .any(|own| own.ts == ts && own.content == content)
+            || self.unacknowledged.iter().any(|own| own.is(ts, content))
     }
 
     /// Tells what was said in the session, once.

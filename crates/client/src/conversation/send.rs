@@ -1,11 +1,12 @@
 //! What waits to be sent, and what becomes of it.
 
-use super::frame::Frame;
-use super::{Conversation, Output, Phase};
-use crate::client::sent::{Receipt, Sent};
-use crate::client::{Error, Event};
-use crate::json;
-use crate::protocol::{DeliveryState, ErrorCode, MAX_MESSAGE_ID, ServerMessage};
+use super::{Conversation, Output, Phase, frame};
+use crate::protocol::{
+    ClientMessage, ClientRequest, DeliveryState, ErrorCode, MAX_MESSAGE_ID, NewMessage,
+    ServerMessage, check_name,
+};
+use crate::sent::{Receipt, Sent};
+use crate::{Error, Event};
 
 /// The most messages of which the answer is waited for.
 const MAX_UNANSWERED: usize = 1_000;
@@ -19,6 +20,27 @@ pub struct Outgoing {
     pub content: String,
     /// When they were said, RFC 3339.
     pub ts: String,
+}
+
+/// A message without a receipt.
+#[derive(Debug)]
+pub struct Unacknowledged {
+    /// What its sender knows of it.
+    pub sent: Sent,
+    /// The frame's content.
+    pub message: ClientMessage,
+}
+
+impl Unacknowledged {
+    /// Returns `true` if a message of the history is this one, as far as its time and text tell.
+    pub fn is(&self, ts: &str, content: &str) -> bool {
+        match &self.message {
+            ClientMessage::Message(message) => {
+                message.ts.as_deref() == Some(ts) && *message.content == *content
+            }
+            ClientMessage::Request(_) => false,
+        }
+    }
 }
 
 /// A message that Claude Code has got: its receipt, and the session's beginning.
@@ -42,42 +64,62 @@ impl Conversation {
         } else if id.is_empty() {
             let why = "\"id\" must not be empty".to_owned();
             self.refuse(&message.sent, Some(ErrorCode::InvalidMessage), why);
-        } else if let Err(why) = json::check_name("id", id, MAX_MESSAGE_ID) {
-            self.refuse(&message.sent, Some(ErrorCode::InvalidMessage), why);
+        } else if let Err(why) = check_name("id", id, MAX_MESSAGE_ID) {
+            self.refuse(
+                &message.sent,
+                Some(ErrorCode::InvalidMessage),
+                why.to_string(),
+            );
         } else if self.unacknowledged.len() >= limit {
             let why = format!(
                 "{limit} messages already wait for the server; send less, or give a larger queue_limit"
             );
             self.refuse(&message.sent, None, why);
         } else {
-            self.unacknowledged.push_back(message.clone());
-            if self.is_welcomed() {
-                self.transmit(&message);
+            let message = self.unacknowledged(message);
+            if !self.is_welcomed() || self.transmit(&message) {
+                self.unacknowledged.push_back(message);
             }
         }
     }
 
-    pub(super) fn transmit(&mut self, message: &Outgoing) {
-        let id = message.sent.id();
-        let frame = Frame::Message {
-            session_id: &self.options.session,
-            id,
-            content: &message.content,
-            user: &self.options.user,
-            ts: &message.ts,
+    fn unacknowledged(&self, outgoing: Outgoing) -> Unacknowledged {
+        let Outgoing { sent, content, ts } = outgoing;
+        let message = NewMessage {
+            session: Some(self.session.clone()),
+            content: content.into(),
+            user: Some(self.user.clone()),
+            ts: Some(ts.into()),
+            id: Some(sent.id().into()),
+        };
+        Unacknowledged {
+            sent,
+            message: ClientMessage::Message(message),
         }
-        .text();
-        if frame.len() <= self.max_message {
-            return self.outputs.push_back(Output::Frame(frame));
+    }
+
+    /// Sends every message again that has no receipt.
+    pub(super) fn transmit_all(&mut self) {
+        for message in std::mem::take(&mut self.unacknowledged) {
+            if self.transmit(&message) {
+                self.unacknowledged.push_back(message);
+            }
         }
+    }
+
+    /// Sends a message. Returns `false` if the server would not take it.
+    fn transmit(&mut self, waiting: &Unacknowledged) -> bool {
+        let frame = frame(&waiting.message);
         let (length, limit) = (frame.len(), self.max_message);
+        if length <= limit {
+            self.outputs.push_back(Output::Frame(frame));
+            return true;
+        }
         let why = format!(
             "the message has {length} bytes, and the server takes {limit}; send less at once"
         );
-        let code = Some(ErrorCode::TooLarge);
-        self.refuse(&message.sent, code, why);
-        self.unacknowledged
-            .retain(|waiting| waiting.sent.id() != id);
+        self.refuse(&waiting.sent, Some(ErrorCode::TooLarge), why);
+        false
     }
 
     /// Tells of a message that isn't sent, as the server tells of one it doesn't take.
@@ -104,8 +146,8 @@ impl Conversation {
     /// Answers a permission request.
     pub fn decide(&mut self, request_id: String, allowed: bool) {
         if self.is_welcomed() {
-            self.write(&Frame::PermissionResponse {
-                request_id: &request_id,
+            self.write(ClientRequest::PermissionResponse {
+                request_id,
                 allowed,
             });
         } else {

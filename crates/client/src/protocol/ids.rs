@@ -1,4 +1,4 @@
-//! What connections, sessions and messages are called.
+//! The names of sessions and messages.
 
 use std::borrow::{Borrow, Cow};
 use std::fmt;
@@ -8,34 +8,28 @@ use serde::{Deserialize, Deserializer, Serialize, de};
 use uuid::Uuid;
 use uuid::fmt::Hyphenated;
 
-use crate::json;
-
-/// One WebSocket connection, as the hub knows it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ConnId(pub u64);
-
-impl fmt::Display for ConnId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "client-{}", self.0)
-    }
-}
+use super::field::{FieldError, FieldErrorKind, check_name};
 
 /// The name of a chat session; Claude Code calls it `chat_id`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 pub struct SessionId(Arc<str>);
 
 impl SessionId {
-    /// Takes a name as a session's id.
+    /// Checks a name and returns it as a session's id. `field` is what an error calls it.
     ///
     /// # Errors
-    /// A sentence about `field` if the name is empty, longer than `max`
-    /// characters, or holds control characters.
-    pub fn parse(field: &str, name: &str, max: usize) -> Result<Self, String> {
+    /// Fails if the name is empty, has more than `max` characters, or holds control characters.
+    pub fn parse(field: &'static str, name: &str, max: usize) -> Result<Self, FieldError> {
         if name.is_empty() {
-            return Err(format!("\"{field}\" must not be empty"));
+            return Err(FieldErrorKind::Empty.of(field));
         }
-        json::check_name(field, name, max)?;
+        check_name(field, name, max)?;
         Ok(Self(name.into()))
+    }
+
+    /// Returns a name as it is. The server checks what a client sends.
+    pub(crate) fn unchecked(name: &str) -> Self {
+        Self(name.into())
     }
 
     /// The id as text.

@@ -12,7 +12,7 @@ use tungstenite::client::{ClientRequestBuilder, client_with_config};
 use tungstenite::{Error as WsError, HandshakeError, WebSocket};
 
 use super::{Interrupted, Lost, Wire};
-use crate::owner::{self, UNTRUSTED_OWNER};
+use crate::socket_owner::{self, UNTRUSTED_OWNER};
 
 /// How long one address may take to answer, and then the handshake.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -71,7 +71,7 @@ impl Wire {
         let mut request = ClientRequestBuilder::new(self.target.uri.clone());
         if let Some(token) = &self.token {
             let server = stream.peer_addr()?;
-            if self.guards && !owner::is_trusted_peer(server, stream.local_addr()?) {
+            if self.guards && !socket_owner::is_trusted_peer(server, stream.local_addr()?) {
                 let reason = format!("what listens on {server} {UNTRUSTED_OWNER}");
                 return Err(Interrupted::Lost(Lost::because(reason)));
             }

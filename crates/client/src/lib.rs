@@ -1,13 +1,13 @@
 //! A client of claude-socket, for threads: talk to a running Claude Code session.
 //!
 //! ```
-//! # let server = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/doc/server.rs"));
+//! # let server = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/doc/server.rs"));
 //! # let url = server.url.clone();
 //! use std::time::Duration;
-//! use claude_socket::client::{Client, Options};
-//! use claude_socket::protocol::ServerMessage;
+//! use claude_socket_client::{Client, Options};
+//! use claude_socket_client::protocol::ServerMessage;
 //!
-//! # fn talk(url: String) -> Result<(), claude_socket::client::Error> {
+//! # fn talk(url: String) -> Result<(), claude_socket_client::Error> {
 //! // let url = "ws://127.0.0.1:3100";
 //! let client = Client::connect(Options {
 //!     session: "greenhouse".to_owned(),
@@ -43,11 +43,15 @@
 //! A [`Client`] that is dropped closes its connection at once. Wait for
 //! [`accepted`](Sent::accepted) before, if the last message must arrive.
 
-mod asked;
 mod conversation;
+mod driver;
 mod options;
+mod pending;
+pub mod protocol;
 mod sent;
-mod wire;
+// For the server's programs, which ask the same before they show a token.
+#[doc(hidden)]
+pub mod socket_owner;
 
 use std::io::Write;
 use std::os::unix::net::UnixStream;
@@ -60,11 +64,11 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, unbounded};
 use uuid::Uuid;
 
 use crate::protocol::{HistoryItem, ServerMessage};
-pub use asked::{Asked, Sessions};
 use conversation::{Conversation, Outgoing};
+use driver::{Command, Wire};
 pub use options::{Error, Options};
+pub use pending::{Asked, Sessions};
 pub use sent::{Receipt, Sent};
-use wire::{Command, Wire};
 
 /// Why nothing is sent any more.
 const ENDED: &str = "there is no connection any more";

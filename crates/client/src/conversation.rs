@@ -5,19 +5,19 @@
 //! [`Conversation::next`]. It is the same as in the npm package. Here is what keeps the
 //! connection.
 
-mod frame;
-mod hearing;
-mod sending;
+mod receive;
+mod send;
 mod session;
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::asked::{Asked, Sessions};
+use super::pending::{Asked, Sessions};
 use super::{Error, Event, Options};
-use frame::Frame;
-use sending::Accepted;
-pub use sending::Outgoing;
+use crate::protocol::{ClientMessage, ClientRequest, SessionId};
+pub use send::Outgoing;
+use send::{Accepted, Unacknowledged};
 use session::{Ask, Held};
 
 /// How many unanswered attempts in a row double the wait; beyond, it is the longest anyway.
@@ -53,11 +53,13 @@ enum Phase {
 #[derive(Debug)]
 pub struct Conversation {
     options: Options,
+    session: SessionId,
+    user: Arc<str>,
     phase: Phase,
     attempts: u32,
     max_message: usize,
     /// Messages without a receipt, in order.
-    unacknowledged: VecDeque<Outgoing>,
+    unacknowledged: VecDeque<Unacknowledged>,
     /// Messages that wait for an answer, in order.
     accepted: VecDeque<Accepted>,
     /// Verdicts that wait for a connection.
@@ -82,6 +84,8 @@ impl Conversation {
     /// One that begins with an attempt to connect, at once.
     pub fn new(options: Options, now: Instant) -> Self {
         Self {
+            session: SessionId::unchecked(&options.session),
+            user: options.user.as_str().into(),
             options,
             phase: Phase::Waiting(now),
             attempts: 0,
@@ -132,9 +136,8 @@ impl Conversation {
             missed: 0,
         };
         self.held = self.created.is_some().then(Held::default);
-        self.write(&Frame::Hello {
-            stream: self.options.stream,
-        });
+        let stream = Some(self.options.stream);
+        self.write(ClientRequest::Hello { stream });
     }
 
     /// Asks for a sign of life when it is time, unless the last question is still open.
@@ -151,7 +154,7 @@ impl Conversation {
         if *missed > 1 {
             self.outputs.push_back(Output::Drop);
         } else {
-            self.write(&Frame::Ping);
+            self.write(ClientRequest::Ping);
         }
     }
 
@@ -199,7 +202,7 @@ impl Conversation {
 
     fn fail_all(&mut self, error: &Error) {
         let accepted = self.accepted.drain(..).map(|accepted| accepted.sent);
-        let waiting = self.unacknowledged.drain(..).map(|outgoing| outgoing.sent);
+        let waiting = self.unacknowledged.drain(..).map(|waiting| waiting.sent);
         accepted
             .chain(waiting)
             .for_each(|sent| sent.fail(error.clone()));
@@ -229,13 +232,19 @@ impl Conversation {
         matches!(self.phase, Phase::Open { welcomed: true, .. })
     }
 
-    fn write(&mut self, frame: &Frame<'_>) {
-        self.outputs.push_back(Output::Frame(frame.text()));
+    fn write(&mut self, request: ClientRequest) {
+        let frame = frame(&ClientMessage::Request(request));
+        self.outputs.push_back(Output::Frame(frame));
     }
 
     fn tell(&mut self, event: Event) {
         self.outputs.push_back(Output::Event(event));
     }
+}
+
+/// Returns a message as the text of a frame.
+fn frame(message: &ClientMessage) -> String {
+    serde_json::to_string(message).expect("messages have string keys only")
 }
 
 #[cfg(test)]

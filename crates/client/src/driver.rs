@@ -16,9 +16,9 @@ use rustix::io::Errno;
 use tungstenite::{Error as WsError, Message, WebSocket};
 
 use super::Event;
-use super::asked::{Asked, Sessions};
 use super::conversation::{Conversation, Outgoing, Output};
 use super::options::Target;
+use super::pending::{Asked, Sessions};
 use crate::protocol::HistoryItem;
 use connect::lost_by;
 
