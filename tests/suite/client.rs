@@ -285,7 +285,7 @@ fn a_client_without_a_valid_token_ends() {
 fn who_receives_nothing_loses_the_oldest_and_nothing_else() {
     let mut server = Server::start(&[]);
     let client = Client::connect(Options {
-        inbox_limit: 2,
+        receive_capacity: 2,
         ..options(&server)
     });
     let client = client.expect("a thread");

@@ -109,7 +109,7 @@ fn names() -> Value {
         "DeliveryState": all!(DeliveryState: Accepted, Seen, Unseen, Answered, Rejected;),
         "ErrorCode": all!(
             ErrorCode: InvalidJson, UnknownType, InvalidMessage, TooLarge, Forbidden,
-            UnknownRequest, Busy, HostClosed; Other
+            UnknownRequest, Busy, HostClosed; QueueFull, Other
         ),
         "Role": all!(Role: Operator, Sender, Viewer;),
         "Speaker": all!(Speaker: User, Assistant;),

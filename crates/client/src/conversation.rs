@@ -1,9 +1,8 @@
-//! What a client says and when: the whole of a conversation with the server over any number
-//! of connections, without a socket, a thread or a clock.
+//! A conversation with the server over any number of connections: what is sent, and when, without a socket, a thread
+//! or a clock.
 //!
-//! What happens goes in by the public functions, what is to be done comes out of
-//! [`Conversation::next`]. It is the same as in the npm package. Here is what keeps the
-//! connection.
+//! What happens goes in by the public functions; what is to be done comes out of [`Conversation::next`]. The npm
+//! package has the same state machine, and `tests/stories/client` is played to both. This file keeps the connection.
 
 mod receive;
 mod send;
@@ -13,43 +12,46 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::pending::{Asked, Sessions};
-use super::{Error, Event, Options};
+use crate::pending::{Pending, Sessions};
 use crate::protocol::{ClientMessage, ClientRequest, SessionId};
+use crate::{Error, Event, Options};
 pub use send::Outgoing;
-use send::{Accepted, Unacknowledged};
-use session::{Ask, Held};
+use send::{Accepted, OwnIds, Unacknowledged};
+use session::{HistoryRequest, ReorderBuffer};
 
-/// How many unanswered attempts in a row double the wait; beyond, it is the longest anyway.
+/// The number of failed attempts in a row that double the wait.
 const MAX_DOUBLINGS: u32 = 30;
 
-/// Something to be done.
+/// What the driver must do.
 #[derive(Debug, PartialEq)]
 pub enum Output {
     /// Send this text frame.
     Frame(String),
-    /// Tell the user of this.
+    /// Give this to the app.
     Event(Event),
-    /// The server gives no sign of life: leave the connection.
+    /// Leave the connection: the server gives no sign of life.
     Drop,
 }
 
-/// How it is with the connection.
+/// The state of the connection.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Phase {
-    /// The next attempt is made then.
+    /// The next attempt is made at this time.
     Waiting(Instant),
-    /// The WebSocket is open; `welcomed` once the server has said who it is.
+    /// The WebSocket is open.
     Open {
+        /// The server has said who it is.
         welcomed: bool,
-        beat: Instant,
+        /// When the next heartbeat is due.
+        heartbeat: Instant,
+        /// Heartbeats since the last sign of life.
         missed: u32,
     },
     /// There will be no more attempts.
     Ended,
 }
 
-/// A conversation with the server.
+/// The client's side of a conversation.
 #[derive(Debug)]
 pub struct Conversation {
     options: Options,
@@ -57,31 +59,33 @@ pub struct Conversation {
     user: Arc<str>,
     phase: Phase,
     attempts: u32,
+    /// The longest frame that the server takes, in bytes.
     max_message: usize,
     /// Messages without a receipt, in order.
     unacknowledged: VecDeque<Unacknowledged>,
     /// Messages that wait for an answer, in order.
     accepted: VecDeque<Accepted>,
-    /// Verdicts that wait for a connection.
-    verdicts: Vec<(String, bool)>,
-    /// Histories that were asked for and have not come, in order.
-    asks: VecDeque<Ask>,
-    /// Lists of sessions that were asked for and have not come, in order.
-    lists: VecDeque<Asked<Sessions>>,
+    own_ids: OwnIds,
+    /// Permission responses that wait for a connection.
+    responses: Vec<(String, bool)>,
+    /// Requests for history without an answer, in order.
+    history_requests: VecDeque<HistoryRequest>,
+    /// Requests for the sessions without an answer, in order.
+    session_requests: VecDeque<Pending<Sessions>>,
     /// When the session began; tells one that began anew.
     created: Option<String>,
-    /// The number of the last that was told of the session; what was missed comes after it.
+    /// The last `seq` that the app was told. What was missed comes after it.
     seq: u64,
-    /// The number of this client's own last message.
+    /// The `seq` of this client's own last message.
     own_seq: u64,
-    /// The number of the last reply.
+    /// The `seq` of the last reply.
     replied: u64,
-    held: Option<Held>,
+    reorder_buffer: Option<ReorderBuffer>,
     outputs: VecDeque<Output>,
 }
 
 impl Conversation {
-    /// One that begins with an attempt to connect, at once.
+    /// Returns a conversation that begins with an attempt to connect, at once.
     pub fn new(options: Options, now: Instant) -> Self {
         Self {
             session: SessionId::unchecked(&options.session),
@@ -92,24 +96,25 @@ impl Conversation {
             max_message: usize::MAX,
             unacknowledged: VecDeque::new(),
             accepted: VecDeque::new(),
-            verdicts: Vec::new(),
-            asks: VecDeque::new(),
-            lists: VecDeque::new(),
+            own_ids: OwnIds::default(),
+            responses: Vec::new(),
+            history_requests: VecDeque::new(),
+            session_requests: VecDeque::new(),
             created: None,
             seq: 0,
             own_seq: 0,
             replied: 0,
-            held: None,
+            reorder_buffer: None,
             outputs: VecDeque::new(),
         }
     }
 
-    /// What is to be done next.
+    /// Returns what must be done next.
     pub fn next(&mut self) -> Option<Output> {
         self.outputs.pop_front()
     }
 
-    /// When to connect; `None` if that is done, or over.
+    /// Returns when to connect; `None` if there is a connection, or none is wanted.
     pub fn connect_at(&self) -> Option<Instant> {
         match self.phase {
             Phase::Waiting(at) => Some(at),
@@ -117,40 +122,40 @@ impl Conversation {
         }
     }
 
-    /// When [`Conversation::beat`] is due.
-    pub fn beat_at(&self) -> Option<Instant> {
+    /// Returns when [`Conversation::heartbeat`] is due.
+    pub fn heartbeat_at(&self) -> Option<Instant> {
         match self.phase {
-            Phase::Open { beat, .. } => Some(beat),
+            Phase::Open { heartbeat, .. } => Some(heartbeat),
             _ => None,
         }
     }
 
-    // The connection.
-
     /// The WebSocket is open.
-    pub fn opened(&mut self, now: Instant) {
-        let beat = now + self.options.heartbeat;
+    pub fn connected(&mut self, now: Instant) {
         self.phase = Phase::Open {
             welcomed: false,
-            beat,
+            heartbeat: now + self.options.heartbeat,
             missed: 0,
         };
-        self.held = self.created.is_some().then(Held::default);
+        self.reorder_buffer = self.created.is_some().then(ReorderBuffer::default);
         let stream = Some(self.options.stream);
         self.write(ClientRequest::Hello { stream });
     }
 
-    /// Asks for a sign of life when it is time, unless the last question is still open.
-    pub fn beat(&mut self, now: Instant) {
-        let heartbeat = self.options.heartbeat;
-        let Phase::Open { beat, missed, .. } = &mut self.phase else {
+    /// Asks for a sign of life if it is time, or leaves the connection if the last request had no answer.
+    pub fn heartbeat(&mut self, now: Instant) {
+        let interval = self.options.heartbeat;
+        let Phase::Open {
+            heartbeat, missed, ..
+        } = &mut self.phase
+        else {
             return;
         };
-        if now < *beat {
+        if now < *heartbeat {
             return;
         }
         *missed += 1;
-        *beat = now + heartbeat;
+        *heartbeat = now + interval;
         if *missed > 1 {
             self.outputs.push_back(Output::Drop);
         } else {
@@ -158,28 +163,28 @@ impl Conversation {
         }
     }
 
-    /// The server is still there.
-    pub fn sign_of_life(&mut self) {
+    /// Something has come from the server.
+    pub fn peer_alive(&mut self) {
         if let Phase::Open { missed, .. } = &mut self.phase {
             *missed = 0;
         }
     }
 
-    /// There is no connection. `chance` is a random number from 0 to 1; with `for_good` no
-    /// other attempt would help.
-    pub fn lost(
+    /// There is no connection. `random` is from 0 to 1, and shortens the wait. If it is `permanent`, there are no more
+    /// attempts.
+    pub fn disconnected(
         &mut self,
         code: Option<u16>,
         reason: String,
-        for_good: bool,
+        permanent: bool,
         now: Instant,
-        chance: f64,
+        random: f64,
     ) {
-        // If there is a gap it is still there, and what came after it will come again.
-        self.held = None;
+        // A gap is still there after the next connect, and what came after it comes again.
+        self.reorder_buffer = None;
         self.outputs
             .retain(|output| matches!(output, Output::Event(_)));
-        let retry_in = (self.options.reconnect && !for_good).then(|| self.delay(chance));
+        let retry_in = (self.options.reconnect && !permanent).then(|| self.delay(random));
         self.phase = match retry_in {
             Some(delay) => Phase::Waiting(now + delay),
             None => Phase::Ended,
@@ -187,14 +192,14 @@ impl Conversation {
         if retry_in.is_none() {
             self.fail_all(&Error::Ended(reason.clone()));
         }
-        self.tell(Event::Disconnected {
+        self.emit(Event::Disconnected {
             code,
             reason,
             retry_in,
         });
     }
 
-    /// Nothing is sent any more, and nobody waits any longer.
+    /// Ends the conversation. Whatever waits for the server fails.
     pub fn end(&mut self) {
         self.phase = Phase::Ended;
         self.fail_all(&Error::Ended("this client has ended".to_owned()));
@@ -206,16 +211,16 @@ impl Conversation {
         accepted
             .chain(waiting)
             .for_each(|sent| sent.fail(error.clone()));
-        for ask in self.asks.drain(..) {
-            ask.fail(error);
+        for request in self.history_requests.drain(..) {
+            request.fail(error);
         }
-        for list in self.lists.drain(..) {
-            list.settle(Err(error.clone()));
+        for request in self.session_requests.drain(..) {
+            request.settle(Err(error.clone()));
         }
     }
 
     /// Full jitter, so that a thousand clients of a restarted server don't all come at once.
-    fn delay(&mut self, chance: f64) -> Duration {
+    fn delay(&mut self, random: f64) -> Duration {
         let Options {
             reconnect_delay,
             max_reconnect_delay,
@@ -225,7 +230,7 @@ impl Conversation {
             .saturating_mul(1 << self.attempts)
             .min(max_reconnect_delay);
         self.attempts = (self.attempts + 1).min(MAX_DOUBLINGS);
-        longest.mul_f64(chance.clamp(0.0, 1.0))
+        longest.mul_f64(random.clamp(0.0, 1.0))
     }
 
     fn is_welcomed(&self) -> bool {
@@ -237,7 +242,7 @@ impl Conversation {
         self.outputs.push_back(Output::Frame(frame));
     }
 
-    fn tell(&mut self, event: Event) {
+    fn emit(&mut self, event: Event) {
         self.outputs.push_back(Output::Event(event));
     }
 }

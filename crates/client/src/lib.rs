@@ -1,4 +1,4 @@
-//! A client of claude-socket, for threads: talk to a running Claude Code session.
+//! A client of claude-socket: talk to a running Claude Code session.
 //!
 //! ```
 //! # let server = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/doc/server.rs"));
@@ -27,29 +27,30 @@
 //! # talk(url).expect("it answers");
 //! ```
 //!
-//! It is blocking, on purpose: one thread of its own keeps the connection, and everything
-//! else happens on yours.
+//! It is blocking, on purpose: one thread of its own keeps the connection, and everything else happens on yours.
 //!
-//! - What is sent waits for the connection, and is sent again after it was lost, under the
-//!   same id, so that Claude gets it once. [`Sent`] tells what becomes of it.
-//! - Replies that were missed meanwhile come after a reconnect, each once and in order, before
-//!   new ones.
-//! - A lost connection is opened again, after a random and growing time, until the server says
-//!   that this client must not connect.
+//! - A message waits for the connection, and is sent again under the same id after the connection was lost, so that
+//!   Claude gets it once. [`SentMessage`] tells what became of it.
+//! - Replies that were missed come after a reconnect, each once and in order, before new ones.
+//! - A lost connection is opened again, after a random and growing time, until the server says that this client must not
+//!   connect.
 //!
-//! It speaks no TLS. Where the server is behind a proxy that does, go around it: by a private
-//! network, or by a tunnel such as `ssh -L 3100:127.0.0.1:3100 HOST`.
+//! It has no TLS. To reach a server behind a proxy that has, go around the proxy: by a private network, or by a tunnel
+//! such as `ssh -L 3100:127.0.0.1:3100 HOST`.
 //!
-//! A [`Client`] that is dropped closes its connection at once. Wait for
-//! [`accepted`](Sent::accepted) before, if the last message must arrive.
+//! A [`Client`] that is dropped closes its connection at once. Wait for [`accepted`](SentMessage::accepted) before, if
+//! the last message must arrive.
+//!
+//! Public enums are non-exhaustive, and so are structs that only the server makes: a newer version may know more.
 
 mod conversation;
 mod driver;
+mod error;
 mod options;
 mod pending;
 pub mod protocol;
-mod sent;
-// For the server's programs, which ask the same before they show a token.
+mod sent_message;
+// For the server's programs, which check the same before they show a token.
 #[doc(hidden)]
 pub mod socket_owner;
 
@@ -63,33 +64,40 @@ use std::time::{Duration, Instant, SystemTime};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, unbounded};
 use uuid::Uuid;
 
-use crate::protocol::{HistoryItem, ServerMessage};
 use conversation::{Conversation, Outgoing};
-use driver::{Command, Wire};
-pub use options::{Error, Options};
-pub use pending::{Asked, Sessions};
-pub use sent::{Receipt, Sent};
+use driver::{Command, Driver};
+pub use error::Error;
+pub use options::Options;
+pub use pending::{Pending, Sessions};
+use protocol::{HistoryItem, ServerMessage};
+pub use sent_message::{Receipt, SentMessage};
+
+/// The README's example compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
 
 /// Why nothing is sent any more.
 const ENDED: &str = "there is no connection any more";
 
 /// Something that has happened.
 #[derive(Clone, Debug, PartialEq)]
+#[cfg_attr(not(feature = "server"), non_exhaustive)]
 pub enum Event {
-    /// The server has said something. The first after every connect is its `welcome`.
+    /// The server has sent a message. The first one after each connect is its `welcome`.
     Message(ServerMessage),
-    /// There is no connection, or an attempt to get one has failed.
+    /// The connection was lost, or an attempt to connect has failed.
     Disconnected {
         /// The close code (RFC 6455, section 7.4) or the HTTP status, if the server gave one.
         code: Option<u16>,
         /// Why, for people.
         reason: String,
-        /// When the next attempt is; `None` if there will be none.
+        /// The time until the next attempt; `None` if there will be none.
         retry_in: Option<Duration>,
     },
 }
 
-/// A connection to a session of a claude-socket server, kept as long as this is.
+/// A connection to a session of a claude-socket server, kept until this is dropped.
 #[derive(Debug)]
 pub struct Client {
     commands: Sender<Command>,
@@ -101,12 +109,11 @@ pub struct Client {
 }
 
 impl Client {
-    /// Starts to connect, and doesn't wait for it: what is sent before goes then. The first
-    /// message of the server's, `welcome`, tells that it is there.
+    /// Starts to connect, and doesn't wait for it: what is sent before goes then. The server's first message, `welcome`,
+    /// tells that the connection is there.
     ///
     /// # Errors
-    /// [`Error::Address`] for an address or a token that cannot be used, [`Error::System`] if
-    /// there is no thread to be had.
+    /// [`Error::Address`] for an address or a token that cannot be used, [`Error::System`] if the system gives no thread.
     pub fn connect(options: Options) -> Result<Self, Error> {
         let target = options::Target::of(&options)?;
         let token = options.token.clone();
@@ -118,25 +125,25 @@ impl Client {
         let (ours, theirs) = UnixStream::pair()?;
         ours.set_nonblocking(true)?;
         theirs.set_nonblocking(true)?;
-        let (commands, wanted) = unbounded();
-        let (tell, events) = bounded(options.inbox_limit.max(1));
+        let (commands, received) = unbounded();
+        let (sender, events) = bounded(options.receive_capacity.max(1));
         let dropped = Arc::new(AtomicU64::new(0));
         let ended = Arc::new(AtomicBool::new(false));
-        let guards = options.guard_token;
-        let wire = Wire {
+        let guard_token = options.guard_token;
+        let driver = Driver {
             conversation: Conversation::new(options, Instant::now()),
             target,
             token,
-            guards,
-            commands: wanted,
+            guard_token,
+            commands: received,
             wake: theirs,
-            events: tell,
+            events: sender,
             overflow: events.clone(),
             dropped: dropped.clone(),
             ended: ended.clone(),
         };
         let thread = thread::Builder::new().name("claude-socket".into());
-        let thread = thread.spawn(move || wire.run())?;
+        let thread = thread.spawn(move || driver.run())?;
         Ok(Self {
             commands,
             wake: ours,
@@ -147,56 +154,55 @@ impl Client {
         })
     }
 
-    /// Sends words to Claude, now or when there is a connection.
-    pub fn send(&self, content: impl Into<String>) -> Sent {
+    /// Sends a message for Claude, now or when there is a connection.
+    pub fn send(&self, content: impl Into<String>) -> SentMessage {
         self.send_as(Uuid::new_v4().to_string(), content)
     }
 
-    /// The same under an id of your own, such as one that was kept on disk: what an earlier
-    /// client has sent under it, in the same words and as the same user, Claude gets once. It
-    /// has 64 characters at most, and is shared by everyone in the session.
-    pub fn send_as(&self, id: impl Into<String>, content: impl Into<String>) -> Sent {
-        let sent = Sent::new(id.into());
+    /// Sends a message under an id of your own, such as one that was kept on disk: what an earlier client has sent under
+    /// it, with the same text and user, Claude gets once. An id has 64 characters at most, and is shared by everyone in
+    /// the session.
+    pub fn send_as(&self, id: impl Into<String>, content: impl Into<String>) -> SentMessage {
+        let sent = SentMessage::new(id.into());
         let ts = humantime::format_rfc3339_millis(SystemTime::now()).to_string();
         let message = Outgoing {
             sent: sent.clone(),
             content: content.into(),
             ts,
         };
-        self.order(Command::Send(message));
-        // It may have ended before it has seen the message.
+        self.send_command(Command::Send(message));
+        // The thread may have ended before it got the message.
         if self.has_ended() {
             sent.fail(Error::Ended(ENDED.to_owned()));
         }
         sent
     }
 
-    /// Asks for what was said in the session, oldest first. `limit` is the most messages, from 1
-    /// to 100; with `since` the first ones after that `seq`, else the last ones. Wait for the
-    /// [answer](Asked::answer), or leave it: it comes as a `history` message, too.
-    pub fn fetch_history(&self, limit: usize, since: Option<u64>) -> Asked<Vec<HistoryItem>> {
-        let asked = Asked::new();
-        self.order(Command::FetchHistory(limit, since, asked.clone()));
+    /// Asks for messages of the session, oldest first. `limit` is the most messages, from 1 to 100; with `since` the first
+    /// ones after that `seq`, else the last ones. The [answer](Pending::answer) comes as a `history` message, too.
+    pub fn fetch_history(&self, limit: usize, since: Option<u64>) -> Pending<Vec<HistoryItem>> {
+        let pending = Pending::new();
+        self.send_command(Command::FetchHistory(limit, since, pending.clone()));
         if self.has_ended() {
-            asked.settle(Err(Error::Ended(ENDED.to_owned())));
+            pending.settle(Err(Error::Ended(ENDED.to_owned())));
         }
-        asked
+        pending
     }
 
-    /// Asks which sessions there are, and how they are. Joins none of them. Wait for the
-    /// [answer](Asked::answer), or leave it: it comes as a `sessions` message, too.
-    pub fn fetch_sessions(&self) -> Asked<Sessions> {
-        let asked = Asked::new();
-        self.order(Command::FetchSessions(asked.clone()));
+    /// Asks which sessions there are, and how they are. Joins none of them. The [answer](Pending::answer) comes as a
+    /// `sessions` message, too.
+    pub fn fetch_sessions(&self) -> Pending<Sessions> {
+        let pending = Pending::new();
+        self.send_command(Command::FetchSessions(pending.clone()));
         if self.has_ended() {
-            asked.settle(Err(Error::Ended(ENDED.to_owned())));
+            pending.settle(Err(Error::Ended(ENDED.to_owned())));
         }
-        asked
+        pending
     }
 
-    /// Answers a permission request. The first verdict counts.
-    pub fn decide(&self, request_id: impl Into<String>, allowed: bool) {
-        self.order(Command::Decide(request_id.into(), allowed));
+    /// Answers a permission request. The first response counts.
+    pub fn respond_to_permission(&self, request_id: impl Into<String>, allowed: bool) {
+        self.send_command(Command::RespondToPermission(request_id.into(), allowed));
     }
 
     /// Waits for the server's next message.
@@ -214,7 +220,7 @@ impl Client {
         Err(Error::Ended(reason))
     }
 
-    /// The same, but not for ever.
+    /// Waits for the server's next message, for that long at most.
     ///
     /// # Errors
     /// [`Error::TimedOut`], and [`Error::Ended`] when there will be no more.
@@ -233,19 +239,18 @@ impl Client {
         }
     }
 
-    /// The server's messages, until there will be no more.
+    /// Returns the server's messages, until there will be no more.
     pub fn iter(&self) -> impl Iterator<Item = ServerMessage> + '_ {
         std::iter::from_fn(|| self.recv().ok())
     }
 
-    /// Messages and news of the connection, to `select!` on. Each comes here or by
-    /// [`Client::recv`], not by both.
+    /// Returns the channel of messages and disconnects, to `select!` on. An event comes here or by [`Client::recv`], not
+    /// by both.
     pub fn events(&self) -> &Receiver<Event> {
         &self.events
     }
 
-    /// How many messages were pushed out because nobody received them; see
-    /// [`Options::inbox_limit`].
+    /// Returns the number of events that were dropped because nobody received them; see [`Options::receive_capacity`].
     pub fn dropped(&self) -> u64 {
         self.dropped.load(Ordering::Relaxed)
     }
@@ -254,19 +259,19 @@ impl Client {
         self.ended.load(Ordering::SeqCst)
     }
 
-    fn order(&self, command: Command) {
-        // A thread that has ended does nothing any more.
+    fn send_command(&self, command: Command) {
+        // A thread that has ended handles no more commands.
         let _ = self.commands.send(command);
-        // If it is full there is enough in it to wake the thread.
+        // If it is full, there is enough in it to wake the thread.
         let _ = (&self.wake).write(&[0]);
     }
 }
 
 impl Drop for Client {
     fn drop(&mut self) {
-        self.order(Command::Close);
+        self.send_command(Command::Close);
         if let Some(thread) = self.thread.take() {
-            // Whatever has ended it, it has ended.
+            // A panic in there is no reason for one here.
             let _ = thread.join();
         }
     }

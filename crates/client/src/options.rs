@@ -1,49 +1,55 @@
-//! What a client is told, and what can go wrong with it.
+//! What a client is told when it is made.
 
 use std::fmt;
-use std::io;
 use std::time::Duration;
 
 use http::Uri;
 
-use crate::protocol::{DEFAULT_SESSION, DEFAULT_USER, ErrorCode};
+use crate::Error;
+use crate::protocol::{DEFAULT_SESSION, DEFAULT_USER};
 
-/// Where the server is, who speaks, and how hard the connection is kept.
+/// Where the server is, who speaks, and how the connection is kept.
+///
+/// Make one with [`Options::new`] and `..`, as more fields may come:
+///
+/// ```
+/// # use claude_socket_client::Options;
+/// let options = Options { user: "thermometer".to_owned(), ..Options::new("ws://127.0.0.1:3100") };
+/// ```
 #[derive(Clone)]
 pub struct Options {
-    /// Where the server is, such as `ws://127.0.0.1:3100`.
+    /// The server's address, such as `ws://127.0.0.1:3100`.
     pub url: String,
-    /// The chat to take part in; `default` if not told otherwise.
+    /// The session to take part in; `default` unless set.
     pub session: String,
-    /// Who speaks; `user` if not told otherwise. A token's name counts more.
+    /// The author's name; `user` unless set. A token's name overrides it.
     pub user: String,
-    /// What lets this client in, if the server asks for one.
+    /// The token, if the server asks for one.
     pub token: Option<String>,
-    /// Whether the token is kept from a program of another user that listens on a port of this
-    /// machine, because the server is down perhaps; false if not told otherwise. Only Linux
-    /// tells whose it is. Root's is trusted.
+    /// `true` if the token must not be sent to a listener on this machine that belongs to another user, as one can when
+    /// the server is down; `false` unless set. Root is trusted. Only Linux tells whose a listener is.
     pub guard_token: bool,
-    /// Whether Claude's text is wanted as it appears, in `stream` messages.
+    /// `true` if Claude's text is wanted as it appears, in `stream` messages; `false` unless set.
     pub stream: bool,
-    /// Whether a lost connection is opened again; true if not told otherwise.
+    /// `true` if a lost connection is opened again; `true` unless set.
     pub reconnect: bool,
-    /// The longest wait before the first attempt to reconnect, 1 s. It doubles with each. How
-    /// long it really is, is random (full jitter).
+    /// The longest wait before the first attempt to reconnect; 1 s unless set. It doubles with each attempt. The wait
+    /// itself is random (full jitter).
     pub reconnect_delay: Duration,
-    /// The longest wait of all, 30 s.
+    /// The longest wait before any attempt; 30 s unless set.
     pub max_reconnect_delay: Duration,
-    /// How often a silent server is asked for a sign of life, 20 s. After two without one the
-    /// connection counts as lost.
+    /// The time after which a silent server is asked for a sign of life; 20 s unless set. After a second one without an
+    /// answer the connection is lost.
     pub heartbeat: Duration,
-    /// The most messages that wait for a receipt, 1,000. One more is rejected.
+    /// The most messages that wait for a receipt; 1,000 unless set. One more is rejected.
     pub queue_limit: usize,
-    /// The most messages of the server that wait to be received, 10,000. One more pushes the
-    /// oldest out; see [`Client::dropped`](super::Client::dropped).
-    pub inbox_limit: usize,
+    /// The most messages of the server that wait to be received; 10,000 unless set. One more drops the oldest; see
+    /// [`Client::dropped`](crate::Client::dropped).
+    pub receive_capacity: usize,
 }
 
 impl Options {
-    /// The usual ones, for the server at this address.
+    /// Returns the defaults, for the server at this address.
     pub fn new(url: impl Into<String>) -> Self {
         Self {
             url: url.into(),
@@ -57,12 +63,12 @@ impl Options {
             max_reconnect_delay: Duration::from_secs(30),
             heartbeat: Duration::from_secs(20),
             queue_limit: 1_000,
-            inbox_limit: 10_000,
+            receive_capacity: 10_000,
         }
     }
 }
 
-/// All but the token.
+/// Leaves out the token.
 impl fmt::Debug for Options {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Options")
@@ -74,57 +80,18 @@ impl fmt::Debug for Options {
     }
 }
 
-/// Why something was not done.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Error {
-    /// The options name no server that this client can talk to.
-    Address(String),
-    /// The system gives no thread or no socket.
-    System(String),
-    /// The message was not taken, by the server or, without a code, by this client.
-    Rejected {
-        /// Why, for programs.
-        code: Option<ErrorCode>,
-        /// Why, for people.
-        why: String,
-    },
-    /// It has not happened in time. It still can.
-    TimedOut,
-    /// There is no connection any more, and there will be none.
-    Ended(String),
-}
-
-impl fmt::Display for Error {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Address(why) | Self::System(why) => f.write_str(why),
-            Self::Rejected { why, .. } => f.write_str(why),
-            Self::TimedOut => f.write_str("it has not happened in time"),
-            Self::Ended(why) => write!(f, "the connection has ended: {why}"),
-        }
-    }
-}
-
-impl std::error::Error for Error {}
-
-impl From<io::Error> for Error {
-    fn from(error: io::Error) -> Self {
-        Self::System(error.to_string())
-    }
-}
-
-/// Where to connect to, and what to ask for there.
+/// Where to connect to.
 #[derive(Clone, Debug)]
 pub(super) struct Target {
     /// A name or an address, without the brackets of IPv6.
     pub host: String,
     pub port: u16,
-    /// With the session in its query.
+    /// Has the session in its query.
     pub uri: Uri,
 }
 
 impl Target {
-    /// Reads the options' address.
+    /// Parses the options' address.
     pub fn of(options: &Options) -> Result<Self, Error> {
         let url = &options.url;
         let wrong = |why: &str| Error::Address(format!("{url:?} cannot be connected to: {why}"));

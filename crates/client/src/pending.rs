@@ -1,4 +1,4 @@
-//! A question to the server, and its answer.
+//! A request to the server, and its answer.
 
 use std::fmt;
 use std::sync::Arc;
@@ -6,43 +6,45 @@ use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
 
-use super::Error;
+use crate::Error;
 use crate::protocol::SessionItem;
 
-/// A question to the server. Nobody need keep it: the answer comes as a message, too.
+/// An answer that the server has yet to give. It may be dropped: the answer comes as a message, too.
 #[derive(Clone)]
-pub struct Asked<T>(Arc<Shared<T>>);
+pub struct Pending<T>(Arc<Shared<T>>);
 
 struct Shared<T> {
     answer: Mutex<Option<Result<T, Error>>>,
-    came: Condvar,
+    settled: Condvar,
 }
 
-/// Which sessions there are, as far as this client may know of them.
+/// The sessions that this client may read.
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct Sessions {
-    /// 100 at most, those with somebody in them first.
+    /// At most [`MAX_SESSIONS_LISTED`](crate::protocol::MAX_SESSIONS_LISTED): those with a client in them first,
+    /// then by name.
     pub sessions: Vec<SessionItem>,
-    /// How many there are.
+    /// The number of sessions, listed or not.
     pub total: usize,
-    /// How many permission requests wait for an operator.
+    /// The number of permission requests that wait for an operator.
     pub permissions: usize,
 }
 
-impl<T: Clone> Asked<T> {
-    pub(super) fn new() -> Self {
+impl<T: Clone> Pending<T> {
+    pub(crate) fn new() -> Self {
         Self(Arc::new(Shared {
             answer: Mutex::new(None),
-            came: Condvar::new(),
+            settled: Condvar::new(),
         }))
     }
 
-    /// Waits for the answer. It can be asked for any number of times.
+    /// Waits for the answer. Returns the same one each time.
     ///
     /// # Errors
-    /// [`Error::TimedOut`] or [`Error::Ended`].
+    /// [`Error::TimedOut`], or [`Error::Ended`] if there will be no answer.
     pub fn answer(&self, timeout: Duration) -> Result<T, Error> {
-        // So far off that it never comes.
+        // `None` is so far off that it never comes.
         let deadline = Instant::now().checked_add(timeout);
         let mut answer = self.0.answer.lock();
         loop {
@@ -50,9 +52,9 @@ impl<T: Clone> Asked<T> {
                 return answer.clone();
             }
             match deadline {
-                None => self.0.came.wait(&mut answer),
+                None => self.0.settled.wait(&mut answer),
                 Some(deadline) => {
-                    let waited = self.0.came.wait_until(&mut answer, deadline);
+                    let waited = self.0.settled.wait_until(&mut answer, deadline);
                     if waited.timed_out() && answer.is_none() {
                         return Err(Error::TimedOut);
                     }
@@ -61,16 +63,16 @@ impl<T: Clone> Asked<T> {
         }
     }
 
-    /// Takes the answer. The first one counts.
-    pub(super) fn settle(&self, answer: Result<T, Error>) {
+    /// Stores the answer. Only the first one counts.
+    pub(crate) fn settle(&self, answer: Result<T, Error>) {
         self.0.answer.lock().get_or_insert(answer);
-        self.0.came.notify_all();
+        self.0.settled.notify_all();
     }
 }
 
-impl<T: fmt::Debug> fmt::Debug for Asked<T> {
+impl<T: fmt::Debug> fmt::Debug for Pending<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Asked")
+        f.debug_tuple("Pending")
             .field(&*self.0.answer.lock())
             .finish()
     }

@@ -130,7 +130,9 @@ fn read_input(
         match parse_input(&line, &pending.lock(), Instant::now()) {
             ChatInput::Nothing => {}
             ChatInput::Message => drop(client.send(line)),
-            ChatInput::Verdict(request_id, allowed) => client.decide(request_id, allowed),
+            ChatInput::Verdict(request_id, allowed) => {
+                client.respond_to_permission(request_id, allowed)
+            }
             ChatInput::TooSoon => {
                 println!("A request has just come. Read it, then say yes or no again.")
             }

@@ -1,16 +1,16 @@
-//! What the server says, and which room each message is for.
+//! Frames of the server, and who handles each.
 
 use super::Conversation;
-use super::session::For;
+use super::session::HistoryPurpose;
 use crate::Event;
 use crate::pending::Sessions;
 use crate::protocol::ServerMessage;
-use crate::sent::Receipt;
+use crate::sent_message::Receipt;
 
 impl Conversation {
-    /// Takes a text frame. One that only a newer server sends is left alone.
-    pub fn heard(&mut self, text: &str) {
-        self.sign_of_life();
+    /// Handles a text frame. Ignores what only a newer server sends.
+    pub fn handle_frame(&mut self, text: &str) {
+        self.peer_alive();
         let Ok(message) = serde_json::from_str::<ServerMessage>(text) else {
             return log::warn!("the server has sent what this client does not understand");
         };
@@ -23,7 +23,7 @@ impl Conversation {
                 ..
             } => {
                 let created = created.clone();
-                self.tell(Event::Message(message));
+                self.emit(Event::Message(message));
                 self.welcome(seq, created, max_message);
             }
             ServerMessage::Reply {
@@ -35,18 +35,22 @@ impl Conversation {
                 ref session_id,
                 seq,
                 ..
-            } if *session_id == self.options.session => match &mut self.held {
-                Some(held) => held.messages.push((seq, message)),
-                None => self.said(seq, message),
+            } if *session_id == self.options.session => match &mut self.reorder_buffer {
+                Some(buffer) => buffer.messages.push((seq, message)),
+                None => self.emit_in_order(seq, message),
             },
             ServerMessage::History { ref messages, .. } => {
                 let messages = messages.clone();
-                match self.asks.pop_front().map(|ask| ask.what_for) {
-                    Some(For::Gap) => self.filled(messages),
-                    asked => {
-                        self.tell(Event::Message(message));
-                        if let Some(For::User(asked)) = asked {
-                            asked.settle(Ok(messages));
+                match self
+                    .history_requests
+                    .pop_front()
+                    .map(|request| request.purpose)
+                {
+                    Some(HistoryPurpose::Gap) => self.handle_missed(messages),
+                    purpose => {
+                        self.emit(Event::Message(message));
+                        if let Some(HistoryPurpose::App(pending)) = purpose {
+                            pending.settle(Ok(messages));
                         }
                     }
                 }
@@ -61,9 +65,9 @@ impl Conversation {
                     total,
                     permissions,
                 };
-                self.tell(Event::Message(message));
-                if let Some(asked) = self.lists.pop_front() {
-                    asked.settle(Ok(answer));
+                self.emit(Event::Message(message));
+                if let Some(pending) = self.session_requests.pop_front() {
+                    pending.settle(Ok(answer));
                 }
             }
             ServerMessage::Delivery {
@@ -81,9 +85,9 @@ impl Conversation {
                     seq,
                     hint,
                 };
-                self.receipt(&id, receipt, code);
+                self.handle_receipt(&id, receipt, code);
             }
-            other => self.tell(Event::Message(other)),
+            other => self.emit(Event::Message(other)),
         }
     }
 }

@@ -1,60 +1,69 @@
-//! What waits to be sent, and what becomes of it.
+//! Messages that wait to be sent, and their receipts.
+
+use std::collections::{HashSet, VecDeque};
 
 use super::{Conversation, Output, Phase, frame};
 use crate::protocol::{
-    ClientMessage, ClientRequest, DeliveryState, ErrorCode, MAX_MESSAGE_ID, NewMessage,
+    ClientMessage, ClientRequest, DeliveryState, ErrorCode, MAX_MESSAGE_ID, MessageId, NewMessage,
     ServerMessage, check_name,
 };
-use crate::sent::{Receipt, Sent};
+use crate::sent_message::{Receipt, SentMessage};
 use crate::{Error, Event};
 
-/// The most messages of which the answer is waited for.
-const MAX_UNANSWERED: usize = 1_000;
+/// The most messages of this client that are remembered, and whose answer is waited for.
+const MAX_REMEMBERED: usize = 1_000;
 
-/// Words for Claude that wait for their receipt.
+/// A message as the app gives it.
 #[derive(Clone, Debug)]
 pub struct Outgoing {
-    /// What its sender knows of it, with its id.
-    pub sent: Sent,
-    /// The words.
+    /// What the app knows of it, with its id.
+    pub sent: SentMessage,
+    /// The text.
     pub content: String,
-    /// When they were said, RFC 3339.
+    /// When it was sent, RFC 3339.
     pub ts: String,
 }
 
 /// A message without a receipt.
 #[derive(Debug)]
 pub struct Unacknowledged {
-    /// What its sender knows of it.
-    pub sent: Sent,
-    /// The frame's content.
-    pub message: ClientMessage,
+    /// What the app knows of it.
+    pub sent: SentMessage,
+    message: ClientMessage,
 }
 
-impl Unacknowledged {
-    /// Returns `true` if a message of the history is this one, as far as its time and text tell.
-    pub fn is(&self, ts: &str, content: &str) -> bool {
-        match &self.message {
-            ClientMessage::Message(message) => {
-                message.ts.as_deref() == Some(ts) && *message.content == *content
-            }
-            ClientMessage::Request(_) => false,
+/// A message that Claude Code has got.
+#[derive(Debug)]
+pub struct Accepted {
+    /// What the app knows of it.
+    pub sent: SentMessage,
+    receipt: Receipt,
+    /// When the session began.
+    created: Option<String>,
+}
+
+/// The server's ids of this client's last [`MAX_REMEMBERED`] messages.
+#[derive(Debug, Default)]
+pub struct OwnIds {
+    known: HashSet<MessageId>,
+    order: VecDeque<MessageId>,
+}
+
+impl OwnIds {
+    fn insert(&mut self, id: MessageId) {
+        if self.known.insert(id) {
+            self.order.push_back(id);
+        }
+        if self.order.len() > MAX_REMEMBERED
+            && let Some(oldest) = self.order.pop_front()
+        {
+            self.known.remove(&oldest);
         }
     }
 }
 
-/// A message that Claude Code has got: its receipt, and the session's beginning.
-#[derive(Debug)]
-pub struct Accepted {
-    /// What its sender knows of it.
-    pub sent: Sent,
-    /// What the server has said of it last.
-    pub receipt: Receipt,
-    created: Option<String>,
-}
-
 impl Conversation {
-    /// Sends words to Claude, now or when there is a connection.
+    /// Sends a message for Claude, now or when there is a connection.
     pub fn send(&mut self, message: Outgoing) {
         let limit = self.options.queue_limit;
         let id = message.sent.id();
@@ -63,18 +72,14 @@ impl Conversation {
             message.sent.fail(Error::Ended(why));
         } else if id.is_empty() {
             let why = "\"id\" must not be empty".to_owned();
-            self.refuse(&message.sent, Some(ErrorCode::InvalidMessage), why);
-        } else if let Err(why) = check_name("id", id, MAX_MESSAGE_ID) {
-            self.refuse(
-                &message.sent,
-                Some(ErrorCode::InvalidMessage),
-                why.to_string(),
-            );
+            self.reject(&message.sent, ErrorCode::InvalidMessage, why);
+        } else if let Err(wrong) = check_name("id", id, MAX_MESSAGE_ID) {
+            self.reject(&message.sent, ErrorCode::InvalidMessage, wrong.to_string());
         } else if self.unacknowledged.len() >= limit {
             let why = format!(
                 "{limit} messages already wait for the server; send less, or give a larger queue_limit"
             );
-            self.refuse(&message.sent, None, why);
+            self.reject(&message.sent, ErrorCode::QueueFull, why);
         } else {
             let message = self.unacknowledged(message);
             if !self.is_welcomed() || self.transmit(&message) {
@@ -98,7 +103,7 @@ impl Conversation {
         }
     }
 
-    /// Sends every message again that has no receipt.
+    /// Sends every message that has no receipt, again or for the first time.
     pub(super) fn transmit_all(&mut self) {
         for message in std::mem::take(&mut self.unacknowledged) {
             if self.transmit(&message) {
@@ -107,9 +112,9 @@ impl Conversation {
         }
     }
 
-    /// Sends a message. Returns `false` if the server would not take it.
-    fn transmit(&mut self, waiting: &Unacknowledged) -> bool {
-        let frame = frame(&waiting.message);
+    /// Sends a message. Rejects it and returns `false` if the server would not take it.
+    fn transmit(&mut self, message: &Unacknowledged) -> bool {
+        let frame = frame(&message.message);
         let (length, limit) = (frame.len(), self.max_message);
         if length <= limit {
             self.outputs.push_back(Output::Frame(frame));
@@ -118,44 +123,44 @@ impl Conversation {
         let why = format!(
             "the message has {length} bytes, and the server takes {limit}; send less at once"
         );
-        self.refuse(&waiting.sent, Some(ErrorCode::TooLarge), why);
+        self.reject(&message.sent, ErrorCode::TooLarge, why);
         false
     }
 
-    /// Tells of a message that isn't sent, as the server tells of one it doesn't take.
-    fn refuse(&mut self, sent: &Sent, code: Option<ErrorCode>, why: String) {
+    /// Rejects a message that is not sent, as the server rejects one that it doesn't take.
+    fn reject(&mut self, sent: &SentMessage, code: ErrorCode, why: String) {
         let session_id = self.options.session.clone();
-        let kind = code.unwrap_or(ErrorCode::Busy);
-        self.tell(Event::Message(ServerMessage::Error {
+        self.emit(Event::Message(ServerMessage::Error {
             session_id: session_id.clone(),
             message: why.clone(),
-            code: kind,
+            code,
         }));
-        self.tell(Event::Message(ServerMessage::Delivery {
+        self.emit(Event::Message(ServerMessage::Delivery {
             session_id,
             id: sent.id().to_owned(),
             message_id: None,
             seq: None,
             state: DeliveryState::Rejected,
-            code: Some(kind),
+            code: Some(code),
             hint: None,
         }));
+        let code = Some(code);
         sent.fail(Error::Rejected { code, why });
     }
 
-    /// Answers a permission request.
-    pub fn decide(&mut self, request_id: String, allowed: bool) {
+    /// Answers a permission request, now or when there is a connection.
+    pub fn respond_to_permission(&mut self, request_id: String, allowed: bool) {
         if self.is_welcomed() {
             self.write(ClientRequest::PermissionResponse {
                 request_id,
                 allowed,
             });
         } else {
-            self.verdicts.push((request_id, allowed));
+            self.responses.push((request_id, allowed));
         }
     }
 
-    pub(super) fn receipt(&mut self, id: &str, receipt: Receipt, code: Option<ErrorCode>) {
+    pub(super) fn handle_receipt(&mut self, id: &str, receipt: Receipt, code: Option<ErrorCode>) {
         let waiting = self
             .unacknowledged
             .iter()
@@ -166,9 +171,12 @@ impl Conversation {
             (None, Some(place)) => self.accepted.remove(place).map(|own| own.sent),
             (None, None) => None,
         };
+        if let Some(message_id) = receipt.message_id {
+            self.own_ids.insert(message_id);
+        }
         let seq = receipt.seq.unwrap_or(0);
-        let own_seq = match &mut self.held {
-            Some(held) => &mut held.own_seq,
+        let own_seq = match &mut self.reorder_buffer {
+            Some(buffer) => &mut buffer.own_seq,
             None => &mut self.own_seq,
         };
         *own_seq = seq.max(*own_seq);
@@ -194,7 +202,7 @@ impl Conversation {
             seq,
             hint,
         } = receipt;
-        self.tell(Event::Message(ServerMessage::Delivery {
+        self.emit(Event::Message(ServerMessage::Delivery {
             session_id: self.options.session.clone(),
             id: id.to_owned(),
             message_id,
@@ -206,19 +214,30 @@ impl Conversation {
     }
 
     fn forget_oldest(&mut self) {
-        if self.accepted.len() > MAX_UNANSWERED
+        if self.accepted.len() > MAX_REMEMBERED
             && let Some(oldest) = self.accepted.pop_front()
         {
             let why = format!(
-                "{MAX_UNANSWERED} later messages wait for an answer, too; this one is not waited for any more"
+                "{MAX_REMEMBERED} later messages wait for an answer, too; this one is not waited for any more"
             );
-            oldest.sent.fail(Error::Rejected { code: None, why });
+            let code = Some(ErrorCode::QueueFull);
+            oldest.sent.fail(Error::Rejected { code, why });
         }
     }
 
-    /// Claude may have replied when nobody could tell this client what became of its
-    /// messages. With `earlier`, only what another session's beginning has taken counts: the
-    /// server doesn't know of it.
+    /// Returns `true` if this client has sent the message. Without a receipt it is recognized by its time and text.
+    pub(super) fn is_own(&self, id: MessageId, ts: &str, content: &str) -> bool {
+        self.own_ids.known.contains(&id)
+            || self.unacknowledged.iter().any(|own| match &own.message {
+                ClientMessage::Message(message) => {
+                    message.ts.as_deref() == Some(ts) && *message.content == *content
+                }
+                ClientMessage::Request(_) => false,
+            })
+    }
+
+    /// Marks messages as answered that a later reply covers although no receipt came. With `earlier`, only those that an
+    /// earlier session of this name has accepted: the server doesn't know of them.
     pub(super) fn settle_answered(&mut self, earlier: bool) {
         let (created, replied) = (&self.created, self.replied);
         let answered: Vec<(String, Receipt)> = self
@@ -226,7 +245,7 @@ impl Conversation {
             .iter()
             .filter(|accepted| {
                 let same = accepted.created == *created;
-                // In a session that began anew it has no number, and any reply came later.
+                // In a session that began anew it has no seq, and any reply came later.
                 let seq = accepted.receipt.seq.filter(|_| same).unwrap_or(0);
                 !(earlier && same) && seq < replied
             })
@@ -234,7 +253,7 @@ impl Conversation {
             .collect();
         for (id, receipt) in answered {
             let state = DeliveryState::Answered;
-            self.receipt(&id, Receipt { state, ..receipt }, None);
+            self.handle_receipt(&id, Receipt { state, ..receipt }, None);
         }
     }
 }

@@ -1,74 +1,71 @@
-//! What is said in the session: told once and in order, with what was missed while there was
-//! no connection.
+//! The session's messages: each is given to the app once and in order, also those that were missed while there was no
+//! connection.
 
 use super::{Conversation, Phase};
-use crate::pending::{Asked, Sessions};
-use crate::protocol::{
-    Author, ClientRequest, DEFAULT_USER, HistoryItem, MAX_LIMIT, MessageId, ServerMessage,
-};
+use crate::pending::{Pending, Sessions};
+use crate::protocol::{Author, ClientRequest, DEFAULT_USER, HistoryItem, MAX_LIMIT, ServerMessage};
 use crate::{Error, Event};
 
-/// Why there is no answer when there is no connection any more.
+/// Why there is no answer once the conversation has ended.
 const TOO_LATE: &str = "there was no connection any more when it was asked for";
 
-/// A history that was asked for.
+/// A request for history.
 #[derive(Clone, Debug)]
-pub struct Ask {
+pub struct HistoryRequest {
     limit: usize,
     since: Option<u64>,
-    /// What is done with it.
-    pub what_for: For,
+    /// What the answer is for.
+    pub purpose: HistoryPurpose,
 }
 
-/// Whom a history is for.
+/// What a history is for.
 #[derive(Clone, Debug)]
-pub enum For {
-    /// Who has asked for it.
-    User(Asked<Vec<HistoryItem>>),
-    /// Nobody: it fills the gap of a lost connection.
+pub enum HistoryPurpose {
+    /// The app has asked for it.
+    App(Pending<Vec<HistoryItem>>),
+    /// It fills the gap of a lost connection.
     Gap,
 }
 
-impl Ask {
-    /// It will not come.
+impl HistoryRequest {
+    /// Stores that there will be no answer.
     pub fn fail(self, error: &Error) {
-        if let For::User(asked) = self.what_for {
-            asked.settle(Err(error.clone()));
+        if let HistoryPurpose::App(pending) = self.purpose {
+            pending.settle(Err(error.clone()));
         }
     }
 }
 
-/// What comes while it isn't known yet what was missed before it.
+/// Holds what comes while messages before it are still missing.
 #[derive(Debug, Default)]
-pub struct Held {
-    /// What was said, with its place in the session.
+pub struct ReorderBuffer {
+    /// Messages with their `seq`.
     pub messages: Vec<(u64, ServerMessage)>,
-    /// The number of this client's own last message.
+    /// The `seq` of this client's own last message.
     pub own_seq: u64,
 }
 
 impl Conversation {
-    /// Asks for what was said in the session: with `since` the first messages after that
-    /// `seq`, else the last ones.
+    /// Asks for messages of the session: with `since` the first ones after that `seq`, else the last ones.
     pub fn fetch_history(
         &mut self,
         limit: usize,
         since: Option<u64>,
-        asked: Asked<Vec<HistoryItem>>,
+        pending: Pending<Vec<HistoryItem>>,
     ) {
-        self.ask(Ask {
+        self.request_history(HistoryRequest {
             limit,
             since,
-            what_for: For::User(asked),
+            purpose: HistoryPurpose::App(pending),
         });
     }
 
-    fn ask(&mut self, ask: Ask) {
+    fn request_history(&mut self, request: HistoryRequest) {
         if self.phase == Phase::Ended {
-            return ask.fail(&Error::Ended(TOO_LATE.to_owned()));
+            return request.fail(&Error::Ended(TOO_LATE.to_owned()));
         }
-        let (limit, since) = (ask.limit, ask.since);
-        self.asks.push_back(ask);
+        let (limit, since) = (request.limit, request.since);
+        self.history_requests.push_back(request);
         if self.is_welcomed() {
             let session = Some(self.session.clone());
             self.write(ClientRequest::FetchHistory {
@@ -80,17 +77,17 @@ impl Conversation {
     }
 
     /// Asks which sessions there are.
-    pub fn fetch_sessions(&mut self, asked: Asked<Sessions>) {
+    pub fn fetch_sessions(&mut self, pending: Pending<Sessions>) {
         if self.phase == Phase::Ended {
-            return asked.settle(Err(Error::Ended(TOO_LATE.to_owned())));
+            return pending.settle(Err(Error::Ended(TOO_LATE.to_owned())));
         }
-        self.lists.push_back(asked);
+        self.session_requests.push_back(pending);
         if self.is_welcomed() {
             self.write(ClientRequest::ListSessions);
         }
     }
 
-    /// The server has said who it is, and how far the session has come.
+    /// The server has said who it is, and the session's last `seq`.
     pub(super) fn welcome(&mut self, seq: u64, created: String, max_message: usize) {
         if let Phase::Open { welcomed, .. } = &mut self.phase {
             *welcomed = true;
@@ -107,44 +104,46 @@ impl Conversation {
         self.created = Some(created);
         self.seq = self.seq.max(self.own_seq);
 
-        let is_wanted = |ask: &Ask| matches!(ask.what_for, For::User(_));
-        let asks: Vec<Ask> = self.asks.drain(..).filter(is_wanted).collect();
+        let is_wanted =
+            |request: &HistoryRequest| matches!(request.purpose, HistoryPurpose::App(_));
+        let requests: Vec<_> = self.history_requests.drain(..).filter(is_wanted).collect();
         if seq > self.seq {
-            self.fill();
+            self.request_missed();
         } else {
             self.release();
         }
         self.transmit_all();
-        asks.into_iter().for_each(|ask| self.ask(ask));
-        for _ in 0..self.lists.len() {
+        for request in requests {
+            self.request_history(request);
+        }
+        for _ in 0..self.session_requests.len() {
             self.write(ClientRequest::ListSessions);
         }
-        for (request_id, allowed) in std::mem::take(&mut self.verdicts) {
-            self.decide(request_id, allowed);
+        for (request_id, allowed) in std::mem::take(&mut self.responses) {
+            self.respond_to_permission(request_id, allowed);
         }
     }
 
-    /// Asks for what was missed. What comes meanwhile is held back, so that all is told in
-    /// order.
-    fn fill(&mut self) {
+    /// Asks for what was missed. What comes meanwhile is held back, so that the app gets all of it in order.
+    fn request_missed(&mut self) {
         let since = Some(self.seq);
-        self.held.get_or_insert_default();
-        self.ask(Ask {
+        self.reorder_buffer.get_or_insert_default();
+        self.request_history(HistoryRequest {
             limit: MAX_LIMIT,
             since,
-            what_for: For::Gap,
+            purpose: HistoryPurpose::Gap,
         });
     }
 
-    /// Takes what was missed.
-    pub(super) fn filled(&mut self, messages: Vec<HistoryItem>) {
+    /// Handles a page of what was missed.
+    pub(super) fn handle_missed(&mut self, messages: Vec<HistoryItem>) {
         let (before, count) = (self.seq, messages.len());
         for item in messages {
-            self.missed(item);
+            self.emit_missed(item);
         }
-        // A server that repeats itself would be asked for ever.
+        // A server that repeats itself must not be asked for ever.
         if count >= MAX_LIMIT && self.seq > before {
-            self.fill();
+            self.request_missed();
         } else {
             self.release();
         }
@@ -152,29 +151,24 @@ impl Conversation {
 
     /// Nothing is missing any more.
     fn release(&mut self) {
-        let held = self.held.take().unwrap_or_default();
-        for (seq, message) in held.messages {
-            self.said(seq, message);
+        let buffer = self.reorder_buffer.take().unwrap_or_default();
+        for (seq, message) in buffer.messages {
+            self.emit_in_order(seq, message);
         }
-        self.own_seq = self.own_seq.max(held.own_seq);
+        self.own_seq = self.own_seq.max(buffer.own_seq);
         self.settle_answered(false);
     }
 
-    fn missed(&mut self, item: HistoryItem) {
-        let seq = item.seq;
-        if item.role == Author::User && self.is_own(item.message_id, &item.ts, &item.content) {
-            self.seq = self.seq.max(seq);
-            return;
-        }
+    fn emit_missed(&mut self, item: HistoryItem) {
         let session_id = self.options.session.clone();
         let HistoryItem {
             role,
             content,
             ts,
             message_id,
+            seq,
             user,
             via,
-            ..
         } = item;
         let message = match role {
             Author::Assistant => ServerMessage::Reply {
@@ -197,28 +191,28 @@ impl Conversation {
                 }
             }
         };
-        self.said(seq, message);
+        self.emit_in_order(seq, message);
     }
 
-    /// Whether this client has said it. Without its receipt it is known by its time and
-    /// content.
-    fn is_own(&self, id: MessageId, ts: &str, content: &str) -> bool {
-        let receipts = &mut self
-            .accepted
-            .iter()
-            .map(|accepted| accepted.receipt.message_id);
-        receipts.any(|own| own == Some(id))
-            || self.unacknowledged.iter().any(|own| own.is(ts, content))
-    }
-
-    /// Tells what was said in the session, once.
-    pub(super) fn said(&mut self, seq: u64, message: ServerMessage) {
+    /// Gives a message to the app, unless it had it or has sent it. After a reconnect, one that this client has sent over
+    /// the lost connection can come as that of somebody else.
+    pub(super) fn emit_in_order(&mut self, seq: u64, message: ServerMessage) {
         if seq <= self.seq {
             return;
         }
         self.seq = seq;
+        if let ServerMessage::UserMessage {
+            message_id,
+            ts,
+            content,
+            ..
+        } = &message
+            && self.is_own(*message_id, ts, content)
+        {
+            return;
+        }
         let is_reply = matches!(message, ServerMessage::Reply { .. });
-        self.tell(Event::Message(message));
+        self.emit(Event::Message(message));
         if is_reply {
             self.replied = seq;
             self.settle_answered(true);

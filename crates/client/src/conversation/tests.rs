@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::protocol::{ErrorCode, ServerMessage};
-use crate::sent::Sent;
+use crate::sent_message::SentMessage;
 
 mod questions;
 
@@ -31,7 +31,7 @@ impl Talk {
 
     /// Opens the connection; the session began then and has come so far.
     fn opens(&mut self, created: &str, seq: u64) {
-        self.client.opened(self.now);
+        self.client.connected(self.now);
         assert_eq!(self.frames()[0]["type"], "hello");
         self.hears(json!({
             "type": "welcome", "server": "claude-socket", "version": "0", "session_id": "s",
@@ -42,15 +42,15 @@ impl Talk {
 
     fn breaks(&mut self) {
         self.client
-            .lost(None, "broken".to_owned(), false, self.now, 1.0);
+            .disconnected(None, "broken".to_owned(), false, self.now, 1.0);
     }
 
     fn hears(&mut self, message: Value) {
-        self.client.heard(&message.to_string());
+        self.client.handle_frame(&message.to_string());
     }
 
-    fn says(&mut self, content: &str, n: u32) -> Sent {
-        let sent = Sent::new(format!("id-{n}"));
+    fn says(&mut self, content: &str, n: u32) -> SentMessage {
+        let sent = SentMessage::new(format!("id-{n}"));
         let ts = format!("2026-01-01T00:00:0{n}Z");
         let content = content.to_owned();
         self.client.send(Outgoing {
@@ -117,7 +117,7 @@ fn what_is_said_early_waits_and_keeps_its_order() {
     let mut talk = Talk::new();
     talk.says("one", 1);
     talk.says("two", 2);
-    talk.client.decide("r".to_owned(), true);
+    talk.client.respond_to_permission("r".to_owned(), true);
     assert!(talk.frames().is_empty());
     talk.opens("t", 0);
     let frames = talk.frames();
@@ -165,7 +165,7 @@ fn a_gap_is_filled_before_what_is_new() {
         (&json!("fetch_history"), &json!(4))
     );
     talk.hears(reply(9, "new"));
-    assert!(talk.told().is_empty(), "it is held back");
+    assert!(talk.told().is_empty(), "it is reorder_buffer back");
     talk.hears(history(&[
         item("user", 4, "mine", OTHER),
         item("user", 5, "also mine", "2026-01-01T00:00:02Z"),
@@ -217,14 +217,14 @@ fn a_silent_server_is_asked_and_then_left() {
     talk.opens("t", 0);
     talk.frames();
     let heartbeat = Duration::from_secs(20);
-    talk.client.beat(talk.now + heartbeat / 2);
+    talk.client.heartbeat(talk.now + heartbeat / 2);
     assert_eq!(talk.client.next(), None);
-    talk.client.beat(talk.now + heartbeat);
+    talk.client.heartbeat(talk.now + heartbeat);
     assert_eq!(talk.frames()[0]["type"], "ping");
     talk.hears(json!({ "type": "pong" }));
-    talk.client.beat(talk.now + heartbeat * 2);
+    talk.client.heartbeat(talk.now + heartbeat * 2);
     assert_eq!(talk.frames()[0]["type"], "ping");
-    talk.client.beat(talk.now + heartbeat * 3);
+    talk.client.heartbeat(talk.now + heartbeat * 3);
     assert_eq!(talk.client.next(), Some(Output::Drop));
 }
 
@@ -242,7 +242,7 @@ fn the_wait_doubles_up_to_a_limit_and_begins_anew() {
     talk.opens("t", 0);
     assert_eq!(wait(&mut talk), Some(1));
     talk.client
-        .lost(Some(4401), "removed".to_owned(), true, talk.now, 1.0);
+        .disconnected(Some(4401), "removed".to_owned(), true, talk.now, 1.0);
     assert_eq!(talk.client.connect_at(), None);
     let late = talk.says("late", 1).accepted(Duration::ZERO);
     assert!(matches!(late, Err(Error::Ended(_))));
@@ -256,7 +256,13 @@ fn too_much_and_too_large_is_refused_here() {
     });
     talk.says("one", 1);
     let second = talk.says("two", 2).accepted(Duration::ZERO);
-    assert!(matches!(second, Err(Error::Rejected { code: None, .. })));
+    assert!(matches!(
+        second,
+        Err(Error::Rejected {
+            code: Some(ErrorCode::QueueFull),
+            ..
+        })
+    ));
     talk.opens("t", 0);
     talk.receipt(1, 1, "accepted");
     talk.frames();
@@ -280,7 +286,7 @@ fn what_is_not_known_does_no_harm() {
         r#"{"type":"dance","more":1}"#,
         r#"{"type":"reply"}"#,
     ] {
-        talk.client.heard(text);
+        talk.client.handle_frame(text);
         assert_eq!(talk.client.next(), None, "{text}");
     }
     let mut newer = reply(1, "hi");

@@ -11,30 +11,30 @@ use socket2::{Domain, Protocol, Socket, Type};
 use tungstenite::client::{ClientRequestBuilder, client_with_config};
 use tungstenite::{Error as WsError, HandshakeError, WebSocket};
 
-use super::{Interrupted, Lost, Wire};
+use super::{Disconnect, Driver, Interrupted};
 use crate::socket_owner::{self, UNTRUSTED_OWNER};
 
-/// How long one address may take to answer, and then the handshake.
+/// How long an address may take to answer, and as long again for the handshake.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-impl Wire {
-    /// Connects to the first address of the target's that answers, and shakes hands.
+impl Driver {
+    /// Connects to the first address of the target that answers, and does the handshake.
     pub(super) fn connect(&mut self) -> Result<WebSocket<TcpStream>, Interrupted> {
         let (host, port) = (self.target.host.clone(), self.target.port);
         let found = (host.as_str(), port).to_socket_addrs();
         let addresses = found.map_err(|error| {
             let reason = format!("the address of {host} cannot be found ({error})");
-            Interrupted::Lost(Lost::because(reason))
+            Interrupted::Disconnected(Disconnect::because(reason))
         })?;
-        let mut last = Lost::because(format!("{host} has no address"));
+        let mut last = Disconnect::because(format!("{host} has no address"));
         for address in addresses {
             match self.connect_to(address) {
-                Ok(stream) => return self.shake_hands(stream),
-                Err(Interrupted::Lost(lost)) => last = lost,
+                Ok(stream) => return self.handshake_with(stream),
+                Err(Interrupted::Disconnected(failed)) => last = failed,
                 Err(Interrupted::Closed) => return Err(Interrupted::Closed),
             }
         }
-        Err(Interrupted::Lost(last))
+        Err(Interrupted::Disconnected(last))
     }
 
     fn connect_to(&mut self, address: SocketAddr) -> Result<TcpStream, Interrupted> {
@@ -43,12 +43,12 @@ impl Wire {
                 io::ErrorKind::ConnectionRefused => format!("nothing listens on {address}"),
                 _ => format!("{address} cannot be reached ({error})"),
             };
-            Interrupted::Lost(Lost::because(reason))
+            Interrupted::Disconnected(Disconnect::because(reason))
         };
         let domain = Domain::for_address(address);
         let socket = Socket::new(domain, Type::STREAM, Some(Protocol::TCP)).map_err(failed)?;
         socket.set_nonblocking(true).map_err(failed)?;
-        // Words are short, and shouldn't wait for more of them.
+        // Messages are short, and must not wait for more of them.
         let _ = socket.set_tcp_nodelay(true);
         match socket.connect(&address.into()) {
             Ok(()) => return Ok(socket.into()),
@@ -67,13 +67,13 @@ impl Wire {
         }
     }
 
-    fn shake_hands(&mut self, stream: TcpStream) -> Result<WebSocket<TcpStream>, Interrupted> {
+    fn handshake_with(&mut self, stream: TcpStream) -> Result<WebSocket<TcpStream>, Interrupted> {
         let mut request = ClientRequestBuilder::new(self.target.uri.clone());
         if let Some(token) = &self.token {
             let server = stream.peer_addr()?;
-            if self.guards && !socket_owner::is_trusted_peer(server, stream.local_addr()?) {
+            if self.guard_token && !socket_owner::is_trusted_peer(server, stream.local_addr()?) {
                 let reason = format!("what listens on {server} {UNTRUSTED_OWNER}");
-                return Err(Interrupted::Lost(Lost::because(reason)));
+                return Err(Interrupted::Disconnected(Disconnect::because(reason)));
             }
             request = request.with_header("Authorization", format!("Bearer {token}"));
         }
@@ -84,13 +84,13 @@ impl Wire {
             match attempt {
                 Ok((socket, _)) => return Ok(socket),
                 Err(HandshakeError::Failure(error)) => {
-                    return Err(Interrupted::Lost(lost_by(error)));
+                    return Err(Interrupted::Disconnected(disconnect_reason(error)));
                 }
                 Err(HandshakeError::Interrupted(half)) => {
                     self.wait(Some((same.as_fd(), PollFlags::IN)), Some(deadline))?;
                     if Instant::now() >= deadline {
                         let reason = "the server has not answered in time";
-                        return Err(Interrupted::Lost(Lost::because(reason)));
+                        return Err(Interrupted::Disconnected(Disconnect::because(reason)));
                     }
                     attempt = half.handshake();
                 }
@@ -99,26 +99,26 @@ impl Wire {
     }
 }
 
-/// Why the handshake or the connection has failed.
-pub(super) fn lost_by(error: WsError) -> Lost {
+/// Returns why the handshake or the connection has failed.
+pub(super) fn disconnect_reason(error: WsError) -> Disconnect {
     let WsError::Http(answer) = error else {
-        return Lost::because(error);
+        return Disconnect::because(error);
     };
-    /// How the server refuses.
+    /// The body of the server's refusal.
     #[derive(serde::Deserialize)]
-    struct Refusal {
+    struct Rejection {
         error: String,
     }
     let status = answer.status();
     let body = answer.body().as_deref().unwrap_or_default();
-    let reason = match serde_json::from_slice::<Refusal>(body) {
+    let reason = match serde_json::from_slice::<Rejection>(body) {
         Ok(refusal) => refusal.error,
         Err(_) => format!("the server answers with the HTTP status {status}"),
     };
-    Lost {
+    Disconnect {
         code: Some(status.as_u16()),
         reason,
-        // The others pass.
-        for_good: matches!(status.as_u16(), 400 | 401 | 403 | 404),
+        // The others are transient.
+        permanent: matches!(status.as_u16(), 400 | 401 | 403 | 404),
     }
 }

@@ -313,6 +313,8 @@ pub enum ErrorCode {
     Busy,
     /// Claude Code has gone, and the server with it.
     HostClosed,
+    /// The client's own: too many of its messages wait for the server. No server sends it.
+    QueueFull,
     /// A kind that only a newer server knows.
     #[serde(other)]
     Other,
@@ -330,6 +332,7 @@ impl ErrorCode {
             Self::UnknownRequest => "unknown_request",
             Self::Busy => "busy",
             Self::HostClosed => "host_closed",
+            Self::QueueFull => "queue_full",
             Self::Other => "other",
         }
     }

@@ -3,7 +3,7 @@
 use super::*;
 
 /// An answer that must be there by now.
-fn now<T: Clone>(asked: &Asked<T>) -> Result<T, Error> {
+fn now<T: Clone>(asked: &Pending<T>) -> Result<T, Error> {
     asked.answer(Duration::ZERO)
 }
 
@@ -12,8 +12,8 @@ fn now<T: Clone>(asked: &Asked<T>) -> Result<T, Error> {
 #[test]
 fn a_question_is_asked_until_it_is_answered() {
     let mut talk = Talk::new();
-    let (first, second) = (Asked::new(), Asked::new());
-    let sessions = Asked::new();
+    let (first, second) = (Pending::new(), Pending::new());
+    let sessions = Pending::new();
     talk.client.fetch_history(2, None, first.clone());
     talk.client.fetch_sessions(sessions.clone());
     assert!(talk.frames().is_empty());
@@ -44,11 +44,11 @@ fn a_question_is_asked_until_it_is_answered() {
     let sessions = now(&sessions).expect("it has come");
     assert_eq!((sessions.total, sessions.permissions), (7, 1));
 
-    let late = Asked::new();
+    let late = Pending::new();
     talk.client.fetch_sessions(late.clone());
     talk.client.end();
     assert!(matches!(now(&late), Err(Error::Ended(_))));
-    let later = Asked::new();
+    let later = Pending::new();
     talk.client.fetch_history(1, None, later.clone());
     assert!(matches!(now(&later), Err(Error::Ended(_))));
 }

@@ -1,32 +1,32 @@
-//! A message that was sent, and what becomes of it.
+//! A message that was sent, and what became of it.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
 
-use super::Error;
+use crate::Error;
 use crate::protocol::{DeliveryState, ErrorCode, MessageId};
 
-/// A message that was sent. Nobody need keep it: the message goes its way all the same.
+/// A message that was sent. It may be dropped: the message is delivered all the same.
 #[derive(Clone, Debug)]
-pub struct Sent(Arc<Shared>);
+pub struct SentMessage(Arc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
     id: String,
-    fate: Mutex<Fate>,
+    state: Mutex<SentState>,
     changed: Condvar,
 }
 
 #[derive(Debug, Default)]
-struct Fate {
+struct SentState {
     receipt: Option<Receipt>,
     reached: Stage,
     failed: Option<Error>,
 }
 
-/// How far a message has come, where each stage includes the ones before.
+/// How far a message has come. Each stage includes the ones before it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 enum Stage {
     #[default]
@@ -36,36 +36,37 @@ enum Stage {
     Answered,
 }
 
-/// What the server says of a message.
+/// The server's receipt of a message.
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct Receipt {
     /// How far it has come.
     pub state: DeliveryState,
     /// The server's id of it.
     pub message_id: Option<MessageId>,
-    /// Its place in the session.
+    /// Its place in the session, from 1.
     pub seq: Option<u64>,
-    /// What may be wrong, if it is unseen.
+    /// What may be wrong, for people. Only if it is [unseen](DeliveryState::Unseen).
     pub hint: Option<String>,
 }
 
-impl Sent {
-    pub(super) fn new(id: String) -> Self {
+impl SentMessage {
+    pub(crate) fn new(id: String) -> Self {
         Self(Arc::new(Shared {
             id,
-            fate: Mutex::default(),
+            state: Mutex::default(),
             changed: Condvar::new(),
         }))
     }
 
-    /// Its id, as in the `delivery` messages about it.
+    /// Returns its id, as in the `delivery` messages about it.
     pub fn id(&self) -> &str {
         &self.0.id
     }
 
-    /// What the server has said of it last.
+    /// Returns the last receipt.
     pub fn receipt(&self) -> Option<Receipt> {
-        self.0.fate.lock().receipt.clone()
+        self.0.state.lock().receipt.clone()
     }
 
     /// Waits until Claude Code has got it.
@@ -76,8 +77,8 @@ impl Sent {
         self.wait(Stage::Accepted, timeout)
     }
 
-    /// Waits until it is in Claude's conversation. That can be told only where the plugin's
-    /// hooks are at work; elsewhere this waits for the answer.
+    /// Waits until it is in Claude's conversation. Without the plugin's hooks the server cannot tell, and this waits for
+    /// the answer.
     ///
     /// # Errors
     /// [`Error::Rejected`], [`Error::TimedOut`] or [`Error::Ended`].
@@ -94,28 +95,28 @@ impl Sent {
     }
 
     fn wait(&self, stage: Stage, timeout: Duration) -> Result<Receipt, Error> {
-        // So far off that it never comes.
+        // `None` is so far off that it never comes.
         let deadline = Instant::now().checked_add(timeout);
-        let mut fate = self.0.fate.lock();
+        let mut state = self.0.state.lock();
         loop {
-            if fate.reached >= stage
-                && let Some(receipt) = &fate.receipt
+            if state.reached >= stage
+                && let Some(receipt) = &state.receipt
             {
                 return Ok(receipt.clone());
             }
-            if let Some(error) = &fate.failed {
+            if let Some(error) = &state.failed {
                 return Err(error.clone());
             }
             match deadline {
-                None => self.0.changed.wait(&mut fate),
+                None => self.0.changed.wait(&mut state),
                 Some(deadline) if Instant::now() >= deadline => return Err(Error::TimedOut),
-                Some(deadline) => drop(self.0.changed.wait_until(&mut fate, deadline)),
+                Some(deadline) => drop(self.0.changed.wait_until(&mut state, deadline)),
             }
         }
     }
 
-    /// Takes a receipt: a later state includes the earlier ones.
-    pub(super) fn settle(&self, receipt: Receipt, code: Option<ErrorCode>) {
+    /// Stores a receipt. A later state includes the earlier ones.
+    pub(crate) fn settle(&self, receipt: Receipt, code: Option<ErrorCode>) {
         let stage = match receipt.state {
             DeliveryState::Accepted | DeliveryState::Unseen => Stage::Accepted,
             DeliveryState::Seen => Stage::Seen,
@@ -126,15 +127,15 @@ impl Sent {
                 return self.fail(Error::Rejected { code, why });
             }
         };
-        let mut fate = self.0.fate.lock();
-        fate.reached = fate.reached.max(stage);
-        fate.receipt = Some(receipt);
+        let mut state = self.0.state.lock();
+        state.reached = state.reached.max(stage);
+        state.receipt = Some(receipt);
         self.0.changed.notify_all();
     }
 
-    /// Nothing more will become of it. What it has reached stays.
-    pub(super) fn fail(&self, error: Error) {
-        self.0.fate.lock().failed.get_or_insert(error);
+    /// Stores that no further stage will be reached. What was reached stays.
+    pub(crate) fn fail(&self, error: Error) {
+        self.0.state.lock().failed.get_or_insert(error);
         self.0.changed.notify_all();
     }
 }
