@@ -23,7 +23,7 @@ export class DeliveryError extends Error {
      */
     constructor(message: string, code: ErrorCode | "queue_full");
     /** Why, for programs. */
-    code: ErrorCode | "queue_full";
+    code: ErrorCode;
 }
 /** A message that was sent, and what becomes of it. */
 export class SentMessage {
@@ -161,238 +161,403 @@ export class ClaudeSocket {
 }
 export default ClaudeSocket;
 /**
- * What Claude answers.
+ * How a reply came, if Claude didn't use the reply tool. `transcript`: Claude has only said it in the terminal.
  */
-export type ReplyMessage = {
-    type: "reply";
-    session_id: string;
-    message_id: string;
-    /**
-     * its place in the session, from 1
-     */
-    seq: number;
-    content: string;
-    /**
-     * when, as RFC 3339
-     */
-    ts: string;
-    /**
-     * Claude wrote it in the terminal and didn't use the reply tool
-     */
-    via?: "transcript" | undefined;
-};
+export type ReplySource = "transcript";
 /**
- * What Claude is doing.
+ * Who has written a message. `user`: Somebody at a client. `assistant`: Claude.
  */
-export type StatusMessage = {
-    type: "status";
-    session_id: string;
-    status: "thinking" | "tool_use" | "idle";
-    /**
-     * for people, such as `Bash: make a file`
-     */
-    detail?: string | undefined;
-};
+export type Author = "user" | "assistant";
 /**
- * Something that was said in a session.
+ * What Claude is doing. `thinking`: It thinks. `tool_use`: It uses a tool. `idle`: It waits for somebody.
+ */
+export type Status = "thinking" | "tool_use" | "idle";
+/**
+ * How far a message has come. `accepted`: It has been written to Claude Code. `seen`: Claude Code has put it
+ * into the conversation. Needs the plugin's hooks. `unseen`: Claude Code should have put it into the
+ * conversation, and has not. It can still be `seen` later. Needs the plugin's hooks. `answered`: Claude has
+ * replied to the session since. `rejected`: It was not taken. `code` says why, and an `error` before says more.
+ */
+export type DeliveryState = "accepted" | "seen" | "unseen" | "answered" | "rejected";
+/**
+ * The kind of an error, for programs. `invalid_json`: The frame is not JSON. `unknown_type`: There is no such
+ * `type`. `invalid_message`: A field is missing or wrong, and `message` names it. `too_large`: The message is
+ * over the limit. Over four times the limit it closes the connection (1009). `forbidden`: The client's role or
+ * token doesn't allow it. `unknown_request`: That permission request is not open. `busy`: The server has reached
+ * a limit. `host_closed`: Claude Code has ended. `queue_full`: Too many messages wait for the server. The client
+ * itself says so.
+ */
+export type ErrorCode = "invalid_json" | "unknown_type" | "invalid_message" | "too_large" | "forbidden" | "unknown_request" | "busy" | "host_closed" | "queue_full";
+/**
+ * What a client may do. `operator`: Everything. `sender`: Send and read. Neither sees nor answers permission
+ * requests. `viewer`: Read.
+ */
+export type Role = "operator" | "sender" | "viewer";
+/**
+ * A message of a session.
  */
 export type HistoryItem = {
-    role: "user" | "assistant";
+    /**
+     * Who has written it.
+     */
+    role: Author;
+    /**
+     * The text.
+     */
     content: string;
+    /**
+     * When it was written, as the client says; else the server's time, RFC 3339 in UTC.
+     */
     ts: string;
+    /**
+     * The server's id of it.
+     */
     message_id: string;
+    /**
+     * Its place in the session, from 1.
+     */
     seq: number;
     /**
-     * who said it, if it wasn't Claude
+     * The author's name. Not for Claude.
      */
     user?: string | undefined;
+    /**
+     * How a reply came, if not by the reply tool.
+     */
     via?: "transcript" | undefined;
 };
 /**
- * What was said, oldest first.
- */
-export type HistoryMessage = {
-    type: "history";
-    session_id: string;
-    messages: HistoryItem[];
-};
-/**
- * How a session is.
+ * The state of a session.
  */
 export type SessionItem = {
+    /**
+     * Its name.
+     */
     session_id: string;
     /**
-     * how many are in it
+     * The number of clients in it.
      */
     clients: number;
     /**
-     * when it began, as RFC 3339
+     * When it began, RFC 3339 in UTC.
      */
     created: string;
     /**
-     * of what was said last; 0 before
+     * The last `seq`; 0 before the first message.
      */
     seq: number;
-    status: "thinking" | "tool_use" | "idle";
+    /**
+     * What Claude is doing there.
+     */
+    status: Status;
+    /**
+     * More, for people, such as the tool and what it does. Untrusted text.
+     */
     detail?: string | undefined;
     /**
-     * what was said last; of a long text only the beginning
+     * The last message, with 200 characters of its `content` at most.
      */
     last?: HistoryItem | undefined;
 };
 /**
- * Which sessions there are.
+ * Claude Code, as far as it has introduced itself.
+ */
+export type HostInfo = {
+    /**
+     * Its name, `claude-code`; `""` before it has introduced itself.
+     */
+    name: string;
+    /**
+     * Its version, or `""`.
+     */
+    version: string;
+    /**
+     * `true` if it takes messages.
+     */
+    ready: boolean;
+};
+/**
+ * Claude's answer. To everyone in the session.
+ */
+export type ReplyMessage = {
+    type: "reply";
+    /**
+     * The session.
+     */
+    session_id: string;
+    /**
+     * The server's id of the reply.
+     */
+    message_id: string;
+    /**
+     * Its place in the session, from 1.
+     */
+    seq: number;
+    /**
+     * The text. Often Markdown.
+     */
+    content: string;
+    /**
+     * The server's time, RFC 3339 in UTC.
+     */
+    ts: string;
+    /**
+     * How the reply came, if not by the reply tool.
+     */
+    via?: "transcript" | undefined;
+};
+/**
+ * A piece of Claude's text, as it appears. To those who asked for it with `hello`. The `reply` counts. Needs the
+ * plugin's hooks.
+ */
+export type StreamMessage = {
+    type: "stream";
+    /**
+     * The session that Claude answers.
+     */
+    session_id: string;
+    /**
+     * The next piece.
+     */
+    delta: string;
+};
+/**
+ * What Claude is doing. To everyone in the session.
+ */
+export type StatusMessage = {
+    type: "status";
+    /**
+     * The session.
+     */
+    session_id: string;
+    /**
+     * What Claude is doing.
+     */
+    status: Status;
+    /**
+     * More, for people, such as the tool and what it does. Untrusted text.
+     */
+    detail?: string | undefined;
+};
+/**
+ * Messages of a session, oldest first. The answer to `fetch_history`. Empty for a session that doesn't exist.
+ */
+export type HistoryMessage = {
+    type: "history";
+    /**
+     * The session.
+     */
+    session_id: string;
+    /**
+     * 100 messages at most.
+     */
+    messages: HistoryItem[];
+};
+/**
+ * The sessions. The answer to `list_sessions`. Only those that the client may read.
  */
 export type SessionsMessage = {
     type: "sessions";
     /**
-     * 100 at most, those with somebody in them first
+     * 100 sessions at most: those with a client in them first, then by name.
      */
     sessions: SessionItem[];
     /**
-     * how many there are
+     * The number of sessions, listed or not.
      */
     total: number;
     /**
-     * how many permission requests wait for an operator
+     * The number of permission requests that wait for an operator. They belong to no
+     * session.
      */
     permissions: number;
 };
 /**
- * What somebody else in the session said.
- */
-export type UserMessage = {
-    type: "user_message";
-    session_id: string;
-    message_id: string;
-    seq: number;
-    content: string;
-    user: string;
-    ts: string;
-};
-/**
- * Claude Code asks whether a tool may run.
+ * Claude Code asks whether a tool may run. Claude Code doesn't say for which session it asks, so every operator
+ * is asked once, with the session of its own address, also who connects later. The texts come from Claude Code
+ * and from what Claude has read: show them as text.
  */
 export type PermissionRequestMessage = {
     type: "permission_request";
+    /**
+     * The client's own session.
+     */
     session_id: string;
+    /**
+     * What to answer with.
+     */
     request_id: string;
+    /**
+     * The tool, such as `Bash`.
+     */
     tool_name: string;
+    /**
+     * What the tool is about to do. Untrusted text.
+     */
     description: string;
     /**
-     * what the tool would get, mostly JSON
+     * The tool's input, as display text, mostly JSON. Untrusted text.
      */
     input_preview: string;
 };
 /**
- * It is decided.
+ * A permission request is closed. To everyone who was asked.
  */
 export type PermissionResolvedMessage = {
     type: "permission_resolved";
+    /**
+     * The client's own session.
+     */
     session_id: string;
+    /**
+     * The request.
+     */
     request_id: string;
+    /**
+     * `true` if the tool may run.
+     */
     allowed: boolean;
     /**
-     * a user's name, `terminal` or `expired`
+     * Who has answered: the name of a token, or the `user` of that client's last message
+     * (`user` without one). `terminal` if the prompt was answered there, `expired` if nobody has answered it.
      */
     by: string;
 };
 /**
- * What became of a message.
+ * A message of somebody else. To the other clients of its session.
+ */
+export type UserMessage = {
+    type: "user_message";
+    /**
+     * The session.
+     */
+    session_id: string;
+    /**
+     * The server's id of the message.
+     */
+    message_id: string;
+    /**
+     * Its place in the session, from 1.
+     */
+    seq: number;
+    /**
+     * The text.
+     */
+    content: string;
+    /**
+     * The author's name.
+     */
+    user: string;
+    /**
+     * When it was written, as the client says; else the server's time, RFC 3339 in UTC.
+     */
+    ts: string;
+};
+/**
+ * The receipt of a message that had an `id`. To who has sent it.
  */
 export type DeliveryMessage = {
     type: "delivery";
+    /**
+     * The session.
+     */
     session_id: string;
     /**
-     * the id of the message, as `send` returned it
+     * The client's own id of the message.
      */
     id: string;
     /**
-     * the server's id of it
+     * The server's id of the message. Not if it was rejected.
      */
     message_id?: string | undefined;
     /**
-     * its place in the session
+     * Its place in the session, from 1. Not if it was rejected.
      */
     seq?: number | undefined;
-    state: "accepted" | "seen" | "unseen" | "answered" | "rejected";
     /**
-     * why it was rejected
+     * How far the message has come.
+     */
+    state: DeliveryState;
+    /**
+     * Why it was rejected.
      */
     code?: ErrorCode | undefined;
     /**
-     * what may be wrong, if it is `unseen`
+     * What can be done about it, for people. Only with `unseen`.
      */
     hint?: string | undefined;
 };
 /**
- * A piece of Claude's text, as it appears.
- */
-export type StreamMessage = {
-    type: "stream";
-    session_id: string;
-    delta: string;
-};
-/**
- * Who the server is, and what this client may do there.
+ * Who the server is, and what this client may do there. The answer to `hello`.
  */
 export type WelcomeMessage = {
     type: "welcome";
-    server: string;
-    version: string;
-    session_id: string;
-    role: "operator" | "sender" | "viewer";
     /**
-     * the name of this client's token, which its messages are signed with
+     * Always `claude-socket`.
+     */
+    server: string;
+    /**
+     * The server's version.
+     */
+    version: string;
+    /**
+     * The connection's own session.
+     */
+    session_id: string;
+    /**
+     * What this client may do.
+     */
+    role: Role;
+    /**
+     * The name of this client's token, which its messages are signed with.
      */
     user?: string | undefined;
     /**
-     * the last one of the session
+     * The last `seq` of the session; 0 before the first message.
      */
     seq: number;
     /**
-     * when the session began, as RFC 3339
+     * When the session began, RFC 3339 in UTC. One that began anew counts from 1 again.
      */
     created: string;
     /**
-     * the longest frame that the server takes, in bytes
+     * The longest frame that the server takes, in bytes.
      */
     max_message: number;
     /**
-     * Claude Code
+     * Claude Code.
      */
-    host: {
-        name: string;
-        version: string;
-        ready: boolean;
-    };
+    host: HostInfo;
 };
 /**
- * The answer to a ping.
+ * A sign of life. The answer to `ping`.
  */
 export type PongMessage = {
     type: "pong";
 };
-export type ErrorCode = "invalid_json" | "unknown_type" | "invalid_message" | "too_large" | "unknown_request" | "forbidden" | "busy" | "host_closed";
 /**
- * The server has not taken a frame, or this client a message.
+ * A frame was not taken. The connection goes on.
  */
 export type ErrorMessage = {
     type: "error";
+    /**
+     * The session that the frame named, or `""`.
+     */
     session_id: string;
     /**
-     * one sentence for people
+     * One sentence for people. It is `invalid JSON` for what isn't JSON, and `unknown
+     * message type: X` for an unknown type.
      */
     message: string;
     /**
-     * for programs
+     * The same for programs.
      */
-    code?: ErrorCode | "queue_full" | undefined;
+    code: ErrorCode;
 };
 /**
  * Every message of the server's, told apart by `type`.
  */
-export type ServerMessage = ReplyMessage | StatusMessage | HistoryMessage | SessionsMessage | UserMessage | PermissionRequestMessage | PermissionResolvedMessage | DeliveryMessage | StreamMessage | WelcomeMessage | PongMessage | ErrorMessage;
+export type ServerMessage = ReplyMessage | StreamMessage | StatusMessage | HistoryMessage | SessionsMessage | PermissionRequestMessage | PermissionResolvedMessage | UserMessage | DeliveryMessage | WelcomeMessage | PongMessage | ErrorMessage;
 /**
  * Why and for how long there is no connection.
  */

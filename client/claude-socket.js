@@ -16,165 +16,217 @@
  * @module
  */
 
-// What travels over the WebSocket. The protocol is described in the project's README.
+// What the server says, made from the protocol's Rust types by `cargo xtask codegen`.
+
+// codegen: types
+/**
+ * How a reply came, if Claude didn't use the reply tool. `transcript`: Claude has only said it in the terminal.
+ * @typedef {'transcript'} ReplySource
+ */
 
 /**
- * What Claude answers.
+ * Who has written a message. `user`: Somebody at a client. `assistant`: Claude.
+ * @typedef {'user' | 'assistant'} Author
+ */
+
+/**
+ * What Claude is doing. `thinking`: It thinks. `tool_use`: It uses a tool. `idle`: It waits for somebody.
+ * @typedef {'thinking' | 'tool_use' | 'idle'} Status
+ */
+
+/**
+ * How far a message has come. `accepted`: It has been written to Claude Code. `seen`: Claude Code has put it
+ * into the conversation. Needs the plugin's hooks. `unseen`: Claude Code should have put it into the
+ * conversation, and has not. It can still be `seen` later. Needs the plugin's hooks. `answered`: Claude has
+ * replied to the session since. `rejected`: It was not taken. `code` says why, and an `error` before says more.
+ * @typedef {'accepted' | 'seen' | 'unseen' | 'answered' | 'rejected'} DeliveryState
+ */
+
+/**
+ * The kind of an error, for programs. `invalid_json`: The frame is not JSON. `unknown_type`: There is no such
+ * `type`. `invalid_message`: A field is missing or wrong, and `message` names it. `too_large`: The message is
+ * over the limit. Over four times the limit it closes the connection (1009). `forbidden`: The client's role or
+ * token doesn't allow it. `unknown_request`: That permission request is not open. `busy`: The server has reached
+ * a limit. `host_closed`: Claude Code has ended. `queue_full`: Too many messages wait for the server. The client
+ * itself says so.
+ * @typedef {'invalid_json' | 'unknown_type' | 'invalid_message' | 'too_large' | 'forbidden' | 'unknown_request'
+ *   | 'busy' | 'host_closed' | 'queue_full'} ErrorCode
+ */
+
+/**
+ * What a client may do. `operator`: Everything. `sender`: Send and read. Neither sees nor answers permission
+ * requests. `viewer`: Read.
+ * @typedef {'operator' | 'sender' | 'viewer'} Role
+ */
+
+/**
+ * A message of a session.
+ * @typedef {object} HistoryItem
+ * @property {Author} role Who has written it.
+ * @property {string} content The text.
+ * @property {string} ts When it was written, as the client says; else the server's time, RFC 3339 in UTC.
+ * @property {string} message_id The server's id of it.
+ * @property {number} seq Its place in the session, from 1.
+ * @property {string} [user] The author's name. Not for Claude.
+ * @property {ReplySource} [via] How a reply came, if not by the reply tool.
+ */
+
+/**
+ * The state of a session.
+ * @typedef {object} SessionItem
+ * @property {string} session_id Its name.
+ * @property {number} clients The number of clients in it.
+ * @property {string} created When it began, RFC 3339 in UTC.
+ * @property {number} seq The last `seq`; 0 before the first message.
+ * @property {Status} status What Claude is doing there.
+ * @property {string} [detail] More, for people, such as the tool and what it does. Untrusted text.
+ * @property {HistoryItem} [last] The last message, with 200 characters of its `content` at most.
+ */
+
+/**
+ * Claude Code, as far as it has introduced itself.
+ * @typedef {object} HostInfo
+ * @property {string} name Its name, `claude-code`; `""` before it has introduced itself.
+ * @property {string} version Its version, or `""`.
+ * @property {boolean} ready `true` if it takes messages.
+ */
+
+/**
+ * Claude's answer. To everyone in the session.
  * @typedef {object} ReplyMessage
  * @property {'reply'} type
- * @property {string} session_id
- * @property {string} message_id
- * @property {number} seq its place in the session, from 1
- * @property {string} content
- * @property {string} ts when, as RFC 3339
- * @property {'transcript'} [via] Claude wrote it in the terminal and didn't use the reply tool
+ * @property {string} session_id The session.
+ * @property {string} message_id The server's id of the reply.
+ * @property {number} seq Its place in the session, from 1.
+ * @property {string} content The text. Often Markdown.
+ * @property {string} ts The server's time, RFC 3339 in UTC.
+ * @property {ReplySource} [via] How the reply came, if not by the reply tool.
  */
 
 /**
- * What Claude is doing.
- * @typedef {object} StatusMessage
- * @property {'status'} type
- * @property {string} session_id
- * @property {'thinking' | 'tool_use' | 'idle'} status
- * @property {string} [detail] for people, such as `Bash: make a file`
- */
-
-/**
- * Something that was said in a session.
- * @typedef {object} HistoryItem
- * @property {'user' | 'assistant'} role
- * @property {string} content
- * @property {string} ts
- * @property {string} message_id
- * @property {number} seq
- * @property {string} [user] who said it, if it wasn't Claude
- * @property {'transcript'} [via]
- */
-
-/**
- * What was said, oldest first.
- * @typedef {object} HistoryMessage
- * @property {'history'} type
- * @property {string} session_id
- * @property {HistoryItem[]} messages
- */
-
-/**
- * How a session is.
- * @typedef {object} SessionItem
- * @property {string} session_id
- * @property {number} clients how many are in it
- * @property {string} created when it began, as RFC 3339
- * @property {number} seq of what was said last; 0 before
- * @property {'thinking' | 'tool_use' | 'idle'} status
- * @property {string} [detail]
- * @property {HistoryItem} [last] what was said last; of a long text only the beginning
- */
-
-/**
- * Which sessions there are.
- * @typedef {object} SessionsMessage
- * @property {'sessions'} type
- * @property {SessionItem[]} sessions 100 at most, those with somebody in them first
- * @property {number} total how many there are
- * @property {number} permissions how many permission requests wait for an operator
- */
-
-/**
- * What somebody else in the session said.
- * @typedef {object} UserMessage
- * @property {'user_message'} type
- * @property {string} session_id
- * @property {string} message_id
- * @property {number} seq
- * @property {string} content
- * @property {string} user
- * @property {string} ts
- */
-
-/**
- * Claude Code asks whether a tool may run.
- * @typedef {object} PermissionRequestMessage
- * @property {'permission_request'} type
- * @property {string} session_id
- * @property {string} request_id
- * @property {string} tool_name
- * @property {string} description
- * @property {string} input_preview what the tool would get, mostly JSON
- */
-
-/**
- * It is decided.
- * @typedef {object} PermissionResolvedMessage
- * @property {'permission_resolved'} type
- * @property {string} session_id
- * @property {string} request_id
- * @property {boolean} allowed
- * @property {string} by a user's name, `terminal` or `expired`
- */
-
-/**
- * What became of a message.
- * @typedef {object} DeliveryMessage
- * @property {'delivery'} type
- * @property {string} session_id
- * @property {string} id the id of the message, as `send` returned it
- * @property {string} [message_id] the server's id of it
- * @property {number} [seq] its place in the session
- * @property {'accepted' | 'seen' | 'unseen' | 'answered' | 'rejected'} state
- * @property {ErrorCode} [code] why it was rejected
- * @property {string} [hint] what may be wrong, if it is `unseen`
- */
-
-/**
- * A piece of Claude's text, as it appears.
+ * A piece of Claude's text, as it appears. To those who asked for it with `hello`. The `reply` counts. Needs the
+ * plugin's hooks.
  * @typedef {object} StreamMessage
  * @property {'stream'} type
- * @property {string} session_id
- * @property {string} delta
+ * @property {string} session_id The session that Claude answers.
+ * @property {string} delta The next piece.
  */
 
 /**
- * Who the server is, and what this client may do there.
+ * What Claude is doing. To everyone in the session.
+ * @typedef {object} StatusMessage
+ * @property {'status'} type
+ * @property {string} session_id The session.
+ * @property {Status} status What Claude is doing.
+ * @property {string} [detail] More, for people, such as the tool and what it does. Untrusted text.
+ */
+
+/**
+ * Messages of a session, oldest first. The answer to `fetch_history`. Empty for a session that doesn't exist.
+ * @typedef {object} HistoryMessage
+ * @property {'history'} type
+ * @property {string} session_id The session.
+ * @property {HistoryItem[]} messages 100 messages at most.
+ */
+
+/**
+ * The sessions. The answer to `list_sessions`. Only those that the client may read.
+ * @typedef {object} SessionsMessage
+ * @property {'sessions'} type
+ * @property {SessionItem[]} sessions 100 sessions at most: those with a client in them first, then by name.
+ * @property {number} total The number of sessions, listed or not.
+ * @property {number} permissions The number of permission requests that wait for an operator. They belong to no
+ *   session.
+ */
+
+/**
+ * Claude Code asks whether a tool may run. Claude Code doesn't say for which session it asks, so every operator
+ * is asked once, with the session of its own address, also who connects later. The texts come from Claude Code
+ * and from what Claude has read: show them as text.
+ * @typedef {object} PermissionRequestMessage
+ * @property {'permission_request'} type
+ * @property {string} session_id The client's own session.
+ * @property {string} request_id What to answer with.
+ * @property {string} tool_name The tool, such as `Bash`.
+ * @property {string} description What the tool is about to do. Untrusted text.
+ * @property {string} input_preview The tool's input, as display text, mostly JSON. Untrusted text.
+ */
+
+/**
+ * A permission request is closed. To everyone who was asked.
+ * @typedef {object} PermissionResolvedMessage
+ * @property {'permission_resolved'} type
+ * @property {string} session_id The client's own session.
+ * @property {string} request_id The request.
+ * @property {boolean} allowed `true` if the tool may run.
+ * @property {string} by Who has answered: the name of a token, or the `user` of that client's last message
+ *   (`user` without one). `terminal` if the prompt was answered there, `expired` if nobody has answered it.
+ */
+
+/**
+ * A message of somebody else. To the other clients of its session.
+ * @typedef {object} UserMessage
+ * @property {'user_message'} type
+ * @property {string} session_id The session.
+ * @property {string} message_id The server's id of the message.
+ * @property {number} seq Its place in the session, from 1.
+ * @property {string} content The text.
+ * @property {string} user The author's name.
+ * @property {string} ts When it was written, as the client says; else the server's time, RFC 3339 in UTC.
+ */
+
+/**
+ * The receipt of a message that had an `id`. To who has sent it.
+ * @typedef {object} DeliveryMessage
+ * @property {'delivery'} type
+ * @property {string} session_id The session.
+ * @property {string} id The client's own id of the message.
+ * @property {string} [message_id] The server's id of the message. Not if it was rejected.
+ * @property {number} [seq] Its place in the session, from 1. Not if it was rejected.
+ * @property {DeliveryState} state How far the message has come.
+ * @property {ErrorCode} [code] Why it was rejected.
+ * @property {string} [hint] What can be done about it, for people. Only with `unseen`.
+ */
+
+/**
+ * Who the server is, and what this client may do there. The answer to `hello`.
  * @typedef {object} WelcomeMessage
  * @property {'welcome'} type
- * @property {string} server
- * @property {string} version
- * @property {string} session_id
- * @property {'operator' | 'sender' | 'viewer'} role
- * @property {string} [user] the name of this client's token, which its messages are signed with
- * @property {number} seq the last one of the session
- * @property {string} created when the session began, as RFC 3339
- * @property {number} max_message the longest frame that the server takes, in bytes
- * @property {{name: string, version: string, ready: boolean}} host Claude Code
+ * @property {string} server Always `claude-socket`.
+ * @property {string} version The server's version.
+ * @property {string} session_id The connection's own session.
+ * @property {Role} role What this client may do.
+ * @property {string} [user] The name of this client's token, which its messages are signed with.
+ * @property {number} seq The last `seq` of the session; 0 before the first message.
+ * @property {string} created When the session began, RFC 3339 in UTC. One that began anew counts from 1 again.
+ * @property {number} max_message The longest frame that the server takes, in bytes.
+ * @property {HostInfo} host Claude Code.
  */
 
 /**
- * The answer to a ping.
+ * A sign of life. The answer to `ping`.
  * @typedef {object} PongMessage
  * @property {'pong'} type
  */
 
 /**
- * @typedef {'invalid_json' | 'unknown_type' | 'invalid_message' | 'too_large' | 'unknown_request' |
- *   'forbidden' | 'busy' | 'host_closed'} ErrorCode
- */
-
-/**
- * The server has not taken a frame, or this client a message.
+ * A frame was not taken. The connection goes on.
  * @typedef {object} ErrorMessage
  * @property {'error'} type
- * @property {string} session_id
- * @property {string} message one sentence for people
- * @property {ErrorCode | 'queue_full'} [code] for programs
+ * @property {string} session_id The session that the frame named, or `""`.
+ * @property {string} message One sentence for people. It is `invalid JSON` for what isn't JSON, and `unknown
+ *   message type: X` for an unknown type.
+ * @property {ErrorCode} code The same for programs.
  */
 
 /**
  * Every message of the server's, told apart by `type`.
- * @typedef {ReplyMessage | StatusMessage | HistoryMessage | SessionsMessage | UserMessage |
- *   PermissionRequestMessage | PermissionResolvedMessage | DeliveryMessage | StreamMessage |
- *   WelcomeMessage | PongMessage | ErrorMessage} ServerMessage
+ * @typedef {ReplyMessage | StreamMessage | StatusMessage | HistoryMessage | SessionsMessage |
+ *   PermissionRequestMessage | PermissionResolvedMessage | UserMessage | DeliveryMessage | WelcomeMessage |
+ *   PongMessage | ErrorMessage} ServerMessage
  */
+
+// codegen: end
 
 /**
  * Why and for how long there is no connection.

@@ -1,4 +1,6 @@
 //! What a client says.
+//!
+//! The comments here are also those of `asyncapi.yaml` and `docs/protocol.md`: `cargo xtask codegen` reads them.
 
 use std::sync::Arc;
 
@@ -17,23 +19,32 @@ pub enum ClientMessage {
     Request(ClientRequest),
 }
 
-/// `message`: a message for Claude. A field that the client leaves out is `None`.
+/// A message for Claude.
+///
+/// With an `id`, the client is told by `delivery` what became of it. The same message sent again under its `id` is
+/// acknowledged again and not delivered twice; another text under a known `id` is rejected with `invalid_message`. The
+/// server knows the last 4,096 ids of a session, as long as the session lasts.
+///
+/// ```json
+/// {"type": "message", "session_id": "greenhouse", "content": "It is 31 degrees.", "user": "sensor 3",
+///  "ts": "2026-01-01T12:00:00Z", "id": "0b0c0a64-6a5c-4ad0-8b6d-5f1f4b7f5a10"}
+/// ```
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[cfg_attr(not(feature = "server"), non_exhaustive)]
 #[serde(tag = "type", rename = "message")]
 pub struct NewMessage {
-    /// The session it is for; the connection's own if `None`.
+    /// The session. That of the connection if left out.
     #[serde(rename = "session_id", skip_serializing_if = "Option::is_none")]
     pub session: Option<SessionId>,
-    /// The text. It must not be empty.
+    /// The text. The whole frame may have 1 MiB (`--max-message`).
     pub content: Arc<str>,
-    /// The author's name; `user` if `None`. A token's name overrides it.
+    /// The author's name. `user` if left out or empty; a token's name overrides it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub user: Option<Arc<str>>,
-    /// When it was written, as the client says; the server's time if `None`. 64 characters at most.
+    /// When it was written, passed on as it is. The server's time if left out or empty.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ts: Option<Arc<str>>,
-    /// The client's own id, under which receipts come and resends are recognized. 64 characters at most.
+    /// The client's own id of the message, shared by everyone in the session, so use a UUID. None if left out or empty.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub id: Option<Arc<str>>,
 }
@@ -43,32 +54,64 @@ pub struct NewMessage {
 #[cfg_attr(not(feature = "server"), non_exhaustive)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum ClientRequest {
-    /// Asks for messages of a session. Answered by `history`.
+    /// Asks for messages of a session.
+    ///
+    /// Answered with `history`: the last messages, or those after `since`, from the first of them on. Doesn't join the
+    /// session.
+    ///
+    /// ```json
+    /// {"type": "fetch_history", "session_id": "greenhouse", "limit": 100, "since": 41}
+    /// ```
     FetchHistory {
-        /// The session; the connection's own if `None`.
+        /// The session. That of the connection if left out.
         #[serde(rename = "session_id", skip_serializing_if = "Option::is_none")]
         session: Option<SessionId>,
-        /// How many messages, 1 to [`MAX_LIMIT`](super::MAX_LIMIT).
+        /// The number of messages. Brought into 1 to 100, without its fraction; 50 if left out.
         limit: usize,
-        /// Only messages with a higher `seq`, from the first of them on. The last ones if `None`.
+        /// Only messages with a higher `seq`.
         #[serde(skip_serializing_if = "Option::is_none")]
         since: Option<u64>,
     },
-    /// Answers a permission request. The first response counts.
+    /// Answers a permission request.
+    ///
+    /// Only an operator can. The first response counts, and everyone who was asked gets `permission_resolved`. One for a
+    /// request that isn't open gets the error `unknown_request`.
+    ///
+    /// ```json
+    /// {"type": "permission_response", "request_id": "abcde", "allowed": true}
+    /// ```
     PermissionResponse {
-        /// The `request_id` of the request.
+        /// That of the `permission_request`.
         request_id: String,
-        /// Whether the tool may run.
+        /// `true` if the tool may run.
         allowed: bool,
     },
-    /// Asks which sessions there are. Answered by `sessions`.
+    /// Asks which sessions there are.
+    ///
+    /// Answered with `sessions`. Joins none.
+    ///
+    /// ```json
+    /// {"type": "list_sessions"}
+    /// ```
     ListSessions,
-    /// Asks who the server is. Answered by `welcome`.
+    /// Asks who the server is.
+    ///
+    /// Answered with `welcome`.
+    ///
+    /// ```json
+    /// {"type": "hello", "stream": true}
+    /// ```
     Hello {
-        /// Whether `stream` messages are wanted; unchanged if `None`.
+        /// `true` if `stream` messages are wanted. As before if left out, and at first not.
         #[serde(skip_serializing_if = "Option::is_none")]
         stream: Option<bool>,
     },
-    /// Asks for a sign of life. Answered by `pong`.
+    /// Asks for a sign of life.
+    ///
+    /// Answered with `pong`. For browsers, which cannot send WebSocket pings.
+    ///
+    /// ```json
+    /// {"type": "ping"}
+    /// ```
     Ping,
 }

@@ -9,20 +9,20 @@ use serde::{Deserialize, Serialize};
 pub enum Role {
     /// Everything.
     Operator,
-    /// Talk and read; sees and answers no permission requests.
+    /// Send and read. Neither sees nor answers permission requests.
     Sender,
     /// Read.
     Viewer,
 }
 
 impl Role {
-    /// The names of all of them, for error messages.
+    /// The names, for error messages.
     pub const NAMES: [&'static str; 3] = ["operator", "sender", "viewer"];
 
-    /// Finds the role of that name.
+    /// Returns the role of that name.
     ///
     /// # Errors
-    /// Which names there are.
+    /// Says which names there are.
     pub fn parse(name: &str) -> Result<Self, String> {
         match name {
             "operator" => Ok(Self::Operator),
@@ -32,7 +32,7 @@ impl Role {
         }
     }
 
-    /// The role's name.
+    /// Returns the role's name.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Operator => "operator",
@@ -41,12 +41,12 @@ impl Role {
         }
     }
 
-    /// Whether it may say something to Claude.
+    /// Returns `true` if it may send messages to Claude.
     pub fn may_send(self) -> bool {
         matches!(self, Self::Operator | Self::Sender)
     }
 
-    /// Whether it sees permission requests and answers them.
+    /// Returns `true` if it sees permission requests and may answer them.
     pub fn decides(self) -> bool {
         self == Self::Operator
     }

@@ -1,10 +1,13 @@
 //! What the server says.
+//!
+//! The comments here are also those of `asyncapi.yaml`, `docs/protocol.md` and the npm package's types: `cargo xtask
+//! codegen` reads them. The first paragraph of a message says what it is; its JSON is an example.
 
 use serde::{Deserialize, Serialize};
 
 use super::{MessageId, Role};
 
-/// What the server says. Serialized, each is one text frame.
+/// What the server says. Serialized, it is one text frame.
 ///
 /// `T` is how it holds text: the server borrows it (`&str`), and clients own it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -12,115 +15,188 @@ use super::{MessageId, Role};
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum ServerMessage<T = String> {
     /// Claude's answer.
+    ///
+    /// To everyone in the session.
+    ///
+    /// ```json
+    /// {"type": "reply", "session_id": "greenhouse", "message_id": "018f0a52-7c1e-8a3b-9d52-0c6a2f8e4b71", "seq": 42,
+    ///  "content": "I have opened the window.", "ts": "2026-01-01T12:00:05.123Z"}
+    /// ```
     Reply {
-        /// The session it belongs to.
+        /// The session.
         session_id: T,
-        /// The server's id of this reply.
+        /// The server's id of the reply.
         message_id: MessageId,
-        /// Its place in the session.
+        /// Its place in the session, from 1.
         seq: u64,
-        /// The text.
+        /// The text. Often Markdown.
         content: T,
-        /// When, RFC 3339 in UTC.
+        /// The server's time, RFC 3339 in UTC.
         ts: T,
-        /// How it came, if not by the reply tool.
+        /// How the reply came, if not by the reply tool.
         #[serde(skip_serializing_if = "Option::is_none")]
         via: Option<ReplySource>,
     },
-    /// A piece of Claude's text, as it appears in the terminal.
+    /// A piece of Claude's text, as it appears.
+    ///
+    /// To those who asked for it with `hello`. The `reply` counts. Needs the plugin's hooks.
+    ///
+    /// ```json
+    /// {"type": "stream", "session_id": "greenhouse", "delta": "I have "}
+    /// ```
     Stream {
         /// The session that Claude answers.
         session_id: T,
-        /// The piece.
+        /// The next piece.
         delta: T,
     },
     /// What Claude is doing.
+    ///
+    /// To everyone in the session.
+    ///
+    /// ```json
+    /// {"type": "status", "session_id": "greenhouse", "status": "tool_use", "detail": "Bash: open the window"}
+    /// ```
     Status {
-        /// The session it is for.
+        /// The session.
         session_id: T,
-        /// Which of three things.
+        /// What Claude is doing.
         status: Status,
-        /// A few words more.
+        /// More, for people, such as the tool and what it does. Untrusted text.
         #[serde(skip_serializing_if = "Option::is_none")]
         detail: Option<T>,
     },
-    /// What was said in a session, oldest first.
+    /// Messages of a session, oldest first.
+    ///
+    /// The answer to `fetch_history`. Empty for a session that doesn't exist.
+    ///
+    /// ```json
+    /// {"type": "history", "session_id": "greenhouse", "messages": [
+    ///   {"role": "user", "content": "It is 31 degrees.", "ts": "2026-01-01T12:00:00Z",
+    ///    "message_id": "018f0a52-6b0d-8f2a-8c41-1b5a3f7e2d60", "seq": 41, "user": "sensor 3"},
+    ///   {"role": "assistant", "content": "I have opened the window.", "ts": "2026-01-01T12:00:05.123Z",
+    ///    "message_id": "018f0a52-7c1e-8a3b-9d52-0c6a2f8e4b71", "seq": 42}]}
+    /// ```
     History {
         /// The session.
         session_id: T,
-        /// Its messages.
+        /// 100 messages at most.
         messages: Vec<HistoryItem<T>>,
     },
-    /// Which sessions there are, as far as the client may know of them.
+    /// The sessions.
+    ///
+    /// The answer to `list_sessions`. Only those that the client may read.
+    ///
+    /// ```json
+    /// {"type": "sessions", "total": 1, "permissions": 0, "sessions": [
+    ///   {"session_id": "greenhouse", "clients": 2, "created": "2026-01-01T11:00:00.000Z", "seq": 0, "status": "idle"}]}
+    /// ```
     Sessions {
-        /// Those that somebody is in first, then by name.
+        /// 100 sessions at most: those with a client in them first, then by name.
         sessions: Vec<SessionItem<T>>,
-        /// How many there are; more than are listed if there are too many.
+        /// The number of sessions, listed or not.
         total: usize,
-        /// How many permission requests wait for an operator. They belong to no session.
+        /// The number of permission requests that wait for an operator. They belong to no session.
         permissions: usize,
     },
     /// Claude Code asks whether a tool may run.
+    ///
+    /// Claude Code doesn't say for which session it asks, so every operator is asked once, with the session of its own
+    /// address, also who connects later. The texts come from Claude Code and from what Claude has read: show them as text.
+    ///
+    /// ```json
+    /// {"type": "permission_request", "session_id": "greenhouse", "request_id": "abcde", "tool_name": "Bash",
+    ///  "description": "Open the window", "input_preview": "{\"command\":\"window open\"}"}
+    /// ```
     PermissionRequest {
         /// The client's own session.
         session_id: T,
         /// What to answer with.
         request_id: T,
-        /// The tool.
+        /// The tool, such as `Bash`.
         tool_name: T,
-        /// What it is about to do. Untrusted text.
+        /// What the tool is about to do. Untrusted text.
         description: T,
-        /// Its input, as display text. Untrusted text.
+        /// The tool's input, as display text, mostly JSON. Untrusted text.
         input_preview: T,
     },
     /// A permission request is closed.
+    ///
+    /// To everyone who was asked.
+    ///
+    /// ```json
+    /// {"type": "permission_resolved", "session_id": "greenhouse", "request_id": "abcde", "allowed": true, "by": "ann"}
+    /// ```
     PermissionResolved {
         /// The client's own session.
         session_id: T,
-        /// Which request.
+        /// The request.
         request_id: T,
-        /// Whether the tool may run.
+        /// `true` if the tool may run.
         allowed: bool,
-        /// A user, `terminal` or `expired`.
+        /// Who has answered: the name of a token, or the `user` of that client's last message (`user` without one).
+        /// `terminal` if the prompt was answered there, `expired` if nobody has answered it.
         by: T,
     },
-    /// Someone else in the session said something.
+    /// A message of somebody else.
+    ///
+    /// To the other clients of its session.
+    ///
+    /// ```json
+    /// {"type": "user_message", "session_id": "greenhouse", "message_id": "018f0a52-6b0d-8f2a-8c41-1b5a3f7e2d60",
+    ///  "seq": 41, "content": "It is 31 degrees.", "user": "sensor 3", "ts": "2026-01-01T12:00:00Z"}
+    /// ```
     UserMessage {
         /// The session.
         session_id: T,
         /// The server's id of the message.
         message_id: MessageId,
-        /// Its place in the session.
+        /// Its place in the session, from 1.
         seq: u64,
         /// The text.
         content: T,
-        /// Who said it.
+        /// The author's name.
         user: T,
-        /// When.
+        /// When it was written, as the client says; else the server's time, RFC 3339 in UTC.
         ts: T,
     },
-    /// What became of a message that had an `id`.
+    /// The receipt of a message that had an `id`.
+    ///
+    /// To who has sent it.
+    ///
+    /// ```json
+    /// {"type": "delivery", "session_id": "greenhouse", "id": "0b0c0a64-6a5c-4ad0-8b6d-5f1f4b7f5a10",
+    ///  "message_id": "018f0a52-6b0d-8f2a-8c41-1b5a3f7e2d60", "seq": 41, "state": "accepted"}
+    /// ```
     Delivery {
         /// The session.
         session_id: T,
-        /// The client's id of the message.
+        /// The client's own id of the message.
         id: T,
-        /// The server's id; none if the message was not taken.
+        /// The server's id of the message. Not if it was rejected.
         #[serde(skip_serializing_if = "Option::is_none")]
         message_id: Option<MessageId>,
-        /// Its place in the session; none if the message was not taken.
+        /// Its place in the session, from 1. Not if it was rejected.
         #[serde(skip_serializing_if = "Option::is_none")]
         seq: Option<u64>,
-        /// How far it has come.
+        /// How far the message has come.
         state: DeliveryState,
         /// Why it was rejected.
         #[serde(skip_serializing_if = "Option::is_none")]
         code: Option<ErrorCode>,
-        /// What can be done about it, for people.
+        /// What can be done about it, for people. Only with `unseen`.
         #[serde(skip_serializing_if = "Option::is_none")]
         hint: Option<T>,
     },
+    /// Who the server is, and what this client may do there.
+    ///
     /// The answer to `hello`.
+    ///
+    /// ```json
+    /// {"type": "welcome", "server": "claude-socket", "version": "0.1.0", "session_id": "greenhouse", "role": "operator",
+    ///  "seq": 42, "created": "2026-01-01T11:00:00.000Z", "max_message": 1048576,
+    ///  "host": {"name": "claude-code", "version": "2.1.330", "ready": true}}
+    /// ```
     Welcome {
         /// Always `claude-socket`.
         server: T,
@@ -130,63 +206,77 @@ pub enum ServerMessage<T = String> {
         session_id: T,
         /// What this client may do.
         role: Role,
-        /// What its messages are signed with, if its token decides that.
+        /// The name of this client's token, which its messages are signed with.
         #[serde(skip_serializing_if = "Option::is_none")]
         user: Option<T>,
-        /// The last `seq` of the session.
+        /// The last `seq` of the session; 0 before the first message.
         seq: u64,
         /// When the session began, RFC 3339 in UTC. One that began anew counts from 1 again.
         created: T,
-        /// The longest frame that is taken, in bytes.
+        /// The longest frame that the server takes, in bytes.
         max_message: usize,
-        /// Claude Code, as far as it has introduced itself.
+        /// Claude Code.
         host: HostInfo<T>,
     },
+    /// A sign of life.
+    ///
     /// The answer to `ping`.
+    ///
+    /// ```json
+    /// {"type": "pong"}
+    /// ```
     Pong,
-    /// Something was wrong with what the client sent.
+    /// A frame was not taken.
+    ///
+    /// The connection goes on.
+    ///
+    /// ```json
+    /// {"type": "error", "session_id": "greenhouse", "message": "\"content\" is missing; it must be a string",
+    ///  "code": "invalid_message"}
+    /// ```
     Error {
-        /// The session, or `""` if unknown.
+        /// The session that the frame named, or `""`.
         session_id: T,
-        /// One sentence for people.
+        /// One sentence for people. It is `invalid JSON` for what isn't JSON, and `unknown message type: X` for an
+        /// unknown type.
         message: T,
         /// The same for programs.
         code: ErrorCode,
     },
-    /// Something that only a newer server says. Clients leave it alone.
+    /// What only a newer server says. Clients ignore it.
     #[serde(other, skip_serializing)]
     Unknown,
 }
 
-/// One line of a session's history.
+/// A message of a session.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(not(feature = "server"), non_exhaustive)]
 pub struct HistoryItem<T = String> {
-    /// Who: `user` or `assistant`.
+    /// Who has written it.
     pub role: Author,
     /// The text.
     pub content: T,
-    /// When.
+    /// When it was written, as the client says; else the server's time, RFC 3339 in UTC.
     pub ts: T,
-    /// The server's id.
+    /// The server's id of it.
     pub message_id: MessageId,
-    /// Its place in the session.
+    /// Its place in the session, from 1.
     pub seq: u64,
-    /// The user's name; none for Claude.
+    /// The author's name. Not for Claude.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub user: Option<T>,
-    /// How it came, if not by the reply tool.
+    /// How a reply came, if not by the reply tool.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub via: Option<ReplySource>,
 }
 
-/// How a session is.
+/// The state of a session.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(not(feature = "server"), non_exhaustive)]
 pub struct SessionItem<T = String> {
     /// Its name.
     pub session_id: T,
-    /// How many clients are in it.
+    /// The number of clients in it.
     pub clients: usize,
     /// When it began, RFC 3339 in UTC.
     pub created: String,
@@ -194,10 +284,10 @@ pub struct SessionItem<T = String> {
     pub seq: u64,
     /// What Claude is doing there.
     pub status: Status,
-    /// A few words more.
+    /// More, for people, such as the tool and what it does. Untrusted text.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub detail: Option<T>,
-    /// What was said last; of a long text only the beginning.
+    /// The last message, with 200 characters of its `content` at most.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last: Option<HistoryItem<T>>,
 }
@@ -207,38 +297,38 @@ pub struct SessionItem<T = String> {
 #[cfg_attr(not(feature = "server"), non_exhaustive)]
 #[serde(rename_all = "snake_case")]
 pub enum ReplySource {
-    /// Claude has said it in the terminal, and nothing else to the session.
+    /// Claude has only said it in the terminal.
     Transcript,
-    /// Another way, which only a newer server knows.
+    /// A way that only a newer server knows.
     #[serde(other)]
     Other,
 }
 
-/// What a client is told about Claude Code.
+/// Claude Code, as far as it has introduced itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(not(feature = "server"), non_exhaustive)]
 pub struct HostInfo<T = String> {
     /// Its name, `claude-code`; `""` before it has introduced itself.
     pub name: T,
-    /// Its version.
+    /// Its version, or `""`.
     pub version: T,
-    /// Whether it takes messages yet.
+    /// `true` if it takes messages.
     pub ready: bool,
 }
 
-/// Who said a line of the history.
+/// Who has written a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(not(feature = "server"), non_exhaustive)]
 #[serde(rename_all = "snake_case")]
 pub enum Author {
-    /// Someone at an app.
+    /// Somebody at a client.
     User,
     /// Claude.
     Assistant,
 }
 
 impl Author {
-    /// The role's name, as in the history.
+    /// Returns the `role`, as in the history.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::User => "user",
@@ -256,15 +346,15 @@ pub enum Status {
     Thinking,
     /// It uses a tool.
     ToolUse,
-    /// It waits for someone.
+    /// It waits for somebody.
     Idle,
 }
 
 impl Status {
-    /// The names of all of them, for error messages and schemas.
+    /// The names, for error messages and schemas.
     pub const NAMES: [&'static str; 3] = ["thinking", "tool_use", "idle"];
 
-    /// Finds the activity of that name.
+    /// Returns the status of that name.
     pub fn parse(name: &str) -> Option<Self> {
         match name {
             "thinking" => Some(Self::Thinking),
@@ -280,15 +370,16 @@ impl Status {
 #[cfg_attr(not(feature = "server"), non_exhaustive)]
 #[serde(rename_all = "snake_case")]
 pub enum DeliveryState {
-    /// It was handed to Claude Code.
+    /// It has been written to Claude Code.
     Accepted,
-    /// Claude Code has put it into the conversation.
+    /// Claude Code has put it into the conversation. Needs the plugin's hooks.
     Seen,
-    /// It should have, and has not.
+    /// Claude Code should have put it into the conversation, and has not. It can still be `seen` later. Needs the
+    /// plugin's hooks.
     Unseen,
-    /// Claude has replied to its session since.
+    /// Claude has replied to the session since.
     Answered,
-    /// It was not taken.
+    /// It was not taken. `code` says why, and an `error` before says more.
     Rejected,
 }
 
@@ -301,19 +392,19 @@ pub enum ErrorCode {
     InvalidJson,
     /// There is no such `type`.
     UnknownType,
-    /// A field is missing, or is not what it should be.
+    /// A field is missing or wrong, and `message` names it.
     InvalidMessage,
-    /// The message is over the size limit.
+    /// The message is over the limit. Over four times the limit it closes the connection (1009).
     TooLarge,
     /// The client's role or token doesn't allow it.
     Forbidden,
     /// That permission request is not open.
     UnknownRequest,
-    /// A limit of the server is reached.
+    /// The server has reached a limit.
     Busy,
-    /// Claude Code has gone, and the server with it.
+    /// Claude Code has ended.
     HostClosed,
-    /// The client's own: too many of its messages wait for the server. No server sends it.
+    /// Too many messages wait for the server. The client itself says so.
     QueueFull,
     /// A kind that only a newer server knows.
     #[serde(other)]
@@ -321,7 +412,7 @@ pub enum ErrorCode {
 }
 
 impl ErrorCode {
-    /// The code, as on the wire.
+    /// Returns the code, as on the wire.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::InvalidJson => "invalid_json",
