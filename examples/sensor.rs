@@ -62,31 +62,31 @@ fn run(settings: &Settings) -> Result<(), Box<dyn Error>> {
         token: token()?,
         ..Options::new(&settings.url)
     })?;
-    let every = systemd.often_enough(settings.every);
-    let mut next_look = Instant::now();
+    let every = systemd.interval(settings.every);
+    let mut next_measurement = Instant::now();
     let mut is_ready = false;
     loop {
-        if Instant::now() >= next_look {
-            next_look = Instant::now() + every;
+        if Instant::now() >= next_measurement {
+            next_measurement = Instant::now() + every;
             let values = measure(&settings.root)?;
-            if let Some(states) = alarm.look(Instant::now(), &values) {
-                let mut words = format!("{}: {states}.", settings.session);
+            if let Some(states) = alarm.update(Instant::now(), &values) {
+                let mut text = format!("{}: {states}.", settings.session);
                 if settings.switch.is_some() {
-                    words += " Answer on or off to switch the fan.";
+                    text += " Answer on or off to switch the fan.";
                 }
-                // It waits for the connection if there is none, and goes once.
-                client.send(words);
+                // Without a connection it waits. Claude gets it once.
+                client.send(text);
             }
-            systemd.tell(if is_ready { "WATCHDOG=1" } else { "READY=1" });
+            systemd.notify(if is_ready { "WATCHDOG=1" } else { "READY=1" });
             is_ready = true;
         }
-        match client.events().recv_deadline(next_look) {
-            Ok(Event::Message(message)) => hear(settings, &systemd, message)?,
+        match client.events().recv_deadline(next_measurement) {
+            Ok(Event::Message(message)) => handle_message(settings, &systemd, message)?,
             Ok(Event::Disconnected {
                 reason, retry_in, ..
             }) => {
                 eprintln!("{}: {reason}", settings.url);
-                systemd.tell(&format!("STATUS={}", reason.replace('\n', " ")));
+                systemd.notify(&format!("STATUS={}", reason.replace('\n', " ")));
                 if retry_in.is_none() {
                     return Err("the server does not let this sensor in".into());
                 }
@@ -97,7 +97,7 @@ fn run(settings: &Settings) -> Result<(), Box<dyn Error>> {
     }
 }
 
-/// What lets this sensor in, if it needs anything.
+/// Returns the token, if there is one.
 fn token() -> io::Result<Option<String>> {
     if let Ok(token) = env::var("SENSOR_TOKEN") {
         return Ok(Some(token));
@@ -109,9 +109,13 @@ fn token() -> io::Result<Option<String>> {
     Ok(Some(token.trim().to_owned()))
 }
 
-fn hear(settings: &Settings, systemd: &Systemd, message: ServerMessage) -> io::Result<()> {
+fn handle_message(
+    settings: &Settings,
+    systemd: &Systemd,
+    message: ServerMessage,
+) -> io::Result<()> {
     match message {
-        ServerMessage::Welcome { .. } => systemd.tell("STATUS=connected"),
+        ServerMessage::Welcome { .. } => systemd.notify("STATUS=connected"),
         ServerMessage::Error { message, .. } => eprintln!("{}: {message}", settings.url),
         ServerMessage::Reply { content, .. } => {
             println!("{content}");
@@ -124,7 +128,7 @@ fn hear(settings: &Settings, systemd: &Systemd, message: ServerMessage) -> io::R
     Ok(())
 }
 
-/// On or off, if just one of these words is in the answer.
+/// Returns `true` for "on" and `false` for "off", if just one of these words is in the answer.
 fn decision(answer: &str) -> Option<bool> {
     let answer = answer.to_lowercase();
     let has = |wanted: &str| {
@@ -144,8 +148,7 @@ fn decision(answer: &str) -> Option<bool> {
 const TEMPERATURE: &str = "temperature";
 const LOAD: &str = "load";
 
-/// What there is to measure: the load of the last minute, and in °C the hottest of the thermal
-/// zones, if there are any.
+/// Measures the load of the last minute, and the hottest of the thermal zones in °C, if there are any.
 fn measure(root: &Path) -> io::Result<BTreeMap<&'static str, f64>> {
     let path = root.join("proc/loadavg");
     let wrong = |why: String| io::Error::other(format!("{}: {why}", path.display()));
@@ -169,44 +172,43 @@ fn measure(root: &Path) -> io::Result<BTreeMap<&'static str, f64>> {
     Ok(values)
 }
 
-/// What is too high and was told.
+/// Decides when Claude is told.
 struct Alarm {
     pause: Duration,
-    /// The two lines of each: over the second it is too high, until it is under the first.
-    lines: BTreeMap<&'static str, [f64; 2]>,
+    /// Low and high: above the high one a value is too high, until it is below the low one.
+    thresholds: BTreeMap<&'static str, [f64; 2]>,
     is_high: BTreeMap<&'static str, bool>,
-    told: BTreeMap<&'static str, bool>,
-    told_at: Option<Instant>,
+    reported: BTreeMap<&'static str, bool>,
+    reported_at: Option<Instant>,
 }
 
 impl Alarm {
     fn new(pause: Duration, hot: &[f64], busy: &[f64]) -> Self {
-        let pair = |lines: &[f64]| [lines[0], lines[1]];
+        let pair = |thresholds: &[f64]| [thresholds[0], thresholds[1]];
         Self {
             pause,
-            lines: BTreeMap::from([(TEMPERATURE, pair(hot)), (LOAD, pair(busy))]),
+            thresholds: BTreeMap::from([(TEMPERATURE, pair(hot)), (LOAD, pair(busy))]),
             is_high: BTreeMap::new(),
-            told: BTreeMap::new(),
-            told_at: None,
+            reported: BTreeMap::new(),
+            reported_at: None,
         }
     }
 
-    /// Takes values, and says what Claude should know of them: nothing, unless something is
-    /// other than it was told, and it is time.
-    fn look(&mut self, now: Instant, values: &BTreeMap<&'static str, f64>) -> Option<String> {
+    /// Takes measured values. Returns the text for Claude if a state differs from the reported one and the pause is over.
+    fn update(&mut self, now: Instant, values: &BTreeMap<&'static str, f64>) -> Option<String> {
         for (name, value) in values {
-            let [low, high] = self.lines[name];
+            let [low, high] = self.thresholds[name];
             let is_high = self.is_high.entry(name).or_default();
             *is_high = *value > if *is_high { low } else { high };
         }
-        let told = |name| self.told.get(name).copied().unwrap_or_default();
-        let is_news = self.is_high.iter().any(|(name, is)| *is != told(*name));
-        let is_time = self.told_at.is_none_or(|at| now >= at + self.pause);
+        let reported = |name| self.reported.get(name).copied().unwrap_or_default();
+        let is_news = self.is_high.iter().any(|(name, is)| *is != reported(*name));
+        let is_time = self.reported_at.is_none_or(|at| now >= at + self.pause);
         if !is_news || !is_time {
             return None;
         }
-        self.told.clone_from(&self.is_high);
-        self.told_at = Some(now);
+        self.reported.clone_from(&self.is_high);
+        self.reported_at = Some(now);
         let mut states = String::new();
         for (name, value) in values {
             let comma = if states.is_empty() { "" } else { ", " };
@@ -225,7 +227,7 @@ impl Alarm {
 
 // ---- systemd ----
 
-/// The manager that has started this, if it wants to hear from it: sd_notify(3).
+/// The service manager, if it wants to be notified: sd_notify(3).
 struct Systemd {
     socket: Option<UnixDatagram>,
     watchdog: Option<Duration>,
@@ -249,21 +251,21 @@ impl Systemd {
         })
     }
 
-    /// It must hear twice as often as it is patient.
-    fn often_enough(&self, every: Duration) -> Duration {
+    /// Returns how often to measure: at least twice in the watchdog's time.
+    fn interval(&self, every: Duration) -> Duration {
         self.watchdog
             .map_or(every, |patience| every.min(patience / 2))
     }
 
-    fn tell(&self, state: &str) {
+    fn notify(&self, state: &str) {
         if let Some(socket) = &self.socket {
-            // If it doesn't listen any more, there is nobody to tell.
+            // If it doesn't listen any more, nobody needs to know.
             let _ = socket.send(state.as_bytes());
         }
     }
 }
 
-/// With an `@` in front it is no path, but a name that only Linux has.
+/// Connects to a path or, with `@` in front, to a name in Linux's abstract namespace.
 fn connect(socket: &UnixDatagram, name: &str) -> io::Result<()> {
     #[cfg(target_os = "linux")]
     if let Some(name) = name.strip_prefix('@') {
@@ -278,44 +280,44 @@ fn connect(socket: &UnixDatagram, name: &str) -> io::Result<()> {
 mod tests {
     use super::*;
 
-    /// Plays temperatures, one each ten seconds, and collects when something was told.
-    fn told(temperatures: &[f64]) -> Vec<(usize, String)> {
+    /// Plays temperatures, one each ten seconds, and returns when something was reported.
+    fn reports(temperatures: &[f64]) -> Vec<(usize, String)> {
         let start = Instant::now();
         let mut alarm = Alarm::new(Duration::from_secs(60), &[65.0, 70.0], &[2.0, 4.0]);
-        let look = |(n, celsius): (usize, &f64)| {
+        let update = |(n, celsius): (usize, &f64)| {
             let now = start + Duration::from_secs(10) * u32::try_from(n).ok()?;
             let values = BTreeMap::from([(TEMPERATURE, *celsius)]);
-            Some((n, alarm.look(now, &values)?))
+            Some((n, alarm.update(now, &values)?))
         };
-        temperatures.iter().enumerate().filter_map(look).collect()
+        temperatures.iter().enumerate().filter_map(update).collect()
     }
 
     #[test]
-    fn between_the_lines_it_stays_as_it_was() {
+    fn value_between_thresholds_keeps_its_state() {
         let high = (1, "temperature 71 °C (too high)".to_owned());
         let low = (9, "temperature 64.5 °C (all right)".to_owned());
         let course = [
             69.0, 71.0, 69.0, 66.0, 71.0, 66.0, 68.0, 72.0, 65.5, 64.5, 69.0,
         ];
-        assert_eq!(told(&course), [high, low]);
+        assert_eq!(reports(&course), [high, low]);
     }
 
     #[test]
-    fn there_is_one_message_a_minute_at_most() {
+    fn reports_keep_their_pause() {
         let mut course = vec![50.0; 20];
         course[1] = 75.0;
-        // All right again after ten seconds: told when the minute is over.
-        let when: Vec<usize> = told(&course).into_iter().map(|(n, _)| n).collect();
+        // All right again after ten seconds: reported when the minute is over.
+        let when: Vec<usize> = reports(&course).into_iter().map(|(n, _)| n).collect();
         assert_eq!(when, [1, 7]);
-        // Up and down in that minute, and in the end as it was told: nothing.
+        // Up and down in that minute, and in the end as it was reported: nothing.
         course[2..20].fill(75.0);
         course[4] = 50.0;
-        let when: Vec<usize> = told(&course).into_iter().map(|(n, _)| n).collect();
+        let when: Vec<usize> = reports(&course).into_iter().map(|(n, _)| n).collect();
         assert_eq!(when, [1]);
     }
 
     #[test]
-    fn one_word_decides() {
+    fn decision_needs_exactly_one_word() {
         for (answer, expected) in [
             ("On.", Some(true)),
             ("Please switch it OFF!", Some(false)),
@@ -328,7 +330,7 @@ mod tests {
     }
 
     #[test]
-    fn every_linux_has_a_load() {
+    fn load_is_measured() {
         assert!(measure(Path::new("/")).is_ok_and(|values| values.contains_key(LOAD)));
     }
 }

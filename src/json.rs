@@ -1,9 +1,8 @@
-//! Writing JSON, and reading an object field by field, so that a wrong one can be named.
+//! Writes JSON, and reads an object field by field, so that an error can name the field.
 //!
-//! Both wires need it. Read are what apps send, and the arguments of Claude's tool calls.
-//! Strings without escapes are borrowed, unknown fields are skipped, of two equal
-//! fields the last counts (as in JavaScript), and `null` counts as left out, as
-//! programs that fill in every field send it.
+//! Clients' frames and the arguments of Claude's tool calls are read so. Strings without escapes are borrowed, unknown fields
+//! are skipped, the last of two equal fields counts (as in JavaScript), and `null` counts as left out, as programs that fill
+//! in every field send it.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -14,25 +13,21 @@ use serde::{Deserialize, Serialize, de};
 pub use claude_socket_client::protocol::check_name;
 use claude_socket_client::protocol::{FieldError, FieldErrorKind};
 
-/// Appends a value as JSON. What is written here has string keys only, the one thing that
-/// JSON asks for, and memory takes everything, so it cannot fail.
+/// Appends a value as JSON. It cannot fail: the types written here have string keys only, and memory takes everything.
 pub fn write(out: &mut Vec<u8>, value: &(impl Serialize + ?Sized)) {
     serde_json::to_writer(out, value).expect("these types are always JSON");
 }
 
-/// Why a text is no object to read fields from.
+/// Why a text has no fields to read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ObjectError {
-    /// It isn't JSON.
+    /// It is not JSON.
     Syntax,
-    /// It is JSON, but a number, an array, …
+    /// It is JSON, but not an object.
     OtherKind,
 }
 
-/// Reads the fields of these names, in this order.
-///
-/// # Errors
-/// [`ObjectError`].
+/// Reads the fields of these names, and returns them in this order.
 pub fn object<'a, const N: usize>(
     text: &'a str,
     names: [&'static str; N],
@@ -42,9 +37,9 @@ pub fn object<'a, const N: usize>(
     Ok(fields)
 }
 
-/// A struct of fields, which are read in place.
+/// A set of fields that are read in place.
 pub trait Fields<'a> {
-    /// The field of this name, if it has one.
+    /// Returns the field of this name.
     fn find(&mut self, name: &str) -> Option<&mut Field<'a>>;
 }
 
@@ -85,15 +80,12 @@ macro_rules! fields {
 }
 pub(crate) use fields;
 
-/// Reads those of an object's fields that are wanted.
-///
-/// # Errors
-/// [`ObjectError`].
+/// Reads an object into these fields, and skips all others.
 pub fn read_into<'a>(text: &'a str, fields: &mut dyn Fields<'a>) -> Result<(), ObjectError> {
     let mut json = serde_json::Deserializer::from_str(text);
     let read = json.deserialize_map(Object(fields));
     read.and_then(|()| json.end()).map_err(|error| {
-        // What comes behind a value of another kind has not been looked at yet.
+        // What follows a value of another kind has not been read yet.
         let is_json = error.is_data() && serde_json::from_str::<IgnoredAny>(text).is_ok();
         if is_json {
             ObjectError::OtherKind
@@ -103,46 +95,41 @@ pub fn read_into<'a>(text: &'a str, fields: &mut dyn Fields<'a>) -> Result<(), O
     })
 }
 
-/// A field of an object, whatever its value turned out to be.
+/// A field of an object, with a value of any kind.
 #[derive(Debug)]
 pub struct Field<'a> {
     name: &'static str,
     value: Value<'a>,
 }
 
-/// What kind of value a field holds, with the values that anyone asks for.
+/// The value of a field, as far as anybody asks for it.
 #[derive(Debug)]
 pub enum Value<'a> {
     /// Left out, or `null`.
     Absent,
-    /// `true` or `false`.
     Bool(bool),
-    /// A number.
     Number(f64),
-    /// A string.
     Text(Cow<'a, str>),
-    /// An array.
     Array,
-    /// An object.
     Object,
 }
 
 impl Field<'_> {
-    /// A field that hasn't been found yet.
+    /// Returns a field that has not been read yet.
     pub fn named(name: &'static str) -> Self {
         let value = Value::Absent;
         Self { name, value }
     }
 
-    /// Whether the value is this text.
+    /// Returns `true` if the value is this text.
     pub fn is(&self, text: &str) -> bool {
         matches!(&self.value, Value::Text(value) if value == text)
     }
 
-    /// The value, if there is one.
+    /// Returns the value, if there is one.
     ///
     /// # Errors
-    /// A sentence that names the field, if its value is of another kind.
+    /// Fails if the value is of another kind.
     pub fn optional<'f, T: FromField<'f>>(&'f self) -> Result<Option<T>, FieldError> {
         match (&self.value, T::read(&self.value)) {
             (Value::Absent, _) => Ok(None),
@@ -154,19 +141,19 @@ impl Field<'_> {
         }
     }
 
-    /// The value, which must be there.
+    /// Returns the value.
     ///
     /// # Errors
-    /// A sentence that names the field, if it is missing or of another kind.
+    /// Fails if the field is missing, or its value of another kind.
     pub fn required<'f, T: FromField<'f>>(&'f self) -> Result<T, FieldError> {
         self.optional()?
             .ok_or_else(|| FieldErrorKind::Missing { expected: T::NAME }.of(self.name))
     }
 
-    /// A text that must be there and not be empty.
+    /// Returns the text.
     ///
     /// # Errors
-    /// A sentence that names the field.
+    /// Fails if the field is missing, empty or of another kind.
     pub fn required_text(&self) -> Result<&str, FieldError> {
         let text: &str = self.required()?;
         if text.is_empty() {
@@ -175,11 +162,10 @@ impl Field<'_> {
         Ok(text)
     }
 
-    /// A short text that fits into a line; an empty one counts as left out.
+    /// Returns a name that fits into a line. An empty one counts as left out.
     ///
     /// # Errors
-    /// A sentence that names the field, if it is longer than `max` characters or
-    /// holds control characters.
+    /// Fails if the name has more than `max` characters, or holds control characters.
     pub fn optional_name(&self, max: usize) -> Result<Option<&str>, FieldError> {
         let name = self.optional::<&str>()?.filter(|name| !name.is_empty());
         if let Some(name) = name {
@@ -189,11 +175,11 @@ impl Field<'_> {
     }
 }
 
-/// A kind of value that can be asked for.
+/// A type that a field can be read as.
 pub trait FromField<'f>: Sized {
-    /// What it is called in an error message.
+    /// Names the kind of value in an error message.
     const NAME: &'static str;
-    /// The value, if it is of this kind.
+    /// Returns the value, if it is of this kind.
     fn read(value: &'f Value<'_>) -> Option<Self>;
 }
 
@@ -261,7 +247,7 @@ impl<'de> Visitor<'de> for Object<'_, 'de> {
     }
 }
 
-/// Reads a key, and finds its place among the fields.
+/// Reads a key, and finds its field.
 struct FieldSeed<'f, 'a>(&'f mut dyn Fields<'a>);
 
 impl<'de, 'f, 'a> DeserializeSeed<'de> for FieldSeed<'f, 'a> {

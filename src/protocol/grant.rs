@@ -10,18 +10,17 @@ use super::{MAX_NAME, Role, SessionId, check_name};
 /// What one token, or the lack of one, allows a client to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Grant {
-    /// Tells grants apart: one that was changed has another id.
+    /// Identifies the grant. One that was changed has another id.
     pub id: u64,
-    /// What the client's messages are signed with, whatever they say.
+    /// The name that all of the client's messages are signed with.
     pub user: Option<Arc<str>>,
-    /// Its role.
     pub role: Role,
-    /// The sessions it is bound to; all if `None`.
+    /// The sessions that it is bound to; all if `None`.
     pub sessions: Option<SessionPattern>,
 }
 
 impl Grant {
-    /// What a client may do that needs no token.
+    /// The grant of a client without a token, where none is needed.
     pub const WITHOUT_TOKEN: Self = Self {
         id: 0,
         user: None,
@@ -29,19 +28,19 @@ impl Grant {
         sessions: None,
     };
 
-    /// Returns `true` if this one can take the other's place, and nothing changes.
+    /// Returns `true` if the other one allows the same.
     pub fn same_permissions(&self, other: &Self) -> bool {
         self.user == other.user && self.role == other.role && self.sessions == other.sessions
     }
 
-    /// Whether it may read this session, and talk in it if its role talks at all.
+    /// Returns `true` if it covers this session. What the client may do there depends on the role.
     pub fn covers(&self, session: &SessionId) -> bool {
         let matches = |pattern: &SessionPattern| pattern.matches(session.as_str());
         self.sessions.as_ref().is_none_or(matches)
     }
 }
 
-/// `operator "ann"`, or `sender "shed" for sessions "shed-*"`.
+/// Such as `operator "ann"`, or `sender "shed" for sessions "shed-*"`.
 impl fmt::Display for Grant {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.role.as_str())?;
@@ -55,7 +54,7 @@ impl fmt::Display for Grant {
     }
 }
 
-/// Names of sessions, in which `*` stands for any text, also none.
+/// A pattern for names of sessions. `*` stands for any text, also none.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String")]
 pub struct SessionPattern(Arc<str>);
@@ -68,10 +67,10 @@ impl TryFrom<String> for SessionPattern {
 }
 
 impl SessionPattern {
-    /// Takes a text as a pattern.
+    /// Parses a pattern.
     ///
     /// # Errors
-    /// A sentence, if no session could have such a name.
+    /// Says why no session could have such a name.
     pub fn parse(text: &str) -> Result<Self, String> {
         if text.is_empty() {
             return Err("a pattern must not be empty; give a session's name, or one with * for any text, such as greenhouse-*".into());
@@ -80,7 +79,7 @@ impl SessionPattern {
         Ok(Self(text.into()))
     }
 
-    /// Whether it stands for this name.
+    /// Returns `true` if the name matches.
     pub fn matches(&self, name: &str) -> bool {
         let Some((start, rest)) = self.0.split_once('*') else {
             return *self.0 == *name;
@@ -89,7 +88,7 @@ impl SessionPattern {
             return false;
         };
         let (middle, end) = rest.rsplit_once('*').unwrap_or(("", rest));
-        // The first place will do for each part: it leaves the most for those behind.
+        // The first match of each part leaves the most for the parts behind it.
         for part in middle.split('*') {
             match name.find(part) {
                 Some(place) => name = &name[place + part.len()..],
@@ -99,7 +98,7 @@ impl SessionPattern {
         name.ends_with(end)
     }
 
-    /// The one session that it stands for, if there is just one.
+    /// Returns the name, if only one matches.
     pub fn only(&self) -> Option<&str> {
         (!self.0.contains('*')).then_some(&self.0)
     }
@@ -116,7 +115,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_star_stands_for_any_text() {
+    fn star_matches_any_text() {
         let cases = [
             ("a", &["a"][..], &["", "b", "aa", "A"][..]),
             ("shed-*", &["shed-", "shed-1"], &["shed", "my-shed-1", ""]),

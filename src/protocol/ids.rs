@@ -1,8 +1,8 @@
-//! How connections are numbered.
+//! The ids of connections.
 
 use std::fmt;
 
-/// One WebSocket connection, as the hub knows it.
+/// The id of a WebSocket connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ConnId(pub u64);
 

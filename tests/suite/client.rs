@@ -1,10 +1,10 @@
-//! The library's client against the real binary.
+//! The crate `claude-socket-client` against the real binary.
 
 use std::net::TcpListener;
 use std::time::Duration;
 
-use claude_socket::client::{Client, Error, Event, Options};
-use claude_socket::protocol::{DeliveryState, ErrorCode, ServerMessage};
+use claude_socket_client::protocol::{DeliveryState, ErrorCode, ServerMessage};
+use claude_socket_client::{Client, Error, Event, Options};
 use serde_json::json;
 
 use crate::app::App;
@@ -22,10 +22,10 @@ fn options(server: &Server) -> Options {
 }
 
 fn connect(server: &Server) -> Client {
-    Client::connect(options(server)).expect("a thread")
+    Client::connect(options(server)).expect("the client starts")
 }
 
-/// The next message that is wanted.
+/// Returns the next message that is wanted.
 fn next<T>(client: &Client, wanted: impl Fn(ServerMessage) -> Option<T>) -> T {
     loop {
         let message = client
@@ -43,7 +43,7 @@ fn welcomed(client: &Client) {
     });
 }
 
-/// The next thing that is said in the session.
+/// Returns the next message of the session.
 fn said(client: &Client) -> String {
     next(client, |message| match message {
         ServerMessage::Reply { content, .. } => Some(format!("claude: {content}")),
@@ -56,7 +56,7 @@ fn reply(server: &mut Server, text: &str) {
     server.call("reply", &json!({ "chat_id": "s1", "text": text }));
 }
 
-/// A server on the port of another that has ended.
+/// Starts a server on the port of another that has ended.
 fn again(port: u16) -> Server {
     let mut server = Server::listening(&["--port", &port.to_string()]);
     server.shake_hands();
@@ -64,7 +64,7 @@ fn again(port: u16) -> Server {
 }
 
 #[test]
-fn a_message_is_followed_to_its_answer() {
+fn sent_message_is_followed_to_its_answer() {
     let mut server = Server::start(&[]);
     let client = connect(&server);
     let sent = client.send("31 °C");
@@ -73,7 +73,10 @@ fn a_message_is_followed_to_its_answer() {
         (&heard["content"], &heard["meta"]["user"]),
         (&json!("31 °C"), &json!("ann"))
     );
-    assert_eq!(sent.accepted(PATIENCE).expect("it is there").seq, Some(1));
+    assert_eq!(
+        sent.accepted(PATIENCE).expect("the server accepts it").seq,
+        Some(1)
+    );
     assert_eq!(sent.answered(Duration::ZERO), Err(Error::TimedOut));
     reply(&mut server, "open the window");
     let receipt = sent.answered(PATIENCE).expect("it is answered");
@@ -88,14 +91,17 @@ fn a_message_is_followed_to_its_answer() {
 
 /// Both wait for their answers, whether the messages are received or not.
 #[test]
-fn the_history_and_the_sessions_can_be_asked_for() {
+fn history_and_sessions_are_answered() {
     let mut server = Server::start(&[]);
     let client = connect(&server);
-    client.send("one").accepted(PATIENCE).expect("it is there");
+    client
+        .send("one")
+        .accepted(PATIENCE)
+        .expect("the server accepts it");
     server.heard();
     reply(&mut server, "two");
     let all = client.fetch_history(100, None).answer(PATIENCE);
-    let all = all.expect("it has come");
+    let all = all.expect("the server answers");
     let contents: Vec<&str> = all.iter().map(|item| item.content.as_str()).collect();
     assert_eq!(contents, ["one", "two"]);
     let later = client.fetch_history(100, Some(1)).answer(PATIENCE);
@@ -103,7 +109,7 @@ fn the_history_and_the_sessions_can_be_asked_for() {
 
     let _other = App::connect(&server, "s2");
     let sessions = client.fetch_sessions().answer(PATIENCE);
-    let sessions = sessions.expect("it has come");
+    let sessions = sessions.expect("the server answers");
     let names: Vec<&str> = sessions
         .sessions
         .iter()
@@ -118,12 +124,15 @@ fn the_history_and_the_sessions_can_be_asked_for() {
 
 /// A program that has kept a message on disk sends it again under the same id.
 #[test]
-fn what_an_earlier_client_has_sent_arrives_once() {
+fn message_with_kept_id_arrives_once() {
     let server = Server::start(&[]);
     for _ in 0..2 {
         let client = connect(&server);
         let sent = client.send_as("kept-1", "31 °C");
-        assert_eq!(sent.accepted(PATIENCE).expect("it is there").seq, Some(1));
+        assert_eq!(
+            sent.accepted(PATIENCE).expect("the server accepts it").seq,
+            Some(1)
+        );
     }
     let client = connect(&server);
     for wrong in ["", &"x".repeat(65)] {
@@ -137,14 +146,13 @@ fn what_an_earlier_client_has_sent_arrives_once() {
     client
         .send("32 °C")
         .accepted(PATIENCE)
-        .expect("it is there");
+        .expect("the server accepts it");
     assert_eq!(server.heard()["content"], "31 °C");
     assert_eq!(server.heard()["content"], "32 °C");
 }
 
-/// What was sent before there is a server arrives when there is one.
 #[test]
-fn what_is_sent_waits_for_the_server() {
+fn message_sent_without_server_waits_for_it() {
     let listener = TcpListener::bind(("127.0.0.1", 0)).expect("any port");
     let port = listener.local_addr().expect("it is bound").port();
     drop(listener);
@@ -152,9 +160,12 @@ fn what_is_sent_waits_for_the_server() {
     let mut options = options(&server);
     options.url = format!("ws://127.0.0.1:{port}");
     drop(server);
-    let client = Client::connect(options).expect("a thread");
+    let client = Client::connect(options).expect("the client starts");
     let sent = client.send("early");
-    let event = client.events().recv_timeout(PATIENCE).expect("it is told");
+    let event = client
+        .events()
+        .recv_timeout(PATIENCE)
+        .expect("the client tells");
     assert!(
         matches!(
             event,
@@ -167,22 +178,22 @@ fn what_is_sent_waits_for_the_server() {
     );
     let server = again(port);
     assert_eq!(server.heard()["content"], "early");
-    sent.accepted(PATIENCE).expect("it is there");
+    sent.accepted(PATIENCE).expect("the server accepts it");
 }
 
 /// A connection that breaks between a message and its receipt: the same message comes again
 /// under its id, and Claude gets it once. What was said meanwhile comes in order.
 #[test]
-fn a_gap_is_filled_in_order_and_nothing_is_doubled() {
+fn gap_after_reconnect_is_filled_in_order_and_once() {
     let mut server = Server::start(&[]);
     let between = between(server.address);
     let mut options = options(&server);
     options.url = format!("ws://{}", between.address);
-    let client = Client::connect(options).expect("a thread");
+    let client = Client::connect(options).expect("the client starts");
     welcomed(&client);
     let first = client.send("one");
     assert_eq!(server.heard()["content"], "one");
-    first.accepted(PATIENCE).expect("it is there");
+    first.accepted(PATIENCE).expect("the server accepts it");
 
     between.cut();
     let mut bob = App::connect(&server, "s1");
@@ -194,7 +205,7 @@ fn a_gap_is_filled_in_order_and_nothing_is_doubled() {
     assert_eq!(said(&client), "bob: two");
     assert_eq!(said(&client), "claude: three");
     assert_eq!(server.heard()["content"], "four");
-    second.accepted(PATIENCE).expect("it is there");
+    second.accepted(PATIENCE).expect("the server accepts it");
     first.answered(PATIENCE).expect("somebody has told");
     reply(&mut server, "five");
     assert_eq!(said(&client), "claude: five");
@@ -207,16 +218,20 @@ fn a_gap_is_filled_in_order_and_nothing_is_doubled() {
 
 /// Another server has taken its place: what had no receipt is sent to that one.
 #[test]
-fn a_restarted_server_is_found_again() {
+fn restarted_server_gets_unacknowledged_messages() {
     let server = Server::start(&[]);
     let port = server.address.port();
     let client = connect(&server);
     let first = client.send("one");
     assert_eq!(server.heard()["content"], "one");
-    first.accepted(PATIENCE).expect("it is there");
+    first.accepted(PATIENCE).expect("the server accepts it");
     drop(server);
     loop {
-        match client.events().recv_timeout(PATIENCE).expect("it is told") {
+        match client
+            .events()
+            .recv_timeout(PATIENCE)
+            .expect("the client tells")
+        {
             Event::Disconnected { retry_in, .. } => break assert!(retry_in.is_some()),
             Event::Message(_) => {}
         }
@@ -224,20 +239,20 @@ fn a_restarted_server_is_found_again() {
     let second = client.send("two");
     let mut server = again(port);
     assert_eq!(server.heard()["content"], "two");
-    second.accepted(PATIENCE).expect("it is there");
+    second.accepted(PATIENCE).expect("the server accepts it");
     reply(&mut server, "both");
     assert_eq!(said(&client), "claude: both");
     // The new server doesn't know of the first, but Claude has spoken since.
-    first.answered(PATIENCE).expect("it is told");
-    second.answered(PATIENCE).expect("it is told");
+    first.answered(PATIENCE).expect("the client tells");
+    second.answered(PATIENCE).expect("the client tells");
 }
 
 #[test]
-fn what_is_not_taken_says_why() {
+fn rejected_message_has_code_and_reason() {
     let server = Server::start(&["--max-message", "1KiB"]);
     let mut options = options(&server);
     options.queue_limit = 1;
-    let client = Client::connect(options).expect("a thread");
+    let client = Client::connect(options).expect("the client starts");
     welcomed(&client);
     let code = |error| match error {
         Err(Error::Rejected { code, why }) => (code, why),
@@ -252,7 +267,7 @@ fn what_is_not_taken_says_why() {
 
 /// 4401 and 401 end it: no other attempt would help.
 #[test]
-fn a_client_without_a_valid_token_ends() {
+fn client_whose_token_is_removed_ends() {
     let state = State::new();
     let token = state.add("ann", "operator", None);
     let server = Server::start(&["--state-dir", state.path()]);
@@ -260,10 +275,10 @@ fn a_client_without_a_valid_token_ends() {
         token: Some(token),
         ..options(&server)
     });
-    let client = client.expect("a thread");
+    let client = client.expect("the client starts");
     welcomed(&client);
     let sent = client.send("hi");
-    sent.accepted(PATIENCE).expect("it is there");
+    sent.accepted(PATIENCE).expect("the server accepts it");
     state.add("bob", "operator", None);
     state.remove("ann");
     let end = client.iter().count();
@@ -282,13 +297,13 @@ fn a_client_without_a_valid_token_ends() {
 }
 
 #[test]
-fn who_receives_nothing_loses_the_oldest_and_nothing_else() {
+fn full_receive_capacity_drops_oldest_events_only() {
     let mut server = Server::start(&[]);
     let client = Client::connect(Options {
         receive_capacity: 2,
         ..options(&server)
     });
-    let client = client.expect("a thread");
+    let client = client.expect("the client starts");
     let sent = client.send("hi");
     server.heard();
     for text in ["one", "two", "three"] {
@@ -297,7 +312,7 @@ fn who_receives_nothing_loses_the_oldest_and_nothing_else() {
     sent.answered(PATIENCE).expect("receipts come all the same");
     let last = client.send("last");
     server.heard();
-    last.accepted(PATIENCE).expect("it is there");
+    last.accepted(PATIENCE).expect("the server accepts it");
     assert!(client.dropped() > 0);
     assert!(client.events().len() <= 2);
 }

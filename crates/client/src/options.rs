@@ -133,7 +133,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_address_is_taken_apart() {
+    fn address_is_parsed_into_its_parts() {
         let cases = [
             (
                 "ws://127.0.0.1:3100",
@@ -162,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wrong_address_is_told_what_would_be_right() {
+    fn wrong_address_is_rejected_with_a_right_one() {
         for (url, part) in [
             ("wss://chat.example.org", "ssh -L"),
             ("127.0.0.1:3100", "ws://127.0.0.1:3100"),

@@ -1,11 +1,11 @@
-//! What clients get wrong, and what they are told.
+//! What clients get wrong, and how it is rejected.
 
 use super::*;
 
 /// Each frame, and the error it earns.
 #[rustfmt::skip]
 #[test]
-fn a_bad_frame_is_told_which_field_is_wrong() {
+fn bad_frame_is_rejected_with_field_and_expected_kind() {
     let long = "x".repeat(200);
     let cases: &[(&str, ErrorCode, &str)] = &[
         ("", ErrorCode::InvalidJson, "invalid JSON"),
@@ -125,9 +125,9 @@ fn a_bad_frame_is_told_which_field_is_wrong() {
         ),
     ];
     for (frame, code, message) in cases {
-        let refusal = parse(frame, 128).expect_err(frame);
+        let rejection = parse(frame, 128).expect_err(frame);
         assert_eq!(
-            (refusal.code, refusal.message.as_str()),
+            (rejection.code, rejection.message.as_str()),
             (*code, *message),
             "{frame}"
         );
@@ -140,17 +140,17 @@ fn a_bad_frame_is_told_which_field_is_wrong() {
 }
 
 #[test]
-fn a_refusal_carries_the_session_and_the_id_it_was_for() {
-    let refusal = parse(r#"{"type":"message","session_id":"s1","id":"a1"}"#, 128);
-    let refusal = refusal.expect_err("content is missing");
+fn rejection_has_session_and_id_of_its_frame() {
+    let rejection = parse(r#"{"type":"message","session_id":"s1","id":"a1"}"#, 128);
+    let rejection = rejection.expect_err("content is missing");
     assert_eq!(
-        (refusal.session_id.as_str(), refusal.id.as_deref()),
+        (rejection.session_id.as_str(), rejection.id.as_deref()),
         ("s1", Some("a1"))
     );
 }
 
 #[test]
-fn null_and_empty_optional_fields_count_as_left_out() {
+fn null_or_empty_optional_field_counts_as_left_out() {
     let frame = r#"{"type":"message","content":"x","user":null,"ts":"","id":null,"session_id":null,"more":{}}"#;
     let expected = NewMessage {
         session: None,
@@ -163,7 +163,7 @@ fn null_and_empty_optional_fields_count_as_left_out() {
 }
 
 #[test]
-fn limits_are_clamped_and_the_last_of_two_equal_fields_counts() {
+fn limit_is_clamped_and_last_of_two_equal_fields_counts() {
     for (limit, expected) in [
         ("0", 1),
         ("-7", 1),
@@ -182,5 +182,50 @@ fn limits_are_clamped_and_the_last_of_two_equal_fields_counts() {
             Ok(ClientMessage::Request(request)),
             "{limit}"
         );
+    }
+}
+
+/// The client writes what the server reads.
+#[test]
+fn serialized_message_parses_to_itself() {
+    let session = SessionId::parse("session", "s1", 128).expect("it is valid");
+    let all = NewMessage {
+        session: Some(session.clone()),
+        content: "c".into(),
+        user: Some("u".into()),
+        ts: Some("2026-01-01T00:00:00Z".into()),
+        id: Some("i".into()),
+    };
+    let least = NewMessage {
+        session: None,
+        user: None,
+        ts: None,
+        id: None,
+        ..all.clone()
+    };
+    let requests = [
+        ClientRequest::FetchHistory {
+            session: Some(session),
+            limit: 7,
+            since: Some(3),
+        },
+        ClientRequest::FetchHistory {
+            session: None,
+            limit: 50,
+            since: None,
+        },
+        ClientRequest::PermissionResponse {
+            request_id: "abcde".into(),
+            allowed: true,
+        },
+        ClientRequest::ListSessions,
+        ClientRequest::Hello { stream: Some(true) },
+        ClientRequest::Hello { stream: None },
+        ClientRequest::Ping,
+    ];
+    let messages = [all, least].map(ClientMessage::Message).into_iter();
+    for message in messages.chain(requests.map(ClientMessage::Request)) {
+        let text = serde_json::to_string(&message).expect("it is JSON");
+        assert_eq!(parse(&text, 128), Ok(message), "{text}");
     }
 }

@@ -10,7 +10,7 @@ use uuid::fmt::Hyphenated;
 
 use super::field::{FieldError, FieldErrorKind, check_name};
 
-/// The name of a chat session; Claude Code calls it `chat_id`.
+/// The name of a session. Claude Code calls it `chat_id`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 pub struct SessionId(Arc<str>);
 
@@ -32,7 +32,7 @@ impl SessionId {
         Self(name.into())
     }
 
-    /// The id as text.
+    /// Returns the id as text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -50,12 +50,12 @@ impl fmt::Display for SessionId {
     }
 }
 
-/// The server's name for one message or reply; unique across restarts.
+/// The server's id of a message or a reply, unique over restarts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct MessageId(pub Uuid);
 
 impl MessageId {
-    /// How it is written: 36 characters, hexadecimal digits and hyphens.
+    /// Returns its text: 36 characters, lower-case hexadecimal digits and hyphens.
     pub fn text(&self) -> [u8; Hyphenated::LENGTH] {
         let mut text = [0; Hyphenated::LENGTH];
         self.0.hyphenated().encode_lower(&mut text);

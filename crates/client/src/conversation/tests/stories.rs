@@ -15,7 +15,7 @@ const OPTIONAL: [&str; 5] = ["welcome", "pong", "delivery", "error", "disconnect
 const BEGINNING: u64 = 1_767_225_600;
 
 #[test]
-fn client_stories() {
+fn stories_of_clients() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/stories/client");
     let mut count = 0;
     for entry in fs::read_dir(folder).expect("the stories are there") {
