@@ -6,25 +6,18 @@ mod ids;
 mod parse;
 
 pub use claude_socket_client::protocol::*;
-// The names that other rooms still use.
-pub use claude_socket_client::protocol::{
-    Author as Speaker, ReplySource as Via, Status as Activity,
-};
 
 pub use grant::{Grant, SessionPattern};
 pub use ids::ConnId;
-pub use parse::{
-    NameCache as LastNames, Rejection as Refusal, clamp_limit, parse, parse_cached as parse_next,
-    refuse,
-};
+pub use parse::{NameCache, Rejection, clamp_limit, parse, parse_cached, reject};
 
 /// The `by` of a permission request that was answered in the terminal.
 pub const TERMINAL: &str = "terminal";
 /// The `by` of a permission request that nobody has answered in time.
 pub const EXPIRED: &str = "expired";
 /// The names that no user may have.
-pub const RESERVED_DECIDERS: [&str; 2] = [TERMINAL, EXPIRED];
+pub const RESERVED_NAMES: [&str; 2] = [TERMINAL, EXPIRED];
 /// The most characters of a token's name, and of a pattern for sessions.
 pub const MAX_NAME: usize = 128;
 /// The most characters of a client's text that an error message repeats.
-pub const MAX_ECHO: usize = 100;
+pub const MAX_QUOTED: usize = 100;

@@ -61,7 +61,7 @@ impl StoredToken {
 
     fn check(&self) -> Result<(), String> {
         check_name(&self.name)?;
-        if self.role.decides() && self.sessions.is_some() {
+        if self.role.can_approve() && self.sessions.is_some() {
             return Err(format!(
                 "\"{}\" is an operator, who decides for all sessions, and cannot be bound to some",
                 self.name

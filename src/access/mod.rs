@@ -25,7 +25,7 @@ use std::time::Instant;
 use log::{info, warn};
 use parking_lot::Mutex;
 
-use crate::protocol::{Grant, RESERVED_DECIDERS};
+use crate::protocol::{Grant, RESERVED_NAMES};
 use file::{FileProblem, StoredToken, TokenFileError};
 use file_stamp::FileStamp;
 use rate_limit::RateLimit;
@@ -153,7 +153,7 @@ impl Access {
     /// Returns `true` if anyone who can connect may answer permission requests.
     pub fn has_operator(&self) -> bool {
         let tokens = self.tokens();
-        tokens.policy() != Policy::Token || tokens.grants().any(|grant| grant.role.decides())
+        tokens.policy() != Policy::Token || tokens.grants().any(|grant| grant.role.can_approve())
     }
 
     /// Returns how many tokens there are that somebody could show.
@@ -223,7 +223,7 @@ pub fn check_name(name: &str) -> Result<(), String> {
         OPERATOR => Err(format!(
             "\"{OPERATOR}\" is what CLAUDE_SOCKET_TOKEN goes by; choose another name"
         )),
-        name if RESERVED_DECIDERS.contains(&name) => Err(format!(
+        name if RESERVED_NAMES.contains(&name) => Err(format!(
             "\"{name}\" as the author of a verdict means something else; choose another name"
         )),
         _ => Ok(()),

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::{activity, channel};
 use crate::hub::{HookEvent, PublishResult, ToolCall, ToolOutcome};
 use crate::json::{self, ObjectError};
-use crate::protocol::{self, Activity, HistoryItem, SessionId};
+use crate::protocol::{self, HistoryItem, SessionId, Status};
 
 /// The most sessions that an error names before it counts the others.
 const MAX_LISTED: usize = 20;
@@ -96,8 +96,8 @@ fn parse_status(arguments: &str) -> Result<ToolCall, String> {
     let detail: Option<&str> = detail.optional()?;
     Ok(ToolCall::Status {
         chat_id: chat_id.required_text()?.to_owned(),
-        status: Activity::parse(name).ok_or_else(|| {
-            let names = Activity::NAMES.join(", ");
+        status: Status::parse(name).ok_or_else(|| {
+            let names = Status::NAMES.join(", ");
             format!("\"status\" must be one of {names}, not \"{name}\"")
         })?,
         detail: detail.map(str::to_owned),
@@ -229,7 +229,7 @@ pub fn list() -> Value {
                 "type": "object",
                 "properties": {
                     "chat_id": chat_id,
-                    "status": { "type": "string", "enum": Activity::NAMES },
+                    "status": { "type": "string", "enum": Status::NAMES },
                     "detail": { "type": "string", "description": "A few words more, such as the name of a tool." },
                 },
                 "required": ["chat_id", "status"],

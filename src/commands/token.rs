@@ -76,7 +76,7 @@ pub fn run(args: &TokenArgs) -> Result<ExitCode, Error> {
 
 fn add(path: &Path, name: &str, role: Role, sessions: Option<SessionPattern>) -> io::Result<()> {
     access::check_name(name).map_err(io::Error::other)?;
-    if role.decides() && sessions.is_some() {
+    if role.can_approve() && sessions.is_some() {
         return Err(io::Error::other(
             "an operator answers permission requests, which belong to no session, and cannot be bound to some; leave out --session, or choose sender or viewer",
         ));
@@ -97,7 +97,10 @@ fn add(path: &Path, name: &str, role: Role, sessions: Option<SessionPattern>) ->
         }
         let is_first = tokens.is_empty();
         tokens.push(stored);
-        Ok((is_first, tokens.iter().any(|token| token.role.decides())))
+        Ok((
+            is_first,
+            tokens.iter().any(|token| token.role.can_approve()),
+        ))
     })?;
     writeln!(io::stdout(), "{token}")?;
     let mut notes = format!(

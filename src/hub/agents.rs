@@ -13,7 +13,7 @@ use super::permissions::Permissions;
 use super::turn::Turn;
 use super::{AgentId, AgentInput, CloseReason, Effects, Hub, Limits, Now, PermissionRequest};
 use crate::protocol::{
-    DeliveryState, EXPIRED, ErrorCode, MessageId, Refusal, ServerMessage, SessionId,
+    DeliveryState, EXPIRED, ErrorCode, MessageId, Rejection, ServerMessage, SessionId,
 };
 
 /// One Claude Code.
@@ -262,11 +262,11 @@ impl Hub {
 }
 
 /// What the sender of a message is told that comes when Claude Code has ended.
-pub(super) fn host_closed(session: Option<&SessionId>, key: Option<&str>) -> Refusal {
-    Refusal {
+pub(super) fn host_closed(session: Option<&SessionId>, key: Option<&str>) -> Rejection {
+    Rejection {
         session_id: session.map(SessionId::to_string).unwrap_or_default(),
         id: key.map(str::to_owned),
-        ..Refusal::new(
+        ..Rejection::new(
             ErrorCode::HostClosed,
             "Claude Code has ended; send the message again when it is back",
         )

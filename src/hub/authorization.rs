@@ -3,7 +3,9 @@
 use std::iter::once;
 
 use super::{AuditEvent, Effects, Hub, Now, Revocation};
-use crate::protocol::{ConnId, DeliveryState, ErrorCode, Grant, Refusal, ServerMessage, SessionId};
+use crate::protocol::{
+    ConnId, DeliveryState, ErrorCode, Grant, Rejection, ServerMessage, SessionId,
+};
 
 impl Hub {
     /// Disconnects the clients whose grant isn't valid any more. The agents don't get what they
@@ -59,10 +61,10 @@ impl Hub {
             let (grant, why) = (&*known.grant, &*why);
             out.record(&AuditEvent::Forbidden { client, grant, why });
         }
-        let rejection = Refusal {
+        let rejection = Rejection {
             session_id: session.to_owned(),
             id,
-            ..Refusal::new(ErrorCode::Forbidden, why)
+            ..Rejection::new(ErrorCode::Forbidden, why)
         };
         self.reject(client, &rejection, out);
     }
@@ -73,7 +75,7 @@ impl Hub {
 /// # Errors
 /// The sentence for the client.
 pub fn check_send(grant: &Grant, session: &SessionId) -> Result<(), String> {
-    if !grant.role.may_send() {
+    if !grant.role.can_send() {
         let role = grant.role.as_str();
         return Err(format!(
             "this token is a {role}'s, which only reads; use a sender's or an operator's"

@@ -8,8 +8,8 @@ use super::authorization::check_read;
 use super::session::Session;
 use super::{AuditEvent, ClientInput, CloseReason, Effects, Hub, Now};
 use crate::protocol::{
-    Activity, ClientRequest, ConnId, DEFAULT_USER, DeliveryState, ErrorCode, Grant, HostInfo,
-    MAX_ECHO, RESERVED_DECIDERS, Refusal, ServerMessage, SessionId,
+    ClientRequest, ConnId, DEFAULT_USER, DeliveryState, ErrorCode, Grant, HostInfo, MAX_QUOTED,
+    RESERVED_NAMES, Rejection, ServerMessage, SessionId, Status,
 };
 
 /// One connection.
@@ -67,11 +67,11 @@ impl Hub {
         grant: Arc<Grant>,
         out: &mut impl Effects,
     ) {
-        let is_operator = grant.role.decides();
+        let is_operator = grant.role.can_approve();
         let newcomer = Client {
             default_session: session.clone(),
             sessions: Vec::with_capacity(1),
-            can_send: grant.role.may_send(),
+            can_send: grant.role.can_send(),
             grant,
             user: None,
             wants_stream: false,
@@ -131,13 +131,13 @@ impl Hub {
         client: ConnId,
         id: &SessionId,
         out: &mut impl Effects,
-    ) -> Result<(), Refusal> {
+    ) -> Result<(), Rejection> {
         if !self.sessions.contains_key(id) {
             let max = self.limits.max_sessions;
             if self.sessions.len() >= max {
-                return Err(Refusal {
+                return Err(Rejection {
                     session_id: id.to_string(),
-                    ..Refusal::new(
+                    ..Rejection::new(
                         ErrorCode::Busy,
                         format!(
                             "the server already has {max} sessions, its limit; use one of them or try again later"
@@ -156,7 +156,7 @@ impl Hub {
         {
             session.join(client);
             newcomer.sessions.push(id.clone());
-            if session.status.status != Activity::Idle {
+            if session.status.status != Status::Idle {
                 out.send(once(client), &session.status.frame(id));
             }
         }
@@ -234,7 +234,7 @@ impl Hub {
     }
 
     /// Tells a client that its frame was rejected, and why.
-    pub(super) fn reject(&mut self, client: ConnId, rejection: &Refusal, out: &mut impl Effects) {
+    pub(super) fn reject(&mut self, client: ConnId, rejection: &Rejection, out: &mut impl Effects) {
         self.counters.rejected += 1;
         out.send(once(client), &rejection.error());
         let Some(id) = &rejection.id else {
@@ -293,7 +293,7 @@ impl Hub {
         let Some(decider) = self.clients.get(&client) else {
             return;
         };
-        if !decider.grant.role.decides() {
+        if !decider.grant.role.can_approve() {
             let role = decider.grant.role.as_str();
             let why = format!(
                 "only an operator answers permission requests, and this token is a {role}'s; use an operator's"
@@ -304,7 +304,7 @@ impl Hub {
         // Without a token a client calls itself what it likes.
         let by_itself = || {
             let user = decider.user.clone();
-            user.filter(|user| !RESERVED_DECIDERS.contains(&&**user))
+            user.filter(|user| !RESERVED_NAMES.contains(&&**user))
         };
         let user = by_token.or_else(by_itself);
         let by = user.as_deref().unwrap_or(DEFAULT_USER);
@@ -313,11 +313,11 @@ impl Hub {
             Some((agent.id, request))
         });
         let Some((agent, request)) = closed else {
-            let id: String = request_id.chars().take(MAX_ECHO).collect();
+            let id: String = request_id.chars().take(MAX_QUOTED).collect();
             let why = format!(
                 "permission request \"{id}\" is not open: it was answered, has expired or never was"
             );
-            let rejection = Refusal::new(ErrorCode::UnknownRequest, why);
+            let rejection = Rejection::new(ErrorCode::UnknownRequest, why);
             return self.reject(client, &rejection, out);
         };
         self.counters.verdicts += 1;

@@ -12,7 +12,7 @@ use super::messages::delivery;
 use super::session::StatusUpdate;
 use super::turn::{Audience, Origin, Turn};
 use super::{AgentId, Effects, Hub, Now, session_mut};
-use crate::protocol::{Activity, DeliveryState, ServerMessage, TERMINAL, Via};
+use crate::protocol::{DeliveryState, ReplySource, ServerMessage, Status, TERMINAL};
 
 impl Hub {
     /// Reacts to what a hook of an agent reports.
@@ -205,7 +205,8 @@ impl Hub {
             && let Some(id) = turn.unanswered(&text)
         {
             // The session may have expired.
-            let _ = self.append_assistant(now, id.as_str(), text, Some(Via::Transcript), out);
+            let _ =
+                self.append_assistant(now, id.as_str(), text, Some(ReplySource::Transcript), out);
         }
     }
 
@@ -282,7 +283,7 @@ impl Hub {
         self.close_unanswered(agent, out);
         self.agents[agent].turn.stop();
         self.agents[agent].monitor.mark_idle(now.instant);
-        let status = Activity::Idle;
+        let status = Status::Idle;
         self.set_status(agent, &StatusUpdate { status, detail }, out);
     }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::{CloseReason, HookEvent, PermissionRequest};
 use crate::protocol::{
-    Activity, ClientRequest, ConnId, Grant, HistoryItem, NewMessage, Refusal, SessionId,
+    ClientRequest, ConnId, Grant, HistoryItem, NewMessage, Rejection, SessionId, Status,
 };
 
 /// One Claude Code, as the hub knows it.
@@ -69,7 +69,7 @@ pub enum ClientInput {
     /// It asks for something that the server answers by itself.
     Request(ClientRequest),
     /// It sent a frame that can't be accepted.
-    Rejected(Refusal),
+    Rejected(Rejection),
     /// It has disconnected.
     Disconnected,
     /// It was cut off before it had received everything.
@@ -120,7 +120,7 @@ pub enum ToolCall {
         /// The session.
         chat_id: String,
         /// What Claude is doing.
-        status: Activity,
+        status: Status,
         /// A few more words.
         detail: Option<String>,
     },

@@ -11,8 +11,8 @@ use super::inbox::InboxItem;
 use super::receipts::{Fingerprint, Receipt};
 use super::{Author, AuthorId, Effects, Hub, MessageKey, Now};
 use crate::protocol::{
-    ConnId, DEFAULT_USER, DeliveryState, ErrorCode, MessageId, NewMessage, Refusal, ServerMessage,
-    SessionId,
+    ConnId, DEFAULT_USER, DeliveryState, ErrorCode, MessageId, NewMessage, Rejection,
+    ServerMessage, SessionId,
 };
 
 impl Hub {
@@ -47,7 +47,7 @@ impl Hub {
         let is_lost = sender.is_lost;
         if !has_joined && let Err(rejection) = self.join(now, client, &session, out) {
             let id = message.id.map(|key| key.to_string());
-            return self.reject(client, &Refusal { id, ..rejection }, out);
+            return self.reject(client, &Rejection { id, ..rejection }, out);
         }
         self.accept(now, client, &session, message, out);
         if is_lost {
@@ -180,11 +180,11 @@ impl Hub {
 }
 
 /// Two clients that both count 1, 2, 3 must not lose each other's messages silently.
-fn key_in_use(session: &SessionId, key: &str) -> Refusal {
-    Refusal {
+fn key_in_use(session: &SessionId, key: &str) -> Rejection {
+    Rejection {
         session_id: session.to_string(),
         id: Some(key.to_owned()),
-        ..Refusal::new(
+        ..Rejection::new(
             ErrorCode::InvalidMessage,
             format!(
                 "\"id\" \"{key}\" already belongs to another message of this session; give each message an id of its own, such as a UUID"

@@ -266,7 +266,7 @@ impl Hub {
         for (id, session) in &self.sessions {
             let is_operator_here = |member: &ConnId| {
                 let client = &self.clients[member];
-                client.default_session == *id && client.grant.role.decides()
+                client.default_session == *id && client.grant.role.can_approve()
             };
             let members = session.members.iter().copied();
             let mut operators = members.filter(is_operator_here).peekable();

@@ -7,8 +7,8 @@ use std::time::{Instant, SystemTime};
 use super::receipts::Receipts;
 use super::{AgentId, Effects, Limits, Now, timestamp};
 use crate::protocol::{
-    Activity, ConnId, DEFAULT_USER, Grant, HistoryItem, MessageId, ServerMessage, SessionId,
-    Speaker, Via,
+    self, ConnId, DEFAULT_USER, Grant, HistoryItem, MessageId, ReplySource, ServerMessage,
+    SessionId, Status,
 };
 
 /// The state of a session.
@@ -38,7 +38,7 @@ pub struct Session {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StatusUpdate {
     /// One of three.
-    pub status: Activity,
+    pub status: Status,
     /// A few more words.
     pub detail: Option<Arc<str>>,
 }
@@ -58,7 +58,7 @@ impl Default for StatusUpdate {
     /// Idle, until a status is shown.
     fn default() -> Self {
         Self {
-            status: Activity::Idle,
+            status: Status::Idle,
             detail: None,
         }
     }
@@ -207,7 +207,7 @@ pub enum Author {
     /// Claude.
     Assistant {
         /// How the reply came, if not by the reply tool.
-        via: Option<Via>,
+        via: Option<ReplySource>,
     },
     /// Somebody at an app.
     User {
@@ -264,8 +264,8 @@ impl Message {
 
     fn item(&self) -> HistoryItem<&str> {
         let (role, via) = match self.author {
-            Author::Assistant { via } => (Speaker::Assistant, via),
-            Author::User { .. } => (Speaker::User, None),
+            Author::Assistant { via } => (protocol::Author::Assistant, via),
+            Author::User { .. } => (protocol::Author::User, None),
         };
         HistoryItem {
             role,

@@ -8,7 +8,7 @@ use super::session::StatusUpdate;
 use super::{
     AgentId, Author, CallId, Effects, Hub, Now, PublishResult, ToolCall, ToolOutcome, session_mut,
 };
-use crate::protocol::{Activity, DeliveryState, ServerMessage, SessionId, Via};
+use crate::protocol::{DeliveryState, ReplySource, ServerMessage, SessionId, Status};
 
 /// The session that a tool names doesn't exist.
 #[derive(Debug)]
@@ -73,7 +73,7 @@ impl Hub {
         now: Now,
         chat_id: &str,
         text: Arc<str>,
-        via: Option<Via>,
+        via: Option<ReplySource>,
         out: &mut impl Effects,
     ) -> Result<PublishResult, UnknownSession> {
         let message_id = self.next_id(now);
@@ -120,7 +120,7 @@ impl Hub {
     fn show_status(
         &mut self,
         chat_id: &str,
-        status: Activity,
+        status: Status,
         detail: Option<&str>,
         out: &mut impl Effects,
     ) -> Result<PublishResult, UnknownSession> {

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use super::hook_event::{DeltaIndex, PromptId, TextId, ToolUseId};
 use super::session::StatusUpdate;
-use crate::protocol::{Activity, MessageId, SessionId};
+use crate::protocol::{MessageId, SessionId, Status};
 
 /// The most tools running at the same time that are remembered.
 const MAX_TOOLS: usize = 64;
@@ -169,11 +169,11 @@ impl Turn {
     pub fn status(&self) -> StatusUpdate {
         match self.tools.last() {
             Some(tool) => StatusUpdate {
-                status: Activity::ToolUse,
+                status: Status::ToolUse,
                 detail: Some(tool.detail.clone()),
             },
             None => StatusUpdate {
-                status: Activity::Thinking,
+                status: Status::Thinking,
                 detail: None,
             },
         }

@@ -6,8 +6,8 @@ mod tests;
 use std::sync::Arc;
 
 use super::{
-    ClientMessage, ClientRequest, DEFAULT_LIMIT, ErrorCode, FieldError, FieldErrorKind, MAX_ECHO,
-    MAX_LIMIT, MAX_MESSAGE_ID, MAX_TIMESTAMP, NewMessage, ServerMessage, SessionId,
+    ClientMessage, ClientRequest, DEFAULT_LIMIT, ErrorCode, FieldError, FieldErrorKind, MAX_LIMIT,
+    MAX_MESSAGE_ID, MAX_QUOTED, MAX_TIMESTAMP, NewMessage, ServerMessage, SessionId,
 };
 use crate::json::{self, Field, ObjectError};
 
@@ -84,7 +84,7 @@ pub fn parse_cached(
         "hello" => fields.hello().map(ClientMessage::Request),
         "ping" => Ok(ClientMessage::Request(ClientRequest::Ping)),
         other => {
-            let name: String = other.chars().take(MAX_ECHO).collect();
+            let name: String = other.chars().take(MAX_QUOTED).collect();
             let wrong = format!("unknown message type: {name}");
             return Err(fields.rejection(ErrorCode::UnknownType, wrong));
         }
@@ -94,7 +94,7 @@ pub fn parse_cached(
 
 /// Rejects a frame for a reason other than its fields. Adds the session and the message's id, as far as the frame can
 /// be read.
-pub fn refuse(text: &str, why: Rejection) -> Rejection {
+pub fn reject(text: &str, why: Rejection) -> Rejection {
     let mut fields = Fields::new();
     match fields.read(text) {
         Ok(()) => fields.rejection(why.code, why.message),
@@ -201,7 +201,7 @@ impl<'a> Fields<'a> {
         Rejection {
             code,
             message,
-            session_id: name(&self.session_id, MAX_ECHO).unwrap_or_default(),
+            session_id: name(&self.session_id, MAX_QUOTED).unwrap_or_default(),
             id: name(&self.id, MAX_MESSAGE_ID).filter(|_| is_message),
         }
     }

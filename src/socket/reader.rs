@@ -19,7 +19,7 @@ use super::{Event, linger};
 use crate::audit::Record;
 use crate::hub::ClientInput;
 use crate::protocol::{
-    self, ClientMessage, ClientRequest, ConnId, ErrorCode, Grant, LastNames, Refusal, SessionId,
+    self, ClientMessage, ClientRequest, ConnId, ErrorCode, Grant, NameCache, Rejection, SessionId,
 };
 
 /// Bytes that are read at once. The buffer is kept while the connection idles.
@@ -54,7 +54,7 @@ pub struct Reader {
     outbox: Arc<Outbox>,
     socket: WebSocket<OutboxStream>,
     /// The names in the latest message.
-    names: LastNames,
+    names: NameCache,
 }
 
 /// Reports the client to the hub and returns its reader; `None` if the connection is broken.
@@ -87,7 +87,7 @@ pub fn begin(upgraded: Upgraded) -> Option<(Box<Reader>, ConnectionPermit)> {
         context: permit.context(),
         outbox,
         socket: WebSocket::from_partially_read(stream, rest, Role::Server, Some(config)),
-        names: LastNames::default(),
+        names: NameCache::default(),
     };
     Some((Box::new(reader), permit))
 }
@@ -134,7 +134,7 @@ impl Reader {
             }
             match message {
                 Ok(Message::Text(text)) => self.handle_frame(&text),
-                Ok(Message::Binary(_)) => self.reject(Refusal::new(
+                Ok(Message::Binary(_)) => self.reject(Rejection::new(
                     ErrorCode::InvalidMessage,
                     "binary frames are not understood; send JSON as text",
                 )),
@@ -171,9 +171,9 @@ impl Reader {
     fn handle_frame(&mut self, text: &str) {
         let options = &self.context.options;
         if text.len() > options.max_message {
-            return self.reject(protocol::refuse(text, too_large(options.max_message)));
+            return self.reject(protocol::reject(text, too_large(options.max_message)));
         }
-        match protocol::parse_next(text, options.max_name, &mut self.names) {
+        match protocol::parse_cached(text, options.max_name, &mut self.names) {
             Ok(ClientMessage::Message(message)) => {
                 self.context.hold.wait();
                 self.send(ClientInput::Message(message), None);
@@ -196,7 +196,7 @@ impl Reader {
         let _: Option<Result<(), _>> = answer.map(|answer| answer.recv());
     }
 
-    fn reject(&self, rejection: Refusal) {
+    fn reject(&self, rejection: Rejection) {
         self.send(ClientInput::Rejected(rejection), None);
     }
 
@@ -214,9 +214,9 @@ impl Reader {
     fn end(&self, error: &Error) -> &'static str {
         match error {
             Error::Capacity(_) => {
-                let refusal = too_large(self.context.options.max_message);
-                self.outbox.send_frame(frame::text(&refusal.error()));
-                self.outbox.close(CloseCode::Size, &refusal.message);
+                let rejection = too_large(self.context.options.max_message);
+                self.outbox.send_frame(frame::text(&rejection.error()));
+                self.outbox.close(CloseCode::Size, &rejection.message);
                 "its message was far too large"
             }
             Error::Utf8(_) => {
@@ -292,8 +292,8 @@ impl Write for OutboxStream {
     }
 }
 
-fn too_large(max: usize) -> Refusal {
-    Refusal::new(
+fn too_large(max: usize) -> Rejection {
+    Rejection::new(
         ErrorCode::TooLarge,
         format!(
             "a message may have {max} bytes at most; send less, or raise CLAUDE_SOCKET_MAX_MESSAGE"

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::style::Style;
-use crate::protocol::{Activity, DeliveryState, HistoryItem, ServerMessage, Speaker};
+use crate::protocol::{Author, DeliveryState, HistoryItem, ServerMessage, Status};
 
 /// The name of Claude in a conversation.
 pub const CLAUDE: &str = "claude";
@@ -48,8 +48,8 @@ pub fn chat_line(message: &ServerMessage) -> Option<ChatLine<'_>> {
 /// Returns the line for an item of the history.
 pub fn history_line(item: &HistoryItem) -> ChatLine<'_> {
     let (style, who) = match (item.role, &item.user) {
-        (Speaker::Assistant, _) => (Style::Claude, CLAUDE),
-        (Speaker::User, user) => (Style::Person, user.as_deref().unwrap_or("user")),
+        (Author::Assistant, _) => (Style::Claude, CLAUDE),
+        (Author::User, user) => (Style::Person, user.as_deref().unwrap_or("user")),
     };
     ChatLine {
         seq: item.seq,
@@ -132,11 +132,11 @@ pub fn notice(message: &ServerMessage) -> Option<Notice> {
 }
 
 /// Returns the status as a sentence.
-fn activity(status: Activity, detail: Option<&str>) -> String {
+fn activity(status: Status, detail: Option<&str>) -> String {
     let status = match status {
-        Activity::Thinking => "Claude thinks",
-        Activity::ToolUse => "Claude uses a tool",
-        Activity::Idle => "Claude waits",
+        Status::Thinking => "Claude thinks",
+        Status::ToolUse => "Claude uses a tool",
+        Status::Idle => "Claude waits",
     };
     match detail {
         Some(detail) => format!("{status}: {detail}"),

@@ -42,12 +42,12 @@ impl Role {
     }
 
     /// Returns `true` if it may send messages to Claude.
-    pub fn may_send(self) -> bool {
+    pub fn can_send(self) -> bool {
         matches!(self, Self::Operator | Self::Sender)
     }
 
     /// Returns `true` if it sees permission requests and may answer them.
-    pub fn decides(self) -> bool {
+    pub fn can_approve(self) -> bool {
         self == Self::Operator
     }
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::commands::terminal::format::{self, CLAUDE, ChatLine, rounded};
 use crate::commands::terminal::style::{Colors, Style, clock};
-use crate::protocol::{Activity, ServerMessage};
+use crate::protocol::{ServerMessage, Status};
 use crate::sanitize;
 
 /// What was shown so far, as far as later lines depend on it.
@@ -155,8 +155,8 @@ impl Screen {
         }]
     }
 
-    fn status(&mut self, status: Activity, message: &ServerMessage) -> Vec<String> {
-        if status == Activity::Idle {
+    fn status(&mut self, status: Status, message: &ServerMessage) -> Vec<String> {
+        if status == Status::Idle {
             (self.streamed, self.on_screen) = (String::new(), 0);
             self.activity.clear();
             // The reply says so already.
