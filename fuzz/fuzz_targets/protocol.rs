@@ -1,4 +1,4 @@
-//! What apps say.
+//! Frames of clients.
 
 #![no_main]
 
@@ -26,9 +26,9 @@ fuzz_target!(|text: &str| {
             assert!((1..=MAX_LIMIT).contains(&limit));
         }
         Ok(ClientMessage::Request(_)) => {}
-        Err(refusal) => {
-            assert!(!refusal.message.is_empty());
-            serde_json::to_string(&refusal.error()).expect("it can be told");
+        Err(rejection) => {
+            assert!(!rejection.message.is_empty());
+            serde_json::to_string(&rejection.error()).expect("it can be told");
         }
     }
 });

@@ -28,8 +28,8 @@ impl Program {
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .spawn()
-            .expect("it starts");
-        let stdout = child.stdout.take().expect("it is piped");
+            .expect("the program starts");
+        let stdout = child.stdout.take().expect("stdout is piped");
         let (to_test, printed) = unbounded();
         thread::spawn(move || {
             for line in BufReader::new(stdout).lines().map_while(Result::ok) {
@@ -54,14 +54,14 @@ impl Drop for Program {
     }
 }
 
-/// The folder in which the files are that a sensor reads.
+/// The folder with the files that a sensor reads.
 struct Machine(State);
 
 impl Machine {
     fn new() -> Self {
         let machine = Self(State::new());
         for folder in ["proc", "sys/class/thermal/thermal_zone0"] {
-            fs::create_dir_all(machine.path().join(folder)).expect("there is room");
+            fs::create_dir_all(machine.path().join(folder)).expect("a file can be written");
         }
         machine
     }
@@ -70,14 +70,14 @@ impl Machine {
         PathBuf::from(self.0.path())
     }
 
-    /// As the kernel would write it: thousandths of a degree, and the load of 1, 5 and 15 minutes.
-    fn is(&self, millidegrees: u32, load: &str) {
+    /// Writes what the kernel would: thousandths of a degree, and the load of 1, 5 and 15 minutes.
+    fn set(&self, millidegrees: u32, load: &str) {
         // A reader must never find an empty file.
         let write = |name: &str, text: String| {
             let path = self.path().join(name);
             let new = path.with_extension("new");
-            fs::write(&new, text).expect("there is room");
-            fs::rename(new, path).expect("it is the same folder");
+            fs::write(&new, text).expect("a file can be written");
+            fs::rename(new, path).expect("the file can be renamed");
         };
         write(
             "sys/class/thermal/thermal_zone0/temp",
@@ -87,14 +87,14 @@ impl Machine {
     }
 }
 
-/// What a sensor must do, whatever it is written in: `program` is started with the
-/// address, a token, and the options that all of them have. Some write durations otherwise.
-fn senses(mut program: Command, [every, pause]: [&str; 2]) {
+/// Checks what a sensor must do in any language. `program` is started with the address, a token, and the options that all of
+/// them have; durations are written differently.
+fn check_sensor(mut program: Command, [every, pause]: [&str; 2]) {
     let state = State::new();
     let token = state.add("cellar", "sender", Some("sensor-*"));
     let mut server = Server::start(&["--state-dir", state.path()]);
     let machine = Machine::new();
-    machine.is(50_000, "0.25");
+    machine.set(50_000, "0.25");
     let switch = machine.path().join("gpio");
     program
         .args(["--url", &format!("ws://{}", server.address)])
@@ -107,13 +107,16 @@ fn senses(mut program: Command, [every, pause]: [&str; 2]) {
         .env("SENSOR_TOKEN", &token);
     let program = Program::start(&mut program);
 
-    // Nothing to tell until a line is crossed.
-    machine.is(69_900, "0.25");
+    // Nothing is reported until a threshold is crossed.
+    machine.set(69_900, "0.25");
     server.token = Some(token);
     server.health_until(|health| health["clients"] == 1);
-    machine.is(71_500, "0.25");
+    machine.set(71_500, "0.25");
     let heard = server.heard();
-    let content = heard["content"].as_str().expect("it is text").to_owned();
+    let content = heard["content"]
+        .as_str()
+        .expect("the content is a string")
+        .to_owned();
     assert_eq!(heard["meta"]["user"], "cellar", "{heard}");
     for part in ["71.5", "temperature", "too high", "load 0.25", "on or off"] {
         assert!(content.contains(part), "{part} is missing: {content}");
@@ -121,32 +124,32 @@ fn senses(mut program: Command, [every, pause]: [&str; 2]) {
     let answer = json!({ "chat_id": "sensor-cellar", "text": "I see. Switch it on." });
     server.call("reply", &answer);
     program.prints("I see. Switch it on.");
-    written(&switch, "1");
+    wait_for_content(&switch, "1");
 
-    // Between the lines it stays as it was; the load is told when that changes.
-    machine.is(66_000, "5.00");
+    // Between the thresholds a state stays. The load is reported when its state changes.
+    machine.set(66_000, "5.00");
     let content = server.heard()["content"].to_string();
     for part in ["66", "load 5", "too high"] {
         assert!(content.contains(part), "{part} is missing: {content}");
     }
     assert_eq!(content.matches("too high").count(), 2, "{content}");
-    machine.is(60_000, "5.00");
+    machine.set(60_000, "5.00");
     let content = server.heard()["content"].to_string();
     assert_eq!(content.matches("all right").count(), 1, "{content}");
 
-    // One word decides; both say nothing.
+    // Only an answer with exactly one of the words counts.
     for (text, state) in [("on or off, as you like", "1"), ("Off, please.", "0")] {
         server.call(
             "reply",
             &json!({ "chat_id": "sensor-cellar", "text": text }),
         );
         program.prints(text);
-        written(&switch, state);
+        wait_for_content(&switch, state);
     }
 }
 
-/// Waits until a file has this in it.
-fn written(file: &Path, text: &str) {
+/// Waits until a file has this content.
+fn wait_for_content(file: &Path, text: &str) {
     let deadline = std::time::Instant::now() + PATIENCE;
     let read = || fs::read_to_string(file).unwrap_or_default();
     while read().trim_end() != text {
@@ -155,7 +158,7 @@ fn written(file: &Path, text: &str) {
     }
 }
 
-/// The Python that `tests/prepare` has prepared.
+/// Returns the path of the Python that `tests/prepare` has installed.
 pub fn python() -> String {
     let target = std::env::var("CARGO_TARGET_DIR");
     let target = target.unwrap_or_else(|_| concat!(env!("CARGO_MANIFEST_DIR"), "/target").into());
@@ -163,18 +166,21 @@ pub fn python() -> String {
 }
 
 #[test]
-fn sensor_py() {
+fn python_sensor_reports_changes_and_switches() {
     prepare(&["python3", "python"]);
     let mut python = Command::new(python());
     python.arg(format!("{EXAMPLES}/sensor.py"));
-    senses(python, ["0.05", "0.2"]);
+    check_sensor(python, ["0.05", "0.2"]);
 }
 
-/// `sensor.rs`, built as it is for people.
+/// Builds `sensor.rs`, as its README says.
 fn sensor() -> Command {
     let folder = PathBuf::from(binary().get_program());
-    let folder = folder.parent().expect("it is in a folder").to_owned();
-    let target = folder.parent().expect("it is in a folder");
+    let folder = folder
+        .parent()
+        .expect("the binary is in a folder")
+        .to_owned();
+    let target = folder.parent().expect("the binary is in a folder");
     let mut cargo = Command::new(env!("CARGO"));
     cargo
         .args(["build", "--locked", "--quiet", "--example", "sensor"])
@@ -184,30 +190,28 @@ fn sensor() -> Command {
     if !cfg!(debug_assertions) {
         cargo.arg("--release");
     }
-    let built = cargo.status().expect("cargo is there");
+    let built = cargo.status().expect("cargo starts");
     assert!(built.success());
     Command::new(folder.join("examples/sensor"))
 }
 
 #[test]
-fn sensor_rs() {
-    senses(sensor(), ["50ms", "200ms"]);
+fn rust_sensor_reports_changes_and_switches() {
+    check_sensor(sensor(), ["50ms", "200ms"]);
 }
 
-/// It takes the token that systemd hands it, says when it is ready and that it is alive,
-/// and fails where it can't measure.
 #[test]
-fn sensor_as_a_service() {
+fn sensor_service_notifies_systemd_and_fails_without_load() {
     let state = State::new();
     let token = state.add("cellar", "sender", Some("sensor-*"));
     let mut server = Server::start(&["--state-dir", state.path()]);
     let machine = Machine::new();
-    machine.is(50_000, "0.25");
+    machine.set(50_000, "0.25");
     let credentials = machine.path().join("credentials");
-    fs::create_dir(&credentials).expect("there is room");
-    fs::write(credentials.join("token"), format!("{token}\n")).expect("there is room");
+    fs::create_dir(&credentials).expect("a file can be written");
+    fs::write(credentials.join("token"), format!("{token}\n")).expect("a file can be written");
     let systemd = machine.path().join("notify");
-    let socket = UnixDatagram::bind(&systemd).expect("there is room");
+    let socket = UnixDatagram::bind(&systemd).expect("a file can be written");
     socket.set_read_timeout(Some(PATIENCE)).expect("a timeout");
     let mut command = sensor();
     command
@@ -220,7 +224,7 @@ fn sensor_as_a_service() {
     let mut program = Program::start(&mut command);
     let mut buffer = [0; 256];
     let mut said = || {
-        let length = socket.recv(&mut buffer).expect("it says something");
+        let length = socket.recv(&mut buffer).expect("the sensor notifies");
         String::from_utf8_lossy(&buffer[..length]).into_owned()
     };
     assert_eq!(said(), "READY=1");
@@ -236,30 +240,30 @@ fn sensor_as_a_service() {
         heard.len() >= 3 && heard.iter().all(|line| line == "WATCHDOG=1"),
         "{heard:?}"
     );
-    fs::remove_file(machine.path().join("proc/loadavg")).expect("it is there");
-    let ended = program.child.wait().expect("it is a child");
+    fs::remove_file(machine.path().join("proc/loadavg")).expect("the load is there");
+    let ended = program.child.wait().expect("the sensor ends");
     assert_eq!(ended.code(), Some(1));
 }
 
-/// systemd finds nothing wrong with the unit, and little that it could still forbid.
+/// The threshold leaves little that the unit could still forbid.
 #[test]
-fn sensor_service() {
+fn sensor_unit_passes_checks_of_systemd() {
     prepare(&["systemd-analyze:systemd"]);
     let folder = Machine::new();
-    let unit = fs::read_to_string(format!("{EXAMPLES}/sensor.service")).expect("it is there");
+    let unit = fs::read_to_string(format!("{EXAMPLES}/sensor.service")).expect("the unit is there");
     let installed = "/usr/local/bin/claude-socket-sensor";
     assert!(unit.contains(installed), "{unit}");
     let sensor = sensor();
     let unit = unit.replace(installed, &sensor.get_program().to_string_lossy());
     let copy = folder.path().join("sensor.service");
-    fs::write(&copy, unit).expect("there is room");
+    fs::write(&copy, unit).expect("a file can be written");
     for arguments in [
         &["verify"][..],
         &["security", "--no-pager", "--offline=true", "--threshold=20"],
     ] {
         let mut analyze = Command::new("systemd-analyze");
         let output = analyze.args(arguments).arg(&copy).output();
-        let output = output.expect("it starts");
+        let output = output.expect("the program starts");
         let said = [output.stdout, output.stderr].concat();
         let said = String::from_utf8_lossy(&said);
         assert!(output.status.success(), "{arguments:?}: {said}");

@@ -92,10 +92,10 @@ impl Conversation {
         let Outgoing { sent, content, ts } = outgoing;
         let message = NewMessage {
             session: Some(self.session.clone()),
-            content: content.into(),
             user: Some(self.user.clone()),
             ts: Some(ts.into()),
             id: Some(sent.id().into()),
+            ..NewMessage::new(content)
         };
         Unacknowledged {
             sent,

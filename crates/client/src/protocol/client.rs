@@ -49,6 +49,19 @@ pub struct NewMessage {
     pub id: Option<Arc<str>>,
 }
 
+impl NewMessage {
+    /// Returns a message with this text and nothing else. The other fields may be set.
+    pub fn new(content: impl Into<Arc<str>>) -> Self {
+        Self {
+            session: None,
+            content: content.into(),
+            user: None,
+            ts: None,
+            id: None,
+        }
+    }
+}
+
 /// A request that the server answers by itself.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[cfg_attr(not(feature = "server"), non_exhaustive)]
