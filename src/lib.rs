@@ -93,8 +93,8 @@
 //! `open` ([`commands::terminal`]). Its one thread, `claude-socket`, connects, reads and writes
 //! as a state machine says that knows neither sockets nor the clock. Two channels lead there and
 //! back: *commands*, which is not bounded, as whoever sends must not wait for a connection; and
-//! *events*, where the oldest makes room when nobody receives them. `socket_owner`, in the same crate, tells whose
-//! program listens, before a token is shown to it.
+//! *events*, where the oldest makes room when nobody receives them. `socket_owner`, in the same
+//! crate, tells whose program listens, before a token is shown to it.
 //!
 //! Three commands have threads of their own beside that. `chat` prints on `chat-screen` while its
 //! main thread reads the keyboard. `demo` reads the lines of the server that it started on
@@ -107,7 +107,7 @@
 //! # Where things are
 //!
 //! Imports point one way: `main`, `cli` → [`args`] → [`commands`] → [`server`] → [`agent`], [`socket`] → [`hub`]
-//! → [`protocol`] → [`json`], and [`commands`] → [`client`] → [`protocol`]. [`config`] holds every setting, [`access`] who may connect.
+//! → [`protocol`] → [`json`] → `claude-socket-client`, and [`commands`] → [`client`]. [`config`] holds every setting, [`access`] who may connect.
 //! [`health`] is what a server says of itself, and the probe that asks for it; [`socket`] and [`commands`] use it.
 //! [`sanitize`] makes text of others fit to be shown, for [`agent`] and [`commands`].
 
