@@ -47,8 +47,8 @@
  * `type`. `invalid_message`: A field is missing or wrong, and `message` names it. `too_large`: The message is
  * over the limit. Over four times the limit it closes the connection (1009). `forbidden`: The client's role or
  * token doesn't allow it. `unknown_request`: That permission request is not open. `busy`: The server has reached
- * a limit. `host_closed`: Claude Code has ended. `queue_full`: Too many messages wait for the server. The client
- * itself says so.
+ * a limit. `host_closed`: Claude Code has ended. `queue_full`: Too many messages wait for the server. Only
+ * client libraries say so.
  * @typedef {'invalid_json' | 'unknown_type' | 'invalid_message' | 'too_large' | 'forbidden' | 'unknown_request'
  *   | 'busy' | 'host_closed' | 'queue_full'} ErrorCode
  */

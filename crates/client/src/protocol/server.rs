@@ -404,7 +404,7 @@ pub enum ErrorCode {
     Busy,
     /// Claude Code has ended.
     HostClosed,
-    /// Too many messages wait for the server. The client itself says so.
+    /// Too many messages wait for the server. Only client libraries say so.
     QueueFull,
     /// A kind that only a newer server knows.
     #[serde(other)]
