@@ -1,7 +1,7 @@
 //! What travels over the WebSocket: JSON objects in text frames.
 //!
-//! A client sends [`ClientMessage`]s, the server sends [`ServerMessage`]s. A newer server may send types, fields and
-//! names that this version doesn't know: they are read as [`ServerMessage::Unknown`], skipped, or read as `Other`.
+//! A client sends [`ClientMessage`]s, the server sends [`ServerMessage`]s. A newer server may send more than this version
+//! knows: a type is read as [`ServerMessage::Unknown`], a code or a source as `Other`, and a field is skipped.
 
 mod client;
 mod field;
