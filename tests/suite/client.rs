@@ -265,6 +265,29 @@ fn rejected_message_has_code_and_reason() {
     assert_eq!(invalid, Some(ErrorCode::InvalidMessage));
 }
 
+/// The app is told at once, and not after the next attempt to connect.
+#[test]
+fn message_beyond_queue_without_server_is_rejected_at_once() {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a port is free");
+    let address = listener.local_addr().expect("the listener is bound");
+    drop(listener);
+    let client = Client::connect(Options {
+        queue_limit: 0,
+        reconnect_delay: Duration::from_secs(3_600),
+        max_reconnect_delay: Duration::from_secs(3_600),
+        ..Options::new(format!("ws://{address}"))
+    });
+    let client = client.expect("the client starts");
+    let event = client.events().recv_timeout(PATIENCE);
+    assert!(matches!(event, Ok(Event::Disconnected { .. })), "{event:?}");
+    client.send("too much");
+    let message = client.recv_timeout(PATIENCE).expect("the client tells");
+    assert!(
+        matches!(&message, ServerMessage::Error { code, .. } if *code == ErrorCode::QueueFull),
+        "{message:?}"
+    );
+}
+
 /// 4401 and 401 end it: no other attempt would help.
 #[test]
 fn client_whose_token_is_removed_ends() {

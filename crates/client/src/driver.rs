@@ -139,10 +139,10 @@ impl Driver {
     fn handle_command(&mut self, command: Command) -> bool {
         match command {
             Command::Send(message) => self.conversation.send(message),
-            Command::FetchHistory(limit, since, asked) => {
-                self.conversation.fetch_history(limit, since, asked);
+            Command::FetchHistory(limit, since, pending) => {
+                self.conversation.fetch_history(limit, since, pending);
             }
-            Command::FetchSessions(asked) => self.conversation.fetch_sessions(asked),
+            Command::FetchSessions(pending) => self.conversation.fetch_sessions(pending),
             Command::RespondToPermission(id, allowed) => {
                 self.conversation.respond_to_permission(id, allowed)
             }
@@ -155,6 +155,8 @@ impl Driver {
     fn wait_until(&mut self, until: Instant) -> Result<(), Interrupted> {
         while Instant::now() < until {
             self.wait(None, Some(until))?;
+            // A message can be rejected without a connection.
+            self.deliver();
         }
         Ok(())
     }
