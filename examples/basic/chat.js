@@ -1,5 +1,4 @@
-// The web chat: this joins the client library to the parts of the page, each of which
-// has a file of its own.
+// The web chat: connects the client library to the parts of the page, each in its own file.
 
 import { ClaudeSocket } from './client/claude-socket.js';
 import { Composer, Outbox, followName } from './composer.js';
@@ -7,20 +6,20 @@ import * as connection from './connection.js';
 import { Messages } from './messages.js';
 import * as notify from './notify.js';
 import { Permissions } from './permissions.js';
-import * as place from './place.js';
-import { nameOf } from './visible.js';
+import * as pageLocation from './location.js';
+import { nameOf } from './sanitize.js';
 
-/** How much is read on opening: all that a server keeps. */
+/** Messages of history read on opening: the most that one answer has. */
 const HISTORY = 100;
-/** How long an error may turn out to be about a message, which tells of it itself, in milliseconds. */
+/** Milliseconds before an error is shown. One about a message is shown at the message instead. */
 const ABOUT_A_MESSAGE = 300;
 
-place.start();
+pageLocation.start();
 notify.start();
 
-const socket = new ClaudeSocket(place.server, {
-  session: place.named,
-  token: place.token(),
+const socket = new ClaudeSocket(pageLocation.server, {
+  session: pageLocation.named,
+  token: pageLocation.token(),
   stream: true,
   maxReconnectDelay: 15000,
 });
@@ -32,10 +31,10 @@ const permissions = new Permissions(
   (text) => messages.note(text),
   notify.waiting,
 );
-/** What tells of the last error, unless that is about a message. */
+/** Timer that shows the last error. */
 let aboutAMessage;
 
-/** `again` is what an earlier page has sent: under its id Claude gets it once. */
+/** Sends a message. `again` is one that an earlier page has sent: under its id Claude gets it once. */
 function send(content, again) {
   const message = socket.send(content, again);
   outbox.add(message);
@@ -57,7 +56,7 @@ socket.on('disconnected', () => {
   messages.disconnected();
 });
 socket.on('welcome', ({ role, user, created, session_id }) => {
-  if (session_id !== place.session) return place.goTo(session_id);
+  if (session_id !== pageLocation.session) return pageLocation.goTo(session_id);
   messages.began(created);
   permissions.welcome();
   composer.allow(role);
@@ -69,14 +68,14 @@ socket.once('welcome', async () => {
 });
 
 const isHere = (listener) => (message) => {
-  if (message.session_id === place.session) listener(message);
+  if (message.session_id === pageLocation.session) listener(message);
 };
 socket.on('reply', isHere((message) => messages.reply(message) && notify.said('Claude', message.content)));
 socket.on('user_message', isHere((message) => messages.said(message) && notify.said(nameOf(message.user), message.content)));
 socket.on('status', isHere((message) => messages.status(message)));
 socket.on('stream', isHere(({ delta }) => messages.stream(delta)));
 socket.on('delivery', (delivery) => {
-  // What was rejected, its own promise tells, with the reason.
+  // The promise `accepted` handles a rejection, with its reason.
   if (delivery.state !== 'rejected') messages.delivery(delivery);
 });
 socket.on('permission_request', (request) => permissions.request(request));

@@ -12,7 +12,7 @@ const KEY = 'claude-socket.dashboard.token';
 const MINUTE = 60_000;
 
 const setting = (name) => document.querySelector(`meta[name="${name}"]`).content;
-const part = (id) => document.getElementById(id);
+const byId = (id) => document.getElementById(id);
 /** The server is the one that the page names. Nothing in its address can name another. */
 const server = setting('server');
 const session = setting('session');
@@ -27,24 +27,24 @@ let next;
 socket.on('welcome', ({ host }) => {
   welcomed = true;
   delete document.body.dataset.lost;
-  part('trouble').hidden = part('access').hidden = true;
-  setText(part('host'), host.name ? `${host.name} ${host.version}` : 'no Claude Code yet');
+  byId('trouble').hidden = byId('access').hidden = true;
+  setText(byId('host'), host.name ? `${host.name} ${host.version}` : 'no Claude Code yet');
   look();
 });
 socket.on('disconnected', ({ code, retryIn }) => {
   clearTimeout(next);
   document.body.dataset.lost = '';
   const why = code === 4401 ? 'The token is not valid any more.' : `No connection to ${server}.`;
-  setText(part('trouble'), retryIn === null ? why : `${why} Trying again.`);
-  part('trouble').hidden = false;
+  setText(byId('trouble'), retryIn === null ? why : `${why} Trying again.`);
+  byId('trouble').hidden = false;
   // A page isn't told why: the server may not be there, or want a token.
-  part('access').hidden = welcomed && code !== 4401;
+  byId('access').hidden = welcomed && code !== 4401;
 });
 socket.connect();
 
-part('access').addEventListener('submit', (event) => {
+byId('access').addEventListener('submit', (event) => {
   event.preventDefault();
-  localStorage.setItem(KEY, part('token').value.trim());
+  localStorage.setItem(KEY, byId('token').value.trim());
   location.reload();
 });
 tick();
@@ -75,15 +75,15 @@ function show({ sessions, total, permissions }) {
   shown.forEach((item, place) => {
     const card = cards.get(item.session_id) ?? makeCard(item.session_id);
     fill(card, item);
-    const there = part('sessions').children[place];
-    if (there !== card) part('sessions').insertBefore(card, there ?? null);
+    const there = byId('sessions').children[place];
+    if (there !== card) byId('sessions').insertBefore(card, there ?? null);
   });
-  part('sessions').dataset.few = shown.length <= 2 ? 2 : shown.length <= 4 ? 4 : '';
-  part('waiting').hidden = permissions === 0;
-  setText(part('waiting'), permissions === 1 ? '1 prompt waits for an operator' : `${permissions} prompts wait for an operator`);
+  byId('sessions').dataset.few = shown.length <= 2 ? 2 : shown.length <= 4 ? 4 : '';
+  byId('waiting').hidden = permissions === 0;
+  setText(byId('waiting'), permissions === 1 ? '1 prompt waits for an operator' : `${permissions} prompts wait for an operator`);
   const rest = total - sessions.length;
-  part('rest').hidden = rest === 0 && shown.length > 0;
-  setText(part('rest'), shown.length === 0 ? 'Nobody has talked to Claude yet.' : `and ${rest} more`);
+  byId('rest').hidden = rest === 0 && shown.length > 0;
+  setText(byId('rest'), shown.length === 0 ? 'Nobody has talked to Claude yet.' : `and ${rest} more`);
 }
 
 function makeCard(name) {
@@ -122,6 +122,6 @@ function setText(element, text) {
 
 function tick() {
   const now = new Date();
-  setText(part('clock'), now.toLocaleTimeString([], { hour: '2-digit', minute: '2-digit' }));
+  setText(byId('clock'), now.toLocaleTimeString([], { hour: '2-digit', minute: '2-digit' }));
   setTimeout(tick, MINUTE - (now.getTime() % MINUTE));
 }

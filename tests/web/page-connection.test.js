@@ -170,7 +170,7 @@ story('each role sees what it may', async ({ bridge, open }) => {
   const sender = await open(`/?session=s1#token=${SENDER}`, { expected });
   for (const page of [operator, viewer, sender]) await connected(page);
   await viewer.getByText('You can read along, but not write').waitFor();
-  assert.ok(await viewer.locator('#words').isDisabled());
+  assert.ok(await viewer.locator('#message').isDisabled());
   assert.ok(await viewer.getByRole('button', { name: 'Send' }).isDisabled());
   bridge.ask('abcde', 'Bash', 'make a file');
   await operator.locator('.permission').waitFor();

@@ -76,10 +76,10 @@ story('it fits a small phone', async ({ bridge, open }) => {
   const page = await open('/?session=a-session-with-a-rather-long-name', SMALL);
   await connected(page);
   // Enter breaks the line there.
-  await page.locator('#words').fill('one');
+  await page.locator('#message').fill('one');
   await page.keyboard.press('Enter');
   await page.keyboard.type('two');
-  assert.equal(await page.locator('#words').inputValue(), 'one\ntwo');
+  assert.equal(await page.locator('#message').inputValue(), 'one\ntwo');
   await page.getByRole('button', { name: 'Send' }).tap();
   assert.equal((await bridge.heard()).content, 'one\ntwo');
   await bridge.reply(REPLY, 'a-session-with-a-rather-long-name');
@@ -129,15 +129,15 @@ story('it fits a small phone', async ({ bridge, open }) => {
 story('the text box grows, and a prompt never covers it', async ({ bridge, open }) => {
   const page = await open('/', { viewport: { width: 700, height: 320 } });
   await connected(page);
-  const height = () => page.locator('#words').evaluate(({ clientHeight }) => clientHeight);
+  const height = () => page.locator('#message').evaluate(({ clientHeight }) => clientHeight);
   const before = await height();
-  await page.locator('#words').fill('a\n'.repeat(30));
+  await page.locator('#message').fill('a\n'.repeat(30));
   assert.ok((await height()) > before * 1.5);
   assert.ok((await height()) <= 320 * 0.4);
-  await page.locator('#words').fill('');
+  await page.locator('#message').fill('');
   bridge.ask('abcde', 'Bash', 'make a file', { command: 'x\n'.repeat(100) });
   await page.locator('.permission').waitFor();
-  const box = await page.locator('#words').boundingBox();
+  const box = await page.locator('#message').boundingBox();
   assert.ok(box.y + box.height <= 320, 'it is on the screen');
   await page.getByRole('button', { name: 'Deny Bash' }).click();
   assert.equal(await bridge.verdict('abcde'), 'deny');
@@ -154,7 +154,7 @@ story('who wants no motion gets none', async ({ bridge, open }) => {
 story('with the keyboard alone everything is reached, and what has the focus is seen', async ({ open }) => {
   const page = await open('/');
   await connected(page);
-  await until(page, () => document.activeElement.id === 'words');
+  await until(page, () => document.activeElement.id === 'message');
   const reached = new Set();
   for (let tab = 0; tab < 12; tab += 1) {
     await page.keyboard.press('Tab');
@@ -162,14 +162,14 @@ story('with the keyboard alone everything is reached, and what has the focus is 
       const { id, parentElement } = document.activeElement;
       const seen = [document.activeElement, parentElement].some((element) => {
         const { outlineStyle, borderColor } = getComputedStyle(element);
-        return outlineStyle !== 'none' || (id === 'words' && borderColor === 'rgb(168, 73, 42)');
+        return outlineStyle !== 'none' || (id === 'message' && borderColor === 'rgb(168, 73, 42)');
       });
       return [id, seen];
     });
     if (id) reached.add(id);
     assert.ok(outline || !id, `${id} has the focus, and nobody can see it`);
   }
-  for (const id of ['words', 'send', 'name', 'place-button', 'scroll']) assert.ok(reached.has(id), id);
+  for (const id of ['message', 'send', 'name', 'session-button', 'scroll']) assert.ok(reached.has(id), id);
 });
 
 test('no part of the page parses HTML, or runs text', async () => {

@@ -77,13 +77,13 @@ story('nothing that was meant for something else is a verdict', async ({ bridge,
   });
   bridge.ask('abcde', 'Bash', 'make a file');
   await card(page, 'Bash').waitFor();
-  assert.equal(await focused(page), 'words');
+  assert.equal(await focused(page), 'message');
   assert.deepEqual(await words.boundingBox(), before, 'the text box stays where it is');
   await page.keyboard.press('Enter');
   assert.equal((await bridge.heard()).content, 'I am wri');
   await armed(page, 'Allow Bash');
   assert.equal(await page.evaluate(() => window.clicked), 2);
-  assert.equal(await focused(page), 'words');
+  assert.equal(await focused(page), 'message');
   for (const key of ['Enter', 'Space', 'Enter']) await page.keyboard.press(key);
 
   // One that comes disarms the one that is there, which stays where it is.
@@ -105,7 +105,7 @@ story('with the keyboard alone', async ({ bridge, open }) => {
   bridge.ask('abcdf', 'Write', 'write a file');
   await armed(page, 'Allow Write');
   await armed(page, 'Allow Bash');
-  assert.equal(await focused(page), 'words');
+  assert.equal(await focused(page), 'message');
   await page.keyboard.press('Shift+Tab');
   assert.equal(await focused(page), 'Allow');
   await page.keyboard.press('Shift+Tab');

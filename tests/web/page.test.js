@@ -19,7 +19,7 @@ story('a chat', async ({ bridge, open }) => {
   const { content, meta } = await bridge.heard();
   assert.deepEqual([content, meta.user, meta.chat_id], ['two\nlines', 'user', 'default']);
   await own(page).filter({ hasText: 'two' }).locator('[data-state=accepted]').waitFor();
-  assert.equal(await page.locator('#words').inputValue(), '');
+  assert.equal(await page.locator('#message').inputValue(), '');
   assert.ok(!(await page.getByText('Nothing has been said').isVisible()));
 
   await bridge.status('thinking');
@@ -201,7 +201,7 @@ story('what was not taken comes back', async ({ bridge, open }) => {
   await page.locator('[data-state=rejected]').waitFor();
   assert.match(await page.locator('.own .hint').innerText(), /1024|bytes/);
   await page.getByRole('button', { name: 'Write it again' }).click();
-  assert.equal(await page.locator('#words').inputValue(), text);
+  assert.equal(await page.locator('#message').inputValue(), text);
   assert.equal(await own(page).count(), 0);
   await say(page, 'short');
   assert.equal((await bridge.heard()).content, 'short');
@@ -210,10 +210,10 @@ story('what was not taken comes back', async ({ bridge, open }) => {
 story('the draft survives a reload, and belongs to its session', async ({ open }) => {
   const page = await open('/?session=s1');
   await connected(page);
-  await page.locator('#words').fill('half a sen');
+  await page.locator('#message').fill('half a sen');
   await page.reload();
   await connected(page);
-  assert.equal(await page.locator('#words').inputValue(), 'half a sen');
+  assert.equal(await page.locator('#message').inputValue(), 'half a sen');
 
   await page.getByRole('button', { name: 'Session s1' }).click();
   await page.getByLabel('Name of the session').fill('s 2&3');
@@ -221,10 +221,10 @@ story('the draft survives a reload, and belongs to its session', async ({ open }
   await page.waitForURL((url) => url.searchParams.get('session') === 's 2&3');
   await connected(page);
   assert.equal(await page.title(), 's 2&3 · claude-socket');
-  assert.equal(await page.locator('#words').inputValue(), '');
+  assert.equal(await page.locator('#message').inputValue(), '');
   await page.goBack();
   await connected(page);
-  assert.equal(await page.locator('#words').inputValue(), 'half a sen');
+  assert.equal(await page.locator('#message').inputValue(), 'half a sen');
   // Escape changes nothing.
   await page.getByRole('button', { name: 'Session s1' }).click();
   await page.keyboard.press('Escape');
