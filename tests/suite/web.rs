@@ -69,6 +69,11 @@ fn markdown() {
 }
 
 #[test]
+fn sanitize() {
+    node("sanitize.test.js", &["npm"]);
+}
+
+#[test]
 fn page() {
     node("page.test.js", &["npm", "chromium"]);
 }
