@@ -246,6 +246,10 @@ const OWN_EVENTS = ['connected', 'disconnected', 'message'];
 const UNAUTHORIZED = 4401;
 /** Most messages that wait for an answer, and most ids of own messages that are remembered. */
 const MAX_UNANSWERED = 1000;
+/** Longest id of a message, in characters. */
+const MAX_MESSAGE_ID = 64;
+/** Characters that an id must not contain: control characters and line separators. */
+const ID_BREAKS = /[\p{Cc}\u2028\u2029]/u;
 /** Characters allowed in a WebSocket subprotocol (RFC 9110, section 5.6.2). */
 const TOKEN_CHARACTERS = /^[!#$%&'*+\-.^_`|~0-9A-Za-z]+$/;
 
@@ -505,6 +509,11 @@ export class ClaudeSocket {
   send(content, again) {
     if (typeof content !== 'string') throw new TypeError(`the content is a ${typeof content}; give a string`);
     const message = new SentMessage(content, { user: this.user, ...again });
+    const fault = idFault(message.id);
+    if (fault) {
+      this.#rejectUnsent(message, fault, 'invalid_message');
+      return message;
+    }
     if (this.#unacknowledged.size >= this.#options.queueLimit) {
       const limit = this.#options.queueLimit;
       this.#rejectUnsent(message, `${limit} messages already wait for the server; send less, or give a larger queueLimit`, 'queue_full');
@@ -777,8 +786,10 @@ export class ClaudeSocket {
 
   /** @param {HistoryMessage} history */
   #onMissed({ messages }) {
+    const before = this.#seq;
     for (const item of messages) this.#emitMissed(item);
-    if (messages.length === PAGE) this.#requestMissed();
+    // A server that repeats itself must not be asked for ever.
+    if (messages.length >= PAGE && this.#seq > before) this.#requestMissed();
     else this.#releaseBuffer();
   }
 
@@ -907,6 +918,18 @@ function deferred() {
   const promise = new Promise((resolve, reject) => Object.assign(settle, { resolve, reject }));
   promise.catch(() => {});
   return { promise, ...settle };
+}
+
+/**
+ * Returns why the server would not take an id, or undefined if it would.
+ * @param {string} id
+ */
+function idFault(id) {
+  const length = [...id].length;
+  if (length === 0) return '"id" must not be empty';
+  if (length > MAX_MESSAGE_ID) return `"id" has ${length} characters; the limit is ${MAX_MESSAGE_ID}`;
+  if (ID_BREAKS.test(id)) return '"id" must not contain control characters';
+  return undefined;
 }
 
 /** Returns a UUID of version 4. Pages without TLS have no `crypto.randomUUID`. */

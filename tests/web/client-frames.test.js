@@ -102,6 +102,51 @@ test('a gap whose filling was interrupted is filled after the next connection', 
   assert.deepEqual(inbox.rest, []);
 });
 
+test('a server that repeats itself is not asked for ever', async (t) => {
+  const { url, accepted } = await listen(t);
+  const socket = client(t, url);
+  const inbox = words(socket);
+  const first = await accepted();
+  first.say(WELCOME);
+  await once(await firstEvent(socket, 'welcome'), 'done');
+  first.cut();
+  const second = await accepted();
+  second.say({ ...WELCOME, seq: 500 });
+  const page = history(...Array.from({ length: 100 }, (_, index) => item(index + 1)));
+  assert.equal((await second.next('fetch_history')).since, 0);
+  second.say(page);
+  assert.equal((await second.next('fetch_history')).since, 100);
+  second.say(page, reply(101));
+  for (let seq = 1; seq <= 101; seq += 1) assert.equal(await inbox.next(), String(seq));
+  const asked = socket.fetchHistory(7);
+  assert.equal((await second.next('fetch_history')).limit, 7);
+  second.say(history(item(101)));
+  assert.equal((await soon(asked, 'history')).messages.length, 1);
+});
+
+test('an id that the server would not take is rejected at once', async (t) => {
+  const { url, accepted } = await listen(t);
+  const socket = client(t, url);
+  const errors = new Inbox();
+  socket.on('error', ({ code }) => errors.push(code));
+  const cases = [
+    ['', /"id" must not be empty/],
+    ['x'.repeat(65), /"id" has 65 characters; the limit is 64/],
+    ['a\nb', /"id" must not contain control characters/],
+    ['a\u2028b', /"id" must not contain control characters/],
+  ];
+  for (const [id, message] of cases) {
+    const sent = socket.send('hello', { id });
+    await assert.rejects(soon(sent.answered, 'rejected'), { code: 'invalid_message', message });
+    assert.equal(await errors.next(), 'invalid_message');
+  }
+  const longest = '🌡'.repeat(64);
+  socket.send('hello', { id: longest });
+  const server = await accepted();
+  server.say(WELCOME);
+  assert.equal((await server.next('message')).id, longest);
+});
+
 test('a question that the app has asked is not mixed up with one about a gap', async (t) => {
   const { url, accepted } = await listen(t);
   const socket = client(t, url);
