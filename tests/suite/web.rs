@@ -100,5 +100,5 @@ fn workflows() {
 
 #[test]
 fn documents() {
-    node("documents.test.js", &["npm", "python"]);
+    node("documents.test.js", &["npm", "chromium", "python"]);
 }
