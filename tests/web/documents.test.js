@@ -3,7 +3,7 @@
 import { test } from 'node:test';
 import assert from 'node:assert/strict';
 import { spawn, spawnSync } from 'node:child_process';
-import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { copyFileSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:http';
 import { once } from 'node:events';
 import { tmpdir } from 'node:os';
@@ -107,6 +107,20 @@ test('the README’s shell commands run', async (t) => {
   const printed = run('sh', ['-eu', '-c', programs('sh', port).join('\n')], { env });
   assert.match(printed, /load average/);
   assert.match(printed.trim().split('\n').at(-1), /"state":"answered"/);
+});
+
+test('the hooks for a raw MCP config are those of the plugin', (t) => {
+  const [command] = blocks(read('docs/claude-code.md').split('\n## Hooks')[1], 'sh');
+  const copy = folder(t);
+  mkdirSync(join(copy, 'plugin/hooks'), { recursive: true });
+  copyFileSync(join(root, 'plugin/hooks/hooks.json'), join(copy, 'plugin/hooks/hooks.json'));
+  run('sh', ['-eu', '-c', command], { cwd: copy });
+  const servers = ({ hooks }) => Object.values(hooks).flatMap((matchers) => matchers[0].hooks.map(({ server }) => server));
+  const ours = JSON.parse(read('plugin/hooks/hooks.json'));
+  const theirs = JSON.parse(readFileSync(join(copy, 'hooks.json'), 'utf8'));
+  assert.deepEqual(new Set(servers(theirs)), new Set(['claude-socket']));
+  for (const hook of Object.values(ours.hooks).flatMap((matchers) => matchers[0].hooks)) hook.server = 'claude-socket';
+  assert.deepEqual(theirs.hooks, ours.hooks);
 });
 
 /** Returns the anchor that GitHub gives a heading. */
