@@ -1,22 +1,22 @@
-// A screen for the wall: every session of a server, what Claude does in it, what was said
-// last, and how many permission prompts wait. It only looks: it joins no session but its
-// own, so it takes no answer away from somebody who is still to receive it.
+// A screen for the wall: every session of a server, with Claude's status and the last message,
+// and the number of open permission prompts. It must join no session but its own: a viewer
+// in a session would count as somebody who has received the reply.
 
 import { ClaudeSocket } from '../../client/claude-socket.js';
 
-/** How long after one look the next one is, in milliseconds. */
+/** Milliseconds between two polls. */
 const PAUSE = 1000;
-/** How much of a text the server sends, in characters. */
+/** Characters of a last message that the server sends. */
 const EXCERPT = 200;
 const KEY = 'claude-socket.dashboard.token';
 const MINUTE = 60_000;
 
 const setting = (name) => document.querySelector(`meta[name="${name}"]`).content;
 const byId = (id) => document.getElementById(id);
-/** The server is the one that the page names. Nothing in its address can name another. */
+/** The server must be the one that the page names, never one from its address. */
 const server = setting('server');
 const session = setting('session');
-/** The sessions that are shown, by name. */
+/** The cards on the screen, by session. */
 const cards = new Map();
 
 takeToken();
@@ -37,7 +37,7 @@ socket.on('disconnected', ({ code, retryIn }) => {
   const why = code === 4401 ? 'The token is not valid any more.' : `No connection to ${server}.`;
   setText(byId('trouble'), retryIn === null ? why : `${why} Trying again.`);
   byId('trouble').hidden = false;
-  // A page isn't told why: the server may not be there, or want a token.
+  // A page can't tell a missing server from a refused token.
   byId('access').hidden = welcomed && code !== 4401;
 });
 socket.connect();
@@ -49,7 +49,7 @@ byId('access').addEventListener('submit', (event) => {
 });
 tick();
 
-/** Takes the token out of the address, `#token=…`, and keeps it. */
+/** Moves the token from the address (`#token=…`) to the storage. */
 function takeToken() {
   const token = new URLSearchParams(location.hash.slice(1)).get('token');
   if (token === null) return;
@@ -96,18 +96,18 @@ function makeCard(name) {
 function fill(card, { clients, status, detail, last }) {
   card.dataset.status = status;
   card.toggleAttribute('data-empty', clients === 0);
-  const words = { thinking: 'thinking', tool_use: 'using a tool', idle: 'idle' };
-  setText(card.querySelector('.status'), detail || words[status]);
+  const labels = { thinking: 'thinking', tool_use: 'using a tool', idle: 'idle' };
+  setText(card.querySelector('.status'), detail || labels[status]);
   setText(card.querySelector('.who'), last ? `${last.user ?? 'Claude'}:` : '');
   setText(card.querySelector('.text'), excerpt(last?.content ?? ''));
   setText(card.querySelector('.people'), clients === 1 ? '1 client' : `${clients} clients`);
   setText(card.querySelector('.age'), age(last?.ts));
 }
 
-/** The server sends the beginning of a long text only. */
+/** Marks a text that the server has cut. */
 const excerpt = (text) => ([...text].length < EXCERPT ? text : `${text}…`);
 
-/** How long ago, for people; nothing if that cannot be told. */
+/** Returns the age of a time for people, or '' for an invalid one. */
 function age(ts) {
   const minutes = Math.floor((Date.now() - Date.parse(ts)) / MINUTE);
   if (!(minutes >= 0)) return '';
@@ -115,7 +115,7 @@ function age(ts) {
   return minutes < 60 ? `${minutes} min ago` : `${Math.floor(minutes / 60)} h ago`;
 }
 
-/** Changes a text only if it is another one, so that screen readers say only what is new. */
+/** Sets a text if it differs. Screen readers read out every set, also of the same text. */
 function setText(element, text) {
   if (element.textContent !== text) element.textContent = text;
 }
