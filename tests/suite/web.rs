@@ -39,6 +39,11 @@ fn client_frames() {
 }
 
 #[test]
+fn stories() {
+    node("stories.test.js", &["npm"]);
+}
+
+#[test]
 fn runtimes() {
     node("runtimes.test.js", &["npm"]);
 }
