@@ -43,7 +43,7 @@ export class Composer {
   }
 
   /** Enables or disables the text box for this role. */
-  allow(role) {
+  setRole(role) {
     const mayWrite = role !== 'viewer';
     this.#box.disabled = byId('send').disabled = byId('name').disabled = !mayWrite;
     byId('role').hidden = mayWrite;
@@ -65,26 +65,26 @@ export class Composer {
 /** Messages without a receipt, stored so that they survive a reload of the page. */
 export class Outbox {
   /** The stored messages, of an earlier page or of this one. */
-  #waiting = tab.list(OUTBOX);
+  #stored = tab.list(OUTBOX);
 
   add({ id, content, ts, user }) {
-    this.#keep([...this.#waiting, { id, content, ts, user }]);
+    this.#store([...this.#stored, { id, content, ts, user }]);
   }
 
   remove(id) {
-    this.#keep(this.#waiting.filter((sent) => sent.id !== id));
+    this.#store(this.#stored.filter((sent) => sent.id !== id));
   }
 
   /** Removes and returns the messages that an earlier page left. */
-  takeLeft() {
-    const left = this.#waiting;
-    this.#keep([]);
-    return left;
+  takeStored() {
+    const stored = this.#stored;
+    this.#store([]);
+    return stored;
   }
 
-  #keep(waiting) {
-    this.#waiting = waiting;
-    tab.set(OUTBOX, waiting.length > 0 ? JSON.stringify(waiting) : '');
+  #store(messages) {
+    this.#stored = messages;
+    tab.set(OUTBOX, messages.length > 0 ? JSON.stringify(messages) : '');
   }
 }
 
@@ -92,7 +92,7 @@ export class Outbox {
  * Stores the name, and calls `changed` with it.
  * @returns {(name: string) => void} sets the name and makes it read-only, for the name of a token
  */
-export function followName(changed) {
+export function bindName(changed) {
   const field = byId('name');
   field.value = browser.get('name') ?? '';
   field.addEventListener('input', () => {

@@ -5,14 +5,14 @@ import { byId, setText } from './dom.js';
 import { server, session, token, useToken } from './location.js';
 
 /** Milliseconds of connecting before the banner is shown. */
-const QUIET = 1200;
+const BANNER_DELAY = 1200;
 /** Close code of the server for a token that is no longer valid. */
 const UNAUTHORIZED = 4401;
 
 /** Shows the state of this connection from now on. */
 export function start(socket) {
-  let ticking;
-  let loud = setTimeout(() => banner('Connecting …'), QUIET);
+  let countdownTimer;
+  let bannerTimer = setTimeout(() => banner('Connecting …'), BANNER_DELAY);
 
   socket.on('connected', () => stop());
   socket.on('welcome', ({ host, role }) => {
@@ -28,7 +28,7 @@ export function start(socket) {
     setText(byId('server'), 'Not connected');
     if (code === UNAUTHORIZED) return askForToken(socket);
     banner(reason ? `The connection is lost: ${reason}.` : 'The connection is lost.', retryIn);
-    const refusal = await whyNot();
+    const refusal = await fetchRefusal();
     if (socket.connected) return;
     if (refusal?.unauthorized) return askForToken(socket);
     if (refusal) setText(byId('banner-text'), refusal.sentence);
@@ -40,8 +40,8 @@ export function start(socket) {
   });
 
   function stop() {
-    clearTimeout(loud);
-    clearInterval(ticking);
+    clearTimeout(bannerTimer);
+    clearInterval(countdownTimer);
   }
 
   function banner(text, retryIn = null) {
@@ -56,12 +56,12 @@ export function start(socket) {
       setText(byId('countdown'), left > 0 ? `What you write is kept. Next attempt in ${left} s.` : 'Trying again …');
     };
     tick();
-    ticking = setInterval(tick, 250);
+    countdownTimer = setInterval(tick, 250);
   }
 }
 
 /** Asks /healthz why the server refuses: browsers hide the answer to a refused WebSocket. */
-async function whyNot() {
+async function fetchRefusal() {
   const known = token();
   const headers = known ? { Authorization: `Bearer ${known}` } : {};
   try {

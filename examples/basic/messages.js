@@ -86,13 +86,13 @@ export class Messages {
   }
 
   /** Adds somebody else's message. Returns `true` if it was not there yet. */
-  said(message) {
+  other(message) {
     return this.#change(() => this.#add(message, () => userMessage(message, false)));
   }
 
-  /** Adds an own message. `again` is called with its text to edit it after a rejection. */
-  own(sent, again) {
-    const entry = { element: userMessage(sent, true), content: sent.content, ts: sent.ts, pending: true, again };
+  /** Adds an own message. `edit` is called with its text after a rejection. */
+  own(sent, edit) {
+    const entry = { element: userMessage(sent, true), content: sent.content, ts: sent.ts, pending: true, edit };
     this.#own.set(sent.id, entry);
     this.#change(() => this.#insert(entry));
     this.#toEnd();
@@ -116,7 +116,7 @@ export class Messages {
     entry.pending = false;
     const edit = () => {
       this.#remove(entry);
-      entry.again(entry.content);
+      entry.edit(entry.content);
     };
     const button = element('button', { type: 'button', class: 'quiet', click: edit }, 'Write it again');
     this.#change(() => {

@@ -32,7 +32,7 @@ export function start() {
 }
 
 /** Counts and shows a new message, if the page is hidden. */
-export function said(who, content) {
+export function newMessage(who, content) {
   if (!document.hidden) return;
   unread += 1;
   title();
@@ -40,7 +40,7 @@ export function said(who, content) {
 }
 
 /** Sets the number of open prompts. `asked` describes a new one. */
-export function waiting(count, asked) {
+export function setPrompts(count, asked) {
   prompts = count;
   title();
   if (asked && document.hidden) show(`Claude asks, in ${session}`, asked, 'asked');

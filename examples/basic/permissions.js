@@ -83,7 +83,7 @@ export class Permissions {
   }
 
   /** Closes the card whose verdict came too late. Returns `false` if the error is about none. */
-  tooLate(message) {
+  rejected(message) {
     for (const [id, card] of this.#cards) {
       if (card.verdict === undefined || !message.includes(`"${id}"`)) continue;
       this.#close(id, card, `Already answered, or expired: ${card.title}.`);

@@ -88,7 +88,7 @@ story('the page fits a small phone', async ({ server, open }) => {
   await page.locator('.permission .allow[aria-disabled=false]').nth(1).waitFor();
 
   const { width, wide, small } = await page.evaluate(() => {
-    const visible = (element) => element.checkVisibility() && !element.closest('.unseen, .skip') && getComputedStyle(element).clipPath === 'none';
+    const visible = (element) => element.checkVisibility() && !element.closest('.visually-hidden, .skip') && getComputedStyle(element).clipPath === 'none';
     const name = ({ localName, id, className }) => `${localName} ${id} ${className}`;
     const scrolls = (element) => element.closest('.table, pre, .input, #session-name, #server');
     const all = [...document.body.querySelectorAll('*')].filter(visible);
