@@ -184,8 +184,8 @@ export class Messages {
     if (known) this.#remove(known);
     Object.assign(entry, { epoch: this.#epoch, seq, pending: false });
     const at = this.#entries.indexOf(entry);
-    const neighbours = [this.#entries[at - 1], this.#entries[at + 1]];
-    if (comesAfter(neighbours[0], entry) || comesAfter(entry, neighbours[1])) {
+    const neighbors = [this.#entries[at - 1], this.#entries[at + 1]];
+    if (comesAfter(neighbors[0], entry) || comesAfter(entry, neighbors[1])) {
       this.#entries.splice(at, 1);
       this.#insert(entry);
     }
