@@ -123,6 +123,12 @@ test('the hooks for a raw MCP config are those of the plugin', (t) => {
   assert.deepEqual(theirs.hooks, ours.hooks);
 });
 
+test('the story in tests/README is one of the stories', () => {
+  const [example] = /(?:^    .*\n)+/m.exec(read('tests/README.md').split('\n## Stories')[1]);
+  const stories = read('tests/stories/talking.txt').split(/\n\n/).map((story) => story.trim());
+  assert.ok(stories.includes(example.replace(/^    /gm, '').trim()), example);
+});
+
 /** Returns the anchor that GitHub gives a heading. */
 const anchor = (heading) => heading.trim().toLowerCase().replace(/[`*]/g, '').replace(/\[(.*?)\]\(.*?\)/g, '$1').replace(/[^\p{L}\p{N} _-]/gu, '').replaceAll(' ', '-');
 
