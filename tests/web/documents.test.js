@@ -109,6 +109,20 @@ test('the README’s shell commands run', async (t) => {
   assert.match(printed.trim().split('\n').at(-1), /"state":"answered"/);
 });
 
+test('the Rust client’s README compiles and runs', async (t) => {
+  const [code] = blocks(read('crates/client/README.md'), 'rust,no_run');
+  const project = join(target, 'tmp/readme');
+  mkdirSync(join(project, 'src'), { recursive: true });
+  const client = JSON.stringify(join(root, 'crates/client'));
+  const manifest = ['[package]', 'name = "readme"', 'edition = "2024"', '[dependencies]', `claude-socket-client = { path = ${client} }`, '[workspace]'];
+  writeFileSync(join(project, 'Cargo.toml'), manifest.join('\n'));
+  writeFileSync(join(project, 'src/main.rs'), code.replaceAll('127.0.0.1:3100', `127.0.0.1:${await demo(t)}`));
+  // The same versions, which are there already.
+  copyFileSync(join(root, 'Cargo.lock'), join(project, 'Cargo.lock'));
+  const env = { ...process.env, CARGO_TARGET_DIR: join(project, 'target') };
+  assert.match(run('cargo', ['run', '--quiet', '--offline'], { cwd: project, env }), /Should I open the window\?/);
+});
+
 test('the hooks for a raw MCP config are those of the plugin', (t) => {
   const [command] = blocks(read('docs/claude-code.md').split('\n## Hooks')[1], 'sh');
   const copy = folder(t);
