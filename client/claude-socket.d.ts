@@ -1,21 +1,21 @@
 /**
- * A promise, and what settles it.
+ * A promise with its `resolve` and `reject`.
  * @template T
  * @typedef {{promise: Promise<T>, resolve: (value: T) => void, reject: (error: Error) => void}} Deferred
  */
 /**
- * A message that Claude Code has got: its receipt, and the session's beginning.
+ * A message with a receipt, and when the session of that receipt began.
  * @typedef {{message: SentMessage, receipt: DeliveryMessage, created: string | undefined}} Accepted
  */
 /**
- * A history that was asked for, for the app or, with `fill`, to fill a gap.
- * @typedef {object} Ask
+ * A request for history that was not answered yet: of the app (`answer`), or to fill a gap (`fill`).
+ * @typedef {object} HistoryRequest
  * @property {number} limit
  * @property {number} [since]
  * @property {(history: HistoryMessage) => void} [answer]
  * @property {(history: HistoryMessage) => void} [fill]
  */
-/** A message was not taken. */
+/** A message was rejected. */
 export class DeliveryError extends Error {
     /**
      * @param {string} message
@@ -25,7 +25,7 @@ export class DeliveryError extends Error {
     /** Why, for programs. */
     code: ErrorCode;
 }
-/** A message that was sent, and what becomes of it. */
+/** A message that was sent, with promises of its delivery states. */
 export class SentMessage {
     /**
      * @param {string} content
@@ -36,35 +36,34 @@ export class SentMessage {
         id?: string;
         ts?: string;
     });
-    /** What was said. @readonly */
+    /** Its text. @readonly */
     readonly content: string;
-    /** Who said it. @readonly */
+    /** Its author. @readonly */
     readonly user: string;
     /** Its id. @readonly */
     readonly id: string;
-    /** When it was sent, as RFC 3339. @readonly */
+    /** When it was sent (RFC 3339). @readonly */
     readonly ts: string;
     /**
-     * Claude Code has got it. Rejected with a {@link DeliveryError} if it was not taken.
+     * Resolves when Claude Code has the message. Rejects with a {@link DeliveryError} if it was rejected.
      * @returns {Promise<DeliveryMessage>}
      */
     get accepted(): Promise<DeliveryMessage>;
     /**
-     * It is in Claude's conversation. That can be told only where the plugin's hooks are at work;
-     * elsewhere this waits for the answer.
+     * Resolves when the message is in Claude's conversation. Only the plugin's hooks can tell; without
+     * them it resolves with the answer.
      * @returns {Promise<DeliveryMessage>}
      */
     get seen(): Promise<DeliveryMessage>;
     /**
-     * Claude has replied to the session since.
+     * Resolves when Claude has replied to the session after the message.
      * @returns {Promise<DeliveryMessage>}
      */
     get answered(): Promise<DeliveryMessage>;
     /**
-     * Takes a receipt: a later state includes the earlier ones. `why` is what the server has said if
-     * it is rejected.
+     * Applies a receipt. A later state includes the earlier ones.
      * @param {DeliveryMessage} delivery
-     * @param {string} [why]
+     * @param {string} [why] the server's sentence about a rejected message
      * @internal
      */
     settle(delivery: DeliveryMessage, why?: string): void;
@@ -76,36 +75,36 @@ export class SentMessage {
     reject(why: string, code: ErrorCode | "queue_full"): void;
     #private;
 }
-/** A connection to a session of a claude-socket server, kept as long as it is wanted. */
+/** A connection to a session of a claude-socket server. It reconnects until `disconnect`. */
 export class ClaudeSocket {
     /**
-     * @param {string | URL} url where the server is, such as `ws://127.0.0.1:3100`
+     * @param {string | URL} url the server's address, such as `ws://127.0.0.1:3100`
      * @param {ClaudeSocketOptions} [options]
-     * @throws {SyntaxError | TypeError} if the URL is none, or the runtime has no WebSocket
+     * @throws {SyntaxError | TypeError} if the URL is invalid, or the runtime has no WebSocket
      */
     constructor(url: string | URL, options?: ClaudeSocketOptions);
-    /** Who speaks. May be changed at any time. */
+    /** The author of the messages to come. May be changed at any time. */
     user: string;
-    /** The session this takes part in. Where nobody has named one, the server does. */
+    /** The session. If neither an option nor the URL names one, the server does, with `welcome`. */
     get session(): string;
-    /** Whether the connection is open. */
+    /** `true` while the connection is open. */
     get connected(): boolean;
-    /** Whether it is being opened. */
+    /** `true` while the connection is being opened. */
     get connecting(): boolean;
     /**
-     * Opens the connection. Does nothing if it is open or being opened; while one that was lost
-     * waits for its next attempt, makes it at once.
+     * Opens the connection. Does nothing if it is open or being opened. Between two attempts to
+     * reconnect, makes the next one at once.
      */
     connect(): void;
-    /** Closes the connection, and doesn't open it again. What waits goes on waiting for `connect`. */
+    /** Closes the connection and does not reconnect. Unsent messages wait for the next `connect`. */
     disconnect(): void;
     /**
-     * Sends words to Claude, now or when the connection is open.
+     * Sends a message to Claude, now or when the connection is open.
      * @param {string} content
-     * @param {{id?: string, ts?: string, user?: string}} [again] what an earlier client has sent and
-     *   nobody has acknowledged keeps its id, time and user, so that Claude gets it once
-     * @returns {SentMessage} its id, and promises of what becomes of it. Nobody need wait for them:
-     *   what is not taken is also an `error` event.
+     * @param {{id?: string, ts?: string, user?: string}} [again] the `id`, `ts` and `user` of a message
+     *   that an earlier client has sent without a receipt: under its old id Claude gets it once
+     * @returns {SentMessage} the id, and promises of the delivery states. Awaiting them is optional: a
+     *   rejected message also causes an `error` event.
      * @throws {TypeError} if the content is not a string
      */
     send(content: string, again?: {
@@ -114,28 +113,28 @@ export class ClaudeSocket {
         user?: string;
     }): SentMessage;
     /**
-     * Asks for what was said in the session. It comes as an event, too.
-     * @param {number} [limit] the most messages, from 1 to 100
-     * @param {{since?: number}} [from] with `since`, the first ones after that `seq`, else the last ones
+     * Requests the session's history. It is also emitted as a `history` event.
+     * @param {number} [limit] most messages, from 1 to 100
+     * @param {{since?: number}} [from] with `since`, the first messages after that `seq`; without, the last ones
      * @returns {Promise<HistoryMessage>}
-     * @throws {TypeError} if one of them is not a whole number
+     * @throws {TypeError} if `limit` or `since` is not a whole number
      */
     fetchHistory(limit?: number, { since }?: {
         since?: number;
     }): Promise<HistoryMessage>;
     /**
-     * Asks which sessions there are, and how they are. It comes as an event, too. Joins none of them.
+     * Requests the list of sessions, and joins none. It is also emitted as a `sessions` event.
      * @returns {Promise<SessionsMessage>}
      */
     fetchSessions(): Promise<SessionsMessage>;
     /**
-     * Answers a permission request. The first verdict counts.
+     * Answers a permission request. Only the first verdict on a request counts.
      * @param {string} requestId
      * @param {boolean} allowed
      */
     respondToPermission(requestId: string, allowed: boolean): void;
     /**
-     * Calls a function whenever something happens. Returns what ends that.
+     * Adds a listener. Returns a function that removes it.
      * @template {keyof ClaudeSocketEvents} E
      * @param {E} event
      * @param {ClaudeSocketEvents[E]} callback
@@ -143,7 +142,7 @@ export class ClaudeSocket {
      */
     on<E extends keyof ClaudeSocketEvents>(event: E, callback: ClaudeSocketEvents[E]): () => void;
     /**
-     * The same, for the next time only.
+     * Adds a listener for the next event only. Returns a function that removes it.
      * @template {keyof ClaudeSocketEvents} E
      * @param {E} event
      * @param {ClaudeSocketEvents[E]} callback
@@ -151,7 +150,7 @@ export class ClaudeSocket {
      */
     once<E extends keyof ClaudeSocketEvents>(event: E, callback: ClaudeSocketEvents[E]): () => void;
     /**
-     * Doesn't call it any more.
+     * Removes a listener.
      * @template {keyof ClaudeSocketEvents} E
      * @param {E} event
      * @param {ClaudeSocketEvents[E]} callback
@@ -658,7 +657,7 @@ export type WebSocketLike = {
  */
 export type WebSocketConstructor = new (url: string, protocols?: string[]) => WebSocketLike;
 /**
- * A promise, and what settles it.
+ * A promise with its `resolve` and `reject`.
  */
 export type Deferred<T> = {
     promise: Promise<T>;
@@ -666,7 +665,7 @@ export type Deferred<T> = {
     reject: (error: Error) => void;
 };
 /**
- * A message that Claude Code has got: its receipt, and the session's beginning.
+ * A message with a receipt, and when the session of that receipt began.
  */
 export type Accepted = {
     message: SentMessage;
@@ -674,9 +673,9 @@ export type Accepted = {
     created: string | undefined;
 };
 /**
- * A history that was asked for, for the app or, with `fill`, to fill a gap.
+ * A request for history that was not answered yet: of the app (`answer`), or to fill a gap (`fill`).
  */
-export type Ask = {
+export type HistoryRequest = {
     limit: number;
     since?: number | undefined;
     answer?: ((history: HistoryMessage) => void) | undefined;

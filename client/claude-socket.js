@@ -9,9 +9,9 @@
  *     socket.connect();
  *     socket.send('Hello');
  *
- * What is sent waits until the connection is open, and is sent again after it was lost,
- * under the same id, so that Claude gets it once. Replies that were missed meanwhile are
- * emitted, in order, before new ones.
+ * A message waits until the connection is open. After a lost connection it is sent again
+ * under the same id, so that Claude gets it once. Missed replies are emitted in order,
+ * before new ones.
  *
  * @module
  */
@@ -288,40 +288,44 @@
  * @typedef {new (url: string, protocols?: string[]) => WebSocketLike} WebSocketConstructor
  */
 
-/** The most messages a server gives at once. */
+/** Most messages in one `history` answer. */
 const PAGE = 100;
-/** How many unanswered attempts in a row double the wait; beyond, it is the longest anyway. */
+/** Failed attempts in a row after which the wait no longer doubles. */
 const MAX_DOUBLINGS = 30;
-/** Events that no message of the server's can cause. */
+/** Events that a message of the server must never cause, whatever its `type`. */
 const OWN_EVENTS = ['connected', 'disconnected', 'message'];
-/** The server's close code for a token that isn't valid any more. */
+/** Close code of the server for a token that is no longer valid. */
 const UNAUTHORIZED = 4401;
-/** The most messages of this client's that are remembered, and of which the answer is waited for. */
+/** Most messages that wait for an answer, and most ids of own messages that are remembered. */
 const MAX_UNANSWERED = 1000;
-/** What a WebSocket subprotocol may be made of (RFC 9110, section 5.6.2). */
+/** Longest id of a message, in characters. */
+const MAX_MESSAGE_ID = 64;
+/** Characters that an id must not contain: control characters and line separators. */
+const ID_BREAKS = /[\p{Cc}\u2028\u2029]/u;
+/** Characters allowed in a WebSocket subprotocol (RFC 9110, section 5.6.2). */
 const TOKEN_CHARACTERS = /^[!#$%&'*+\-.^_`|~0-9A-Za-z]+$/;
 
 /**
- * A promise, and what settles it.
+ * A promise with its `resolve` and `reject`.
  * @template T
  * @typedef {{promise: Promise<T>, resolve: (value: T) => void, reject: (error: Error) => void}} Deferred
  */
 
 /**
- * A message that Claude Code has got: its receipt, and the session's beginning.
+ * A message with a receipt, and when the session of that receipt began.
  * @typedef {{message: SentMessage, receipt: DeliveryMessage, created: string | undefined}} Accepted
  */
 
 /**
- * A history that was asked for, for the app or, with `fill`, to fill a gap.
- * @typedef {object} Ask
+ * A request for history that was not answered yet: of the app (`answer`), or to fill a gap (`fill`).
+ * @typedef {object} HistoryRequest
  * @property {number} limit
  * @property {number} [since]
  * @property {(history: HistoryMessage) => void} [answer]
  * @property {(history: HistoryMessage) => void} [fill]
  */
 
-/** A message was not taken. */
+/** A message was rejected. */
 export class DeliveryError extends Error {
   /**
    * @param {string} message
@@ -335,7 +339,7 @@ export class DeliveryError extends Error {
   }
 }
 
-/** A message that was sent, and what becomes of it. */
+/** A message that was sent, with promises of its delivery states. */
 export class SentMessage {
   /** @type {Record<'accepted' | 'seen' | 'answered', Deferred<DeliveryMessage>>} */
   #states = { accepted: deferred(), seen: deferred(), answered: deferred() };
@@ -345,18 +349,18 @@ export class SentMessage {
    * @param {{user: string, id?: string, ts?: string}} message
    */
   constructor(content, { user, id = uuid(), ts = new Date().toISOString() }) {
-    /** What was said. @readonly */
+    /** Its text. @readonly */
     this.content = content;
-    /** Who said it. @readonly */
+    /** Its author. @readonly */
     this.user = user;
     /** Its id. @readonly */
     this.id = id;
-    /** When it was sent, as RFC 3339. @readonly */
+    /** When it was sent (RFC 3339). @readonly */
     this.ts = ts;
   }
 
   /**
-   * Claude Code has got it. Rejected with a {@link DeliveryError} if it was not taken.
+   * Resolves when Claude Code has the message. Rejects with a {@link DeliveryError} if it was rejected.
    * @returns {Promise<DeliveryMessage>}
    */
   get accepted() {
@@ -364,8 +368,8 @@ export class SentMessage {
   }
 
   /**
-   * It is in Claude's conversation. That can be told only where the plugin's hooks are at work;
-   * elsewhere this waits for the answer.
+   * Resolves when the message is in Claude's conversation. Only the plugin's hooks can tell; without
+   * them it resolves with the answer.
    * @returns {Promise<DeliveryMessage>}
    */
   get seen() {
@@ -373,7 +377,7 @@ export class SentMessage {
   }
 
   /**
-   * Claude has replied to the session since.
+   * Resolves when Claude has replied to the session after the message.
    * @returns {Promise<DeliveryMessage>}
    */
   get answered() {
@@ -381,13 +385,12 @@ export class SentMessage {
   }
 
   /**
-   * Takes a receipt: a later state includes the earlier ones. `why` is what the server has said if
-   * it is rejected.
+   * Applies a receipt. A later state includes the earlier ones.
    * @param {DeliveryMessage} delivery
-   * @param {string} [why]
+   * @param {string} [why] the server's sentence about a rejected message
    * @internal
    */
-  settle(delivery, why = `the server has not taken the message (${delivery.code})`) {
+  settle(delivery, why = `the server has rejected the message (${delivery.code})`) {
     if (delivery.state === 'rejected') return this.reject(why, delivery.code ?? 'invalid_message');
     const { accepted, seen, answered } = this.#states;
     accepted.resolve(delivery);
@@ -406,7 +409,7 @@ export class SentMessage {
   }
 }
 
-/** A connection to a session of a claude-socket server, kept as long as it is wanted. */
+/** A connection to a session of a claude-socket server. It reconnects until `disconnect`. */
 export class ClaudeSocket {
   /** @type {URL} */
   #url;
@@ -421,55 +424,54 @@ export class ClaudeSocket {
 
   /** @type {WebSocketLike | null} */
   #socket = null;
-  /** The WebSocket is open. */
   #open = false;
-  /** The server has said who it is: what waits can go. */
+  /** `welcome` has arrived on this connection. Messages are sent only after it. */
   #welcomed = false;
   /** @type {ReturnType<typeof setTimeout> | undefined} */
-  #retry;
+  #retryTimer;
   #attempts = 0;
   /** @type {ReturnType<typeof setInterval> | undefined} */
-  #heart;
-  /** Heartbeats since the server was last heard. */
+  #heartbeatTimer;
+  /** Heartbeats since the last frame of the server. */
   #missed = 0;
   #maxMessage = Infinity;
 
   /** Messages without a receipt, in order, by id. @type {Map<string, SentMessage>} */
   #unacknowledged = new Map();
-  /** Messages that wait for an answer, by id, with their receipts. @type {Map<string, Accepted>} */
+  /** Messages with a receipt and without an answer, by id. @type {Map<string, Accepted>} */
   #accepted = new Map();
-  /** The server's ids of this client's last messages. @type {Set<string>} */
+  /** The server's ids of the last messages of this client. @type {Set<string>} */
   #ownIds = new Set();
-  /** Verdicts that wait for a connection. @type {Map<string, boolean>} */
+  /** Verdicts to send after the next `welcome`, by request id. @type {Map<string, boolean>} */
   #verdicts = new Map();
-  /** Histories that were asked for and have not come, in order. @type {Ask[]} */
-  #asks = [];
+  /** Unanswered requests for history, in order. @type {HistoryRequest[]} */
+  #historyRequests = [];
   /**
-   * Who asked for the sessions and hasn't got them, in order.
+   * Callbacks of unanswered requests for the sessions, in order.
    * @type {((sessions: SessionsMessage) => void)[]}
    */
-  #lists = [];
+  #sessionRequests = [];
 
-  /** The last error, which comes before the receipt of a message that was not taken. @type {ErrorMessage | undefined} */
+  /** The last error. The server sends it before the receipt of a rejected message. @type {ErrorMessage | undefined} */
   #lastError;
-  /** When the session began; tells one that began anew. @type {string | undefined} */
+  /** When the session began. Another value means that it began anew. @type {string | undefined} */
   #created;
-  /** The number of the last that was told of the session; what was missed comes after it. */
+  /** `seq` of the last message that was emitted. Missed messages have a higher one. */
   #seq = 0;
-  /** The number of this client's own last message. */
+  /** `seq` of the last message of this client. */
   #ownSeq = 0;
-  /** The number of the last reply. */
-  #replied = 0;
+  /** `seq` of the last reply. */
+  #lastReplySeq = 0;
   /**
-   * What comes while it isn't known yet what was missed before it.
+   * New messages that are held back until the missed ones before them are there; null when nothing is missing.
    * @type {{messages: (ReplyMessage | UserMessage)[], ownSeq: number} | null}
    */
-  #held = null;
+  #reorderBuffer = null;
 
   /**
-   * @param {string | URL} url where the server is, such as `ws://127.0.0.1:3100`
+   * @param {string | URL} url the server's address, such as `ws://127.0.0.1:3100`
    * @param {ClaudeSocketOptions} [options]
-   * @throws {SyntaxError | TypeError} if the URL is none, or the runtime has no WebSocket
+   * @throws {SyntaxError | TypeError} if the URL is invalid, or the runtime has no WebSocket
    */
   constructor(url, options = {}) {
     const {
@@ -495,107 +497,112 @@ export class ClaudeSocket {
     this.#WebSocket = /** @type {WebSocketConstructor} */ (WebSocket);
     this.#options = { reconnect, reconnectDelay, maxReconnectDelay, stream, heartbeat, queueLimit };
     this.#session = this.#url.searchParams.get('session') || 'default';
-    /** Who speaks. May be changed at any time. */
+    /** The author of the messages to come. May be changed at any time. */
     this.user = user;
   }
 
-  /** The session this takes part in. Where nobody has named one, the server does. */
+  /** The session. If neither an option nor the URL names one, the server does, with `welcome`. */
   get session() {
     return this.#session;
   }
 
-  /** Whether the connection is open. */
+  /** `true` while the connection is open. */
   get connected() {
     return this.#open;
   }
 
-  /** Whether it is being opened. */
+  /** `true` while the connection is being opened. */
   get connecting() {
     return this.#socket !== null && !this.#open;
   }
 
   /**
-   * Opens the connection. Does nothing if it is open or being opened; while one that was lost
-   * waits for its next attempt, makes it at once.
+   * Opens the connection. Does nothing if it is open or being opened. Between two attempts to
+   * reconnect, makes the next one at once.
    */
   connect() {
     if (this.#socket) return;
-    clearTimeout(this.#retry);
+    clearTimeout(this.#retryTimer);
     globalThis.removeEventListener?.('online', this.#online);
     const url = new URL(this.#url);
     let protocols;
     if (this.#token !== undefined) {
-      // In a URL it could end up in the log of a proxy.
+      // Proxies may log URLs.
       if (TOKEN_CHARACTERS.test(this.#token)) protocols = ['claude-socket', `bearer.${this.#token}`];
       else url.searchParams.set('token', this.#token);
     }
     const socket = new this.#WebSocket(url.href, protocols);
     this.#socket = socket;
-    socket.onopen = () => this.#opened();
-    socket.onmessage = ({ data }) => this.#heard(data);
-    socket.onclose = ({ code, reason }) => this.#lost(code, reason);
-    // What went wrong, onclose tells.
+    socket.onopen = () => this.#onOpen();
+    socket.onmessage = ({ data }) => this.#onMessage(data);
+    socket.onclose = ({ code, reason }) => this.#onLost(code, reason);
+    // `onclose` follows.
     socket.onerror = () => {};
   }
 
-  /** Closes the connection, and doesn't open it again. What waits goes on waiting for `connect`. */
+  /** Closes the connection and does not reconnect. Unsent messages wait for the next `connect`. */
   disconnect() {
-    clearTimeout(this.#retry);
+    clearTimeout(this.#retryTimer);
     globalThis.removeEventListener?.('online', this.#online);
     if (!this.#socket) return;
-    this.#drop(1000);
+    this.#detach(1000);
     this.#emit('disconnected', { code: 1000, reason: '', retryIn: null });
   }
 
   /**
-   * Sends words to Claude, now or when the connection is open.
+   * Sends a message to Claude, now or when the connection is open.
    * @param {string} content
-   * @param {{id?: string, ts?: string, user?: string}} [again] what an earlier client has sent and
-   *   nobody has acknowledged keeps its id, time and user, so that Claude gets it once
-   * @returns {SentMessage} its id, and promises of what becomes of it. Nobody need wait for them:
-   *   what is not taken is also an `error` event.
+   * @param {{id?: string, ts?: string, user?: string}} [again] the `id`, `ts` and `user` of a message
+   *   that an earlier client has sent without a receipt: under its old id Claude gets it once
+   * @returns {SentMessage} the id, and promises of the delivery states. Awaiting them is optional: a
+   *   rejected message also causes an `error` event.
    * @throws {TypeError} if the content is not a string
    */
   send(content, again) {
     if (typeof content !== 'string') throw new TypeError(`the content is a ${typeof content}; give a string`);
     const message = new SentMessage(content, { user: this.user, ...again });
+    const fault = idFault(message.id);
+    if (fault) {
+      this.#rejectUnsent(message, fault, 'invalid_message');
+      return message;
+    }
     if (this.#unacknowledged.size >= this.#options.queueLimit) {
       const limit = this.#options.queueLimit;
-      this.#refuse(message, `${limit} messages already wait for the server; send less, or give a larger queueLimit`, 'queue_full');
+      this.#rejectUnsent(message, `${limit} messages already wait for the server; send less, or give a larger queueLimit`, 'queue_full');
       return message;
     }
     this.#unacknowledged.set(message.id, message);
-    if (this.#welcomed) this.#transmit(message);
+    if (this.#welcomed) this.#writeMessage(message);
     return message;
   }
 
   /**
-   * Asks for what was said in the session. It comes as an event, too.
-   * @param {number} [limit] the most messages, from 1 to 100
-   * @param {{since?: number}} [from] with `since`, the first ones after that `seq`, else the last ones
+   * Requests the session's history. It is also emitted as a `history` event.
+   * @param {number} [limit] most messages, from 1 to 100
+   * @param {{since?: number}} [from] with `since`, the first messages after that `seq`; without, the last ones
    * @returns {Promise<HistoryMessage>}
-   * @throws {TypeError} if one of them is not a whole number
+   * @throws {TypeError} if `limit` or `since` is not a whole number
    */
   fetchHistory(limit = 50, { since } = {}) {
     for (const [name, value] of Object.entries({ limit, since: since ?? 0 })) {
       if (!Number.isSafeInteger(value)) throw new TypeError(`${name} is ${value}; give a whole number`);
     }
-    return new Promise((answer) => this.#ask({ limit, since, answer }));
+    return new Promise((answer) => this.#requestHistory({ limit, since, answer }));
   }
 
   /**
-   * Asks which sessions there are, and how they are. It comes as an event, too. Joins none of them.
+   * Requests the list of sessions, and joins none. It is also emitted as a `sessions` event.
    * @returns {Promise<SessionsMessage>}
    */
   fetchSessions() {
     return new Promise((answer) => {
-      this.#lists.push(answer);
+      this.#sessionRequests.push(answer);
       if (this.#welcomed) this.#write({ type: 'list_sessions' });
     });
   }
 
   /**
-   * Answers a permission request. The first verdict counts.
+   * Answers a permission request. Only the first verdict on a request counts.
    * @param {string} requestId
    * @param {boolean} allowed
    */
@@ -605,7 +612,7 @@ export class ClaudeSocket {
   }
 
   /**
-   * Calls a function whenever something happens. Returns what ends that.
+   * Adds a listener. Returns a function that removes it.
    * @template {keyof ClaudeSocketEvents} E
    * @param {E} event
    * @param {ClaudeSocketEvents[E]} callback
@@ -618,7 +625,7 @@ export class ClaudeSocket {
   }
 
   /**
-   * The same, for the next time only.
+   * Adds a listener for the next event only. Returns a function that removes it.
    * @template {keyof ClaudeSocketEvents} E
    * @param {E} event
    * @param {ClaudeSocketEvents[E]} callback
@@ -638,7 +645,7 @@ export class ClaudeSocket {
   }
 
   /**
-   * Doesn't call it any more.
+   * Removes a listener.
    * @template {keyof ClaudeSocketEvents} E
    * @param {E} event
    * @param {ClaudeSocketEvents[E]} callback
@@ -649,19 +656,19 @@ export class ClaudeSocket {
 
   // The connection.
 
-  #opened() {
+  #onOpen() {
     this.#open = true;
     this.#missed = 0;
-    if (this.#created !== undefined) this.#held = { messages: [], ownSeq: 0 };
-    this.#heart = setInterval(() => this.#beat(), this.#options.heartbeat);
+    if (this.#created !== undefined) this.#reorderBuffer = { messages: [], ownSeq: 0 };
+    this.#heartbeatTimer = setInterval(() => this.#heartbeat(), this.#options.heartbeat);
     this.#write({ type: 'hello', stream: this.#options.stream });
     this.#emit('connected');
   }
 
-  /** Asks for a sign of life, unless the last question is still open. */
-  #beat() {
+  /** Sends a ping. If the last one had no answer, the connection is lost. */
+  #heartbeat() {
     this.#missed += 1;
-    if (this.#missed > 1) this.#lost(1006, 'the server gives no sign of life');
+    if (this.#missed > 1) this.#onLost(1006, 'the server gives no sign of life');
     else this.#write({ type: 'ping' });
   }
 
@@ -669,21 +676,21 @@ export class ClaudeSocket {
    * @param {number} code
    * @param {string} reason
    */
-  #lost(code, reason) {
-    this.#drop();
+  #onLost(code, reason) {
+    this.#detach();
     const wanted = this.#options.reconnect && code !== UNAUTHORIZED;
     const retryIn = wanted ? this.#delay() : null;
     if (retryIn !== null) {
-      this.#retry = setTimeout(() => this.connect(), retryIn);
+      this.#retryTimer = setTimeout(() => this.connect(), retryIn);
       globalThis.addEventListener?.('online', this.#online);
     }
     this.#emit('disconnected', { code, reason, retryIn });
   }
 
-  /** The network is back: no reason to wait on. */
+  /** The browser's network is back: reconnects at once. */
   #online = () => this.connect();
 
-  /** Full jitter, so that a thousand clients of a restarted server don't all come at once. */
+  /** Returns the wait in milliseconds. Full jitter spreads the clients of a restarted server. */
   #delay() {
     const { reconnectDelay, maxReconnectDelay } = this.#options;
     const longest = Math.min(maxReconnectDelay, reconnectDelay * 2 ** this.#attempts);
@@ -692,17 +699,17 @@ export class ClaudeSocket {
   }
 
   /**
-   * Leaves the WebSocket to itself.
+   * Closes the WebSocket and ignores its events from now on.
    * @param {number} [code]
    */
-  #drop(code) {
+  #detach(code) {
     const socket = this.#socket;
-    clearInterval(this.#heart);
+    clearInterval(this.#heartbeatTimer);
     this.#socket = null;
     this.#open = false;
     this.#welcomed = false;
-    // If there is a gap it is still there, and what came after it will come again.
-    this.#held = null;
+    // The missed messages are requested again after the next connection, and these with them.
+    this.#reorderBuffer = null;
     if (!socket) return;
     socket.onopen = socket.onmessage = socket.onclose = null;
     socket.onerror = () => {};
@@ -715,146 +722,148 @@ export class ClaudeSocket {
   }
 
   /**
-   * Sends a frame. One that is closing takes none, and browsers write that to the console.
+   * Sends a frame if the WebSocket is open. Browsers log an error for a closing one.
    * @param {string} frame
    */
   #send(frame) {
     if (this.#socket?.readyState === 1) this.#socket.send(frame);
   }
 
-  // What waits to be sent.
+  // Sending.
 
   /** @param {SentMessage} message */
-  #transmit(message) {
+  #writeMessage(message) {
     const { id, content, user, ts } = message;
     const frame = JSON.stringify({ type: 'message', session_id: this.session, id, content, user, ts });
     const length = new TextEncoder().encode(frame).length;
     if (length > this.#maxMessage) {
       this.#unacknowledged.delete(id);
-      this.#refuse(message, `the message has ${length} bytes, and the server takes ${this.#maxMessage}; send less at once`, 'too_large');
+      this.#rejectUnsent(message, `the message has ${length} bytes, and the server takes ${this.#maxMessage}; send less at once`, 'too_large');
     } else {
       this.#send(frame);
     }
   }
 
   /**
-   * Tells of a message that isn't sent.
+   * Rejects a message that was not sent, and emits the `error`.
    * @param {SentMessage} message
    * @param {string} why
    * @param {ErrorCode | 'queue_full'} code
    */
-  #refuse(message, why, code) {
+  #rejectUnsent(message, why, code) {
     message.reject(why, code);
-    this.#tell({ type: 'error', session_id: this.session, message: why, code });
+    this.#emitMessage({ type: 'error', session_id: this.session, message: why, code });
   }
 
-  /** @param {Ask} ask */
-  #ask(ask) {
-    this.#asks.push(ask);
-    if (this.#welcomed) this.#askFor(ask);
+  /** @param {HistoryRequest} request */
+  #requestHistory(request) {
+    this.#historyRequests.push(request);
+    if (this.#welcomed) this.#writeHistoryRequest(request);
   }
 
-  /** @param {Ask} ask */
-  #askFor({ limit, since }) {
+  /** @param {HistoryRequest} request */
+  #writeHistoryRequest({ limit, since }) {
     this.#write({ type: 'fetch_history', session_id: this.session, limit, since });
   }
 
-  // What comes.
+  // Receiving.
 
   /** @param {unknown} data */
-  #heard(data) {
+  #onMessage(data) {
     this.#missed = 0;
     /** @type {ServerMessage} */
     let message;
     try {
       message = JSON.parse(String(data));
     } catch {
-      return console.error('claude-socket: the server has sent what is not JSON');
+      return console.error('claude-socket: the server has sent a frame that is not JSON');
     }
     switch (message.type) {
       case 'welcome':
-        this.#welcome(message);
-        return this.#tell(message);
+        this.#onWelcome(message);
+        return this.#emitMessage(message);
       case 'reply':
       case 'user_message':
-        if (message.session_id !== this.session) return this.#tell(message);
-        return void (this.#held ? this.#held.messages.push(message) : this.#said(message));
+        if (message.session_id !== this.session) return this.#emitMessage(message);
+        return void (this.#reorderBuffer ? this.#reorderBuffer.messages.push(message) : this.#emitInOrder(message));
       case 'history': {
-        const ask = this.#asks.shift();
-        if (ask?.fill) return ask.fill(message);
-        this.#tell(message);
-        return ask?.answer?.(message);
+        const request = this.#historyRequests.shift();
+        if (request?.fill) return request.fill(message);
+        this.#emitMessage(message);
+        return request?.answer?.(message);
       }
       case 'sessions':
-        this.#tell(message);
-        return this.#lists.shift()?.(message);
+        this.#emitMessage(message);
+        return this.#sessionRequests.shift()?.(message);
       case 'delivery':
-        return this.#receipt(message);
+        return this.#onReceipt(message);
       case 'error':
         this.#lastError = message;
-        return this.#tell(message);
+        return this.#emitMessage(message);
       default:
-        return this.#tell(message);
+        return this.#emitMessage(message);
     }
   }
 
   /** @param {WelcomeMessage} welcome */
-  #welcome({ session_id, seq, created, max_message }) {
+  #onWelcome({ session_id, seq, created, max_message }) {
     this.#session = session_id;
-    // What a listener sends or asks from here on goes by itself.
+    // Only what waits now: what a listener sends from here on is written at once.
     const messages = [...this.#unacknowledged.values()];
-    const asks = this.#asks.filter((ask) => !ask.fill);
-    const lists = this.#lists.length;
+    const historyRequests = this.#historyRequests.filter(({ fill }) => !fill);
+    const sessionRequests = this.#sessionRequests.length;
     const verdicts = [...this.#verdicts];
-    this.#asks = [];
+    this.#historyRequests = [];
     this.#verdicts.clear();
     this.#attempts = 0;
     this.#maxMessage = max_message;
     this.#welcomed = true;
     if (this.#created === undefined) this.#seq = seq;
-    else if (created !== this.#created) this.#seq = this.#ownSeq = this.#replied = 0;
+    else if (created !== this.#created) this.#seq = this.#ownSeq = this.#lastReplySeq = 0;
     this.#created = created;
 
     this.#seq = Math.max(this.#seq, this.#ownSeq);
-    if (seq > this.#seq) this.#fill();
-    else this.#release();
-    for (const message of messages) this.#transmit(message);
-    for (const ask of asks) this.#ask(ask);
-    for (let asked = 0; asked < lists; asked += 1) this.#write({ type: 'list_sessions' });
+    if (seq > this.#seq) this.#requestMissed();
+    else this.#releaseBuffer();
+    for (const message of messages) this.#writeMessage(message);
+    for (const request of historyRequests) this.#requestHistory(request);
+    for (let sent = 0; sent < sessionRequests; sent += 1) this.#write({ type: 'list_sessions' });
     for (const [id, allowed] of verdicts) this.respondToPermission(id, allowed);
   }
 
-  /** Asks for what was missed. What comes meanwhile is held back, so that all is told in order. */
-  #fill() {
-    this.#ask({ limit: PAGE, since: this.#seq, fill: (history) => this.#filled(history) });
+  /** Requests the messages after the last known one. New ones are held back meanwhile, to keep the order. */
+  #requestMissed() {
+    this.#requestHistory({ limit: PAGE, since: this.#seq, fill: (history) => this.#onMissed(history) });
   }
 
   /** @param {HistoryMessage} history */
-  #filled({ messages }) {
-    for (const item of messages) this.#missedItem(item);
-    if (messages.length === PAGE) this.#fill();
-    else this.#release();
+  #onMissed({ messages }) {
+    const before = this.#seq;
+    for (const item of messages) this.#emitMissed(item);
+    // A server that repeats itself must not be asked for ever.
+    if (messages.length >= PAGE && this.#seq > before) this.#requestMissed();
+    else this.#releaseBuffer();
   }
 
-  /** Nothing is missing any more. */
-  #release() {
-    const { messages, ownSeq } = this.#held ?? { messages: [], ownSeq: 0 };
-    this.#held = null;
-    for (const message of messages) this.#said(message);
+  /** Nothing is missing any more: emits what was held back. */
+  #releaseBuffer() {
+    const { messages, ownSeq } = this.#reorderBuffer ?? { messages: [], ownSeq: 0 };
+    this.#reorderBuffer = null;
+    for (const message of messages) this.#emitInOrder(message);
     this.#ownSeq = Math.max(this.#ownSeq, ownSeq);
     this.#settleAnswered();
   }
 
   /** @param {HistoryItem} item */
-  #missedItem({ role, ...item }) {
+  #emitMissed({ role, ...item }) {
     const session_id = this.session;
-    if (role === 'assistant') this.#said({ type: 'reply', session_id, ...item });
-    else this.#said({ type: 'user_message', session_id, ...item, user: item.user ?? 'user' });
+    if (role === 'assistant') this.#emitInOrder({ type: 'reply', session_id, ...item });
+    else this.#emitInOrder({ type: 'user_message', session_id, ...item, user: item.user ?? 'user' });
   }
 
   /**
-   * Whether this client has said it, maybe over an earlier connection. Without its receipt it is
-   * known by its time and content.
+   * Returns `true` for a message of this client, maybe over an earlier connection. One without a
+   * receipt is recognized by its time and content.
    * @param {UserMessage} message
    */
   #isOwn({ message_id, ts, content }) {
@@ -866,28 +875,28 @@ export class ClaudeSocket {
   }
 
   /**
-   * Tells what was said in the session, once.
+   * Emits a message of the session, unless it is this client's own or was emitted before.
    * @param {ReplyMessage | UserMessage} message
    */
-  #said(message) {
+  #emitInOrder(message) {
     if (message.seq <= this.#seq) return;
     this.#seq = message.seq;
     if (message.type === 'user_message' && this.#isOwn(message)) return;
-    this.#tell(message);
+    this.#emitMessage(message);
     if (message.type !== 'reply') return;
-    this.#replied = message.seq;
-    // The server doesn't know of what another one has taken before.
+    this.#lastReplySeq = message.seq;
+    // The server sends no receipts for messages that an earlier session of this name has accepted.
     this.#settleAnswered(({ created }) => created !== this.#created);
   }
 
   /** @param {DeliveryMessage} delivery */
-  #receipt(delivery) {
+  #onReceipt(delivery) {
     const { id, state, message_id, seq = 0 } = delivery;
     const message = this.#unacknowledged.get(id) ?? this.#accepted.get(id)?.message;
     this.#unacknowledged.delete(id);
     this.#accepted.delete(id);
     if (message_id) this.#remember(message_id);
-    if (this.#held) this.#held.ownSeq = Math.max(this.#held.ownSeq, seq);
+    if (this.#reorderBuffer) this.#reorderBuffer.ownSeq = Math.max(this.#reorderBuffer.ownSeq, seq);
     else this.#ownSeq = Math.max(this.#ownSeq, seq);
     if (message && state !== 'answered' && state !== 'rejected') {
       this.#accepted.set(id, { message, receipt: delivery, created: this.#created });
@@ -895,7 +904,7 @@ export class ClaudeSocket {
     }
     const { code, message: why } = this.#lastError ?? {};
     message?.settle(delivery, code === delivery.code ? why : undefined);
-    this.#tell(delivery);
+    this.#emitMessage(delivery);
   }
 
   /** @param {string} message_id */
@@ -913,22 +922,22 @@ export class ClaudeSocket {
   }
 
   /**
-   * Claude may have replied when nobody could tell this client what became of its messages.
+   * Marks messages as answered that a later reply covers although no receipt arrived.
    * @param {(accepted: Accepted) => boolean} [concerned]
    */
   #settleAnswered(concerned = () => true) {
     for (const accepted of [...this.#accepted.values()].filter(concerned)) {
       const { receipt, created } = accepted;
-      // In a session that began anew it has no number, and any reply came later.
+      // A session that began anew counts from 1 again, and every reply in it is later.
       const seq = created === this.#created ? (receipt.seq ?? 0) : 0;
-      if (seq < this.#replied) this.#receipt({ ...receipt, state: 'answered' });
+      if (seq < this.#lastReplySeq) this.#onReceipt({ ...receipt, state: 'answered' });
     }
   }
 
   // Events.
 
   /** @param {ServerMessage} message */
-  #tell(message) {
+  #emitMessage(message) {
     if (!OWN_EVENTS.includes(message.type)) this.#emit(message.type, message);
     this.#emit('message', message);
   }
@@ -951,7 +960,7 @@ export class ClaudeSocket {
 export default ClaudeSocket;
 
 /**
- * A promise that may be rejected without anybody listening.
+ * A promise whose rejection need not be handled.
  * @template T
  * @returns {Deferred<T>}
  */
@@ -963,7 +972,19 @@ function deferred() {
   return { promise, ...settle };
 }
 
-/** A UUID of version 4. Pages that came without TLS have no `crypto.randomUUID`. */
+/**
+ * Returns why the server would not take an id, or undefined if it would.
+ * @param {string} id
+ */
+function idFault(id) {
+  const length = [...id].length;
+  if (length === 0) return '"id" must not be empty';
+  if (length > MAX_MESSAGE_ID) return `"id" has ${length} characters; the limit is ${MAX_MESSAGE_ID}`;
+  if (ID_BREAKS.test(id)) return '"id" must not contain control characters';
+  return undefined;
+}
+
+/** Returns a UUID of version 4. Pages without TLS have no `crypto.randomUUID`. */
 function uuid() {
   const bytes = crypto.getRandomValues(new Uint8Array(16));
   bytes[6] = (bytes[6] & 0x0f) | 0x40;

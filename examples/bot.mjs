@@ -1,51 +1,50 @@
 #!/usr/bin/env node
-// A chat bot: every room is a session of its own, and Claude's permission prompts go to one
-// person, the owner, in private. The platform is IRC; another one needs the same few methods
-// as the class Irc has. README.md beside this file says how to start it.
+// A chat bot. Each room is a session of its own, and Claude's permission prompts go to one
+// person, the owner, in private. The platform is IRC. For another one, replace the class Irc.
+// README.md beside this file says how to start it.
 
 import net from 'node:net';
 import tls from 'node:tls';
 
-// Elsewhere than in this repository: npm install claude-socket, and 'claude-socket' here.
+// Outside of this repository, install the package in ../client, and import 'claude-socket'.
 import { ClaudeSocket } from '../client/claude-socket.js';
 
 const HELP = 'Say my name, a colon and what you want to know, and Claude answers everyone here. ' +
   '!status: what Claude does. !who: who has asked here.';
 const OWNER_HELP = 'allow ID or deny ID: answer a permission prompt. !prompts: those that wait. ' +
   'Everything else goes to Claude.';
-/** The most of a prompt's text that is sent over chat, in characters. */
+/** Most characters of a prompt's input that are sent over chat. */
 const MAX_PROMPT = 1200;
-/** The most lines of one answer; a bot that says more is a nuisance. */
+/** Most lines of one answer. More would flood the room. */
 const MAX_LINES = 30;
 
 // The platform.
 
-/** What IRC can carry in one line, with the CR and LF at its end (RFC 2812, section 2.3). */
+/** Longest line of IRC in bytes, with its CR and LF (RFC 2812, section 2.3). */
 const IRC_LINE = 512;
-/** How many lines go out at once, and how long each further one waits, in milliseconds: servers throw out who says more. */
+/** Lines that are sent at once, and the milliseconds before each further one. Servers kick clients that send faster. */
 const BURST = 5;
 const PACE = Number(process.env.BOT_PACE || 1000);
-/** The most lines that wait. */
+/** Most lines that wait to be sent. */
 const MAX_WAITING = 200;
 
 /**
- * A connection to an IRC server. What a platform must do: call `connected` when it is, and `heard`
- * with every message, `say` something in a room, and `tellOwner` something in private. It decides
- * who the owner is.
+ * A connection to an IRC server. A platform must have `connect`, `say` and `tellOwner`, call `onConnected`
+ * after connecting and `onMessage` with every message, and decide who the owner is.
  */
 class Irc {
   #waiting = [];
   #tokens = BURST;
-  /** What the server puts in front of our lines; assumed to be long until it is known. */
+  /** The prefix that the server puts in front of our lines. Assumed to be long until it is known. */
   #prefix = 'x'.repeat(120);
   #questions = [];
   #registered = false;
   #failures = 0;
 
-  constructor({ server, nick, rooms, owner, password }, heard, connected) {
-    Object.assign(this, { url: new URL(server), nick, rooms, password, heard, connected });
+  constructor({ server, nick, rooms, owner, password }, onMessage, onConnected) {
+    Object.assign(this, { url: new URL(server), nick, rooms, password, onMessage, onConnected });
     this.ownerNick = owner.split('!')[0];
-    // A nick alone says nothing: who comes first has it. The rest is what the server vouches for.
+    // A nick alone proves nothing: anybody can take it. The server vouches for user and host.
     if (!/^[^!@\s*]+!\S+@\S+$/.test(owner)) throw new Error(`BOT_OWNER is "${owner}"; give nick!user@host, where * stands for any text in user and host`);
     this.owner = new RegExp(`^${owner.split('*').map((text) => text.replace(/[.+?^${}()|[\]\\]/g, '\\$&')).join('[^!@]*')}$`, 'i');
   }
@@ -77,7 +76,7 @@ class Irc {
     this.#write(`USER ${this.nick} 0 * :claude-socket`, true);
   }
 
-  /** Says something in a room, in as many lines as it needs. */
+  /** Sends a text to a room, in several lines if need be. */
   say(room, text) {
     const room_for_text = IRC_LINE - 2 - Buffer.byteLength(`:${this.#prefix} PRIVMSG ${room} :`);
     const lines = text.split(/[\r\n]+/).filter((line) => line.trim()).flatMap((line) => pieces(line, room_for_text));
@@ -85,7 +84,7 @@ class Irc {
     for (const line of cut) this.#write(`PRIVMSG ${room} :${line}`);
   }
 
-  /** Tells the owner something, unless somebody else has the owner's nick just now. Returns whether it could. */
+  /** Sends a text to the owner, unless somebody else has the owner's nick. Returns `true` if it was sent. */
   async tellOwner(text) {
     if (!this.#registered) return false;
     const known = await new Promise((answer) => {
@@ -113,7 +112,7 @@ class Irc {
         this.#failures = 0;
         this.#registered = true;
         for (const room of this.rooms) this.#write(`JOIN ${room}`, true);
-        return this.connected();
+        return this.onConnected();
       case '302':
         return this.#questions.shift()?.(params[1] ?? '');
       case '433':
@@ -122,17 +121,17 @@ class Irc {
       case 'JOIN':
         if (nick === this.nick) this.#prefix = prefix;
         return;
-      // A NOTICE must not be answered (RFC 2812, section 3.3.2), so that bots don't talk to each other for ever.
+      // A NOTICE must not be answered, so that bots don't talk to each other for ever (RFC 2812, section 3.3.2).
       case 'PRIVMSG': {
         const [target, text = ''] = params;
         const room = this.rooms.find((room) => room.toLowerCase() === target.toLowerCase());
         if (text.startsWith('\x01') || (!room && target !== this.nick)) return;
-        return this.heard({ room, user: nick, text: text.trim(), isOwner: this.owner.test(prefix) });
+        return this.onMessage({ room, user: nick, text: text.trim(), isOwner: this.owner.test(prefix) });
       }
     }
   }
 
-  /** The only place where anything is written: one line, whatever is in it. */
+  /** Writes exactly one line. Nothing else writes to the socket. */
   #write(line, atOnce = false) {
     // eslint-disable-next-line no-control-regex
     const clean = line.replace(/[\x00-\x1f\x7f]/g, ' ');
@@ -154,7 +153,7 @@ class Irc {
   }
 }
 
-/** Cuts a line into pieces of so many bytes at most, between words if possible. */
+/** Splits a line into pieces of at most `most` bytes, between words if possible. */
 function pieces(line, most) {
   const found = [];
   let piece = '';
@@ -181,7 +180,7 @@ function pieces(line, most) {
 const { env } = process;
 const url = env.BOT_SERVER || 'ws://127.0.0.1:3100';
 const rooms = new Map();
-/** The permission requests that wait, by id. */
+/** The open permission requests, by id. */
 const prompts = new Map();
 
 const platform = new Irc(
@@ -192,11 +191,11 @@ const platform = new Irc(
     owner: env.BOT_OWNER ?? '',
     password: env.BOT_IRC_PASSWORD,
   },
-  heard,
+  onMessage,
   () => prompts.forEach(show),
 );
 
-/** A connection to a session, whose answers go where `say` says. */
+/** Connects to a session, and passes its replies to `say`. */
 function session(name, token, say) {
   const socket = new ClaudeSocket(url, { session: `irc-${name}`, token: token || undefined });
   const room = { socket, asked: new Set(), status: { status: 'idle' } };
@@ -208,9 +207,9 @@ function session(name, token, say) {
   return room;
 }
 
-// The rooms' token is a sender's: whatever is said there, nothing is approved with it.
+// The rooms' token is a sender's: it can approve nothing.
 for (const name of platform.rooms) rooms.set(name, session(name, env.BOT_TOKEN, (text) => platform.say(name, text)));
-// Without a token of the owner's own, prompts stay in the terminal.
+// Without a token of the owner, prompts stay in the terminal.
 const owner = env.BOT_OWNER_TOKEN || !env.BOT_TOKEN ? session('owner', env.BOT_OWNER_TOKEN, (text) => platform.tellOwner(text)) : null;
 owner?.socket.on('permission_request', (request) => {
   if (prompts.has(request.request_id)) return;
@@ -222,7 +221,7 @@ owner?.socket.on('permission_resolved', ({ request_id, allowed, by }) => {
 });
 platform.connect();
 
-/** Shows a prompt to the owner, whole or with a word about what is missing. */
+/** Sends a prompt to the owner. A long input is cut, and says so. */
 async function show({ request_id, tool_name, description, input_preview }) {
   const rest = input_preview.length - MAX_PROMPT;
   const input = rest > 0 ? `${input_preview.slice(0, MAX_PROMPT)} (and ${rest} characters more: look at them in the terminal)` : input_preview;
@@ -230,10 +229,10 @@ async function show({ request_id, tool_name, description, input_preview }) {
   if (!told) console.error(`the owner is not there; ${request_id} waits`);
 }
 
-/** Somebody has said something: in a room, or in private if there is none. */
-function heard({ room, user, text, isOwner }) {
+/** Handles a message in a room, or a private one without `room`. */
+function onMessage({ room, user, text, isOwner }) {
   if (room) inRoom(room, rooms.get(room), user, text);
-  // Strangers could fill the sessions from where nobody looks.
+  // Private messages of others are dropped: nobody would see who fills the sessions.
   else if (isOwner && owner) inPrivate(user, text);
 }
 
@@ -254,7 +253,7 @@ async function inRoom(name, room, user, text) {
   const [, to, question] = /^([^\s:,]+)[:,]\s+(.+)$/.exec(text) ?? [];
   if (to?.toLowerCase() !== platform.nick.toLowerCase()) return;
   room.asked.add(user);
-  // The server knows the bot's name only, so Claude is told who speaks.
+  // The server only knows the bot's name, so the text names the author.
   room.socket.send(`<${user}> ${question}`);
 }
 
@@ -276,6 +275,6 @@ function inPrivate(user, text) {
 
 function describe({ socket, status: { status, detail } }) {
   if (!socket.connected) return 'There is no connection to Claude; what you ask waits.';
-  const words = { thinking: 'Claude thinks', tool_use: 'Claude uses a tool', idle: 'Claude waits for you' };
-  return `${words[status]}${detail ? ` (${detail})` : ''}.`;
+  const labels = { thinking: 'Claude thinks', tool_use: 'Claude uses a tool', idle: 'Claude waits for you' };
+  return `${labels[status]}${detail ? ` (${detail})` : ''}.`;
 }

@@ -1,26 +1,25 @@
-// The web chat: this joins the client library to the parts of the page, each of which
-// has a file of its own.
+// The web chat: connects the client library to the parts of the page, each in its own file.
 
 import { ClaudeSocket } from './client/claude-socket.js';
-import { Composer, Outbox, followName } from './composer.js';
+import { Composer, Outbox, bindName } from './composer.js';
 import * as connection from './connection.js';
 import { Messages } from './messages.js';
 import * as notify from './notify.js';
 import { Permissions } from './permissions.js';
-import * as place from './place.js';
-import { nameOf } from './visible.js';
+import * as pageLocation from './location.js';
+import { nameOf } from './sanitize.js';
 
-/** How much is read on opening: all that a server keeps. */
+/** Messages of history read on opening: the most that one answer has. */
 const HISTORY = 100;
-/** How long an error may turn out to be about a message, which tells of it itself, in milliseconds. */
-const ABOUT_A_MESSAGE = 300;
+/** Milliseconds before an error is shown. One about a message is shown at the message instead. */
+const ERROR_DELAY = 300;
 
-place.start();
+pageLocation.start();
 notify.start();
 
-const socket = new ClaudeSocket(place.server, {
-  session: place.named,
-  token: place.token(),
+const socket = new ClaudeSocket(pageLocation.server, {
+  session: pageLocation.named,
+  token: pageLocation.token(),
   stream: true,
   maxReconnectDelay: 15000,
 });
@@ -30,25 +29,25 @@ const composer = new Composer(send);
 const permissions = new Permissions(
   (id, allowed) => socket.respondToPermission(id, allowed),
   (text) => messages.note(text),
-  notify.waiting,
+  notify.setPrompts,
 );
-/** What tells of the last error, unless that is about a message. */
-let aboutAMessage;
+/** Timer that shows the last error. */
+let errorTimer;
 
-/** `again` is what an earlier page has sent: under its id Claude gets it once. */
+/** Sends a message. `again` is one that an earlier page has sent: under its id Claude gets it once. */
 function send(content, again) {
   const message = socket.send(content, again);
   outbox.add(message);
   messages.own(message, (text) => composer.write(text));
   message.accepted
     .catch((error) => {
-      clearTimeout(aboutAMessage);
+      clearTimeout(errorTimer);
       messages.rejected(message.id, error.message);
     })
     .finally(() => outbox.remove(message.id));
 }
 
-const setName = followName((name) => (socket.user = name));
+const setName = bindName((name) => (socket.user = name));
 connection.start(socket);
 
 socket.on('connected', () => permissions.connected());
@@ -57,10 +56,10 @@ socket.on('disconnected', () => {
   messages.disconnected();
 });
 socket.on('welcome', ({ role, user, created, session_id }) => {
-  if (session_id !== place.session) return place.goTo(session_id);
+  if (session_id !== pageLocation.session) return pageLocation.goTo(session_id);
   messages.began(created);
   permissions.welcome();
-  composer.allow(role);
+  composer.setRole(role);
   if (user) setName(user);
 });
 socket.once('welcome', async () => {
@@ -69,22 +68,22 @@ socket.once('welcome', async () => {
 });
 
 const isHere = (listener) => (message) => {
-  if (message.session_id === place.session) listener(message);
+  if (message.session_id === pageLocation.session) listener(message);
 };
-socket.on('reply', isHere((message) => messages.reply(message) && notify.said('Claude', message.content)));
-socket.on('user_message', isHere((message) => messages.said(message) && notify.said(nameOf(message.user), message.content)));
+socket.on('reply', isHere((message) => messages.reply(message) && notify.newMessage('Claude', message.content)));
+socket.on('user_message', isHere((message) => messages.other(message) && notify.newMessage(nameOf(message.user), message.content)));
 socket.on('status', isHere((message) => messages.status(message)));
 socket.on('stream', isHere(({ delta }) => messages.stream(delta)));
 socket.on('delivery', (delivery) => {
-  // What was rejected, its own promise tells, with the reason.
+  // The promise `accepted` handles a rejection, with its reason.
   if (delivery.state !== 'rejected') messages.delivery(delivery);
 });
 socket.on('permission_request', (request) => permissions.request(request));
 socket.on('permission_resolved', (resolution) => permissions.resolved(resolution));
 socket.on('error', ({ code, message }) => {
-  if (code === 'unknown_request' && permissions.tooLate(message)) return;
-  aboutAMessage = setTimeout(() => messages.note(`The server says: ${message}.`), ABOUT_A_MESSAGE);
+  if (code === 'unknown_request' && permissions.rejected(message)) return;
+  errorTimer = setTimeout(() => messages.note(`The server says: ${message}.`), ERROR_DELAY);
 });
 
-for (const left of outbox.takeLeft()) send(left.content, left);
+for (const stored of outbox.takeStored()) send(stored.content, stored);
 socket.connect();

@@ -1,15 +1,15 @@
-// The text box, the name beside it, and what is kept so that nothing typed is lost:
-// the draft, and what was sent but not taken yet.
+// The text box and the name. Stores the draft and the unacknowledged messages, so that
+// nothing typed is lost.
 
-import { browser, isTouch, part, setText, tab } from './dom.js';
-import { session } from './place.js';
+import { browser, isTouch, byId, setText, tab } from './dom.js';
+import { session } from './location.js';
 
 const DRAFT = `draft.${session}`;
 const OUTBOX = `outbox.${session}`;
 const DEFAULT_NAME = 'user';
 
 export class Composer {
-  #box = part('words');
+  #box = byId('message');
   #grows = CSS.supports('field-sizing', 'content');
 
   /** @param {(content: string) => void} send */
@@ -21,9 +21,9 @@ export class Composer {
       // While an input method composes a word, Enter belongs to it.
       if (event.key !== 'Enter' || event.shiftKey || event.isComposing || event.keyCode === 229 || isTouch()) return;
       event.preventDefault();
-      if (!event.repeat) part('composer').requestSubmit();
+      if (!event.repeat) byId('composer').requestSubmit();
     });
-    part('composer').addEventListener('submit', (event) => {
+    byId('composer').addEventListener('submit', (event) => {
       event.preventDefault();
       const content = this.#box.value.trim();
       if (!content || this.#box.disabled) return;
@@ -31,23 +31,23 @@ export class Composer {
       this.#edited();
       send(content);
     });
-    if (isTouch()) setText(part('keys'), '');
+    if (isTouch()) setText(byId('keys'), '');
     else this.#box.focus({ preventScroll: true });
   }
 
-  /** Takes a text back, to be changed and sent again. */
+  /** Appends a text to the draft. */
   write(content) {
     this.#box.value = [this.#box.value.trim(), content].filter(Boolean).join('\n\n');
     this.#edited();
     this.#box.focus();
   }
 
-  /** What this client may do here. */
-  allow(role) {
+  /** Enables or disables the text box for this role. */
+  setRole(role) {
     const mayWrite = role !== 'viewer';
-    this.#box.disabled = part('send').disabled = part('name').disabled = !mayWrite;
-    part('role').hidden = mayWrite;
-    setText(part('role'), mayWrite ? '' : 'You can read along, but not write: the token you have is for viewers.');
+    this.#box.disabled = byId('send').disabled = byId('name').disabled = !mayWrite;
+    byId('role').hidden = mayWrite;
+    setText(byId('role'), mayWrite ? '' : 'You can read along, but not write: the token you have is for viewers.');
   }
 
   #edited() {
@@ -62,38 +62,38 @@ export class Composer {
   }
 }
 
-/** What was sent and not taken yet, so that it is sent also after the page was loaded again. */
+/** Messages without a receipt, stored so that they survive a reload of the page. */
 export class Outbox {
-  /** What an earlier page left, or this one holds. */
-  #waiting = tab.list(OUTBOX);
+  /** The stored messages, of an earlier page or of this one. */
+  #stored = tab.list(OUTBOX);
 
   add({ id, content, ts, user }) {
-    this.#keep([...this.#waiting, { id, content, ts, user }]);
+    this.#store([...this.#stored, { id, content, ts, user }]);
   }
 
   remove(id) {
-    this.#keep(this.#waiting.filter((sent) => sent.id !== id));
+    this.#store(this.#stored.filter((sent) => sent.id !== id));
   }
 
-  /** Takes what an earlier page left. */
-  takeLeft() {
-    const left = this.#waiting;
-    this.#keep([]);
-    return left;
+  /** Removes and returns the messages that an earlier page left. */
+  takeStored() {
+    const stored = this.#stored;
+    this.#store([]);
+    return stored;
   }
 
-  #keep(waiting) {
-    this.#waiting = waiting;
-    tab.set(OUTBOX, waiting.length > 0 ? JSON.stringify(waiting) : '');
+  #store(messages) {
+    this.#stored = messages;
+    tab.set(OUTBOX, messages.length > 0 ? JSON.stringify(messages) : '');
   }
 }
 
 /**
- * Keeps the name, and tells of it.
- * @returns {(name: string) => void} what sets it for good: to a token belongs a name
+ * Stores the name, and calls `changed` with it.
+ * @returns {(name: string) => void} sets the name and makes it read-only, for the name of a token
  */
-export function followName(changed) {
-  const field = part('name');
+export function bindName(changed) {
+  const field = byId('name');
   field.value = browser.get('name') ?? '';
   field.addEventListener('input', () => {
     browser.set('name', field.value.trim());

@@ -1,99 +1,99 @@
-// How things stand between the page and the server: who is there, what is offline and
-// until when, and what the server wants before it lets anyone in.
+// The state of the connection: the server's name, the banner with the next attempt, and
+// the form for the token.
 
-import { part, setText } from './dom.js';
-import { server, session, token, useToken } from './place.js';
+import { byId, setText } from './dom.js';
+import { server, session, token, useToken } from './location.js';
 
-/** How long a connection may be made before anyone is told that it isn't there, in milliseconds. */
-const QUIET = 1200;
-/** The close code for a token that isn't valid any more. */
+/** Milliseconds of connecting before the banner is shown. */
+const BANNER_DELAY = 1200;
+/** Close code of the server for a token that is no longer valid. */
 const UNAUTHORIZED = 4401;
 
-/** Follows the connection. */
+/** Shows the state of this connection from now on. */
 export function start(socket) {
-  let ticking;
-  let loud = setTimeout(() => banner('Connecting …'), QUIET);
+  let countdownTimer;
+  let bannerTimer = setTimeout(() => banner('Connecting …'), BANNER_DELAY);
 
   socket.on('connected', () => stop());
   socket.on('welcome', ({ host, role }) => {
     stop();
-    part('banner').hidden = true;
-    part('app').dataset.connected = role;
+    byId('banner').hidden = true;
+    byId('app').dataset.connected = role;
     const name = host.name === 'claude-code' ? 'Claude Code' : host.name;
-    setText(part('server'), host.ready ? `Connected to ${name} ${host.version}` : 'Claude Code is not ready yet');
+    setText(byId('server'), host.ready ? `Connected to ${name} ${host.version}` : 'Claude Code is not ready yet');
   });
   socket.on('disconnected', async ({ code, reason, retryIn }) => {
     stop();
-    delete part('app').dataset.connected;
-    setText(part('server'), 'Not connected');
+    delete byId('app').dataset.connected;
+    setText(byId('server'), 'Not connected');
     if (code === UNAUTHORIZED) return askForToken(socket);
     banner(reason ? `The connection is lost: ${reason}.` : 'The connection is lost.', retryIn);
-    const refusal = await whyNot();
+    const refusal = await fetchRefusal();
     if (socket.connected) return;
     if (refusal?.unauthorized) return askForToken(socket);
-    if (refusal) setText(part('banner-text'), refusal.sentence);
+    if (refusal) setText(byId('banner-text'), refusal.sentence);
   });
-  part('retry').addEventListener('click', () => {
+  byId('retry').addEventListener('click', () => {
     stop();
     banner('Connecting …');
     socket.connect();
   });
 
   function stop() {
-    clearTimeout(loud);
-    clearInterval(ticking);
+    clearTimeout(bannerTimer);
+    clearInterval(countdownTimer);
   }
 
   function banner(text, retryIn = null) {
-    part('banner').hidden = false;
-    setText(part('banner-text'), text);
-    part('retry').hidden = retryIn === null;
-    setText(part('countdown'), '');
+    byId('banner').hidden = false;
+    setText(byId('banner-text'), text);
+    byId('retry').hidden = retryIn === null;
+    setText(byId('countdown'), '');
     if (retryIn === null) return;
     const due = Date.now() + retryIn;
     const tick = () => {
       const left = Math.ceil((due - Date.now()) / 1000);
-      setText(part('countdown'), left > 0 ? `What you write is kept. Next attempt in ${left} s.` : 'Trying again …');
+      setText(byId('countdown'), left > 0 ? `What you write is kept. Next attempt in ${left} s.` : 'Trying again …');
     };
     tick();
-    ticking = setInterval(tick, 250);
+    countdownTimer = setInterval(tick, 250);
   }
 }
 
-/** What the server says to a plain request: a WebSocket that was refused isn't told why. */
-async function whyNot() {
+/** Asks /healthz why the server refuses: browsers hide the answer to a refused WebSocket. */
+async function fetchRefusal() {
   const known = token();
   const headers = known ? { Authorization: `Bearer ${known}` } : {};
   try {
     const answer = await fetch(new URL('healthz', server), { headers, cache: 'no-store' });
     if (answer.ok) {
-      // So it is something about the session.
+      // The server and the token are fine, so the session is the reason.
       return known && { sentence: `The server is there, but the token may not be for the session ${session}.` };
     }
     const { error = answer.status } = await answer.json().catch(() => ({}));
     return { unauthorized: answer.status === 401, sentence: `The server refuses: ${error}.` };
   } catch {
-    // It isn't there.
+    // No server listens.
     return undefined;
   }
 }
 
-/** Shows the field for the token. The connection waits for it. */
+/** Disconnects and shows the form for the token. */
 function askForToken(socket) {
-  if (!part('token-form').hidden) return;
+  if (!byId('token-form').hidden) return;
   socket.disconnect();
-  part('banner').hidden = true;
-  setText(part('server'), 'Not connected');
+  byId('banner').hidden = true;
+  setText(byId('server'), 'Not connected');
   const hint = token()
     ? 'The one that was given is not valid, or not any more.'
     : 'Whoever started the server has it, or a link that contains it.';
-  setText(part('token-hint'), hint);
-  part('app').dataset.locked = '';
-  part('token-form').hidden = false;
-  part('token').focus();
-  part('token-form').addEventListener('submit', (event) => {
+  setText(byId('token-hint'), hint);
+  byId('app').dataset.locked = '';
+  byId('token-form').hidden = false;
+  byId('token').focus();
+  byId('token-form').addEventListener('submit', (event) => {
     event.preventDefault();
-    const given = part('token').value.trim();
+    const given = byId('token').value.trim();
     if (given) useToken(given);
   });
 }

@@ -1,13 +1,12 @@
-// Making and finding elements, and what a browser keeps for the page. Text always
-// becomes text: nothing here, and nothing that uses it, parses HTML.
+// Elements and browser storage. Text is always set as text: nothing here, and nothing that
+// uses it, must parse HTML.
 
-/** The element with this id. */
-export const part = (id) => document.getElementById(id);
+export const byId = (id) => document.getElementById(id);
 
 /**
- * Makes an element.
+ * Creates an element.
  * @param {string} tag
- * @param {Record<string, unknown>} [attributes] functions are listeners; undefined and false leave one out
+ * @param {Record<string, unknown>} [attributes] functions become listeners; undefined and false are left out
  * @param {...(Node | string)} children
  */
 export function element(tag, attributes = {}, ...children) {
@@ -21,33 +20,33 @@ export function element(tag, attributes = {}, ...children) {
   return made;
 }
 
-/** Sets an element's text, if it changes: what is set again is read out again. */
+/** Sets an element's text if it differs. Screen readers read out every set, also of the same text. */
 export function setText(target, text) {
   if (target.textContent !== text) target.textContent = text;
 }
 
-/** Whether someone types with a finger. Then Enter breaks the line, and focus opens a keyboard. */
+/** Returns `true` on a touch screen. There Enter breaks the line, and focus opens a keyboard. */
 export const isTouch = () => matchMedia('(hover: none) and (pointer: coarse)').matches;
 
-/** What is kept in this tab, or in this browser. A browser may keep nothing: then it is forgotten. */
-export const tab = keeper(() => sessionStorage);
-export const browser = keeper(() => localStorage);
+/** Storage of this tab, and of this browser. Where the browser forbids it, nothing is stored. */
+export const tab = storage(() => sessionStorage);
+export const browser = storage(() => localStorage);
 
-function keeper(storage) {
+function storage(area) {
   return {
     get(key) {
       try {
-        return storage().getItem(`claude-socket.${key}`);
+        return area().getItem(`claude-socket.${key}`);
       } catch {
         return null;
       }
     },
     set(key, value) {
       try {
-        if (value) storage().setItem(`claude-socket.${key}`, value);
-        else storage().removeItem(`claude-socket.${key}`);
+        if (value) area().setItem(`claude-socket.${key}`, value);
+        else area().removeItem(`claude-socket.${key}`);
       } catch {
-        // It is full, or forbidden.
+        // Storage is full, or forbidden.
       }
     },
     list(key) {

@@ -1,6 +1,6 @@
-// The page opened from disk. From there no server can be trusted to be talked to, so
-// this finds the running one and sends the visitor on to its own copy of the page.
-// A classic script, because browsers don't load modules from disk.
+// The page opened from disk, whose origin the server does not admit: finds the running
+// server and redirects to its copy of the page. A classic script, because browsers don't
+// load modules from disk.
 'use strict';
 
 (() => {
@@ -10,23 +10,23 @@
   const query = new URLSearchParams(location.search);
   const asked = Number(query.get('port') ?? 3100);
   const port = Number.isInteger(asked) && asked > 0 && asked < 65536 ? asked : 3100;
-  // The port is the visitor's choice. The machine is always this one.
+  // The address chooses the port only. The machine must be this one.
   const chat = new URL(`http://127.0.0.1:${port}/`);
   if (query.has('session')) chat.searchParams.set('session', query.get('session'));
-  const part = (id) => document.getElementById(id);
+  const byId = (id) => document.getElementById(id);
 
-  part('app').hidden = true;
-  part('from-disk').hidden = false;
-  part('from-disk-link').href = chat.href;
-  part('from-disk-link').textContent = chat.href;
+  byId('app').hidden = true;
+  byId('from-disk').hidden = false;
+  byId('from-disk-link').href = chat.href;
+  byId('from-disk-link').textContent = chat.href;
   say(`Trying http://127.0.0.1:${port}/ …`);
   look();
 
   function say(text) {
-    if (part('from-disk-text').textContent !== text) part('from-disk-text').textContent = text;
+    if (byId('from-disk-text').textContent !== text) byId('from-disk-text').textContent = text;
   }
 
-  /** Whether a server with this page's icon answers. The answer to anything else can't be read from here. */
+  /** Returns `true` if a server answers with the icon. Of other origins only images can be loaded. */
   function probe() {
     return new Promise((resolve) => {
       const icon = new Image();
@@ -43,7 +43,7 @@
   async function look() {
     if (await probe()) return location.replace(chat);
     say(`No claude-socket answers at http://127.0.0.1:${port}/.`);
-    part('from-disk-help').hidden = false;
+    byId('from-disk-help').hidden = false;
     setTimeout(look, RETRY);
   }
 })();

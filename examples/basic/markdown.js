@@ -1,20 +1,20 @@
-// Markdown to a tree of plain objects, which render.js turns into elements.
+// Parses Markdown to a tree of plain objects, which render.js turns into elements.
 //
-// What Claude writes: headings, lists, tables, quotes, code, emphasis, links. HTML is
-// text like any other. The input is not trusted: whatever it is, the time is linear in
-// its length and the tree no deeper than the limits below.
+// Supports headings, lists, tables, quotes, code, emphasis and links. HTML is plain text.
+// The input is not trusted: the time must be linear in its length, and the tree must not be
+// deeper than the limits below.
 
-/** How deep quotes and lists may nest. Deeper, their marks are text. */
+/** Deepest nesting of quotes and lists. Deeper marks are text. */
 const MAX_BLOCK_DEPTH = 8;
-/** The same for emphasis and links. */
+/** Deepest nesting of emphasis and links. */
 const MAX_INLINE_DEPTH = 16;
-/** The most marks that wait to be closed. */
+/** Most open marks. */
 const MAX_OPEN = 500;
-/** The longest address of a link. */
+/** Longest address of a link, in characters. */
 const MAX_ADDRESS = 2000;
-/** How deep parentheses may nest in it. Without a limit, an unclosed one would be looked for again and again. */
+/** Deepest nesting of parentheses in an address. It keeps the search for a closing one linear. */
 const MAX_PARENTHESES = 8;
-/** The most columns of a table. */
+/** Most columns of a table. */
 const MAX_COLUMNS = 64;
 
 const FENCE = /^ {0,3}(`{3,}|~{3,})([^`]*)$/;
@@ -23,12 +23,12 @@ const QUOTE = /^ {0,3}> ?/;
 const ITEM = /^( *)([-*+]|\d{1,9}[.)])(?: {1,4}|$)/;
 const DELIMITER_CELL = /^:?-+:?$/;
 
-/** The blocks of a text. */
+/** Returns the blocks of a text. */
 export function parse(text) {
   return blocks(text.replace(/\r\n?/g, '\n').split('\n').map(untab), 0);
 }
 
-/** Where a link may lead; undefined if it may not. */
+/** Returns the address of a link if it is http, https or mailto, else undefined. */
 export function safeAddress(address) {
   const trimmed = address.trim();
   if (!/^(?:https?:\/\/|mailto:)/i.test(trimmed)) return undefined;
@@ -47,7 +47,7 @@ function untab(line) {
 const isBlank = (line) => line.trim() === '';
 const indentOf = (line) => line.length - line.trimStart().length;
 
-/** Whether it is three or more of the same mark, maybe with spaces between them. */
+/** Returns `true` for three or more of the same mark, with or without spaces. */
 function isRule(line) {
   const first = line.trimStart()[0];
   if (first !== '-' && first !== '*' && first !== '_') return false;
@@ -65,7 +65,7 @@ function blocks(lines, depth) {
   return found;
 }
 
-/** Takes the block that begins here. Returns where the next may begin. */
+/** Parses the block at `at`. Returns the line after it. */
 function block(lines, at, depth, found) {
   const line = lines[at];
   const fence = FENCE.exec(line);
@@ -129,12 +129,12 @@ function quote(lines, at, depth, found) {
   return next;
 }
 
-/** Whether a line goes on with the paragraph before it. */
+/** Returns `true` if a line continues the paragraph before it. */
 function continues(lines, at, before) {
   return before !== undefined && !isBlank(before) && !isBlank(lines[at]) && !interrupts(lines, at);
 }
 
-/** Whether something other than a paragraph begins here. */
+/** Returns `true` if a block other than a paragraph begins here. */
 function interrupts(lines, at) {
   const line = lines[at];
   return (
@@ -160,10 +160,10 @@ function list(lines, at, depth, found) {
   return next;
 }
 
-/** What tells one list from the next: the bullet, or what follows the number. */
+/** The kind of a list: its bullet, or the character after its numbers. */
 const kindOf = (marker) => marker.at(-1);
 
-/** The lines of an item without their indentation, and where it ends. */
+/** Returns an item's lines without their indentation, and the line after it. */
 function item(lines, at, base, offset) {
   const inside = [lines[at].slice(offset)];
   let next = at + 1;
@@ -186,14 +186,14 @@ function item(lines, at, base, offset) {
   return [inside, next];
 }
 
-/** Shows the box of a task. */
+/** Replaces `[ ]` and `[x]` by a box. */
 function task(children) {
   const first = children[0]?.type === 'paragraph' ? children[0].children[0] : undefined;
   if (first?.type === 'text') first.text = first.text.replace(/^\[ \] /, '☐ ').replace(/^\[[xX]\] /, '☑ ');
   return children;
 }
 
-/** How many columns the table has that begins here; 0 if none does. */
+/** Returns the number of columns of the table that begins here, or 0. */
 function tableAt(lines, at) {
   if (at + 1 >= lines.length || !lines[at].includes('|')) return 0;
   const delimiter = lines[at + 1];
@@ -210,7 +210,7 @@ function table(lines, at, columns, found) {
   });
   const row = (line) => {
     const found = cells(line);
-    // More than there are columns: nothing that was written may disappear.
+    // Surplus cells are joined, so that no text is lost.
     const last = found.splice(columns - 1);
     return (last.length > 0 ? [...found, last.join(' | ')] : found).map(inline);
   };
@@ -224,7 +224,7 @@ function table(lines, at, columns, found) {
   return next;
 }
 
-/** The cells of a table's row. A bar after a backslash is part of its cell. */
+/** Returns the cells of a row. A bar after a backslash is part of its cell. */
 function cells(line) {
   const found = [];
   const trimmed = line.trim();
@@ -257,8 +257,8 @@ function paragraph(lines, at, depth, found) {
   return next;
 }
 
-// Inside a block. The text becomes a flat list of tokens; marks that belong together
-// are paired on the way; then the pairs become a tree.
+// Inside a block, the text becomes a flat list of tokens in which marks are paired, and
+// then a tree.
 
 const ESCAPABLE = /[!-/:-@[-`{-~]/;
 const SPECIAL = /[\\`*_~[\]!<\n]|https?:\/\//gi;
@@ -271,9 +271,9 @@ function inline(text) {
 
 class Tokens {
   tokens = [];
-  /** The marks that may still be closed. */
+  /** The open marks. */
   #open = [];
-  /** How many there are of each. */
+  /** The number of open marks of each kind. */
   #counts = {};
   #backticks;
 
@@ -289,7 +289,7 @@ class Tokens {
     }
   }
 
-  /** Takes what begins with a special character. Returns where to go on. */
+  /** Parses what begins with a special character. Returns the position after it. */
   #special(character, at) {
     switch (character) {
       case '\\':
@@ -346,7 +346,7 @@ class Tokens {
     return end + length;
   }
 
-  /** Where the next run of exactly so many backticks is. All are found once, and each looked at once. */
+  /** Returns the position of the next run of exactly so many backticks. Each run is visited once. */
   #closingBackticks(from, length) {
     if (!this.#backticks) {
       this.#backticks = new Map();
@@ -367,7 +367,7 @@ class Tokens {
     return end - at;
   }
 
-  /** Stars, underlines or tildes: they close what is open, or open. */
+  /** Parses a run of stars, underlines or tildes, which closes open marks or opens new ones. */
   #run(character, at) {
     const length = this.#runLength(character, at);
     const run = character.repeat(length);
@@ -389,7 +389,7 @@ class Tokens {
     return at + length;
   }
 
-  /** The mark that was opened last and that so many characters close. */
+  /** Returns the last open mark that a run of this length closes. */
   #nearest(character, length) {
     const marks = [character, character.repeat(2)].filter((mark) => mark.length <= length && this.#counts[mark] > 0);
     if (marks.length < 2) return marks[0];
@@ -404,7 +404,7 @@ class Tokens {
     this.#counts[mark] = (this.#counts[mark] ?? 0) + 1;
   }
 
-  /** Takes the last such mark off the open ones. What was opened inside stays text. */
+  /** Closes the last such mark. Marks that were opened inside it stay text. */
   #pop(wanted) {
     while (this.#open.length > 0) {
       const { mark, token } = this.#open.pop();
@@ -428,7 +428,7 @@ class Tokens {
     if (!(this.#counts['['] > 0 || this.#counts['!['] > 0)) return this.#plain(']', at);
     const address = this.text[at + 1] === '(' ? destination(this.text, at + 2) : undefined;
     if (!address) {
-      // Emphasis around it must not end with it.
+      // A bracket without an address is text. Marks that were opened after it stay open.
       const last = this.#open.findLastIndex(({ mark }) => mark.endsWith('['));
       const [{ mark }] = this.#open.splice(last, 1);
       this.#counts[mark] -= 1;
@@ -441,7 +441,7 @@ class Tokens {
     return address.end;
   }
 
-  /** `<https://…>`, or an address without anything around it. */
+  /** Parses `<https://…>` or a bare address. */
   #address(character, at) {
     const start = character === '<' ? at + 1 : at;
     if (character !== '<' && WORD.test(this.text[at - 1] ?? ' ')) return this.#plain(character, at);
@@ -457,13 +457,13 @@ class Tokens {
   }
 }
 
-/** The marks that open a run: `***` is bold with emphasis in it. */
+/** Splits a run into marks: `***` is bold around emphasis. */
 function split(character, length) {
   if (length === 3) return [character.repeat(2), character];
   return length > 0 ? [character.repeat(length)] : [];
 }
 
-/** What follows `](`: an address, maybe with a title, up to the closing parenthesis. */
+/** Parses an address, maybe with a title, up to the closing parenthesis. */
 function destination(text, start) {
   const piece = text.slice(start, start + MAX_ADDRESS);
   const pointed = /^\s*<([^<>\n]*)>/.exec(piece);
@@ -477,7 +477,7 @@ function destination(text, start) {
   return close ? { text: pointed ? pointed[1] : piece.slice(begin, end), end: start + end + close[0].length } : undefined;
 }
 
-/** An address without the punctuation of the sentence it stands in. */
+/** Returns an address without the punctuation of the sentence around it. */
 function withoutEnd(address) {
   let end = address.length;
   let open = 0;
@@ -494,7 +494,7 @@ function withoutEnd(address) {
 function tree(tokens) {
   const root = [];
   const path = [root];
-  // Marks too deep down, or of a link within a link, only lose their effect.
+  // Marks that are too deep, and links in links, have no effect.
   const applied = [];
   for (const token of tokens) {
     const children = path.at(-1);

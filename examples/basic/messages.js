@@ -1,22 +1,22 @@
-// The conversation: what was said, in the server's order, what became of one's own
-// words, and below it what Claude is doing right now.
+// The conversation: messages in the server's order, the delivery state of one's own, and
+// Claude's status below.
 
-import { element, part, setText } from './dom.js';
+import { element, byId, setText } from './dom.js';
 import { render } from './render.js';
-import { nameOf } from './visible.js';
+import { nameOf } from './sanitize.js';
 
-/** The most entries on the page. */
+/** Most entries on the page. The oldest are removed. */
 const MAX_ENTRIES = 1000;
-/** How near to the end counts as there, in pixels. */
+/** Pixels from the end that still count as the end. */
 const NEAR = 48;
-/** What is left free above a reply that is shown from its beginning, in pixels. */
+/** Pixels above a long reply that is shown from its beginning. */
 const MARGIN = 12;
-/** How often the text that is just appearing is laid out anew, in milliseconds. */
+/** Milliseconds between two renderings of the streamed text. */
 const STREAM_PACE = 60;
-/** The most of it that is shown, in characters. */
+/** Most characters of the streamed text that are shown. */
 const MAX_STREAM = 100_000;
 
-/** What becomes of one's own words, in order, and in words. */
+/** Delivery states in their order, with their labels. */
 const STATES = {
   waiting: 'waiting',
   accepted: 'accepted',
@@ -30,47 +30,47 @@ const RANKS = Object.keys(STATES);
 /** @typedef {{element: HTMLElement, pending?: boolean, epoch?: number, seq?: number}} Entry */
 
 export class Messages {
-  /** What is shown, in order. @type {Entry[]} */
+  /** The entries in order. @type {Entry[]} */
   #entries = [];
-  /** The same by the server's id. @type {Map<string, Entry>} */
+  /** The entries by the server's id. @type {Map<string, Entry>} */
   #known = new Map();
-  /** One's own words by the client's id. */
+  /** Own messages without a final state, by the client's id. */
   #own = new Map();
-  /** Counts the server's sessions of this name: their numbers begin anew. */
+  /** Counts how often the session began anew. Each time `seq` starts from 1 again. */
   #epoch = 0;
   #created;
   #stream = '';
   #streaming;
   #atEnd = true;
-  #scroll = part('scroll');
+  #scroll = byId('scroll');
 
   constructor() {
     this.#scroll.addEventListener('scroll', () => this.#scrolled(), { passive: true });
     new ResizeObserver(() => this.#atEnd && this.#toEnd()).observe(this.#scroll);
-    part('newer').addEventListener('click', () => this.#toEnd());
+    byId('newer').addEventListener('click', () => this.#toEnd());
   }
 
-  /** The session began then. */
+  /** Sets when the session began. */
   began(created) {
     if (created !== this.#created) this.#epoch += 1;
     this.#created = created;
   }
 
-  /** What was said before, which may be known in part. */
+  /** Adds the history. Entries that are there already are not added twice. */
   history(items, name) {
-    part('log').setAttribute('aria-busy', 'true');
+    byId('log').setAttribute('aria-busy', 'true');
     for (const item of items) {
       const sent = [...this.#own.values()].find((own) => own.ts === item.ts && own.content === item.content);
       if (sent) this.#number(sent, item);
       else if (item.role === 'assistant') this.#add(item, () => reply(item));
-      else this.#add(item, () => words(item, item.user === name));
+      else this.#add(item, () => userMessage(item, item.user === name));
     }
-    part('log').removeAttribute('aria-busy');
-    part('welcome').hidden = this.#entries.length > 0;
+    byId('log').removeAttribute('aria-busy');
+    byId('welcome').hidden = this.#entries.length > 0;
     this.#toEnd();
   }
 
-  /** Claude has answered. Returns whether that is news. */
+  /** Adds Claude's reply. Returns `true` if it was not there yet. */
   reply(message) {
     const wasStreaming = this.#stream !== '';
     const isNew = this.#change(() => {
@@ -79,27 +79,27 @@ export class Messages {
     });
     const { offsetHeight, offsetTop } = this.#known.get(message.message_id).element;
     if (isNew && this.#atEnd && !wasStreaming && offsetHeight > this.#scroll.clientHeight) {
-      // What is longer than the screen is read from its beginning.
+      // A reply longer than the screen is shown from its beginning.
       this.#scroll.scrollTop = offsetTop - this.#scroll.offsetTop - MARGIN;
     }
     return isNew;
   }
 
-  /** Somebody else has said something. Returns whether that is news. */
-  said(message) {
-    return this.#change(() => this.#add(message, () => words(message, false)));
+  /** Adds somebody else's message. Returns `true` if it was not there yet. */
+  other(message) {
+    return this.#change(() => this.#add(message, () => userMessage(message, false)));
   }
 
-  /** One has said something oneself. `again` takes the text back, if it isn't taken. */
-  own(sent, again) {
-    const entry = { element: words(sent, true), content: sent.content, ts: sent.ts, pending: true, again };
+  /** Adds an own message. `edit` is called with its text after a rejection. */
+  own(sent, edit) {
+    const entry = { element: userMessage(sent, true), content: sent.content, ts: sent.ts, pending: true, edit };
     this.#own.set(sent.id, entry);
     this.#change(() => this.#insert(entry));
     this.#toEnd();
     this.#mark(entry, 'waiting');
   }
 
-  /** Something has become of one's own words. */
+  /** Shows the delivery state of an own message. */
   delivery({ id, state, hint, ...receipt }) {
     const entry = this.#own.get(id);
     if (!entry || RANKS.indexOf(state) <= RANKS.indexOf(entry.state)) return;
@@ -108,7 +108,7 @@ export class Messages {
     if (state === 'answered') this.#own.delete(id);
   }
 
-  /** One's own words were not taken. */
+  /** Shows that an own message was rejected. */
   rejected(id, why) {
     const entry = this.#own.get(id);
     if (!entry) return;
@@ -116,43 +116,43 @@ export class Messages {
     entry.pending = false;
     const edit = () => {
       this.#remove(entry);
-      entry.again(entry.content);
+      entry.edit(entry.content);
     };
     const button = element('button', { type: 'button', class: 'quiet', click: edit }, 'Write it again');
     this.#change(() => {
       this.#mark(entry, 'rejected');
       entry.element.append(element('div', { class: 'hint' }, element('p', {}, why), button));
     });
-    setText(part('alert'), `Your message was not taken: ${why}`);
+    setText(byId('alert'), `Your message was not taken: ${why}`);
   }
 
-  /** A line about something that happened. */
+  /** Adds a line about an event. */
   note(text) {
     this.#change(() => this.#insert({ element: element('p', { class: 'note' }, text) }));
   }
 
-  /** What Claude is doing. */
+  /** Shows what Claude is doing. */
   status({ status, detail }) {
     this.#change(() => {
       if (status === 'idle') this.#endStream();
       const doing = status === 'tool_use' ? `Claude is using ${detail || 'a tool'}` : `Claude is thinking${detail ? `: ${detail}` : ''}`;
-      setText(part('status'), status === 'idle' ? '' : doing);
+      setText(byId('status'), status === 'idle' ? '' : doing);
     });
   }
 
-  /** Claude's text, as it appears. */
+  /** Shows a piece of Claude's text, as it appears. */
   stream(delta) {
     this.#stream = (this.#stream + delta).slice(-MAX_STREAM);
     this.#streaming ??= setTimeout(() => {
       this.#streaming = undefined;
       this.#change(() => {
-        part('stream').hidden = false;
-        part('stream').replaceChildren(head('Claude'), body(this.#stream));
+        byId('stream').hidden = false;
+        byId('stream').replaceChildren(head('Claude'), body(this.#stream));
       });
     }, STREAM_PACE);
   }
 
-  /** Nobody knows what Claude is doing. */
+  /** Clears the status: it is unknown without a connection. */
   disconnected() {
     this.status({ status: 'idle' });
   }
@@ -161,13 +161,13 @@ export class Messages {
     clearTimeout(this.#streaming);
     this.#streaming = undefined;
     this.#stream = '';
-    part('stream').hidden = true;
-    part('stream').replaceChildren();
+    byId('stream').hidden = true;
+    byId('stream').replaceChildren();
   }
 
   // The order.
 
-  /** Adds what the server has numbered, unless it is there. */
+  /** Adds an entry with a `seq`, unless it is there. */
   #add({ message_id, seq }, make) {
     if (this.#known.has(message_id)) return false;
     const entry = { element: make(), epoch: this.#epoch, seq };
@@ -176,7 +176,7 @@ export class Messages {
     return true;
   }
 
-  /** One's own words have got their number. */
+  /** Gives an own message its `seq`, and moves it to its place. */
   #number(entry, { message_id, seq }) {
     const known = this.#known.get(message_id);
     this.#known.set(message_id, entry);
@@ -184,8 +184,8 @@ export class Messages {
     if (known) this.#remove(known);
     Object.assign(entry, { epoch: this.#epoch, seq, pending: false });
     const at = this.#entries.indexOf(entry);
-    const neighbours = [this.#entries[at - 1], this.#entries[at + 1]];
-    if (comesAfter(neighbours[0], entry) || comesAfter(entry, neighbours[1])) {
+    const neighbors = [this.#entries[at - 1], this.#entries[at + 1]];
+    if (comesAfter(neighbors[0], entry) || comesAfter(entry, neighbors[1])) {
       this.#entries.splice(at, 1);
       this.#insert(entry);
     }
@@ -194,9 +194,9 @@ export class Messages {
   #insert(entry) {
     let at = this.#entries.length;
     while (at > 0 && comesAfter(this.#entries[at - 1], entry)) at -= 1;
-    part('log').insertBefore(entry.element, this.#entries[at]?.element ?? null);
+    byId('log').insertBefore(entry.element, this.#entries[at]?.element ?? null);
     this.#entries.splice(at, 0, entry);
-    part('welcome').hidden = true;
+    byId('welcome').hidden = true;
     if (this.#entries.length > MAX_ENTRIES) this.#remove(this.#entries[0]);
   }
 
@@ -214,30 +214,30 @@ export class Messages {
     if (hint) entry.element.append(element('div', { class: 'hint' }, element('p', {}, hint)));
   }
 
-  // Scrolling: who is at the end stays there, who reads elsewhere is not disturbed.
+  // Scrolling: at the end the view follows new entries, elsewhere it stays.
 
   #change(make) {
-    const before = part('log').lastElementChild;
+    const before = byId('log').lastElementChild;
     const made = make();
     if (this.#atEnd) this.#toEnd();
-    else if (part('log').lastElementChild !== before) part('newer').hidden = false;
+    else if (byId('log').lastElementChild !== before) byId('newer').hidden = false;
     return made;
   }
 
   #toEnd() {
     this.#atEnd = true;
-    part('newer').hidden = true;
+    byId('newer').hidden = true;
     this.#scroll.scrollTop = this.#scroll.scrollHeight;
   }
 
   #scrolled() {
     const { scrollHeight, scrollTop, clientHeight } = this.#scroll;
     this.#atEnd = scrollHeight - scrollTop - clientHeight < NEAR;
-    if (this.#atEnd) part('newer').hidden = true;
+    if (this.#atEnd) byId('newer').hidden = true;
   }
 }
 
-/** Whether one entry belongs below another. What has no number yet is the newest. */
+/** Returns `true` if `one` belongs below `other`. An entry without `seq` is the newest. */
 function comesAfter(one, other) {
   if (!one || !other || other.seq === undefined) return false;
   if (one.seq === undefined) return Boolean(one.pending);
@@ -251,8 +251,8 @@ function reply({ content, ts, via }) {
 
 const body = (text) => element('div', { class: 'body', dir: 'auto' }, render(text));
 
-/** What a person said: text, as it is. */
-function words({ user, content, ts }, own) {
+/** A person's message: plain text. */
+function userMessage({ user, content, ts }, own) {
   const said = element('div', { class: 'body', dir: 'auto' }, content);
   const state = own ? [element('span', { class: 'state', 'aria-live': 'off' })] : [];
   return element('article', { class: `message ${own ? 'own' : 'other'}` }, head(own ? 'You' : nameOf(user), ts, ...state), said);

@@ -1,18 +1,18 @@
-// What waits, for those who look elsewhere: the title, and after consent notifications.
+// Unread messages and open prompts, in the title and, after consent, as notifications.
 
-import { part } from './dom.js';
-import { session as named } from './place.js';
-import { visible } from './visible.js';
+import { byId } from './dom.js';
+import { session as named } from './location.js';
+import { visible } from './sanitize.js';
 
 const MAX_BODY = 140;
 const session = visible(named);
 
 let unread = 0;
 let prompts = 0;
-/** The notifications that are shown. */
+/** The notifications on the screen. */
 const shown = new Set();
 
-/** Offers notifications where there can be some, and takes them away when the page is looked at. */
+/** Offers notifications where the browser has them, and closes them when the page is visible again. */
 export function start() {
   title();
   document.addEventListener('visibilitychange', () => {
@@ -22,8 +22,8 @@ export function start() {
     for (const notification of shown) notification.close();
     shown.clear();
   });
-  const button = part('notify');
-  // Without TLS they exist only for the machine itself.
+  const button = byId('notify');
+  // Without TLS, browsers allow them for 127.0.0.1 and localhost only.
   const possible = window.isSecureContext && 'Notification' in window;
   button.hidden = !possible || Notification.permission !== 'default';
   button.addEventListener('click', async () => {
@@ -31,16 +31,16 @@ export function start() {
   });
 }
 
-/** Something was said. */
-export function said(who, content) {
+/** Counts and shows a new message, if the page is hidden. */
+export function newMessage(who, content) {
   if (!document.hidden) return;
   unread += 1;
   title();
   show(`${who}, in ${session}`, content, 'said');
 }
 
-/** So many prompts are open; `asked` is said about a new one. */
-export function waiting(count, asked) {
+/** Sets the number of open prompts. `asked` describes a new one. */
+export function setPrompts(count, asked) {
   prompts = count;
   title();
   if (asked && document.hidden) show(`Claude asks, in ${session}`, asked, 'asked');
@@ -63,6 +63,6 @@ function show(heading, content, kind) {
       notification.close();
     };
   } catch {
-    // Chrome on Android has them only for installed pages. The title has to do.
+    // Chrome on Android has them only for installed pages. The title is what remains.
   }
 }

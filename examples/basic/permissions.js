@@ -1,44 +1,44 @@
-// Permission prompts: a card for each. A click that was meant for something else must
-// not become a verdict. So no button is ever focused by the page, none works in the
-// moment after the cards have changed, and the cards grow away from the text box.
+// Permission prompts, a card each. A click that was meant for something else must not
+// become a verdict. So the page never focuses a button, no button works for DISARMED
+// milliseconds after the cards have changed, and new cards grow away from the text box.
 
-import { element, part, setText } from './dom.js';
-import { visible, visibleLines } from './visible.js';
+import { element, byId, setText } from './dom.js';
+import { visible, visibleLines } from './sanitize.js';
 
-/** How long no button works after cards came, went or moved, in milliseconds. */
+/** Milliseconds for which no button works after a card came, went or moved. */
 const DISARMED = 700;
-/** How near to its end an input counts as read, in pixels. */
+/** Pixels from the end of an input that still count as the end. */
 const NEAR = 4;
 
 export class Permissions {
   /** The open prompts by id. */
   #cards = new Map();
-  /** Those that the server has told of since the connection was made. */
+  /** Ids of the prompts that the server has sent over this connection. */
   #current = new Set();
   #arming;
   #online = false;
 
   /**
    * @param {(id: string, allowed: boolean) => void} answer
-   * @param {(text: string) => void} note tells what became of a prompt
+   * @param {(text: string) => void} note shows the outcome of a prompt
    * @param {(count: number, asked?: string) => void} changed
    */
   constructor(answer, note, changed) {
     this.answer = answer;
     this.note = note;
     this.changed = changed;
-    // A click that brings the window to the front, or that another window has left to this one.
+    // A click may only have brought this window to the front, or closed another one above it.
     for (const event of ['focus', 'pageshow']) addEventListener(event, () => this.#disarm());
     document.addEventListener('visibilitychange', () => this.#disarm());
   }
 
-  /** There is a connection. The server tells again what is open. */
+  /** After connecting, the server sends the open prompts again. */
   connected() {
     this.#current.clear();
     this.#online = true;
   }
 
-  /** The server has told everything that is open: the rest was decided meanwhile. */
+  /** The server has sent all open prompts: the other cards were decided meanwhile. */
   welcome() {
     for (const [id, card] of [...this.#cards]) {
       if (this.#current.has(id)) continue;
@@ -61,11 +61,11 @@ export class Permissions {
     const title = purpose ? `${tool}: ${purpose}` : tool;
     const card = this.#card(request_id, tool, purpose, input_preview);
     this.#cards.set(request_id, { ...card, title });
-    // Above the others: what is there keeps its place above the text box.
-    const cards = part('cards');
+    // Above the others, which keep their place above the text box.
+    const cards = byId('cards');
     const below = cards.scrollHeight - cards.scrollTop;
     cards.prepend(card.element);
-    setText(part('alert'), `Claude asks for permission. ${title}`);
+    setText(byId('alert'), `Claude asks for permission. ${title}`);
     this.#show(title);
     cards.scrollTop = cards.scrollHeight - Math.max(below, cards.clientHeight);
   }
@@ -82,8 +82,8 @@ export class Permissions {
     this.#close(request_id, card, text);
   }
 
-  /** A verdict came too late. Returns whether it was one of ours. */
-  tooLate(message) {
+  /** Closes the card whose verdict came too late. Returns `false` if the error is about none. */
+  rejected(message) {
     for (const [id, card] of this.#cards) {
       if (card.verdict === undefined || !message.includes(`"${id}"`)) continue;
       this.#close(id, card, `Already answered, or expired: ${card.title}.`);
@@ -138,15 +138,15 @@ export class Permissions {
     const hadFocus = card.element.contains(document.activeElement);
     card.element.remove();
     this.#show();
-    // The keyboard goes on among the prompts, or in the conversation: nowhere near a button.
-    if (hadFocus) (this.#cards.size > 0 ? part('permissions') : part('scroll')).focus({ preventScroll: true });
+    // The focus moves to the prompts, or to the conversation, never to a button.
+    if (hadFocus) (this.#cards.size > 0 ? byId('permissions') : byId('scroll')).focus({ preventScroll: true });
     this.note(text);
   }
 
   #show(asked) {
     const count = this.#cards.size;
-    part('permissions').hidden = count === 0;
-    setText(part('permissions-title'), count === 1 ? 'Claude asks for permission' : `Claude asks for ${count} permissions`);
+    byId('permissions').hidden = count === 0;
+    setText(byId('permissions-title'), count === 1 ? 'Claude asks for permission' : `Claude asks for ${count} permissions`);
     this.#disarm();
     this.changed(count, asked);
   }
@@ -160,18 +160,18 @@ export class Permissions {
     this.#arm();
   }
 
-  /** Lets the buttons work that may. */
+  /** Enables or disables all buttons. */
   #arm() {
     for (const { buttons, verdict, state } of this.#cards.values()) {
       const works = this.#arming === undefined && this.#online && verdict === undefined;
-      // Not `disabled`: that would take the focus from who is on it.
+      // `disabled` would lose the keyboard's focus.
       for (const button of buttons) button.setAttribute('aria-disabled', String(!works));
       if (verdict === undefined) setText(state, this.#online ? '' : 'Not connected');
     }
   }
 }
 
-/** The input of a tool: if it is an object, a field at a time, so that a command reads as it will run. */
+/** The input of a tool. An object is shown field by field, so that a command reads as it will run. */
 function fields(input) {
   const parsed = asObject(input);
   if (!parsed) return [element('pre', {}, visibleLines(input))];
@@ -181,7 +181,7 @@ function fields(input) {
   });
 }
 
-/** The object, if the text is one and nothing of it would be lost: a field that is there twice would. */
+/** Returns the object if the text is one and parsing loses nothing, as it would of a repeated field. */
 function asObject(text) {
   try {
     const parsed = JSON.parse(text);

@@ -1,14 +1,14 @@
-// Elements for the tree that markdown.js makes.
+// Turns the tree of markdown.js into elements.
 
 import { parse } from './markdown.js';
 import { element } from './dom.js';
 
-/** How long "Copied" is shown, in milliseconds. */
+/** Milliseconds for which "Copied" is shown. */
 const COPIED = 2000;
-/** In the page's outline a reply is below its own headings. */
+/** A reply's headings are this many levels lower in the page's outline. */
 const HEADING_OFFSET = 2;
 
-/** A text of Claude's, as elements. */
+/** Returns a text of Claude's as elements. */
 export function render(text) {
   const fragment = document.createDocumentFragment();
   fragment.append(...parse(text).map(node));
@@ -52,14 +52,14 @@ function node(it) {
   }
 }
 
-/** A link, if it may lead there; else its words. */
-function link({ address, children: words }) {
-  if (!address) return element('span', {}, ...children(words));
+/** A link, or only its text if the address is not allowed. */
+function link({ address, children: content }) {
+  if (!address) return element('span', {}, ...children(content));
   const attributes = { href: address, target: '_blank', rel: 'noopener noreferrer' };
-  return element('a', attributes, ...(words.length > 0 ? children(words) : [address]));
+  return element('a', attributes, ...(content.length > 0 ? children(content) : [address]));
 }
 
-/** A table that scrolls in itself. */
+/** A table in a box that scrolls. */
 function table({ align, head, rows }) {
   const row = (tag, cells) => {
     const made = cells.map((cell, column) =>
@@ -79,7 +79,7 @@ function code({ language, text }) {
   return element('div', { class: 'code' }, element('div', { class: 'code-head' }, element('span', {}, language), button), pre);
 }
 
-/** Pages that came without TLS have no clipboard: there the code is selected, to be copied by hand. */
+/** Copies the code. Pages without TLS have no clipboard: there the code is selected, to copy it by hand. */
 async function copy(button, pre, text) {
   try {
     await navigator.clipboard.writeText(text);

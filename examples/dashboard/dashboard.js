@@ -1,22 +1,22 @@
-// A screen for the wall: every session of a server, what Claude does in it, what was said
-// last, and how many permission prompts wait. It only looks: it joins no session but its
-// own, so it takes no answer away from somebody who is still to receive it.
+// A screen for the wall: every session of a server, with Claude's status and the last message,
+// and the number of open permission prompts. It must join no session but its own: a viewer
+// in a session would count as somebody who has received the reply.
 
 import { ClaudeSocket } from '../../client/claude-socket.js';
 
-/** How long after one look the next one is, in milliseconds. */
+/** Milliseconds between two polls. */
 const PAUSE = 1000;
-/** How much of a text the server sends, in characters. */
+/** Characters of a last message that the server sends. */
 const EXCERPT = 200;
 const KEY = 'claude-socket.dashboard.token';
 const MINUTE = 60_000;
 
 const setting = (name) => document.querySelector(`meta[name="${name}"]`).content;
-const part = (id) => document.getElementById(id);
-/** The server is the one that the page names. Nothing in its address can name another. */
+const byId = (id) => document.getElementById(id);
+/** The server must be the one that the page names, never one from its address. */
 const server = setting('server');
 const session = setting('session');
-/** The sessions that are shown, by name. */
+/** The cards on the screen, by session. */
 const cards = new Map();
 
 takeToken();
@@ -27,29 +27,29 @@ let next;
 socket.on('welcome', ({ host }) => {
   welcomed = true;
   delete document.body.dataset.lost;
-  part('trouble').hidden = part('access').hidden = true;
-  setText(part('host'), host.name ? `${host.name} ${host.version}` : 'no Claude Code yet');
+  byId('trouble').hidden = byId('access').hidden = true;
+  setText(byId('host'), host.name ? `${host.name} ${host.version}` : 'no Claude Code yet');
   look();
 });
 socket.on('disconnected', ({ code, retryIn }) => {
   clearTimeout(next);
   document.body.dataset.lost = '';
   const why = code === 4401 ? 'The token is not valid any more.' : `No connection to ${server}.`;
-  setText(part('trouble'), retryIn === null ? why : `${why} Trying again.`);
-  part('trouble').hidden = false;
-  // A page isn't told why: the server may not be there, or want a token.
-  part('access').hidden = welcomed && code !== 4401;
+  setText(byId('trouble'), retryIn === null ? why : `${why} Trying again.`);
+  byId('trouble').hidden = false;
+  // A page can't tell a missing server from a refused token.
+  byId('access').hidden = welcomed && code !== 4401;
 });
 socket.connect();
 
-part('access').addEventListener('submit', (event) => {
+byId('access').addEventListener('submit', (event) => {
   event.preventDefault();
-  localStorage.setItem(KEY, part('token').value.trim());
+  localStorage.setItem(KEY, byId('token').value.trim());
   location.reload();
 });
 tick();
 
-/** Takes the token out of the address, `#token=…`, and keeps it. */
+/** Moves the token from the address (`#token=…`) to the storage. */
 function takeToken() {
   const token = new URLSearchParams(location.hash.slice(1)).get('token');
   if (token === null) return;
@@ -75,15 +75,15 @@ function show({ sessions, total, permissions }) {
   shown.forEach((item, place) => {
     const card = cards.get(item.session_id) ?? makeCard(item.session_id);
     fill(card, item);
-    const there = part('sessions').children[place];
-    if (there !== card) part('sessions').insertBefore(card, there ?? null);
+    const there = byId('sessions').children[place];
+    if (there !== card) byId('sessions').insertBefore(card, there ?? null);
   });
-  part('sessions').dataset.few = shown.length <= 2 ? 2 : shown.length <= 4 ? 4 : '';
-  part('waiting').hidden = permissions === 0;
-  setText(part('waiting'), permissions === 1 ? '1 prompt waits for an operator' : `${permissions} prompts wait for an operator`);
+  byId('sessions').dataset.few = shown.length <= 2 ? 2 : shown.length <= 4 ? 4 : '';
+  byId('waiting').hidden = permissions === 0;
+  setText(byId('waiting'), permissions === 1 ? '1 prompt waits for an operator' : `${permissions} prompts wait for an operator`);
   const rest = total - sessions.length;
-  part('rest').hidden = rest === 0 && shown.length > 0;
-  setText(part('rest'), shown.length === 0 ? 'Nobody has talked to Claude yet.' : `and ${rest} more`);
+  byId('rest').hidden = rest === 0 && shown.length > 0;
+  setText(byId('rest'), shown.length === 0 ? 'Nobody has talked to Claude yet.' : `and ${rest} more`);
 }
 
 function makeCard(name) {
@@ -96,18 +96,18 @@ function makeCard(name) {
 function fill(card, { clients, status, detail, last }) {
   card.dataset.status = status;
   card.toggleAttribute('data-empty', clients === 0);
-  const words = { thinking: 'thinking', tool_use: 'using a tool', idle: 'idle' };
-  setText(card.querySelector('.status'), detail || words[status]);
+  const labels = { thinking: 'thinking', tool_use: 'using a tool', idle: 'idle' };
+  setText(card.querySelector('.status'), detail || labels[status]);
   setText(card.querySelector('.who'), last ? `${last.user ?? 'Claude'}:` : '');
   setText(card.querySelector('.text'), excerpt(last?.content ?? ''));
   setText(card.querySelector('.people'), clients === 1 ? '1 client' : `${clients} clients`);
   setText(card.querySelector('.age'), age(last?.ts));
 }
 
-/** The server sends the beginning of a long text only. */
+/** Marks a text that the server has cut. */
 const excerpt = (text) => ([...text].length < EXCERPT ? text : `${text}…`);
 
-/** How long ago, for people; nothing if that cannot be told. */
+/** Returns the age of a time for people, or '' for an invalid one. */
 function age(ts) {
   const minutes = Math.floor((Date.now() - Date.parse(ts)) / MINUTE);
   if (!(minutes >= 0)) return '';
@@ -115,13 +115,13 @@ function age(ts) {
   return minutes < 60 ? `${minutes} min ago` : `${Math.floor(minutes / 60)} h ago`;
 }
 
-/** Changes a text only if it is another one, so that screen readers say only what is new. */
+/** Sets a text if it differs. Screen readers read out every set, also of the same text. */
 function setText(element, text) {
   if (element.textContent !== text) element.textContent = text;
 }
 
 function tick() {
   const now = new Date();
-  setText(part('clock'), now.toLocaleTimeString([], { hour: '2-digit', minute: '2-digit' }));
+  setText(byId('clock'), now.toLocaleTimeString([], { hour: '2-digit', minute: '2-digit' }));
   setTimeout(tick, MINUTE - (now.getTime() % MINUTE));
 }

@@ -408,18 +408,3 @@ fn the_plugins_hooks_are_as_claude_code_wants_them() {
         assert_eq!(hook["tool"], "activity", "{event}");
     }
 }
-
-/// The documented snippet is the same, but for the server's name in a raw MCP config.
-#[test]
-fn a_raw_config_is_told_the_same_hooks() {
-    let document = include_str!("../../docs/claude-code.md");
-    let hooks = document.split("## Hooks").nth(1).expect("the section");
-    let snippet = hooks
-        .split("```json\n")
-        .nth(1)
-        .and_then(|rest| rest.split("```").next());
-    let snippet: Value = serde_json::from_str(snippet.expect("a snippet")).expect("it is JSON");
-    let ours = HOOKS.replace("plugin:claude-socket:claude-socket", "claude-socket");
-    let ours: Value = serde_json::from_str(&ours).expect("it is JSON");
-    assert_eq!(snippet, json!({ "hooks": ours["hooks"] }));
-}

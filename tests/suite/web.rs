@@ -1,29 +1,29 @@
-//! The tests that are written in JavaScript: those of the client library and of the
-//! pages, and some of the documents. They are in `tests/web`, and Node runs them.
+//! Runs the tests in JavaScript (`tests/web`) with Node: those of the client library, of the pages
+//! and of the documents. Each is named after its file.
 
 use crate::prepare::prepare;
 use crate::server::binary;
 
-/// Runs a file of tests, once what it needs is there.
+/// Runs a file of tests, after installing what it needs.
 fn node(file: &str, needs: &[&str]) {
     node_with(file, needs, &[]);
 }
 
-/// The same with more environment variables.
+/// Runs a file of tests with more environment variables.
 pub fn node_with(file: &str, needs: &[&str], environment: &[(&str, &str)]) {
     prepare(needs);
     let output = std::process::Command::new("node")
         .args(["--test", file])
         .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/web"))
         .env("CLAUDE_SOCKET_TEST_BINARY", binary().get_program())
-        // The tokens of whoever runs the tests are none of their business.
+        // Not the tokens of the user who runs the tests.
         .env(
             "CLAUDE_SOCKET_STATE_DIR",
             concat!(env!("CARGO_TARGET_TMPDIR"), "/nobody"),
         )
         .envs(environment.iter().copied())
         .output()
-        .expect("Node 20 or newer is needed for this test");
+        .expect("Node 20 or newer starts");
     let printed = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success(), "{printed}");
 }
@@ -36,6 +36,11 @@ fn client() {
 #[test]
 fn client_frames() {
     node("client-frames.test.js", &["npm"]);
+}
+
+#[test]
+fn stories() {
+    node("stories.test.js", &["npm"]);
 }
 
 #[test]
@@ -69,6 +74,11 @@ fn markdown() {
 }
 
 #[test]
+fn sanitize() {
+    node("sanitize.test.js", &["npm"]);
+}
+
+#[test]
 fn page() {
     node("page.test.js", &["npm", "chromium"]);
 }
@@ -95,5 +105,5 @@ fn workflows() {
 
 #[test]
 fn documents() {
-    node("documents.test.js", &["npm", "python"]);
+    node("documents.test.js", &["npm", "chromium", "python"]);
 }

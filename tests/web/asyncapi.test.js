@@ -12,13 +12,13 @@ import { Ajv } from 'ajv';
 import formats from 'ajv-formats';
 import { WebSocket } from 'ws';
 
-import { Bridge, Inbox, run } from './bridge.js';
+import { Server, Inbox, run } from './server.js';
 
 const read = (path) => readFileSync(new URL(path, import.meta.url), 'utf8');
 const { document, diagnostics } = await new Parser().parse(read('../../src/protocol/asyncapi.yaml'));
 assert.ok(document, JSON.stringify(diagnostics, null, 2));
 
-/** The payloads of one direction by their type; `receive` is what clients send. */
+/** Returns the payloads of one direction by their type. `receive` is what clients send. */
 function payloads(action) {
   const operations = document.operations().all().filter((operation) => operation.action() === action);
   const asked = (operation) => operation.reply()?.messages().all() ?? [];
@@ -29,7 +29,7 @@ function payloads(action) {
 const CLIENT = payloads('receive');
 const SERVER = payloads('send');
 
-/** The schema without room for fields that it doesn't name: those are for newer versions. */
+/** Returns the schema without room for other fields, which only newer versions may have. */
 function strict(schema) {
   if (Array.isArray(schema)) return schema.map(strict);
   if (schema === null || typeof schema !== 'object') return schema;
@@ -42,14 +42,14 @@ const compile = (schemas) => Object.fromEntries(Object.entries(schemas).map(([ty
 const tolerant = compile(CLIENT);
 const exact = { client: compile(strict(CLIENT)), server: compile(strict(SERVER)) };
 
-/** Fails if the message isn't exactly what its schema says. */
+/** Fails if the message has other fields or kinds than its schema. */
 function check(side, message) {
   const validate = exact[side][message.type];
   assert.ok(validate, `the schema doesn't know ${side}'s ${message.type}: ${JSON.stringify(message)}`);
   assert.ok(validate(message), `${JSON.stringify(message)}: ${ajv.errorsText(validate.errors)}`);
 }
 
-/** Every field of a schema or of a message, with dots for what is inside of what. */
+/** Yields the path of every field of a schema or a message, with dots. */
 function* fieldsOf(value, path = '') {
   if (Array.isArray(value)) {
     for (const item of value) yield* fieldsOf(item, path);
@@ -71,7 +71,7 @@ const all = (fields) => [...new Set(fields)].sort();
 const inSchemas = (schemas) => all(Object.entries(schemas).flatMap(([type, schema]) => [...fieldsOfSchema(schema, type)]));
 const inMessages = (messages) => all(messages.flatMap((message) => [...fieldsOf(message, message.type)]));
 
-test('it is valid, of this version, and so are its examples', () => {
+test('the document and its examples are valid', () => {
   // 0 is an error and 1 a warning; 2 says that there is a newer AsyncAPI.
   assert.deepEqual(diagnostics.filter(({ severity }) => severity < 2), []);
   const [, version] = /^version = "(.*)"$/m.exec(read('../../Cargo.toml'));
@@ -83,7 +83,7 @@ test('it is valid, of this version, and so are its examples', () => {
   }
 });
 
-test('every message is for one direction, and under the name of its type', () => {
+test('every message has one direction, and the name of its type', () => {
   const types = document.allMessages().all().map((message) => [message.id(), message.payload().json().properties.type.const]);
   for (const [id, type] of types) assert.equal(id, type);
   assert.deepEqual([...Object.keys(CLIENT), ...Object.keys(SERVER)].sort(), types.map(([id]) => id).sort());
@@ -91,55 +91,55 @@ test('every message is for one direction, and under the name of its type', () =>
 
 /** A client that checks every frame, both ways, and keeps it. */
 class Client {
-  heard = new Inbox();
-  /** Every frame of every client, by who said it. */
+  received = new Inbox();
+  /** Every frame of every client, by its sender. */
   static frames = { client: [], server: [] };
 
-  static async connect(t, bridge, { query = 'session=s1', headers = {}, protocols = [] } = {}) {
+  static async connect(t, server, { query = 'session=s1', headers = {}, protocols = [] } = {}) {
     const client = new Client();
-    client.socket = new WebSocket(`${bridge.url}/?${query}`, protocols, { headers });
+    client.socket = new WebSocket(`${server.url}/?${query}`, protocols, { headers });
     t.after(() => client.socket.terminate());
     client.closed = once(client.socket, 'close');
     client.socket.on('message', (data) => {
       const message = JSON.parse(data);
       Client.frames.server.push(message);
-      client.heard.push(message);
+      client.received.push(message);
     });
     await once(client.socket, 'open');
     return client;
   }
 
-  /** Says something valid. */
+  /** Sends a valid message. */
   say(message) {
     check('client', message);
     Client.frames.client.push(message);
     this.socket.send(JSON.stringify(message));
   }
 
-  /** Says whatever this is. */
+  /** Sends anything. */
   blurt(text) {
     this.socket.send(text);
   }
 
   async hears(type, fields = {}) {
     const wanted = (message) => message.type === type && Object.entries(fields).every(([key, value]) => message[key] === value);
-    return this.heard.next(wanted, `${type} ${JSON.stringify(fields)}`);
+    return this.received.next(wanted, `${type} ${JSON.stringify(fields)}`);
   }
 }
 
 async function start(t, options) {
-  const bridge = await Bridge.start(options);
-  t.after(() => bridge.stop());
-  return bridge;
+  const server = await Server.start(options);
+  t.after(() => server.stop());
+  return server;
 }
 
 const PLUGIN = { CLAUDE_PLUGIN_ROOT: '/plugin' };
 
-test('real traffic is as it says, and all of it is seen', async (t) => {
+test('real traffic fits the schemas, and has every message and field', async (t) => {
   await t.test('a conversation', async (t) => {
-    const bridge = await start(t, { env: PLUGIN });
-    const ann = await Client.connect(t, bridge);
-    const bob = await Client.connect(t, bridge);
+    const server = await start(t, { env: PLUGIN });
+    const ann = await Client.connect(t, server);
+    const bob = await Client.connect(t, server);
     ann.say({ type: 'hello', stream: true });
     await ann.hears('welcome', { role: 'operator', seq: 0 });
     ann.say({ type: 'ping' });
@@ -148,31 +148,31 @@ test('real traffic is as it says, and all of it is seen', async (t) => {
     ann.say({ type: 'message', session_id: 's1', content: 'hi', user: 'ann', ts: '2026-01-01T00:00:00Z', id: 'a1' });
     await ann.hears('delivery', { state: 'accepted' });
     await bob.hears('user_message', { content: 'hi', user: 'ann' });
-    await bridge.take(await bridge.heard());
+    await server.take(await server.nextMessage());
     await ann.hears('delivery', { state: 'seen' });
     await ann.hears('status', { status: 'thinking' });
-    await bridge.status('tool_use', 'reading', 's1');
+    await server.status('tool_use', 'reading', 's1');
     await ann.hears('status', { status: 'tool_use', detail: 'reading' });
     ann.say({ type: 'list_sessions' });
     await ann.hears('sessions', { total: 1 });
-    await bridge.hook('MessageDisplay', { message_id: 'm1', index: '0', delta: 'Hel' });
+    await server.hook('MessageDisplay', { message_id: 'm1', index: '0', delta: 'Hel' });
     await ann.hears('stream', { delta: 'Hel' });
-    await bridge.reply('Hello', 's1');
+    await server.reply('Hello', 's1');
     await bob.hears('reply', { content: 'Hello' });
     await ann.hears('delivery', { state: 'answered' });
-    await bridge.hook('Stop', { last_assistant_message: 'I have replied.' });
+    await server.hook('Stop', { last_assistant_message: 'I have replied.' });
     await ann.hears('status', { status: 'idle' });
 
     ann.say({ type: 'message', content: 'and now in the terminal' });
-    await bridge.take(await bridge.heard());
-    await bridge.hook('Stop', { last_assistant_message: 'Said in the terminal.' });
+    await server.take(await server.nextMessage());
+    await server.hook('Stop', { last_assistant_message: 'Said in the terminal.' });
     await ann.hears('reply', { via: 'transcript' });
     ann.say({ type: 'fetch_history', session_id: 's1', limit: 10, since: 0 });
     assert.equal((await ann.hears('history')).messages.length, 4);
     ann.say({ type: 'list_sessions' });
     assert.equal((await ann.hears('sessions')).sessions[0].last.via, 'transcript');
 
-    bridge.ask('abcde');
+    server.ask('abcde');
     await bob.hears('permission_request', { request_id: 'abcde' });
     ann.say({ type: 'permission_response', request_id: 'abcde', allowed: true });
     await bob.hears('permission_resolved', { request_id: 'abcde', by: 'ann' });
@@ -186,29 +186,29 @@ test('real traffic is as it says, and all of it is seen', async (t) => {
   });
 
   await t.test('limits', async (t) => {
-    const bridge = await start(t, { flags: ['--max-sessions', '1', '--max-message', '1KiB', '--seen-timeout', '1ms'], env: PLUGIN });
-    const client = await Client.connect(t, bridge);
+    const server = await start(t, { flags: ['--max-sessions', '1', '--max-message', '1KiB', '--seen-timeout', '1ms'], env: PLUGIN });
+    const client = await Client.connect(t, server);
     client.say({ type: 'message', session_id: 's2', content: 'hi', id: 'a1' });
     await client.hears('delivery', { state: 'rejected', code: 'busy' });
     client.say({ type: 'message', content: 'x'.repeat(2000), id: 'a2' });
     await client.hears('delivery', { state: 'rejected', code: 'too_large' });
-    await bridge.hook('SessionStart', {});
+    await server.hook('SessionStart', {});
     client.say({ type: 'message', content: 'hi', id: 'a3' });
     assert.ok((await client.hears('delivery', { state: 'unseen' })).hint);
   });
 
-  await t.test('a token, in each of three places', async (t) => {
+  await t.test('a token is taken from each of three places', async (t) => {
     const folder = mkdtempSync(`${tmpdir()}/tokens-`);
     t.after(() => rmSync(folder, { recursive: true }));
     const token = run('token', 'add', 'shed', '--role', 'sender', '--state-dir', folder);
-    const bridge = await start(t, { flags: ['--state-dir', folder] });
+    const server = await start(t, { flags: ['--state-dir', folder] });
     const places = [
       { headers: { Authorization: `Bearer ${token}` } },
       { query: `token=${token}` },
       { protocols: ['claude-socket', `bearer.${token}`] },
     ];
     for (const place of places) {
-      const client = await Client.connect(t, bridge, place);
+      const client = await Client.connect(t, server, place);
       client.say({ type: 'hello' });
       await client.hears('welcome', { role: 'sender', user: 'shed' });
       client.say({ type: 'permission_response', request_id: 'abcde', allowed: true });
@@ -217,12 +217,12 @@ test('real traffic is as it says, and all of it is seen', async (t) => {
   });
 
   await t.test('the end', async (t) => {
-    const bridge = await Bridge.start({ ready: false });
-    const client = await Client.connect(t, bridge);
+    const server = await Server.start({ ready: false });
+    const client = await Client.connect(t, server);
     client.say({ type: 'message', content: 'too late', id: 'a1' });
     client.say({ type: 'ping' });
     await client.hears('pong');
-    await bridge.stop();
+    await server.stop();
     await client.hears('delivery', { state: 'rejected', code: 'host_closed' });
     const [code] = await client.closed;
     assert.ok(document.channels().get('session').json('x-close-codes')[code], `close code ${code}`);
@@ -238,10 +238,10 @@ test('real traffic is as it says, and all of it is seen', async (t) => {
   assert.deepEqual(seen('state'), all(schemas.DeliveryState.enum), 'every state was seen');
 });
 
-test('it refuses exactly what the server answers with invalid_message', async (t) => {
-  const bridge = await start(t);
-  const client = await Client.connect(t, bridge);
-  // A valid frame of each type, and each field with each of these as its value.
+test('the schemas reject exactly what the server answers with invalid_message', async (t) => {
+  const server = await start(t);
+  const client = await Client.connect(t, server);
+  // A valid frame of each type, with each of these as the value of each field.
   const valid = Object.keys(CLIENT).map((type) => ({ type, ...{ message: { content: 'c' }, permission_response: { request_id: 'r', allowed: true } }[type] }));
   const fields = all(inSchemas(CLIENT).map((path) => path.split('.')[1]));
   const values = [
@@ -258,7 +258,7 @@ test('it refuses exactly what the server answers with invalid_message', async (t
     client.blurt('{"type":"dance"}');
     let code;
     for (;;) {
-      const message = await client.heard.next();
+      const message = await client.received.next();
       if (message.type === 'error' && message.message === 'unknown message type: dance') break;
       if (message.type === 'error') code = message.code;
     }

@@ -11,11 +11,11 @@ import { join } from 'node:path';
 import { tmpdir } from 'node:os';
 import { fileURLToPath } from 'node:url';
 
-import { Bridge, Inbox, run, soon } from './bridge.js';
+import { Server, Inbox, run, soon } from './server.js';
 
 const BOT = fileURLToPath(new URL('../../examples/bot.mjs', import.meta.url));
 
-/** A port that nothing has. Somebody else could take it in between, but hardly does. */
+/** Returns a free port. Another process could take it meanwhile, which is unlikely. */
 async function freePort() {
   for (let port = 24_000 + (process.pid % 4_000); ; port += 1) {
     const server = createServer();
@@ -27,7 +27,7 @@ async function freePort() {
   }
 }
 
-/** A process that ends with the test. */
+/** Starts a process that ends with the test. */
 function start(t, command, args, options) {
   const child = spawn(command, args, { stdio: ['ignore', 'ignore', 'pipe'], ...options });
   const log = new Inbox();
@@ -40,9 +40,9 @@ function start(t, command, args, options) {
   return { child, log };
 }
 
-/** Somebody on IRC. */
+/** A person on IRC. */
 class Person {
-  heard = new Inbox();
+  received = new Inbox();
   lines = [];
 
   static async connect(t, port, nick, user = nick) {
@@ -53,7 +53,7 @@ class Person {
     createInterface(person.socket).on('line', (line) => {
       if (line.startsWith('PING')) return person.send(line.replace('PING', 'PONG'));
       person.lines.push(line);
-      person.heard.push(line);
+      person.received.push(line);
     });
     person.send(`NICK ${nick}`, `USER ${user} 0 * :${user}`);
     await person.gets(' 001 ');
@@ -84,15 +84,15 @@ class Person {
   }
 
   gets(part) {
-    return this.heard.next((line) => line.includes(part), `«${part}» for ${this.nick}`);
+    return this.received.next((line) => line.includes(part), `«${part}» for ${this.nick}`);
   }
 
-  /** What the bot says to this target next, which has this in it. */
+  /** Waits for the bot's next message to this target that has this part. */
   async told(target, part) {
     const text = (line) => line.split(` PRIVMSG ${target} :`)[1] ?? '';
-    const fits = (said) => (part instanceof RegExp ? part.test(said) : said.includes(part));
+    const fits = (text) => (part instanceof RegExp ? part.test(text) : text.includes(part));
     const wanted = (line) => line.startsWith(':claude!') && fits(text(line));
-    return text(await this.heard.next(wanted, `«${part}» to ${target}`));
+    return text(await this.received.next(wanted, `«${part}» to ${target}`));
   }
 }
 
@@ -101,8 +101,8 @@ async function chat(t) {
   t.after(() => rm(folder, { recursive: true }));
   const add = (name, ...rest) => run('token', 'add', name, ...rest, '--state-dir', folder);
   const tokens = { BOT_TOKEN: add('bot', '--role', 'sender', '--session', 'irc-*'), BOT_OWNER_TOKEN: add('ann', '--role', 'operator') };
-  const bridge = await Bridge.start({ flags: ['--state-dir', folder] });
-  t.after(() => bridge.kill());
+  const server = await Server.start({ flags: ['--state-dir', folder] });
+  t.after(() => server.kill());
 
   const port = await freePort();
   const config = join(folder, 'ngircd.conf');
@@ -131,15 +131,15 @@ PAM = no
     }
   })(), 'the IRC server');
 
-  // Node 20 has a WebSocket, but keeps it behind a flag.
+  // Node 20 has a WebSocket only with a flag.
   const flags = globalThis.WebSocket ? [] : ['--experimental-websocket'];
-  const env = { ...process.env, ...tokens, BOT_SERVER: bridge.url, BOT_IRC: `irc://127.0.0.1:${port}`, BOT_PACE: '10', BOT_ROOMS: '#greenhouse,#kitchen', BOT_OWNER: 'ann!~ann@127.0.0.*' };
+  const env = { ...process.env, ...tokens, BOT_SERVER: server.url, BOT_IRC: `irc://127.0.0.1:${port}`, BOT_PACE: '10', BOT_ROOMS: '#greenhouse,#kitchen', BOT_OWNER: 'ann!~ann@127.0.0.*' };
   const { log } = start(t, process.execPath, [...flags, BOT], { env });
-  return { bridge, port, log };
+  return { server, port, log };
 }
 
-test('a session for each room, commands, and prompts for the owner alone', async (t) => {
-  const { bridge, port, log } = await chat(t);
+test('each room is a session, and prompts go to the owner alone', async (t) => {
+  const { server, port, log } = await chat(t);
   const ann = await Person.connect(t, port, 'ann');
   const eve = await Person.connect(t, port, 'eve');
   for (const person of [ann, eve]) await person.join('#greenhouse');
@@ -147,31 +147,31 @@ test('a session for each room, commands, and prompts for the owner alone', async
   await eve.sees('#greenhouse');
   await eve.sees('#kitchen');
 
-  // Each room is a session, and what isn't for the bot stays in the room.
+  // Each room is a session. A message that doesn't call the bot stays in the room.
   eve.say('#greenhouse', 'just chatting');
   eve.say('#greenhouse', 'claude: how warm is it?');
-  const { content, meta } = await bridge.heard();
+  const { content, meta } = await server.nextMessage();
   assert.deepEqual([content, meta.chat_id, meta.user], ['<eve> how warm is it?', 'irc-#greenhouse', 'bot']);
   eve.say('#kitchen', 'Claude, is the oven off?');
-  assert.equal((await bridge.heard()).meta.chat_id, 'irc-#kitchen');
-  await bridge.reply('It is off.', 'irc-#kitchen');
+  assert.equal((await server.nextMessage()).meta.chat_id, 'irc-#kitchen');
+  await server.reply('It is off.', 'irc-#kitchen');
   assert.equal(await eve.told('#kitchen', 'off'), 'It is off.');
 
-  // A long answer comes in lines, whole, and can be no command.
+  // A long answer is split into lines, without loss, and none of them is a command.
   const long = `${'é'.repeat(500)} ${'word '.repeat(60)}`.trim();
-  await bridge.reply(`${long}\r\nQUIT :bye\n\nJOIN #elsewhere\0NICK x\x01`, 'irc-#greenhouse');
+  await server.reply(`${long}\r\nQUIT :bye\n\nJOIN #elsewhere\0NICK x\x01`, 'irc-#greenhouse');
   await ann.told('#greenhouse', 'JOIN #elsewhere NICK x');
-  const said = ann.lines.filter((line) => line.startsWith(':claude!') && line.includes('PRIVMSG #greenhouse :'));
-  for (const line of said) assert.ok(Buffer.byteLength(line) <= 510, line);
-  const texts = said.map((line) => line.split(' PRIVMSG #greenhouse :')[1]);
+  const sent = ann.lines.filter((line) => line.startsWith(':claude!') && line.includes('PRIVMSG #greenhouse :'));
+  for (const line of sent) assert.ok(Buffer.byteLength(line) <= 510, line);
+  const texts = sent.map((line) => line.split(' PRIVMSG #greenhouse :')[1]);
   assert.equal(texts.slice(0, -2).join('').replaceAll(' ', ''), long.replaceAll(' ', ''));
   assert.equal(texts.at(-2), 'QUIT :bye');
 
   // Commands.
   eve.say('#greenhouse', '!help');
   await eve.told('#greenhouse', '!status');
-  await bridge.status('tool_use', 'Bash: open the roof', 'irc-#greenhouse');
-  // The status may come to the bot after the first questions.
+  await server.status('tool_use', 'Bash: open the roof', 'irc-#greenhouse');
+  // The status may reach the bot after the first question.
   let doing;
   do {
     eve.say('#greenhouse', '!status');
@@ -182,7 +182,7 @@ test('a session for each room, commands, and prompts for the owner alone', async
   assert.equal(await eve.told('#greenhouse', 'asked'), 'eve asked here.');
 
   // A prompt goes to the owner alone, and only the owner's verdict counts.
-  bridge.ask('abcde', 'Bash', 'open the roof', { command: 'roof --open' });
+  server.ask('abcde', 'Bash', 'open the roof', { command: 'roof --open' });
   await ann.told('ann', 'Claude wants to use Bash: open the roof');
   assert.equal(await ann.told('ann', 'roof --open'), '{"command":"roof --open"}');
   await ann.told('ann', 'allow abcde or deny abcde?');
@@ -190,26 +190,26 @@ test('a session for each room, commands, and prompts for the owner alone', async
   eve.say('#greenhouse', 'allow abcde');
   ann.say('#greenhouse', 'allow abcde');
   eve.say('#greenhouse', 'claude: are you there?');
-  assert.equal((await bridge.heard()).content, '<eve> are you there?');
+  assert.equal((await server.nextMessage()).content, '<eve> are you there?');
   ann.say('claude', 'deny abcde');
-  assert.equal(await bridge.verdict('abcde'), 'deny');
+  assert.equal(await server.verdict('abcde'), 'deny');
   await ann.told('ann', 'abcde is denied (ann).');
   ann.say('claude', 'allow abcde');
   await ann.told('ann', 'abcde does not wait');
   ann.say('claude', 'what is open?');
-  const own = await bridge.heard();
+  const own = await server.nextMessage();
   assert.deepEqual([own.content, own.meta.chat_id, own.meta.user], ['<ann> what is open?', 'irc-owner', 'ann']);
 
-  // Who takes the owner's nick is not the owner.
+  // Somebody else who takes the owner's nick is not the owner.
   ann.send('QUIT');
   await eve.gets('127.0.0.1 QUIT :');
   eve.send('NICK ann');
   await eve.gets(' NICK :ann');
-  bridge.ask('fghij', 'Bash', 'open the door', { command: 'door --open' });
+  server.ask('fghij', 'Bash', 'open the door', { command: 'door --open' });
   await log.next((line) => line.includes('fghij waits'), 'fghij waits');
   eve.say('claude', 'allow fghij');
   eve.say('#greenhouse', 'claude: still there?');
-  assert.equal((await bridge.heard()).content, '<ann> still there?');
+  assert.equal((await server.nextMessage()).content, '<ann> still there?');
   assert.ok(!eve.lines.some((line) => /fghij|roof --open|door/.test(line)), 'eve has seen nothing of it');
   eve.send('NICK eve');
   await eve.gets(' NICK :eve');
@@ -217,6 +217,6 @@ test('a session for each room, commands, and prompts for the owner alone', async
   back.say('claude', '!prompts');
   await back.told('ann', 'door --open');
   back.say('claude', 'allow fghij');
-  assert.equal(await bridge.verdict('fghij'), 'allow');
-  assert.deepEqual(bridge.said.rest, []);
+  assert.equal(await server.verdict('fghij'), 'allow');
+  assert.deepEqual(server.notifications.rest, []);
 });

@@ -1,12 +1,12 @@
-// A real Chromium. Each test gets a page of its own, which must not break its own rules:
-// what violates the page's policy, or is an error in its console, fails the test.
+// A real Chromium. Each test gets pages of its own. A violation of a page's policy or an error in
+// its console fails the test.
 
 import { after, test } from 'node:test';
 import assert from 'node:assert/strict';
 
 import { chromium } from 'playwright-core';
 
-import { Bridge, PATIENCE } from './bridge.js';
+import { Server, PATIENCE } from './server.js';
 
 const CHROMIUM = process.env.CLAUDE_SOCKET_TEST_CHROMIUM ?? '/usr/bin/chromium';
 const FLAGS = [
@@ -19,11 +19,11 @@ const FLAGS = [
   '--disable-component-update',
   '--disable-sync',
 ];
-/** What the console says when a server isn't there, or refuses: part of some tests. */
+/** Console errors of tests in which the server is gone or refuses. */
 const EXPECTED = /ERR_CONNECTION_REFUSED|ERR_INTERNET_DISCONNECTED|ERR_CONNECTION_RESET|ERR_SOCKET_NOT_CONNECTED|WebSocket connection to/;
 
 const browsers = [];
-/** Starts a browser, with more flags if need be. */
+/** Starts a browser, with more flags. */
 export function launch(...more) {
   const browser = chromium.launch({ executablePath: CHROMIUM, args: [...FLAGS, ...more] });
   browsers.push(browser);
@@ -32,37 +32,37 @@ export function launch(...more) {
 
 let launched;
 const browser = () => (launched ??= launch());
-/** Ends the browsers. */
+/** Closes all browsers. */
 export const close = () => Promise.all(browsers.map(async (browser) => (await browser).close()));
 after(close);
 
 /**
- * A test with a server and a browser. `open` opens the page in a browser of its own.
+ * Declares a test with a server. `open` opens the page in a new browser context.
  * @param {string} name
- * @param {(it: {bridge: Bridge, open: Function}) => Promise<void>} run
- * @param {object} [options] how the server is started
+ * @param {(it: {server: Server, open: Function}) => Promise<void>} run
+ * @param {object} [options] options of the server
  */
 export function story(name, run, options = {}) {
   test(name, async (t) => {
-    const bridge = await Bridge.start(options);
+    const server = await Server.start(options);
     const opened = [];
     const open = async (where = '/', settings = {}) => {
       const page = await newPage(settings);
       opened.push(page);
-      await page.goto(where.startsWith('/') ? `http://${bridge.host}${where}` : where);
+      await page.goto(where.startsWith('/') ? `http://${server.host}${where}` : where);
       return page;
     };
     try {
-      await run({ bridge, open, t });
+      await run({ server, open, t });
       for (const page of opened) assert.deepEqual(await page.wrongs(), []);
     } finally {
       await Promise.all(opened.map((page) => page.context().close()));
-      if (bridge.process.exitCode === null && bridge.process.signalCode === null) await bridge.kill();
+      if (server.process.exitCode === null && server.process.signalCode === null) await server.kill();
     }
   });
 }
 
-/** A page in a context of its own. */
+/** Opens a page in a new browser context. */
 export async function newPage({ expected, ...settings } = {}) {
   const context = await (await browser()).newContext({ locale: 'en-GB', ...settings });
   context.setDefaultTimeout(PATIENCE);
@@ -87,7 +87,7 @@ export async function newPage({ expected, ...settings } = {}) {
 export const connected = (page) => page.locator('#app[data-connected]').waitFor();
 
 /**
- * Loads the page anew, over a connection that a test can close. While `down`, there is no other.
+ * Reloads the page over a connection that the test can close. While `down`, no new one is made.
  */
 export async function overALine(page) {
   let socket;
@@ -102,11 +102,11 @@ export async function overALine(page) {
   return line;
 }
 
-/** Writes something in the text box and sends it. */
+/** Types a message and sends it. */
 export async function say(page, text) {
   await page.getByRole('textbox', { name: 'Message to Claude' }).fill(text);
   await page.keyboard.press('Enter');
 }
 
-/** Waits until a condition holds in the page. */
+/** Waits until a condition in the page is true. */
 export const until = (page, condition, argument) => page.waitForFunction(condition, argument, { polling: 'raf' });

@@ -1,5 +1,5 @@
-// The client library against a server that says, frame by frame, what the test wants:
-// for what the real server does only at the right moment.
+// The client library against a server whose frames the test sends one by one, for cases that
+// depend on the order of frames.
 
 import { test } from 'node:test';
 import assert from 'node:assert/strict';
@@ -8,11 +8,11 @@ import { once } from 'node:events';
 import { WebSocket, WebSocketServer } from 'ws';
 
 import { ClaudeSocket } from '../../client/claude-socket.js';
-import { Inbox, soon } from './bridge.js';
+import { Inbox, soon } from './server.js';
 
 const WELCOME = { type: 'welcome', session_id: 'default', role: 'operator', seq: 0, created: 'then', max_message: 1e6 };
 
-/** A server of which each connection is an inbox of frames that can `say` and `close`. */
+/** Starts a server. Each connection has an inbox of frames, and sends with `say`. */
 async function listen(t) {
   const server = new WebSocketServer({ port: 0, host: '127.0.0.1', handleProtocols: () => 'claude-socket' });
   await once(server, 'listening');
@@ -39,8 +39,8 @@ function client(t, url, options) {
   return socket;
 }
 
-/** The contents of replies and of words of others, as they are emitted. */
-function words(socket) {
+/** Returns an inbox of the contents of replies and of others' messages. */
+function contents(socket) {
   const inbox = new Inbox();
   for (const event of ['reply', 'user_message']) socket.on(event, ({ content }) => inbox.push(content));
   return inbox;
@@ -50,7 +50,7 @@ const reply = (seq) => ({ type: 'reply', session_id: 'default', seq, content: St
 const item = (seq, role = 'assistant') => ({ role, seq, content: String(seq), message_id: `m${seq}` });
 const history = (...messages) => ({ type: 'history', session_id: 'default', messages });
 
-test('nothing is sent before the server has said who it is', async (t) => {
+test('messages are sent only after the welcome', async (t) => {
   const { url, accepted } = await listen(t);
   const socket = client(t, url, { stream: true });
   socket.send('hello');
@@ -62,10 +62,10 @@ test('nothing is sent before the server has said who it is', async (t) => {
   assert.deepEqual([content, session_id, user], ['hello', 'default', 'user']);
 });
 
-test('what comes while a gap is filled is told after it, and once', async (t) => {
+test('a message that comes while a gap is filled is emitted after it, once', async (t) => {
   const { url, accepted } = await listen(t);
   const socket = client(t, url);
-  const inbox = words(socket);
+  const inbox = contents(socket);
   const first = await accepted();
   first.say({ ...WELCOME, seq: 4 }, reply(5));
   assert.equal(await inbox.next(), '5');
@@ -77,10 +77,10 @@ test('what comes while a gap is filled is told after it, and once', async (t) =>
   assert.deepEqual([await inbox.next(), await inbox.next(), await inbox.next(), await inbox.next()], ['6', '7', '8', '9']);
 });
 
-test('a gap whose filling was interrupted is filled after the next connection', async (t) => {
+test('a gap that was not filled completely is filled after the next connect', async (t) => {
   const { url, accepted } = await listen(t);
   const socket = client(t, url);
-  const inbox = words(socket);
+  const inbox = contents(socket);
   const first = await accepted();
   first.say(WELCOME, reply(1));
   assert.equal(await inbox.next(), '1');
@@ -102,7 +102,52 @@ test('a gap whose filling was interrupted is filled after the next connection', 
   assert.deepEqual(inbox.rest, []);
 });
 
-test('a question that the app has asked is not mixed up with one about a gap', async (t) => {
+test('a server that repeats itself is not asked for ever', async (t) => {
+  const { url, accepted } = await listen(t);
+  const socket = client(t, url);
+  const inbox = contents(socket);
+  const first = await accepted();
+  first.say(WELCOME);
+  await once(await firstEvent(socket, 'welcome'), 'done');
+  first.cut();
+  const second = await accepted();
+  second.say({ ...WELCOME, seq: 500 });
+  const page = history(...Array.from({ length: 100 }, (_, index) => item(index + 1)));
+  assert.equal((await second.next('fetch_history')).since, 0);
+  second.say(page);
+  assert.equal((await second.next('fetch_history')).since, 100);
+  second.say(page, reply(101));
+  for (let seq = 1; seq <= 101; seq += 1) assert.equal(await inbox.next(), String(seq));
+  const asked = socket.fetchHistory(7);
+  assert.equal((await second.next('fetch_history')).limit, 7);
+  second.say(history(item(101)));
+  assert.equal((await soon(asked, 'history')).messages.length, 1);
+});
+
+test('an invalid id is rejected at once', async (t) => {
+  const { url, accepted } = await listen(t);
+  const socket = client(t, url);
+  const errors = new Inbox();
+  socket.on('error', ({ code }) => errors.push(code));
+  const cases = [
+    ['', /"id" must not be empty/],
+    ['x'.repeat(65), /"id" has 65 characters; the limit is 64/],
+    ['a\nb', /"id" must not contain control characters/],
+    ['a\u2028b', /"id" must not contain control characters/],
+  ];
+  for (const [id, message] of cases) {
+    const sent = socket.send('hello', { id });
+    await assert.rejects(soon(sent.answered, 'rejected'), { code: 'invalid_message', message });
+    assert.equal(await errors.next(), 'invalid_message');
+  }
+  const longest = '🌡'.repeat(64);
+  socket.send('hello', { id: longest });
+  const server = await accepted();
+  server.say(WELCOME);
+  assert.equal((await server.next('message')).id, longest);
+});
+
+test('a history that the app has requested is not taken for the one that fills a gap', async (t) => {
   const { url, accepted } = await listen(t);
   const socket = client(t, url);
   const first = await accepted();
@@ -118,7 +163,7 @@ test('a question that the app has asked is not mixed up with one about a gap', a
   assert.deepEqual((await soon(asked, 'history')).messages.map(({ seq }) => seq), [2]);
 });
 
-test('the states of a delivery, as they come', async (t) => {
+test('each delivery state settles its promise', async (t) => {
   const { url, accepted } = await listen(t);
   const socket = client(t, url);
   const states = new Inbox();
@@ -140,7 +185,7 @@ test('the states of a delivery, as they come', async (t) => {
   assert.equal((await soon(message.answered, 'answered')).state, 'answered');
 });
 
-test('Claude’s text as it appears', async (t) => {
+test('Claude’s text is emitted as it appears', async (t) => {
   const { url, accepted } = await listen(t);
   const socket = client(t, url, { stream: true });
   const deltas = new Inbox();
@@ -165,7 +210,7 @@ test('a token goes into a subprotocol, or into the URL if it doesn’t fit there
   }
 });
 
-test('the address may be any that leads there', async (t) => {
+test('any form of the address connects', async (t) => {
   const { url, accepted } = await listen(t);
   client(t, url);
   assert.equal((await accepted()).request.url, '/');
@@ -183,7 +228,7 @@ test('the address may be any that leads there', async (t) => {
   }
 });
 
-test('a token that isn’t valid any more is not tried again', async (t) => {
+test('a removed token ends the attempts to reconnect', async (t) => {
   const { url, accepted } = await listen(t);
   const socket = client(t, url, { token: 'old' });
   const gone = new Promise((resolve) => socket.on('disconnected', resolve));
@@ -192,7 +237,7 @@ test('a token that isn’t valid any more is not tried again', async (t) => {
   assert.deepEqual([code, retryIn], [4401, null]);
 });
 
-test('when the network is back, nobody waits', async (t) => {
+test('the client reconnects at once when the network is back', async (t) => {
   const { url, accepted } = await listen(t);
   const network = new EventTarget();
   for (const name of ['addEventListener', 'removeEventListener']) {
@@ -207,7 +252,7 @@ test('when the network is back, nobody waits', async (t) => {
   await again;
 });
 
-test('what is not JSON, and what isn’t known yet, disturbs nobody', async (t) => {
+test('unknown messages are emitted, and cannot cause the client’s own events', async (t) => {
   const { url, accepted } = await listen(t);
   const errors = t.mock.method(console, 'error', () => {});
   const socket = client(t, url);
@@ -223,7 +268,7 @@ test('what is not JSON, and what isn’t known yet, disturbs nobody', async (t) 
   assert.equal(errors.mock.callCount(), 0);
 });
 
-/** An emitter that says `done` when the client has had this event. */
+/** Returns an emitter of `done` for the client's next event of this name. */
 async function firstEvent(socket, event) {
   const { EventEmitter } = await import('node:events');
   const emitter = new EventEmitter();

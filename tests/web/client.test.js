@@ -10,7 +10,7 @@ import { tmpdir } from 'node:os';
 import { WebSocket } from 'ws';
 
 import DefaultExport, { ClaudeSocket, DeliveryError } from '../../client/claude-socket.js';
-import { Bridge, Inbox, run, soon } from './bridge.js';
+import { Server, Inbox, run, soon } from './server.js';
 import { Wire } from './wire.js';
 
 const EVENTS = [
@@ -18,21 +18,21 @@ const EVENTS = [
   'permission_resolved', 'delivery', 'stream', 'welcome', 'pong', 'error',
 ];
 
-/** A server that ends with the test. */
-async function bridge(t, options) {
-  const bridge = await Bridge.start(options);
-  t.after(() => bridge.kill());
-  return bridge;
+/** Starts a server that ends with the test. */
+async function startServer(t, options) {
+  const server = await Server.start(options);
+  t.after(() => server.kill());
+  return server;
 }
 
-/** A wire to it. */
+/** Puts a wire in front of a server. */
 async function wire(t, { port }) {
   const wire = await Wire.to(port);
   t.after(() => wire.close());
   return wire;
 }
 
-/** A client that ends with the test, and an inbox of its events as `{event, message}`. */
+/** Creates a client that ends with the test, with an inbox of its events as `{event, message}`. */
 function client(t, url, options) {
   const socket = new ClaudeSocket(url, { WebSocket, reconnectDelay: 10, ...options });
   const inbox = new Inbox();
@@ -43,7 +43,7 @@ function client(t, url, options) {
   return { socket, next, inbox };
 }
 
-/** One that is connected and welcome. */
+/** Creates a client, and waits for its welcome. */
 async function connected(t, url, options) {
   const one = client(t, url, options);
   one.socket.connect();
@@ -51,24 +51,24 @@ async function connected(t, url, options) {
   return one;
 }
 
-/** What was said, of a list of messages. */
+/** Returns the contents of messages. */
 const contents = (messages) => messages.map(({ content }) => content);
 
-/** The next `count` replies and words of others. */
-async function said({ inbox }, count) {
+/** Waits for the next `count` replies and messages of others. */
+async function nextMessages({ inbox }, count) {
   const wanted = ({ event }) => event === 'reply' || event === 'user_message';
   const messages = [];
-  while (messages.length < count) messages.push((await inbox.next(wanted, 'words')).message);
+  while (messages.length < count) messages.push((await inbox.next(wanted, 'a message')).message);
   return messages;
 }
 
-test('connect and send in one breath', async (t) => {
-  const server = await bridge(t);
+test('a message that is sent while connecting is delivered', async (t) => {
+  const server = await startServer(t);
   const { socket, next } = client(t, server.url, { session: 's1', user: 'ann' });
   socket.connect();
   assert.deepEqual([socket.connecting, socket.connected], [true, false]);
   const message = socket.send('Hello');
-  const { content, meta } = await server.heard();
+  const { content, meta } = await server.nextMessage();
   assert.deepEqual(
     { content, chat_id: meta.chat_id, user: meta.user, ts: meta.ts },
     { content: 'Hello', chat_id: 's1', user: 'ann', ts: message.ts },
@@ -82,9 +82,9 @@ test('connect and send in one breath', async (t) => {
   assert.ok(await soon(message.seen, 'seen'));
 });
 
-test('what users of the first version rely on', async (t) => {
+test('the API of the first version works', async (t) => {
   assert.equal(DefaultExport, ClaudeSocket);
-  const server = await bridge(t);
+  const server = await startServer(t);
   const socket = new DefaultExport(`${server.url}/`, { WebSocket });
   t.after(() => socket.disconnect());
   const inbox = new Inbox();
@@ -95,7 +95,7 @@ test('what users of the first version rely on', async (t) => {
   socket.connect();
   await soon(isConnected, 'connected');
   socket.send('one');
-  assert.deepEqual((await server.heard()).meta.user, 'user');
+  assert.deepEqual((await server.nextMessage()).meta.user, 'user');
   await server.status('tool_use', 'Bash: ls');
   assert.equal((await came('status')).detail, 'Bash: ls');
   await server.reply('two');
@@ -118,8 +118,8 @@ test('what users of the first version rely on', async (t) => {
   assert.deepEqual([socket.connected, socket.connecting], [false, false]);
 });
 
-test('every event has its listeners, and message has all of them', async (t) => {
-  const server = await bridge(t);
+test('every message is emitted under its type, and as message', async (t) => {
+  const server = await startServer(t);
   const ann = await connected(t, server.url, { user: 'ann' });
   const all = [];
   ann.socket.on('message', ({ type }) => all.push(type));
@@ -145,8 +145,8 @@ test('every event has its listeners, and message has all of them', async (t) => 
   ]);
 });
 
-test('listeners: once, off, and one that throws', async (t) => {
-  const server = await bridge(t);
+test('once and off end a listener, and one that throws does not disturb others', async (t) => {
+  const server = await startServer(t);
   const { socket, next } = await connected(t, server.url);
   const calls = [];
   t.mock.method(console, 'error', () => calls.push('error'));
@@ -167,30 +167,30 @@ test('listeners: once, off, and one that throws', async (t) => {
   assert.deepEqual(calls, ['error', 'once 1', 'on 1', 'error', 'on 2', 'error']);
 });
 
-test('a message whose receipt was lost is resent, and reaches Claude once', async (t) => {
-  const server = await bridge(t);
+test('a message whose receipt was lost is sent again, and reaches Claude once', async (t) => {
+  const server = await startServer(t);
   const line = await wire(t, server);
   const { socket, inbox, next } = await connected(t, line.url);
   line.deaf = true;
   const first = socket.send('first');
-  assert.equal((await server.heard()).content, 'first');
+  assert.equal((await server.nextMessage()).content, 'first');
   line.cut();
   await next('disconnected');
   const second = socket.send('second');
   line.deaf = false;
   await soon(first.accepted, 'accepted');
   await soon(second.accepted, 'accepted');
-  assert.equal((await server.heard()).content, 'second');
-  // It was in the gap, but it is this client's own.
+  assert.equal((await server.nextMessage()).content, 'second');
+  // It was in the gap, and is this client's own.
   assert.deepEqual(inbox.rest.filter(({ event }) => event === 'user_message'), []);
 });
 
-test('one’s own words don’t come back over the next connection as somebody’s', async (t) => {
-  const server = await bridge(t, { ready: false });
+test('an own message is not emitted after a reconnect', async (t) => {
+  const server = await startServer(t, { ready: false });
   const line = await wire(t, server);
   const { socket, next, inbox } = await connected(t, line.url, { user: 'ann' });
   const message = socket.send('once');
-  // It waits at the server, with the connection it came over.
+  // The server has it, and Claude Code does not.
   await socket.fetchHistory();
   line.cut();
   await next('disconnected');
@@ -198,40 +198,40 @@ test('one’s own words don’t come back over the next connection as somebody�
   server.ready();
   await soon(message.accepted, 'accepted');
   socket.send('twice');
-  assert.deepEqual([(await server.heard()).content, (await server.heard()).content], ['once', 'twice']);
+  assert.deepEqual([(await server.nextMessage()).content, (await server.nextMessage()).content], ['once', 'twice']);
   assert.deepEqual(inbox.rest.filter(({ event }) => event === 'user_message'), []);
 });
 
-test('a killed server is found again when it has been restarted', async (t) => {
-  const first = await bridge(t);
+test('the client reconnects to a server that was killed and restarted', async (t) => {
+  const first = await startServer(t);
   const { socket, next } = await connected(t, first.url);
   await first.reply('before');
   await next('reply');
   await first.kill();
   assert.ok((await next('disconnected')).retryIn <= 10);
   const messages = ['one', 'two', 'three'].map((content) => socket.send(content));
-  const second = await bridge(t, { port: first.port });
-  for (const content of ['one', 'two', 'three']) assert.equal((await second.heard()).content, content);
+  const second = await startServer(t, { port: first.port });
+  for (const content of ['one', 'two', 'three']) assert.equal((await second.nextMessage()).content, content);
   await soon(Promise.all(messages.map((message) => message.accepted)), 'accepted');
   await second.reply('after');
   assert.equal((await next('reply')).content, 'after');
   await soon(Promise.all(messages.map((message) => message.answered)), 'answered');
 });
 
-test('an answer may come from the server that was started after the one that took the message', async (t) => {
-  const first = await bridge(t);
+test('a message is answered by a reply of the next server', async (t) => {
+  const first = await startServer(t);
   const { socket, next } = await connected(t, first.url);
   const message = socket.send('hello');
   await soon(message.accepted, 'accepted');
   await first.kill();
-  const second = await bridge(t, { port: first.port });
+  const second = await startServer(t, { port: first.port });
   await next('welcome');
   await second.reply('hi');
   await soon(message.answered, 'answered');
 });
 
-test('a gap is filled, once and in order', async (t) => {
-  const server = await bridge(t);
+test('missed messages are emitted once and in order', async (t) => {
+  const server = await startServer(t);
   const line = await wire(t, server);
   const ann = await connected(t, line.url, { user: 'ann' });
   const bob = await connected(t, server.url, { user: 'bob' });
@@ -246,18 +246,18 @@ test('a gap is filled, once and in order', async (t) => {
   await soon(bob.socket.send('3').accepted, 'accepted');
   await server.reply('4');
   line.down = false;
-  const missed = await said(ann, 3);
+  const missed = await nextMessages(ann, 3);
   assert.deepEqual(contents(missed), ['2', '3', '4']);
   assert.deepEqual(missed.map(({ type, user }) => [type, user]), [
     ['reply', undefined], ['user_message', 'bob'], ['reply', undefined],
   ]);
   await server.reply('5');
-  assert.deepEqual(contents(await said(ann, 1)), ['5']);
+  assert.deepEqual(contents(await nextMessages(ann, 1)), ['5']);
   assert.deepEqual(ann.inbox.rest.filter(({ event }) => event === 'history'), []);
 });
 
-test('a gap longer than one page of history', async (t) => {
-  const server = await bridge(t, { flags: ['--history-messages', '1000'] });
+test('a gap longer than one page of history is filled', async (t) => {
+  const server = await startServer(t, { flags: ['--history-messages', '1000'] });
   const line = await wire(t, server);
   const ann = await connected(t, line.url);
   line.down = true;
@@ -266,11 +266,11 @@ test('a gap longer than one page of history', async (t) => {
   const expected = Array.from({ length: 250 }, (_, number) => String(number));
   for (const content of expected) await server.reply(content);
   line.down = false;
-  assert.deepEqual(contents(await said(ann, 250)), expected);
+  assert.deepEqual(contents(await nextMessages(ann, 250)), expected);
 });
 
-test('an answer that came while nobody listened counts as one', async (t) => {
-  const server = await bridge(t);
+test('a message is answered by a reply that was missed', async (t) => {
+  const server = await startServer(t);
   const line = await wire(t, server);
   const { socket, next } = await connected(t, line.url);
   const message = socket.send('hello');
@@ -284,8 +284,8 @@ test('an answer that came while nobody listened counts as one', async (t) => {
   assert.equal((await soon(message.answered, 'answered')).id, message.id);
 });
 
-test('a session that began anew is noticed', async (t) => {
-  const server = await bridge(t, { flags: ['--session-ttl', '1ms'] });
+test('messages of a session that began anew are emitted', async (t) => {
+  const server = await startServer(t, { flags: ['--session-ttl', '1ms'] });
   const line = await wire(t, server);
   const ann = await connected(t, line.url);
   await server.reply('old');
@@ -298,10 +298,10 @@ test('a session that began anew is noticed', async (t) => {
   await connected(t, server.url);
   await server.reply('new');
   line.down = false;
-  assert.deepEqual(contents(await said(ann, 1)), ['new']);
+  assert.deepEqual(contents(await nextMessages(ann, 1)), ['new']);
 });
 
-test('what waits for a connection is bounded', async (t) => {
+test('a message beyond the queue limit is rejected', async (t) => {
   const { socket, next } = client(t, 'ws://127.0.0.1:9', { queueLimit: 2 });
   const messages = ['1', '2', '3'].map((content) => socket.send(content));
   const error = await next('error');
@@ -313,19 +313,19 @@ test('what waits for a connection is bounded', async (t) => {
   });
 });
 
-test('what the server would close the connection for is not sent', async (t) => {
-  const server = await bridge(t, { flags: ['--max-message', '1KB'] });
+test('a message that is too large is rejected and not sent', async (t) => {
+  const server = await startServer(t, { flags: ['--max-message', '1KB'] });
   const { socket, next } = client(t, server.url);
   socket.connect();
   const large = socket.send('ü'.repeat(500));
   await assert.rejects(soon(large.answered, 'rejected'), { code: 'too_large' });
   assert.equal((await next('error')).code, 'too_large');
   socket.send('small');
-  assert.equal((await server.heard()).content, 'small');
+  assert.equal((await server.nextMessage()).content, 'small');
 });
 
-test('what the server refuses is rejected with its code', async (t) => {
-  const server = await bridge(t);
+test('a message that the server rejects has its code and sentence', async (t) => {
+  const server = await startServer(t);
   const { socket } = await connected(t, server.url);
   await assert.rejects(soon(socket.send('').accepted, 'rejected'), {
     code: 'invalid_message',
@@ -333,8 +333,8 @@ test('what the server refuses is rejected with its code', async (t) => {
   });
 });
 
-test('what an earlier client has sent can be sent again under its id', async (t) => {
-  const server = await bridge(t);
+test('a message of an earlier client is delivered once under its id', async (t) => {
+  const server = await startServer(t);
   const first = await connected(t, server.url, { user: 'ann' });
   const { id, ts, user, content, accepted } = first.socket.send('hello');
   const { message_id } = await soon(accepted, 'accepted');
@@ -342,11 +342,11 @@ test('what an earlier client has sent can be sent again under its id', async (t)
   const again = second.socket.send(content, { id, ts, user });
   assert.equal((await soon(again.accepted, 'accepted')).message_id, message_id);
   second.socket.send('once');
-  assert.deepEqual([(await server.heard()).content, (await server.heard()).content], ['hello', 'once']);
+  assert.deepEqual([(await server.nextMessage()).content, (await server.nextMessage()).content], ['hello', 'once']);
 });
 
-test('a verdict and a question wait for the connection too', async (t) => {
-  const server = await bridge(t);
+test('verdicts and requests wait for the connection', async (t) => {
+  const server = await startServer(t);
   const line = await wire(t, server);
   const { socket, next } = await connected(t, line.url);
   server.ask('abcde');
@@ -365,8 +365,8 @@ test('a verdict and a question wait for the connection too', async (t) => {
   assert.deepEqual(contents((await soon(socket.fetchHistory(5, { since: 1 }), 'history')).messages), []);
 });
 
-test('a dead connection is noticed', async (t) => {
-  const server = await bridge(t);
+test('a connection without a sign of life is lost', async (t) => {
+  const server = await startServer(t);
   const line = await wire(t, server);
   const { socket, next } = await connected(t, line.url, { heartbeat: 20 });
   await next('pong');
@@ -378,8 +378,8 @@ test('a dead connection is noticed', async (t) => {
   assert.equal(socket.connected, true);
 });
 
-test('disconnect and connect, and no reconnect', async (t) => {
-  const server = await bridge(t);
+test('disconnect does not reconnect, and connect sends what waits', async (t) => {
+  const server = await startServer(t);
   const line = await wire(t, server);
   const { socket, next } = await connected(t, line.url, { reconnect: false });
   socket.disconnect();
@@ -388,13 +388,13 @@ test('disconnect and connect, and no reconnect', async (t) => {
   socket.disconnect();
   socket.connect();
   await next('welcome');
-  assert.equal((await server.heard()).content, 'meanwhile');
+  assert.equal((await server.nextMessage()).content, 'meanwhile');
   line.cut();
   assert.equal((await next('disconnected')).retryIn, null);
 });
 
-test('attempts are spread: full jitter, doubling up to the longest wait', async (t) => {
-  // A port that was free a moment ago.
+test('the wait between attempts doubles up to a limit, with full jitter', async (t) => {
+  // A port that is free again.
   const closed = createServer().listen(0, '127.0.0.1');
   await once(closed, 'listening');
   const { port } = closed.address();
@@ -408,8 +408,8 @@ test('attempts are spread: full jitter, doubling up to the longest wait', async 
   random.mock.restore();
 });
 
-test('connect while waiting doesn’t wait any longer', async (t) => {
-  const server = await bridge(t);
+test('connect between two attempts connects at once', async (t) => {
+  const server = await startServer(t);
   const line = await wire(t, server);
   const { socket, next } = await connected(t, line.url, { reconnectDelay: 3_600_000, maxReconnectDelay: 3_600_000 });
   line.cut();
@@ -418,11 +418,11 @@ test('connect while waiting doesn’t wait any longer', async (t) => {
   await next('welcome');
 });
 
-test('with hooks, a message is seen, and Claude’s text is heard as it appears', async (t) => {
-  const server = await bridge(t);
+test('with hooks, a message is seen, and Claude’s text is streamed', async (t) => {
+  const server = await startServer(t);
   const { socket, next } = await connected(t, server.url, { stream: true });
   const message = socket.send('hello');
-  await server.take(await server.heard());
+  await server.take(await server.nextMessage());
   assert.equal((await soon(message.seen, 'seen')).state, 'seen');
   assert.equal((await next('status')).status, 'thinking');
   await server.hook('MessageDisplay', { message_id: 'm1', index: '0', delta: 'Hel' });
@@ -434,22 +434,22 @@ test('with hooks, a message is seen, and Claude’s text is heard as it appears'
   await soon(message.answered, 'answered');
 });
 
-test('a message that Claude Code drops is unseen, and one that comes later is seen', async (t) => {
-  const server = await bridge(t, { flags: ['--seen-timeout', '1ms'], env: { CLAUDE_PLUGIN_ROOT: '/plugin' } });
+test('a message that Claude Code does not show is unseen, until it does', async (t) => {
+  const server = await startServer(t, { flags: ['--seen-timeout', '1ms'], env: { CLAUDE_PLUGIN_ROOT: '/plugin' } });
   const { socket, next } = await connected(t, server.url);
   const message = socket.send('hello');
-  const heard = await server.heard();
+  const received = await server.nextMessage();
   const { hint } = await next('delivery', ({ state }) => state === 'unseen');
   assert.match(hint, /without the channel flag/);
-  await server.take(heard);
+  await server.take(received);
   await soon(message.seen, 'seen');
 });
 
-test('a token lets the client in, and names it, until it is removed', async (t) => {
+test('a token admits the client under its name until it is removed', async (t) => {
   const folder = mkdtempSync(`${tmpdir()}/tokens-`);
   t.after(() => rmSync(folder, { recursive: true }));
   const token = run('token', 'add', 'shed', '--role', 'sender', '--session', 'shed-1', '--state-dir', folder);
-  const server = await bridge(t, { flags: ['--state-dir', folder] });
+  const server = await startServer(t, { flags: ['--state-dir', folder] });
   const stranger = client(t, server.url, { token: 'guessed', reconnect: false });
   stranger.socket.connect();
   assert.equal((await stranger.next('disconnected')).code, 1006);
@@ -458,7 +458,7 @@ test('a token lets the client in, and names it, until it is removed', async (t) 
   const { role, user } = await shed.next('welcome');
   assert.deepEqual([role, user, shed.socket.session], ['sender', 'shed', 'shed-1']);
   shed.socket.send('17 degrees');
-  const { meta } = await server.heard();
+  const { meta } = await server.nextMessage();
   assert.deepEqual([meta.user, meta.chat_id], ['shed', 'shed-1']);
   await server.reply('thanks', 'shed-1');
   assert.equal((await shed.next('reply')).content, 'thanks');
@@ -470,7 +470,7 @@ test('a token lets the client in, and names it, until it is removed', async (t) 
   assert.deepEqual([code, retryIn], [4401, null]);
 });
 
-test('mistakes are told at once', async (t) => {
+test('wrong arguments throw', async (t) => {
   assert.throws(() => new ClaudeSocket('not a url', { WebSocket }), /Invalid URL/);
   if (!globalThis.WebSocket) {
     assert.throws(() => new ClaudeSocket('ws://127.0.0.1:9'), /no WebSocket; give one as an option/);

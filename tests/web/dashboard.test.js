@@ -12,14 +12,14 @@ import { fileURLToPath } from 'node:url';
 import { WebSocket } from 'ws';
 
 import { ClaudeSocket } from '../../client/claude-socket.js';
-import { Bridge, run, soon } from './bridge.js';
+import { Server, run, soon } from './server.js';
 import { newPage, until } from './browser.js';
 
 const ROOT = fileURLToPath(new URL('../..', import.meta.url));
 const TYPES = { '.html': 'text/html', '.js': 'text/javascript', '.css': 'text/css' };
 const SHOTS = process.env.SCREENSHOTS;
 
-/** The root of the repository on a web server. The page names the test's server instead of its own, and looks more often. */
+/** Serves the repository. The page there names the test's server, and polls more often. */
 async function site(t, server) {
   const site = createServer(async ({ url }, response) => {
     let path = normalize(new URL(url, 'http://site').pathname);
@@ -39,7 +39,7 @@ async function site(t, server) {
   return `http://127.0.0.1:${site.address().port}/examples/dashboard/`;
 }
 
-/** A server with these tokens, and what they are. */
+/** Starts a server with tokens of these roles, and returns both. */
 async function guarded(t, tokens) {
   const folder = await mkdtemp(join(tmpdir(), 'claude-socket-wall-'));
   t.after(() => rm(folder, { recursive: true }));
@@ -47,9 +47,9 @@ async function guarded(t, tokens) {
   for (const [name, role] of Object.entries(tokens)) {
     made[name] = run('token', 'add', name, '--role', role, '--state-dir', folder);
   }
-  const bridge = await Bridge.start({ flags: ['--state-dir', folder] });
-  t.after(() => bridge.kill());
-  return { bridge, folder, ...made };
+  const server = await Server.start({ flags: ['--state-dir', folder] });
+  t.after(() => server.kill());
+  return { server, folder, ...made };
 }
 
 async function client(t, url, token, session) {
@@ -61,33 +61,33 @@ async function client(t, url, token, session) {
   return socket;
 }
 
-/** What the cards say. */
+/** Returns the text of the cards. */
 const cards = (page) =>
   page.locator('article').evaluateAll((cards) =>
     cards.map((card) => [card.querySelector('h2'), card.querySelector('.status'), card.querySelector('.last')].map((part) => part.innerText.trim())),
   );
 
-/** Waits until a text is on the screen. */
+/** Waits until a text is visible. */
 const shows = (page, text) => until(page, (text) => document.body.innerText.includes(text), text);
 
-test('a viewer sees all sessions, what Claude does, and that something waits', async (t) => {
-  const { bridge, folder, wall, ann } = await guarded(t, { wall: 'viewer', ann: 'operator' });
+test('a viewer sees all sessions, Claude’s status and the number of prompts', async (t) => {
+  const { server, folder, wall, ann } = await guarded(t, { wall: 'viewer', ann: 'operator' });
   const page = await newPage({ viewport: { width: 1920, height: 1080 } });
   const shot = (name) => SHOTS && page.screenshot({ path: join(SHOTS, `dashboard-${name}.png`) });
-  await page.goto(`${await site(t, bridge.url)}#token=${wall}`);
+  await page.goto(`${await site(t, server.url)}#token=${wall}`);
   await shows(page, 'Nobody has talked to Claude yet.');
   assert.ok(!page.url().includes(wall), 'the address has lost the token');
   await shot('empty');
 
-  const greenhouse = await client(t, bridge.url, ann, 'greenhouse');
+  const greenhouse = await client(t, server.url, ann, 'greenhouse');
   await greenhouse.send('How warm is it in there? <img src=x onerror=alert(1)>').accepted;
-  await bridge.status('tool_use', 'Bash: read the thermometer', 'greenhouse');
-  const house = await client(t, bridge.url, ann, 'house');
+  await server.status('tool_use', 'Bash: read the thermometer', 'greenhouse');
+  const house = await client(t, server.url, ann, 'house');
   await house.send('Good night').accepted;
-  await bridge.reply('Good night. The doors are closed, the lights are off, and the heating is down to 17 °C until six in the morning. '.repeat(3), 'house');
-  await bridge.heard();
-  await bridge.heard();
-  bridge.ask('abcde', 'Bash', 'open the roof', { command: 'roof --open' });
+  await server.reply('Good night. The doors are closed, the lights are off, and the heating is down to 17 °C until six in the morning. '.repeat(3), 'house');
+  await server.nextMessage();
+  await server.nextMessage();
+  server.ask('abcde', 'Bash', 'open the roof', { command: 'roof --open' });
   await shows(page, '1 prompt waits');
   await shows(page, 'Bash: read the thermometer');
   await shows(page, 'The doors are closed');
@@ -100,19 +100,19 @@ test('a viewer sees all sessions, what Claude does, and that something waits', a
 
   greenhouse.respondToPermission('abcde', false);
   await until(page, () => document.getElementById('waiting').hidden);
-  await bridge.reply('It is 23 °C.', 'greenhouse');
+  await server.reply('It is 23 °C.', 'greenhouse');
   await shows(page, 'It is 23 °C.');
 
-  // Nobody but the screen is left: what Claude says there goes on waiting for somebody.
+  // Only the screen is left, which must not count as somebody who has received the reply.
   house.disconnect();
   await shows(page, '0 clients');
-  await bridge.reply('One more thing.', 'house');
+  await server.reply('One more thing.', 'house');
   await shows(page, 'One more thing.');
-  const back = await client(t, bridge.url, ann, 'house');
+  const back = await client(t, server.url, ann, 'house');
   assert.equal((await back.fetchHistory(1)).messages[0].content, 'One more thing.');
 
   // Many sessions fit on the screen.
-  for (let n = 1; n <= 7; n += 1) await client(t, bridge.url, ann, `sensor-${n}`);
+  for (let n = 1; n <= 7; n += 1) await client(t, server.url, ann, `sensor-${n}`);
   await until(page, () => document.querySelectorAll('article').length === 9);
   const fits = await page.evaluate(() => document.documentElement.scrollHeight <= innerHeight && document.documentElement.scrollWidth <= innerWidth);
   await shot('many');
@@ -122,21 +122,21 @@ test('a viewer sees all sessions, what Claude does, and that something waits', a
   await shows(page, 'The token is not valid any more.');
   await shot('lost');
   await page.getByLabel('Token of a viewer').fill(run('token', 'add', 'wall', '--role', 'viewer', '--state-dir', folder));
-  await bridge.logged('the tokens were read: 2');
+  await server.logged('the tokens were read: 2');
   await page.getByRole('button', { name: 'Show' }).click();
   await shows(page, 'One more thing.');
   assert.deepEqual(await page.wrongs(), []);
   await page.context().close();
 });
 
-test('the screen comes back with the server, and asks for a token if it needs one', async (t) => {
-  const { bridge, wall } = await guarded(t, { wall: 'viewer' });
+test('the screen reconnects, and asks for a token if the server needs one', async (t) => {
+  const { server, wall } = await guarded(t, { wall: 'viewer' });
   const page = await newPage({ viewport: { width: 390, height: 760 }, expected: /401/ });
-  await page.goto(await site(t, bridge.url));
+  await page.goto(await site(t, server.url));
   await page.getByLabel('Token of a viewer').fill(wall);
   await page.getByRole('button', { name: 'Show' }).click();
   await shows(page, 'Nobody has talked to Claude yet.');
-  await bridge.kill();
+  await server.kill();
   await shows(page, 'No connection to');
   assert.deepEqual(await page.wrongs(), []);
   await page.context().close();

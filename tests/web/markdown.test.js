@@ -1,12 +1,12 @@
-// The page's Markdown, without a browser: what it makes of what Claude writes, and that
-// nothing anyone writes can make it slow or deep.
+// The page's Markdown, without a browser: the trees it makes, and that no input makes it slow or
+// its tree deep.
 
 import { test } from 'node:test';
 import assert from 'node:assert/strict';
 
 import { parse, safeAddress } from '../../examples/basic/markdown.js';
 
-/** A tree as text: nodes in parentheses, their name first. */
+/** Returns a tree as text: nodes in parentheses, their name first. */
 function show(node) {
   if (Array.isArray(node)) return node.map(show).join(' ');
   switch (node.type) {
@@ -79,7 +79,7 @@ for (const [text, expected] of CASES) {
   test(`markdown: ${JSON.stringify(text)}`, () => assert.equal(show(parse(text)), expected));
 }
 
-test('only addresses that cannot do anything here are links', () => {
+test('only http, https and mailto addresses are links', () => {
   for (const address of ['https://a.example', 'HTTP://a.example', ' mailto:a@b.example ']) {
     assert.ok(safeAddress(address), address);
   }
@@ -87,7 +87,7 @@ test('only addresses that cannot do anything here are links', () => {
   for (const address of wrong) assert.equal(safeAddress(address), undefined, address);
 });
 
-/** How deep a tree is; without recursion, which would be too deep itself. */
+/** Returns the depth of a tree. A recursion could overflow the stack. */
 function depth(nodes) {
   let deepest = 0;
   const todo = nodes.map((node) => [node, 1]);
@@ -107,7 +107,7 @@ const HOSTILE = [
   '[a](<', '[a](b "', '\\*', '!', '&', 'é', '\u{1f600}', '*a_b', '_a*b', '**a*', '*a**', '~~*a',
 ];
 
-test('whatever is written, it is read quickly and is not deep', () => {
+test('hostile input is parsed quickly, to a tree that is not deep', () => {
   for (const piece of HOSTILE) {
     for (const [before, after] of [['', ''], ['a ', ' b'], ['- ', '\n\n[x](https://y.example)'], ['|a|\n|-|\n|', '|']]) {
       const text = before + piece.repeat(MEGABYTE / 30 / piece.length) + after;
@@ -120,8 +120,8 @@ test('whatever is written, it is read quickly and is not deep', () => {
   }
 });
 
-test('the time is linear in the length', () => {
-  // Ten times as much takes ten times as long. Were it quadratic, a hundred times.
+test('the time is linear in the length of the text', () => {
+  // Ten times the length takes ten times as long. If it were quadratic, a hundred times.
   for (const piece of ['[', '*a ', '**a', '> ', '- ', '`a', '[a](', '- a\n', '  - a\n', 'a|', '|a|b|\n|-|-|\n', '_a*b', '> - ', '*[a](b']) {
     const start = performance.now();
     parse(piece.repeat(MEGABYTE / piece.length));
@@ -130,7 +130,7 @@ test('the time is linear in the length', () => {
   }
 });
 
-/** Deterministic noise (xorshift). */
+/** Pseudo-random numbers, always the same (xorshift). */
 function noise(seed) {
   let state = seed;
   return (below) => {
@@ -141,7 +141,7 @@ function noise(seed) {
   };
 }
 
-test('no mixture of marks breaks it, or loses a word', () => {
+test('no mixture of marks throws, or loses a word', () => {
   const random = noise(42);
   const pieces = ['*', '**', '_', '`', '``', '~~', '[', ']', '](https://a.example)', '(', ')', '!', '<', '>', '\n', '\n\n', '> ', '- ', '1. ', '  ', '# ', '|', '\n|-|-|\n', '```\n', '\\', '---\n', ' '];
   for (let round = 0; round < 3000; round += 1) {
@@ -155,7 +155,7 @@ test('no mixture of marks breaks it, or loses a word', () => {
       }
     }
     const shown = JSON.stringify(parse(text));
-    // A word after an opening fence says what language follows.
+    // A word after an opening fence is the language.
     for (const word of words) assert.ok(shown.includes(word), `${JSON.stringify(text)} lost ${word}`);
   }
 });

@@ -1,6 +1,5 @@
-// Pages that are none of this machine's own, in a real Chromium: whatever they try, they
-// neither connect nor read anything. The same page from a loopback origin can, which
-// shows that it tries the right things.
+// Pages of other origins in a real Chromium neither connect nor read anything. The same page from a
+// loopback origin does, which shows that it tries the right things.
 
 import { after, before, test } from 'node:test';
 import assert from 'node:assert/strict';
@@ -13,34 +12,34 @@ import { pathToFileURL } from 'node:url';
 
 import { WebSocket } from 'ws';
 
-import { Bridge, soon } from './bridge.js';
+import { Server, soon } from './server.js';
 import { launch } from './browser.js';
 
-/** What nobody else may get to know. */
+/** Must not reach any other page. */
 const SECRET = 'the word is heliotrope';
-/** A page with nothing in it but what a test has it do. */
+/** An empty page, in which a test runs its code. */
 const PAGE = '<!doctype html><title>a page</title><p>hello';
 
 let browser;
-let bridge;
+let server;
 let site;
 let folder;
 
 before(async () => {
-  // Both names belong to an attacker, and lead to this machine.
+  // Both names belong to an attacker, and resolve to this machine.
   browser = await launch('--host-resolver-rules=MAP evil.test 127.0.0.1, MAP rebind.test 127.0.0.1');
-  bridge = await Bridge.start();
+  server = await Server.start();
   site = createServer((_, response) => response.setHeader('Content-Type', 'text/html').end(PAGE));
   site.listen(0, '127.0.0.1');
   await once(site, 'listening');
   folder = await mkdtemp(join(tmpdir(), 'claude-socket-page-'));
   await writeFile(join(folder, 'page.html'), PAGE);
-  // There is something to read, and something to decide.
-  const owner = new WebSocket(`${bridge.url}/?session=secret`);
+  // A history to read, and a prompt to answer.
+  const owner = new WebSocket(`${server.url}/?session=secret`);
   await once(owner, 'open');
   owner.send(JSON.stringify({ type: 'message', content: SECRET, id: 'a1' }));
-  await bridge.heard();
-  bridge.ask('abcde');
+  await server.nextMessage();
+  server.ask('abcde');
   await once(owner, 'message');
   owner.close();
   await gone();
@@ -50,13 +49,13 @@ after(async () => {
   site.close();
   site.closeAllConnections();
   await rm(folder, { recursive: true });
-  await bridge.kill();
+  await server.kill();
 });
 
-/** How things are, as a program on this machine sees it. */
-const health = async () => (await fetch(`http://${bridge.host}/healthz`)).json();
+/** Returns the server's health, as a program on this machine gets it. */
+const health = async () => (await fetch(`http://${server.host}/healthz`)).json();
 
-/** Waits until nobody is connected. */
+/** Waits until no client is connected. */
 const gone = () =>
   soon(
     (async () => {
@@ -65,7 +64,7 @@ const gone = () =>
     'everyone to leave',
   );
 
-/** Everything that a page can try. Runs in the page, and returns what came of each. */
+/** Tries every way in. Runs in the page, and returns the outcome of each. */
 async function attack(host) {
   const LATE = 5_000;
   const outcome = (begin) =>
@@ -91,15 +90,15 @@ async function attack(host) {
   };
   const socket = (protocols) => (resolve) => {
     const socket = new WebSocket(`ws://${host}/?session=secret`, protocols);
-    const heard = [];
+    const received = [];
     socket.onopen = () => {
       socket.send(JSON.stringify({ type: 'message', content: 'rm -rf /', session_id: 'secret' }));
       socket.send(JSON.stringify({ type: 'permission_response', request_id: 'abcde', allowed: true }));
       socket.send(JSON.stringify({ type: 'fetch_history' }));
     };
     socket.onmessage = ({ data }) => {
-      heard.push(data);
-      if (JSON.parse(data).type === 'history') resolve(`read: ${heard}`);
+      received.push(data);
+      if (JSON.parse(data).type === 'history') resolve(`read: ${received}`);
     };
     socket.onclose = () => resolve('blocked');
   };
@@ -141,12 +140,12 @@ async function attack(host) {
   };
 }
 
-/** Has a page, or a frame of one, try everything, and looks at what came of it. */
+/** Has a page or frame try every way in, and checks that none works. */
 async function isKeptOut(page, hosts) {
   for (const host of hosts) {
     const outcomes = await page.evaluate(attack, host);
     for (const [what, came] of Object.entries(outcomes)) {
-      // A page of the name that was rebound may read the sentence that refuses it.
+      // A page under a rebound name may read why it is refused.
       const refusal = /^read: \w* ?\{"error":"[^"]+\}\n?$|"status":"error"/;
       const harmless = came === 'blocked' || came === 'read: opaque ' || came === 'read: null' || refusal.test(came);
       assert.ok(harmless, `${what} to ${host}: ${came}`);
@@ -155,25 +154,25 @@ async function isKeptOut(page, hosts) {
       }
     }
   }
-  // It was the server that said no, and nobody has noticed anything else.
-  await bridge.logged('refused');
+  // The server has refused, and nothing else has happened.
+  await server.logged('refused');
   const { clients, permissions } = await health();
   assert.deepEqual({ clients, permissions }, { clients: 0, permissions: 1 });
-  assert.deepEqual(bridge.said.rest, []);
+  assert.deepEqual(server.notifications.rest, []);
 }
 
-/** All the names of the server that get there. */
-const hosts = () => [`127.0.0.1:${bridge.port}`, `localhost:${bridge.port}`, `rebind.test:${bridge.port}`];
+/** All names that resolve to the server. */
+const hosts = () => [`127.0.0.1:${server.port}`, `localhost:${server.port}`, `rebind.test:${server.port}`];
 
-test('a page from another origin', async () => {
+test('a page from another origin gets nothing', async () => {
   const page = await browser.newPage();
   await page.goto(`http://evil.test:${site.address().port}/`);
   await isKeptOut(page, hosts());
 });
 
-test('a page that shows the chat as a part of itself, to have it clicked on', async () => {
+test('a page cannot show the chat in a frame', async () => {
   const page = await browser.newPage();
-  const chat = `http://127.0.0.1:${bridge.port}/`;
+  const chat = `http://127.0.0.1:${server.port}/`;
   await page.goto(chat);
   const writing = 'textarea, [contenteditable]';
   assert.ok(await page.locator(writing).count(), 'by itself it is there');
@@ -189,7 +188,7 @@ test('a page that shows the chat as a part of itself, to have it clicked on', as
   await gone();
 });
 
-test('a sandboxed iframe, even in a page of this machine', async () => {
+test('a sandboxed frame gets nothing, even in a page of this machine', async () => {
   const page = await browser.newPage();
   await page.goto(`http://localhost:${site.address().port}/`);
   const loaded = page.waitForEvent('framenavigated', (frame) => frame !== page.mainFrame());
@@ -204,29 +203,29 @@ test('a sandboxed iframe, even in a page of this machine', async () => {
   await isKeptOut(frame, hosts());
 });
 
-test('a page from a file', async () => {
+test('a page from a file gets nothing', async () => {
   const page = await browser.newPage();
   await page.goto(pathToFileURL(join(folder, 'page.html')).href);
   await isKeptOut(page, hosts());
 });
 
-test('a page reached through a rebound name', async () => {
+test('a page under a rebound name gets nothing', async () => {
   const page = await browser.newPage();
-  // It came from the attacker's own server, before the name began to lead here.
-  const url = `http://rebind.test:${bridge.port}/attack`;
+  // It came from the attacker's server, before the name resolved to this machine.
+  const url = `http://rebind.test:${server.port}/attack`;
   await page.route(url, (route) => route.fulfill({ contentType: 'text/html', body: PAGE }));
   await page.goto(url);
   await isKeptOut(page, hosts());
-  const answer = await page.goto(`http://rebind.test:${bridge.port}/`);
+  const answer = await page.goto(`http://rebind.test:${server.port}/`);
   assert.equal(answer.status(), 403);
 });
 
-// The last one: it connects.
-test('a page of this machine is let in', async () => {
+// Must be the last test, because it connects.
+test('a page of this machine connects', async () => {
   const page = await browser.newPage();
   await page.goto(`http://localhost:${site.address().port}/`);
-  const outcomes = await page.evaluate(attack, `127.0.0.1:${bridge.port}`);
+  const outcomes = await page.evaluate(attack, `127.0.0.1:${server.port}`);
   assert.match(outcomes.socket, /heliotrope/);
-  assert.equal((await bridge.heard()).content, 'rm -rf /');
-  assert.equal(await bridge.verdict('abcde'), 'allow');
+  assert.equal((await server.nextMessage()).content, 'rm -rf /');
+  assert.equal(await server.verdict('abcde'), 'allow');
 });

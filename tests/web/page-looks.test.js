@@ -1,5 +1,4 @@
-// The web chat: what it looks like, on a phone and in the dark, and whether everyone can
-// use it. axe-core looks for what can be found by rules.
+// The web chat: its look on a phone and in the dark, and its accessibility, by the rules of axe-core.
 
 import { test } from 'node:test';
 import assert from 'node:assert/strict';
@@ -12,9 +11,9 @@ const AXE = await readFile(createRequire(import.meta.url).resolve('axe-core/axe.
 const SMALL = { viewport: { width: 320, height: 568 }, hasTouch: true, isMobile: true };
 const REPLY = '# A heading\n\n- one [link](https://example.org/)\n\n> a quote\n\n| a | b |\n|---|---|\n| c | ' + 'wide'.repeat(60) + '|\n\n```sh\nmake ' + 'x'.repeat(300) + '\n```\n\n`code` ' + 'y'.repeat(200);
 
-/** What is wrong with what is shown. */
+/** Returns the accessibility violations of the page. */
 async function violations(page) {
-  // It is put in by the debugger: the page's policy would refuse it.
+  // Injected by the debugger, because the page's policy forbids other scripts.
   await page.evaluate(AXE);
   await page.evaluate(() => Promise.all(document.getAnimations().map((animation) => animation.effect.getComputedTiming().iterations === Infinity || animation.finished)));
   const { violations } = await page.evaluate(() => window.axe.run());
@@ -22,23 +21,23 @@ async function violations(page) {
 }
 
 for (const colorScheme of ['light', 'dark']) {
-  story(`every state can be used by everyone (${colorScheme})`, async ({ bridge, open }) => {
+  story(`every state is accessible (${colorScheme})`, async ({ server, open }) => {
     const page = await open('/', { colorScheme, expected: /status of 401/ });
     await connected(page);
     await page.locator('#welcome').waitFor();
     assert.deepEqual(await violations(page), []);
     await say(page, 'hello');
-    await bridge.heard();
-    await bridge.status('thinking');
-    await bridge.reply(REPLY);
+    await server.nextMessage();
+    await server.status('thinking');
+    await server.reply(REPLY);
     await page.locator('[data-state=answered]').waitFor();
     const other = await open('/');
     await connected(other);
     await say(other, 'and I');
     await page.locator('.other').waitFor();
     assert.deepEqual(await violations(page), []);
-    bridge.ask('abcde', 'Bash', 'make a file');
-    bridge.ask('abcdf', 'Write', 'write a file');
+    server.ask('abcde', 'Bash', 'make a file');
+    server.ask('abcdf', 'Write', 'write a file');
     await page.locator('.permission').nth(1).waitFor();
     assert.deepEqual(await violations(page), [], 'not armed yet');
     await page.locator('.permission .allow[aria-disabled=false]').nth(1).waitFor();
@@ -47,14 +46,14 @@ for (const colorScheme of ['light', 'dark']) {
     await page.getByRole('button', { name: /^Session/ }).click();
     assert.deepEqual(await violations(page), []);
     await page.keyboard.press('Escape');
-    await bridge.kill();
+    await server.kill();
     await page.getByText('The connection is lost').waitFor();
     await say(page, 'still there?');
     await page.locator('[data-state=waiting]').waitFor();
     assert.deepEqual(await violations(page), []);
   });
 
-  story(`the colours are those of the system (${colorScheme})`, async ({ open }) => {
+  story(`the colors follow the system (${colorScheme})`, async ({ open }) => {
     const page = await open('/', { colorScheme });
     await connected(page);
     const [paper, ink] = await page.evaluate(() => {
@@ -65,31 +64,31 @@ for (const colorScheme of ['light', 'dark']) {
     assert.deepEqual([paper, ink], expected[colorScheme]);
   });
 
-  story(`the token's form can be used by everyone (${colorScheme})`, async ({ open }) => {
+  story(`the token's form is accessible (${colorScheme})`, async ({ open }) => {
     const page = await open('/', { colorScheme, expected: /status of 401/ });
     await page.locator('#token-form').waitFor();
     assert.deepEqual(await violations(page), []);
   }, { env: { CLAUDE_SOCKET_TOKEN: 'a-token-that-is-long-enough-to-be-one' } });
 }
 
-story('it fits a small phone', async ({ bridge, open }) => {
+story('the page fits a small phone', async ({ server, open }) => {
   const page = await open('/?session=a-session-with-a-rather-long-name', SMALL);
   await connected(page);
-  // Enter breaks the line there.
-  await page.locator('#words').fill('one');
+  // On a phone, Enter breaks the line.
+  await page.locator('#message').fill('one');
   await page.keyboard.press('Enter');
   await page.keyboard.type('two');
-  assert.equal(await page.locator('#words').inputValue(), 'one\ntwo');
+  assert.equal(await page.locator('#message').inputValue(), 'one\ntwo');
   await page.getByRole('button', { name: 'Send' }).tap();
-  assert.equal((await bridge.heard()).content, 'one\ntwo');
-  await bridge.reply(REPLY, 'a-session-with-a-rather-long-name');
+  assert.equal((await server.nextMessage()).content, 'one\ntwo');
+  await server.reply(REPLY, 'a-session-with-a-rather-long-name');
   await page.locator('.code').waitFor();
-  bridge.ask('abcde', 'Bash', 'make a file ' + 'z'.repeat(200), { command: 'touch ' + 'q'.repeat(3000) });
-  bridge.ask('abcdf', 'Write', 'write a file', { file_path: 'a' });
+  server.ask('abcde', 'Bash', 'make a file ' + 'z'.repeat(200), { command: 'touch ' + 'q'.repeat(3000) });
+  server.ask('abcdf', 'Write', 'write a file', { file_path: 'a' });
   await page.locator('.permission .allow[aria-disabled=false]').nth(1).waitFor();
 
   const { width, wide, small } = await page.evaluate(() => {
-    const visible = (element) => element.checkVisibility() && !element.closest('.unseen, .skip') && getComputedStyle(element).clipPath === 'none';
+    const visible = (element) => element.checkVisibility() && !element.closest('.visually-hidden, .skip') && getComputedStyle(element).clipPath === 'none';
     const name = ({ localName, id, className }) => `${localName} ${id} ${className}`;
     const scrolls = (element) => element.closest('.table, pre, .input, #session-name, #server');
     const all = [...document.body.querySelectorAll('*')].filter(visible);
@@ -103,11 +102,11 @@ story('it fits a small phone', async ({ bridge, open }) => {
     };
   });
   assert.deepEqual({ width, wide, small }, { width: 320, wide: [], small: [] });
-  // The table and the code scroll in themselves.
+  // Tables and code scroll in their boxes.
   for (const scroller of ['.table', '.code pre']) {
     assert.ok(await page.locator(scroller).evaluate(({ scrollWidth, clientWidth }) => scrollWidth > clientWidth), scroller);
   }
-  // The one that came first has kept its place, and the whole of its input can be read.
+  // The first prompt keeps its place, and all of its input can be scrolled to.
   const bash = page.locator('.permission').filter({ hasText: 'Bash' });
   const whole = await bash.locator('.input').evaluate((input) => {
     input.scrollTop = input.scrollHeight;
@@ -115,46 +114,46 @@ story('it fits a small phone', async ({ bridge, open }) => {
   });
   assert.ok(whole);
   await page.getByRole('button', { name: 'Allow Bash' }).tap();
-  assert.equal(await bridge.verdict('abcde'), 'allow');
+  assert.equal(await server.verdict('abcde'), 'allow');
 
-  // Also with a banner on top of it all.
-  bridge.ask('abcdg', 'Edit', 'change a file', { file_path: 'a' });
+  // The same with a banner.
+  server.ask('abcdg', 'Edit', 'change a file', { file_path: 'a' });
   await page.locator('.permission').nth(1).waitFor();
-  await bridge.kill();
+  await server.kill();
   await page.getByText('The connection is lost').waitFor();
   const { y, height } = await page.locator('#name').boundingBox();
   assert.ok(y + height <= 568, `the name ends at ${y + height}`);
 });
 
-story('the text box grows, and a prompt never covers it', async ({ bridge, open }) => {
+story('the text box grows, and no prompt covers it', async ({ server, open }) => {
   const page = await open('/', { viewport: { width: 700, height: 320 } });
   await connected(page);
-  const height = () => page.locator('#words').evaluate(({ clientHeight }) => clientHeight);
+  const height = () => page.locator('#message').evaluate(({ clientHeight }) => clientHeight);
   const before = await height();
-  await page.locator('#words').fill('a\n'.repeat(30));
+  await page.locator('#message').fill('a\n'.repeat(30));
   assert.ok((await height()) > before * 1.5);
   assert.ok((await height()) <= 320 * 0.4);
-  await page.locator('#words').fill('');
-  bridge.ask('abcde', 'Bash', 'make a file', { command: 'x\n'.repeat(100) });
+  await page.locator('#message').fill('');
+  server.ask('abcde', 'Bash', 'make a file', { command: 'x\n'.repeat(100) });
   await page.locator('.permission').waitFor();
-  const box = await page.locator('#words').boundingBox();
+  const box = await page.locator('#message').boundingBox();
   assert.ok(box.y + box.height <= 320, 'it is on the screen');
   await page.getByRole('button', { name: 'Deny Bash' }).click();
-  assert.equal(await bridge.verdict('abcde'), 'deny');
+  assert.equal(await server.verdict('abcde'), 'deny');
 });
 
-story('who wants no motion gets none', async ({ bridge, open }) => {
+story('reduced motion is respected', async ({ server, open }) => {
   const page = await open('/', { reducedMotion: 'reduce' });
   await connected(page);
-  await bridge.status('thinking');
+  await server.status('thinking');
   await page.getByText('Claude is thinking').waitFor();
   assert.equal(await page.evaluate(() => document.getAnimations().length), 0);
 });
 
-story('with the keyboard alone everything is reached, and what has the focus is seen', async ({ open }) => {
+story('the keyboard reaches everything, and the focus is visible', async ({ open }) => {
   const page = await open('/');
   await connected(page);
-  await until(page, () => document.activeElement.id === 'words');
+  await until(page, () => document.activeElement.id === 'message');
   const reached = new Set();
   for (let tab = 0; tab < 12; tab += 1) {
     await page.keyboard.press('Tab');
@@ -162,17 +161,17 @@ story('with the keyboard alone everything is reached, and what has the focus is 
       const { id, parentElement } = document.activeElement;
       const seen = [document.activeElement, parentElement].some((element) => {
         const { outlineStyle, borderColor } = getComputedStyle(element);
-        return outlineStyle !== 'none' || (id === 'words' && borderColor === 'rgb(168, 73, 42)');
+        return outlineStyle !== 'none' || (id === 'message' && borderColor === 'rgb(168, 73, 42)');
       });
       return [id, seen];
     });
     if (id) reached.add(id);
     assert.ok(outline || !id, `${id} has the focus, and nobody can see it`);
   }
-  for (const id of ['words', 'send', 'name', 'place-button', 'scroll']) assert.ok(reached.has(id), id);
+  for (const id of ['message', 'send', 'name', 'session-button', 'scroll']) assert.ok(reached.has(id), id);
 });
 
-test('no part of the page parses HTML, or runs text', async () => {
+test('no file of the page parses HTML or evaluates text', async () => {
   const folder = new URL('../../examples/basic/', import.meta.url);
   for (const name of await readdir(folder)) {
     const text = await readFile(new URL(name, folder), 'utf8');

@@ -1,4 +1,4 @@
-// A conversation as an app would hold it, in whatever runs this: `runtime.js ADDRESS`.
+// A conversation of an app, in the runtime that runs this: `runtime.js ADDRESS`.
 
 import process from 'node:process';
 

@@ -1,4 +1,4 @@
-// The client library in each runtime that it is made for; browsers come with the pages.
+// The client library in each runtime but browsers, which the tests of the pages have.
 
 import { test } from 'node:test';
 import assert from 'node:assert/strict';
@@ -6,7 +6,7 @@ import { execFile } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 
-import { Bridge } from './bridge.js';
+import { Server } from './server.js';
 
 const here = (path) => fileURLToPath(new URL(path, import.meta.url));
 
@@ -16,11 +16,11 @@ for (const [name, command, ...args] of [
   ['Deno', here('node_modules/.bin/deno'), 'run', '--allow-net', '--allow-read', '--no-config', '--no-remote', '--quiet'],
 ]) {
   test(name, async (t) => {
-    const server = await Bridge.start();
+    const server = await Server.start();
     t.after(() => server.kill());
     const env = { ...process.env, DENO_NO_UPDATE_CHECK: '1' };
     const run = promisify(execFile)(command, [...args, here('runtime.js'), server.url], { env, timeout: 20_000 });
-    assert.equal((await server.heard()).meta.user, 'ann');
+    assert.equal((await server.nextMessage()).meta.user, 'ann');
     await server.reply('hello from here');
     const { stdout, stderr } = await run;
     assert.deepEqual(stdout.trim().split('\n').sort(), ['answered', 'hello from here'], stderr);

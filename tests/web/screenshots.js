@@ -1,4 +1,4 @@
-// Pictures of the page in every state, for people to look at:
+// Takes pictures of the page in every state, for people to look at:
 //
 //     node screenshots.js DIRECTORY
 //
@@ -10,7 +10,7 @@ import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 
 import { close, connected, newPage, say } from './browser.js';
-import { Bridge } from './bridge.js';
+import { Server } from './server.js';
 
 const REPLY = `# What I found
 
@@ -40,24 +40,24 @@ That's all.`;
 const [folder = 'screenshots', only] = process.argv.slice(2);
 await mkdir(folder, { recursive: true });
 
-// A conversation, in a window that is narrow enough to be read in the width of a text.
+// A conversation in a window as narrow as a column of text.
 async function chat() {
-  const bridge = await Bridge.start();
+  const server = await Server.start();
   const page = await newPage({ viewport: { width: 860, height: 776 } });
-  await page.goto(`http://${bridge.host}/?session=greenhouse`);
+  await page.goto(`http://${server.host}/?session=greenhouse`);
   await connected(page);
   await say(page, 'It is 31 °C in here. Is the vent open?');
-  await bridge.take(await bridge.heard());
-  await bridge.reply('The vent is **closed**. Its log says `closed at 14:02, wind above 12 m/s`. The wind is down to 4 m/s now. Shall I open it?', 'greenhouse');
+  await server.take(await server.nextMessage());
+  await server.reply('The vent is **closed**. Its log says `closed at 14:02, wind above 12 m/s`. The wind is down to 4 m/s now. Shall I open it?', 'greenhouse');
   await page.getByText('Shall I open it?').waitFor();
   await say(page, 'Yes, half way, please.');
-  await bridge.take(await bridge.heard());
-  await bridge.hook('PreToolUse', { tool_use_id: 't1', tool_name: 'Bash', tool_input: '{"description":"Open the vent half way"}' });
-  bridge.ask('abcde', 'Bash', 'Open the vent half way', { command: 'vent --open 50%' });
+  await server.take(await server.nextMessage());
+  await server.hook('PreToolUse', { tool_use_id: 't1', tool_name: 'Bash', tool_input: '{"description":"Open the vent half way"}' });
+  server.ask('abcde', 'Bash', 'Open the vent half way', { command: 'vent --open 50%' });
   await page.locator('.permission .allow[aria-disabled=false]').waitFor();
   await page.screenshot({ path: join(folder, 'chat.png'), animations: 'disabled' });
   await page.context().close();
-  await bridge.kill();
+  await server.kill();
 }
 
 await chat();
@@ -77,53 +77,53 @@ for (const [name, settings] of Object.entries({
   'phone-dark': { ...phone, colorScheme: 'dark' },
   small,
 })) {
-  const bridge = await Bridge.start();
+  const server = await Server.start();
   const page = await newPage(settings);
   const shot = (state) => page.screenshot({ path: join(folder, `${name}-${state}.png`) });
-  await page.goto(`http://${bridge.host}/?session=greenhouse`);
+  await page.goto(`http://${server.host}/?session=greenhouse`);
   await connected(page);
   await page.locator('#welcome').waitFor();
   await shot('1-empty');
 
   const bob = await newPage();
-  await bob.goto(`http://${bridge.host}/?session=greenhouse`);
+  await bob.goto(`http://${server.host}/?session=greenhouse`);
   await connected(bob);
   await bob.getByLabel('Your name').fill('bob');
   await say(bob, 'Is the door of the greenhouse closed?');
-  await bridge.heard();
+  await server.nextMessage();
   await page.getByText('greenhouse closed').waitFor();
   await say(page, 'And what did you find out about the server?\nWe would like to know.');
   if (settings.isMobile) await page.getByRole('button', { name: 'Send' }).click();
-  await bridge.heard();
-  await bridge.status('thinking', undefined, 'greenhouse');
+  await server.nextMessage();
+  await server.status('thinking', undefined, 'greenhouse');
   await page.getByText('Claude is thinking').waitFor();
   await page.locator('[data-state=accepted]').waitFor();
   await shot('2-thinking');
 
-  await bridge.reply(REPLY, 'greenhouse');
-  await bridge.status('tool_use', 'Bash: look at the door', 'greenhouse');
+  await server.reply(REPLY, 'greenhouse');
+  await server.status('tool_use', 'Bash: look at the door', 'greenhouse');
   await page.getByText("That's all.").waitFor();
   await shot('3-reply');
   await page.getByText("That's all.").scrollIntoViewIfNeeded();
   await shot('3-reply-end');
 
-  bridge.ask('abcde', 'Bash', 'Look at the door', { command: 'camera --door greenhouse | tee door.png', timeout: 5000 });
+  server.ask('abcde', 'Bash', 'Look at the door', { command: 'camera --door greenhouse | tee door.png', timeout: 5000 });
   await page.locator('.permission').waitFor();
   await page.locator('.permission .allow[aria-disabled=false]').first().waitFor();
   await shot('4-permission');
-  bridge.ask('abcdf', 'Write', 'Write down what was seen', { file_path: '/tmp/seen.md', content: '# Seen\n\nThe door is closed.\n' });
+  server.ask('abcdf', 'Write', 'Write down what was seen', { file_path: '/tmp/seen.md', content: '# Seen\n\nThe door is closed.\n' });
   await page.locator('.permission').nth(1).waitFor();
   await page.locator('.permission .allow[aria-disabled=false]').first().waitFor();
   await shot('5-permissions');
   await page.getByRole('button', { name: 'Allow Bash' }).click();
   await page.getByText('You allowed').waitFor();
-  await bridge.verdict('abcde');
+  await server.verdict('abcde');
 
   await page.getByRole('button', { name: /Session/ }).click();
   await shot('6-session');
   await page.getByRole('button', { name: 'Cancel' }).click();
 
-  await bridge.kill();
+  await server.kill();
   await page.getByText('The connection is lost').waitFor();
   await say(page, 'Are you still there?');
   if (settings.isMobile) await page.getByRole('button', { name: 'Send' }).click();
@@ -133,7 +133,7 @@ for (const [name, settings] of Object.entries({
 
   const locked = await newPage(settings);
   await locked.route('**/healthz', (route) => route.fulfill({ status: 401, json: { error: 'a token is needed' } }));
-  const other = await Bridge.start();
+  const other = await Server.start();
   await locked.routeWebSocket(/.*/, (socket) => socket.close());
   await locked.goto(`http://${other.host}/`);
   await locked.locator('#token-form').waitFor();

@@ -1,4 +1,4 @@
-// The client library's types: made from its source, and of use to a strict program.
+// The client library's types: generated from its source, and strict.
 
 import { test } from 'node:test';
 import assert from 'node:assert/strict';
@@ -10,7 +10,7 @@ import { fileURLToPath } from 'node:url';
 const here = (path) => fileURLToPath(new URL(path, import.meta.url));
 const tsc = (...args) => spawnSync(process.execPath, [here('node_modules/typescript/bin/tsc'), ...args], { encoding: 'utf8' });
 
-test('the declarations are those of the source', (t) => {
+test('the declarations are generated from the source', (t) => {
   const folder = mkdtempSync(`${tmpdir()}/types-`);
   t.after(() => rmSync(folder, { recursive: true }));
   const { status, stdout } = tsc('-p', here('../../client'), '--outDir', folder);
@@ -19,12 +19,12 @@ test('the declarations are those of the source', (t) => {
   assert.equal(kept, made, 'client/claude-socket.d.ts is out of date; run: npm run types --prefix tests/web');
 });
 
-test('a strict program that uses all of it compiles, and one that misuses it doesn’t', () => {
+test('correct use compiles in strict mode, and misuse does not', () => {
   const { status, stdout } = tsc('-p', here('types'));
   assert.equal(status, 0, stdout);
 });
 
-test('the package holds what it needs, and nothing else', () => {
+test('the package has what it needs, and nothing else', () => {
   const [{ files, version }] = JSON.parse(
     execFileSync('npm', ['pack', '--dry-run', '--json'], { cwd: here('../../client'), encoding: 'utf8', stdio: ['ignore', 'pipe', 'ignore'] }),
   );

@@ -1,17 +1,17 @@
-// The network between a client and a server: a TCP connection that a test can cut, and
-// on which it can lose what one side says.
+// A TCP proxy between a client and a server. A test can cut its connections, refuse new ones, and
+// drop what the server sends.
 
 import { createConnection, createServer } from 'node:net';
 import { once } from 'node:events';
 
 export class Wire {
   #links = new Set();
-  /** What the server says is lost. */
+  /** Drops what the server sends. */
   deaf = false;
-  /** New connections are refused. */
+  /** Refuses new connections. */
   down = false;
 
-  /** A wire to the server on this port. */
+  /** Starts a proxy for the server on this port. */
   static async to(port) {
     const wire = new Wire();
     wire.server = createServer((client) => wire.#connect(client, port));
@@ -35,7 +35,7 @@ export class Wire {
     for (const socket of link) socket.on('close', end).on('error', end);
   }
 
-  /** Cuts every connection. */
+  /** Cuts all connections. */
   cut() {
     for (const link of this.#links) for (const socket of link) socket.destroy();
   }

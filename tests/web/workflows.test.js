@@ -1,5 +1,4 @@
-// The workflows on GitHub: what actionlint and shellcheck say of them, and that they do what
-// the scripts in .ci do.
+// The workflows on GitHub: actionlint and shellcheck accept them, and they run the scripts in .ci.
 
 import { test } from 'node:test';
 import assert from 'node:assert/strict';
@@ -22,30 +21,30 @@ test('actionlint finds nothing', () => {
   assert.match(stdout, new RegExp(`Checking ${paths.length} workflow`));
 });
 
-test('shellcheck finds nothing in what they run', () => {
+test('shellcheck finds nothing in their scripts', () => {
   assert.ok(scripts.length > 8, 'they run something');
   for (const { path, run } of scripts) {
-    // An expression is put in before the shell reads the line, so a branch's name could be
-    // a command. Values come as environment variables.
+    // An expression is inserted before the shell reads the line, so a branch's name could be a
+    // command. Values must come as environment variables.
     assert.ok(!run.includes('${{'), `${path}: ${run}`);
-    // As GitHub starts it.
+    // As GitHub runs it.
     const input = `set -eo pipefail\n${run}`;
     const { status, stdout } = spawnSync('shellcheck', ['--shell=bash', '-'], { input, encoding: 'utf8' });
     assert.equal(status, 0, `${path}: ${run}\n${stdout}`);
   }
 });
 
-test('every script that they run is there', () => {
+test('every script that they run exists', () => {
   const named = scripts.flatMap(({ run }) => run.match(/^\.ci\/\S+/gm) ?? []);
   assert.deepEqual([...new Set(named)].sort(), ['.ci/checksums', '.ci/package', '.ci/ready', '.ci/run']);
   for (const script of named) assert.ok(statSync(new URL(script, root)).mode & 0o100, `${script} can be run`);
 });
 
-test('actions are pinned, and nothing may do more than it must', () => {
+test('actions are pinned, and permissions are minimal', () => {
   for (const { path, uses } of steps.filter(({ uses }) => uses)) assert.match(uses, /@(v\d+|[0-9a-f]{40})$/, path);
   for (const { path, permissions, defaults } of workflows) {
     assert.deepEqual(permissions, { contents: 'read' }, path);
-    // Without it, what fails in a pipe isn't noticed.
+    // Without pipefail, a failure in a pipe goes unnoticed.
     assert.equal(defaults.run.shell, 'bash', path);
   }
 });
@@ -60,7 +59,7 @@ test('the toolchain is the one that Cargo.toml asks for', () => {
   }
 });
 
-test('there is an archive for every machine that the launcher knows', () => {
+test('releases have an archive for every machine that the launcher knows', () => {
   const [, machines] = /^find_platform\(\) \{(.*?)^\}/ms.exec(read('plugin/bin/claude-socket'));
   const known = [...machines.matchAll(/platform=(\S+) ;;/g)].map(([, platform]) => platform);
   const release = workflows.find(({ name }) => name === 'Release');

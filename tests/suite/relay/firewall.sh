@@ -1,16 +1,16 @@
 #!/bin/sh
-# Runs in a network namespace of its own, in the folder of the README: has another one as a
-# neighbour in the LAN, and looks what that gets through the firewall.
+# Runs in a network namespace of its own, in the folder of the README. Checks which connections of a
+# neighbor in the LAN the firewall lets through.
 set -eu
 
 unshare --net sleep 60 &
-neighbour=$!
-trap 'kill "$neighbour"' EXIT
-until [ "$(readlink "/proc/$neighbour/ns/net")" != "$(readlink /proc/self/ns/net)" ]; do :; done
-there() { nsenter --target "$neighbour" --net "$@"; }
+neighbor=$!
+trap 'kill "$neighbor"' EXIT
+until [ "$(readlink "/proc/$neighbor/ns/net")" != "$(readlink /proc/self/ns/net)" ]; do :; done
+there() { nsenter --target "$neighbor" --net "$@"; }
 
 ip link set lo up
-ip link add lan type veth peer name lan netns "$neighbour"
+ip link add lan type veth peer name lan netns "$neighbor"
 for link in "ip" "there ip"; do
     case $link in ip) n=1 ;; *) n=2 ;; esac
     $link addr add "192.168.7.$n/24" dev lan
@@ -51,7 +51,7 @@ PYTHON
 mkfifo ready
 python3 listen.py >ready &
 listener=$!
-trap 'kill "$neighbour" "$listener"' EXIT
+trap 'kill "$neighbor" "$listener"' EXIT
 read -r _ <ready
 while read -r place rest; do
     [ "$place" = there ] || place="env"

@@ -1,4 +1,4 @@
-// The real binary as a child, with the test in Claude Code's place: real pipes.
+// The real program as a child process, with the test in Claude Code's place.
 
 import { execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';
@@ -11,15 +11,15 @@ export const BINARY =
   process.env.CLAUDE_SOCKET_TEST_BINARY ??
   fileURLToPath(new URL('../../target/debug/claude-socket', import.meta.url));
 
-/** How long anything may take that should happen at once. Machines can be slow. */
+/** Milliseconds after which a test fails. Machines can be slow. */
 export const PATIENCE = 20_000;
 
-/** Runs another command of the binary, and returns what it prints. */
+/** Runs another command of the program, and returns its output. */
 export function run(...args) {
   return execFileSync(BINARY, args, { encoding: 'utf8', stdio: ['ignore', 'pipe', 'ignore'] }).trim();
 }
 
-/** Waits for a promise, but not for ever. */
+/** Waits for a promise, up to PATIENCE. */
 export function soon(promise, what) {
   let timer;
   const late = new Promise((_, reject) => {
@@ -28,7 +28,7 @@ export function soon(promise, what) {
   return Promise.race([promise, late]).finally(() => clearTimeout(timer));
 }
 
-/** A list that grows, of which a test takes what it waits for, in order. */
+/** A queue from which a test takes the items it waits for. */
 export class Inbox {
   #items = [];
   #waiting = [];
@@ -40,41 +40,41 @@ export class Inbox {
     waiting.resolve(item);
   }
 
-  /** Takes the first item that is wanted, now or when it comes. */
+  /** Removes and returns the first wanted item, and waits for it if need be. */
   next(wanted = () => true, what = 'the next one') {
     const index = this.#items.findIndex(wanted);
     if (index >= 0) return Promise.resolve(this.#items.splice(index, 1)[0]);
     return soon(new Promise((resolve) => this.#waiting.push({ wanted, resolve })), what);
   }
 
-  /** Everything that has come and wasn't taken. */
+  /** The items that were not taken. */
   get rest() {
     return [...this.#items];
   }
 }
 
-/** A running server, with the test as its Claude Code. */
-export class Bridge {
-  /** Notifications of the channel. */
-  said = new Inbox();
+/** A running server, to which the test is Claude Code. */
+export class Server {
+  /** The server's notifications. */
+  notifications = new Inbox();
   #results = new Inbox();
   #log = new Inbox();
   #requests = 0;
 
-  /** Starts it up to the point where messages can go through. `port` 0 is any free one. */
+  /** Starts a server that is ready for messages. `port` 0 is any free one. */
   static async start({ port = 0, flags = [], env = {}, ready = true } = {}) {
-    const bridge = new Bridge();
-    await bridge.#spawn(port, flags, env);
-    await bridge.request('initialize', {
+    const server = new Server();
+    await server.#spawn(port, flags, env);
+    await server.request('initialize', {
       protocolVersion: '2025-11-25',
       capabilities: {},
       clientInfo: { name: 'claude-code', version: '2.1.330' },
     });
-    if (ready) bridge.ready();
-    return bridge;
+    if (ready) server.ready();
+    return server;
   }
 
-  /** Takes messages from now on. */
+  /** Says that Claude Code is ready for messages. */
   ready() {
     this.notify('notifications/initialized', {});
   }
@@ -89,9 +89,9 @@ export class Bridge {
     createInterface(this.process.stderr).on('line', (line) => this.#log.push(line));
     createInterface(this.process.stdout).on('line', (line) => {
       const message = JSON.parse(line);
-      (message.method ? this.said : this.#results).push(message);
+      (message.method ? this.notifications : this.#results).push(message);
     });
-    // It may be killed while something is written to it.
+    // A killed process breaks the pipe.
     this.process.stdin.on('error', () => {});
     const line = await this.logged('listening on ws://');
     this.host = /ws:\/\/([^/\s]+)/.exec(line)[1];
@@ -119,17 +119,17 @@ export class Bridge {
     this.process.stdin.write(JSON.stringify(message) + '\n');
   }
 
-  /** Uses a tool, as Claude does. */
+  /** Calls a tool. */
   call(tool, args) {
     return this.request('tools/call', { name: tool, arguments: args });
   }
 
-  /** Calls the plugin's hook, as Claude Code does. */
+  /** Calls the tool of the plugin's hooks. */
   hook(event, fields) {
     return this.call('activity', { event, prompt_id: 'p1', ...fields });
   }
 
-  /** Puts a message into the conversation. */
+  /** Confirms by a hook that a message is in the conversation. */
   take({ meta: { chat_id, message_id } }) {
     const tag = `<channel source="plugin:claude-socket:claude-socket" chat_id="${chat_id}" message_id="${message_id}">`;
     return this.hook('UserPromptSubmit', { prompt: tag });
@@ -143,13 +143,13 @@ export class Bridge {
     return this.call('status', { chat_id, status, detail });
   }
 
-  /** The next message that an app has sent, as Claude Code gets it. */
-  async heard() {
+  /** Waits for the next message of an app. */
+  async nextMessage() {
     const wanted = ({ method }) => method === 'notifications/claude/channel';
-    return (await this.said.next(wanted, 'a message from an app')).params;
+    return (await this.notifications.next(wanted, 'a message from an app')).params;
   }
 
-  /** Asks whether a tool may run. */
+  /** Requests permission for a tool. */
   ask(request_id, tool_name = 'Bash', description = 'make a file', input = { command: 'touch made' }) {
     this.notify('notifications/claude/channel/permission_request', {
       request_id,
@@ -159,20 +159,20 @@ export class Bridge {
     });
   }
 
-  /** The verdict on it. */
+  /** Waits for the verdict on a request. */
   async verdict(request_id) {
     const wanted = ({ method, params }) =>
       method === 'notifications/claude/channel/permission' && params.request_id === request_id;
-    return (await this.said.next(wanted, `the verdict on ${request_id}`)).params.behavior;
+    return (await this.notifications.next(wanted, `the verdict on ${request_id}`)).params.behavior;
   }
 
-  /** Ends it as Claude Code does. */
+  /** Closes stdin, as Claude Code does, and waits for the end. */
   async stop() {
     this.process.stdin.end();
     await soon(this.exited, 'its end');
   }
 
-  /** Kills it, as a power cut would. */
+  /** Kills the server, and waits for the end. */
   async kill() {
     this.process.kill('SIGKILL');
     await soon(this.exited, 'its end');
