@@ -11,11 +11,8 @@ use clap::builder::Resettable;
 use clap::{Args, Command, CommandFactory, FromArgMatches, Parser, Subcommand, value_parser};
 
 use crate::commands::terminal::{chat, open, send, watch};
-use crate::commands::{Error, Failure, demo, doctor, shell, token};
+use crate::commands::{Error, Failure, PROGRAM, demo, doctor, shell, token};
 use crate::config::{self, ServerArgs};
-
-/// The program's name, whichever of the two speaks.
-pub const PROGRAM: &str = "claude-socket";
 
 const ABOUT: &str = "Talk to a running Claude Code session over WebSocket";
 const LONG_ABOUT: &str = "Talk to a running Claude Code session over WebSocket.

@@ -3,7 +3,8 @@
 
 use std::process::ExitCode;
 
-use claude_socket::args::{self, AnyCommand, CliCommand, PROGRAM};
+use claude_socket::args::{self, AnyCommand, CliCommand};
+use claude_socket::commands::PROGRAM;
 use claude_socket::commands::terminal::{chat, open, send, watch};
 use claude_socket::commands::{Error, Failure, demo, exec_cli, shell};
 

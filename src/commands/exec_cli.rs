@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use super::Error;
-use crate::args::PROGRAM;
+use crate::commands::PROGRAM;
 
 /// The program with the commands for people and scripts.
 pub const NAME: &str = "claude-socket-cli";

@@ -11,8 +11,10 @@ pub mod token;
 use std::process::ExitCode;
 use std::{fmt, io};
 
-use crate::args::PROGRAM;
 use crate::sanitize;
+
+/// The program's name, whichever of the two speaks.
+pub const PROGRAM: &str = "claude-socket";
 
 /// Why a command ended without success.
 #[derive(Debug)]

@@ -8,7 +8,6 @@ use log::info;
 
 use super::delivery_monitor::{DeliveryMonitor, Unconfirmed};
 use super::inbox::{Inbox, InboxItem, Notification};
-use super::messages::delivery;
 use super::permissions::Permissions;
 use super::turn::Turn;
 use super::{AgentId, AgentInput, CloseReason, Effects, Hub, Limits, Now, PermissionRequest};
@@ -162,7 +161,7 @@ impl Hub {
                 && let Some((receipt, reached)) = state.receipts.mark_accepted(key)
             {
                 for state in reached {
-                    let delivery = delivery(&session, key, receipt, *state, None);
+                    let delivery = receipt.delivery(&session, key, *state, None);
                     out.send(std::iter::once(receipt.client), &delivery);
                 }
             }

@@ -8,7 +8,6 @@ use std::sync::Arc;
 use log::info;
 
 use super::hook_event::{ChannelTag, DeltaIndex, HookEvent, PromptId, TextId, Tool, ToolUseId};
-use super::messages::delivery;
 use super::session::StatusUpdate;
 use super::turn::{Audience, Origin, Turn};
 use super::{AgentId, Effects, Hub, Now, session_mut};
@@ -137,7 +136,7 @@ impl Hub {
             return;
         };
         if let Some((key, receipt)) = session.receipts.mark_seen(message_id) {
-            let seen = delivery(&id, &key, receipt, DeliveryState::Seen, None);
+            let seen = receipt.delivery(&id, &key, DeliveryState::Seen, None);
             out.send(once(receipt.client), &seen);
         }
     }
@@ -346,7 +345,7 @@ impl Hub {
             if let (Some(receipt), Some(key)) = (receipt, &overdue.key) {
                 let hint = Some(agent.monitor.hint());
                 let hint = hint.filter(|_| state == DeliveryState::Unseen);
-                let message = delivery(&overdue.session, key, receipt, state, hint);
+                let message = receipt.delivery(&overdue.session, key, state, hint);
                 out.send(once(receipt.client), &message);
             }
             if state == DeliveryState::Unseen {

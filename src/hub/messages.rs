@@ -106,7 +106,7 @@ impl Hub {
                 if let Some(state) = known.state {
                     let hint = Some(agent.monitor.hint());
                     let hint = hint.filter(|_| state == DeliveryState::Unseen);
-                    out.send(once(client), &delivery(id, key, known, state, hint));
+                    out.send(once(client), &known.delivery(id, key, state, hint));
                 }
                 false
             }
@@ -190,24 +190,5 @@ fn key_in_use(session: &SessionId, key: &str) -> Rejection {
                 "\"id\" \"{key}\" already belongs to another message of this session; give each message an id of its own, such as a UUID"
             ),
         )
-    }
-}
-
-/// A receipt, as its client gets it.
-pub(super) fn delivery<'a>(
-    session: &'a SessionId,
-    key: &'a str,
-    receipt: &Receipt,
-    state: DeliveryState,
-    hint: Option<&'a str>,
-) -> ServerMessage<&'a str> {
-    ServerMessage::Delivery {
-        session_id: session.as_str(),
-        id: key,
-        message_id: Some(receipt.message_id),
-        seq: Some(receipt.seq),
-        state,
-        code: None,
-        hint,
     }
 }

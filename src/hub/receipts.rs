@@ -7,7 +7,7 @@ use std::sync::Arc;
 use sha2::{Digest, Sha256};
 
 use super::MessageKey;
-use crate::protocol::{ConnId, DeliveryState, MessageId};
+use crate::protocol::{ConnId, DeliveryState, MessageId, ServerMessage, SessionId};
 
 /// The most ids of accepted messages that a session remembers, beside those of all messages
 /// that are still in the inbox. A client that resends a message does so right after it has
@@ -48,6 +48,27 @@ pub struct Receipt {
     pub state: Option<DeliveryState>,
     /// The connection that sent it last, and gets its receipts.
     pub client: ConnId,
+}
+
+impl Receipt {
+    /// The frame that tells its client of a state.
+    pub fn delivery<'a>(
+        &self,
+        session: &'a SessionId,
+        key: &'a str,
+        state: DeliveryState,
+        hint: Option<&'a str>,
+    ) -> ServerMessage<&'a str> {
+        ServerMessage::Delivery {
+            session_id: session.as_str(),
+            id: key,
+            message_id: Some(self.message_id),
+            seq: Some(self.seq),
+            state,
+            code: None,
+            hint,
+        }
+    }
 }
 
 /// The receipts of one session.

@@ -3,7 +3,6 @@
 use std::iter::once;
 use std::sync::Arc;
 
-use super::messages::delivery;
 use super::session::StatusUpdate;
 use super::{
     AgentId, Author, CallId, Effects, Hub, Now, PublishResult, ToolCall, ToolOutcome, session_mut,
@@ -101,7 +100,7 @@ impl Hub {
         }
         let up_to = agent.writing_up_to;
         for (key, receipt) in session.receipts.mark_answered(up_to, only_seen) {
-            let answered = delivery(&id, &key, receipt, DeliveryState::Answered, None);
+            let answered = receipt.delivery(&id, &key, DeliveryState::Answered, None);
             out.send(once(receipt.client), &answered);
         }
         let result = PublishResult::of(reached);

@@ -7,7 +7,6 @@ use std::sync::Arc;
 use log::error;
 use rustc_hash::FxHashMap;
 
-use super::shutdown::SESSION_ENDED;
 use crate::agent::tools;
 use crate::agent::writer::AgentWriter;
 use crate::audit::{Audit, Record};
@@ -20,6 +19,9 @@ use crate::socket::outbox::Outbox;
 /// With this many bytes encoded, a turn ends and they are sent, so that clients that asked for
 /// little don't wait for those that asked for much, and outboxes can tell who reads.
 const FLUSH_THRESHOLD: usize = 256 * 1024;
+
+/// Why connections are closed at the end.
+pub const SESSION_ENDED: &str = "the Claude Code session has ended";
 
 /// Everything the hub has effects on.
 pub struct Outputs {

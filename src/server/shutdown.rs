@@ -8,13 +8,12 @@ use crossbeam_channel::{after, select};
 
 use super::main_loop::Server;
 use super::now;
+use super::outputs::SESSION_ENDED;
 use crate::agent::writer;
 use crate::hub::{AgentId, AgentInput, Input};
 use crate::socket::Event;
 use crate::socket::frame::CloseCode;
 
-/// Why connections are closed at the end.
-pub const SESSION_ENDED: &str = "the Claude Code session has ended";
 /// How much of the time that is left is kept for the clients.
 const CLOSE_GRACE: Duration = Duration::from_millis(300);
 /// How often the number of open connections is looked at.

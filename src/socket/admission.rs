@@ -16,7 +16,7 @@ use http::header::{HOST, HeaderName, ORIGIN};
 use http::uri::Authority;
 use http::{HeaderMap, Request, StatusCode, Uri};
 
-use super::credentials::request_token;
+use super::credentials::{SeveralTokens, request_token};
 use super::http::Response;
 use crate::access::{Access, Policy, TokenError};
 use crate::protocol::Grant;
@@ -107,6 +107,12 @@ impl AdmissionError {
             Self::Token(TokenError::TooManyFailures) => StatusCode::TOO_MANY_REQUESTS,
             Self::Token(TokenError::FileUnusable) => StatusCode::SERVICE_UNAVAILABLE,
         }
+    }
+}
+
+impl From<SeveralTokens> for AdmissionError {
+    fn from(SeveralTokens: SeveralTokens) -> Self {
+        Self::SeveralTokens
     }
 }
 

@@ -4,19 +4,21 @@
 use http::header::{AUTHORIZATION, SEC_WEBSOCKET_PROTOCOL};
 use http::{HeaderMap, Request};
 
-use super::admission::AdmissionError;
-
 /// The subprotocol of this server, for clients that name one.
 pub const SUBPROTOCOL: &str = "claude-socket";
 /// The prefix of a token among the subprotocols: the one place beside the URL where a page's
 /// script can put it.
 const BEARER: &str = "bearer.";
 
+/// The request shows different tokens: each would be another guess.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SeveralTokens;
+
 /// Returns the token that a request shows, in any of these places.
 ///
 /// # Errors
-/// [`AdmissionError::SeveralTokens`].
-pub fn request_token(request: &Request<()>) -> Result<Option<String>, AdmissionError> {
+/// [`SeveralTokens`].
+pub fn request_token(request: &Request<()>) -> Result<Option<String>, SeveralTokens> {
     let texts = |name| {
         let values = request.headers().get_all(name).iter();
         values.filter_map(|value| value.to_str().ok())
@@ -42,7 +44,7 @@ pub fn request_token(request: &Request<()>) -> Result<Option<String>, AdmissionE
     let first = tokens.next();
     match tokens.find(|other| Some(other) != first.as_ref()) {
         None => Ok(first),
-        Some(_) => Err(AdmissionError::SeveralTokens),
+        Some(_) => Err(SeveralTokens),
     }
 }
 

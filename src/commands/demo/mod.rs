@@ -20,7 +20,7 @@ use clap::Args;
 use crossbeam_channel::{Receiver, at, bounded, never, select};
 use rustix::io::{FdFlags, fcntl_setfd};
 
-use crate::args::PROGRAM;
+use crate::commands::PROGRAM;
 use crate::commands::{Error, exec_cli};
 use crate::config::{self, ServerFlags};
 use crate::ready::Ready;
