@@ -17,7 +17,7 @@ impl Server {
         match line {
             Incoming::Request(id, request) => self.agent_request(id, request),
             Incoming::Initialized => {
-                info!("the host is ready");
+                info!("Claude Code is ready for messages");
                 self.agent_input(AgentInput::Ready);
             }
             Incoming::PermissionRequest(request) => self.permission_request(request),
@@ -50,7 +50,7 @@ impl Server {
                 version,
             } => {
                 info!(
-                    "the host is {} {}",
+                    "the agent is {} {}",
                     name.escape_debug(),
                     version.escape_debug()
                 );
