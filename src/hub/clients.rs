@@ -214,7 +214,7 @@ impl Hub {
             Some((name, version)) => (name.as_str(), version.as_str()),
             None => ("", ""),
         };
-        let created = session.map_or_else(String::new, Session::created);
+        let created = session.map(Session::created);
         let welcome = ServerMessage::Welcome {
             server: env!("CARGO_PKG_NAME"),
             version: env!("CARGO_PKG_VERSION"),
@@ -222,7 +222,7 @@ impl Hub {
             role: requester.grant.role,
             user: requester.grant.user.as_deref(),
             seq: session.map_or(0, Session::seq),
-            created: &created,
+            created: created.as_deref().unwrap_or_default(),
             max_message: self.limits.max_message,
             host: HostInfo {
                 name,

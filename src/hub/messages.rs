@@ -145,14 +145,13 @@ impl Hub {
             id: AuthorId::of(client, &grant),
             name: message.user.unwrap_or_else(|| DEFAULT_USER.into()),
         };
-        let ts = message.ts.unwrap_or_else(|| now.timestamp().into());
+        let ts = message.ts.unwrap_or_else(|| now.timestamp());
         let session = self.sessions.get_mut(id).expect("the client has joined it");
         let agent = session.agent;
         let has_others = session.members.len() > 1;
         let total = &mut self.history_total;
-        let stored = session
-            .append(message_id, author, message.content, ts, &self.limits, total)
-            .clone();
+        session.append(message_id, author, message.content, ts, &self.limits, total);
+        let stored = session.last().expect("the newest message always stays");
         if has_others {
             let shown = ServerMessage::UserMessage {
                 session_id: id.as_str(),
@@ -168,7 +167,7 @@ impl Hub {
         let inbox = &mut self.agents[agent].inbox;
         inbox.push(InboxItem {
             session: id.clone(),
-            message: stored,
+            message: stored.clone(),
             key: message.id,
             sender: client,
             grant,

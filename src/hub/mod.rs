@@ -34,6 +34,7 @@ mod tools;
 mod turn;
 
 use std::collections::{BTreeSet, HashMap};
+use std::io::Write;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -68,14 +69,18 @@ pub struct Now {
 }
 
 impl Now {
-    fn timestamp(self) -> String {
+    fn timestamp(self) -> Arc<str> {
         timestamp(self.wall)
     }
 }
 
 /// RFC 3339 in UTC, with milliseconds.
-fn timestamp(time: SystemTime) -> String {
-    humantime::format_rfc3339_millis(time).to_string()
+fn timestamp(time: SystemTime) -> Arc<str> {
+    // A year has four digits until 9999, which humantime doesn't exceed.
+    let mut text = [0; "2026-01-01T00:00:00.000Z".len()];
+    let mut rest = &mut text[..];
+    write!(rest, "{}", humantime::format_rfc3339_millis(time)).expect("the text has this length");
+    String::from_utf8_lossy(&text).into()
 }
 
 /// The usual [`Limits::inbox_messages`].

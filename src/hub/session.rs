@@ -82,7 +82,7 @@ impl Session {
     }
 
     /// When it was created, RFC 3339 in UTC.
-    pub fn created(&self) -> String {
+    pub fn created(&self) -> Arc<str> {
         timestamp(self.created)
     }
 
@@ -105,7 +105,7 @@ impl Session {
         }
     }
 
-    /// Adds a message to the history and returns it. `total` counts the bytes of all
+    /// Adds a message to the history; it is [`Session::last`] now. `total` counts the bytes of all
     /// sessions' histories.
     pub fn append(
         &mut self,
@@ -115,7 +115,7 @@ impl Session {
         ts: Arc<str>,
         limits: &Limits,
         total: &mut usize,
-    ) -> &Message {
+    ) {
         self.seq += 1;
         let message = Message {
             id,
@@ -128,9 +128,6 @@ impl Session {
         self.history
             .push(message, limits.history_messages, limits.history_bytes);
         *total += self.history.bytes();
-        self.history
-            .last()
-            .expect("the newest message always stays")
     }
 
     /// Memory of the history, in bytes.

@@ -40,7 +40,7 @@ fn item<'a>((id, session): (&'a SessionId, &'a Session)) -> SessionItem<&'a str>
     SessionItem {
         session_id: id.as_str(),
         clients: session.members.len(),
-        created: session.created(),
+        created: session.created().as_ref().into(),
         seq: session.seq(),
         status: session.status.status,
         detail: session.status.detail.as_deref(),

@@ -78,16 +78,16 @@ impl Hub {
         let message_id = self.next_id(now);
         let (id, session) = session_mut(&mut self.sessions, chat_id).ok_or(UnknownSession)?;
         let author = Author::Assistant { via };
-        let ts = now.timestamp().into();
+        let ts = now.timestamp();
         let total = &mut self.history_total;
-        let stored = session.append(message_id, author, text, ts, &self.limits, total);
-        let (seq, content, ts) = (stored.seq, stored.content.clone(), stored.ts.clone());
+        session.append(message_id, author, text, ts, &self.limits, total);
+        let stored = session.last().expect("the newest message always stays");
         let reply = ServerMessage::Reply {
             session_id: id.as_str(),
             message_id,
-            seq,
-            content: &content,
-            ts: &ts,
+            seq: stored.seq,
+            content: &stored.content,
+            ts: &stored.ts,
             via,
         };
         let reached = out.send(session.members.iter().copied(), &reply);
