@@ -19,9 +19,9 @@
 export class DeliveryError extends Error {
     /**
      * @param {string} message
-     * @param {ErrorCode | 'queue_full'} code
+     * @param {ErrorCode} code
      */
-    constructor(message: string, code: ErrorCode | "queue_full");
+    constructor(message: string, code: ErrorCode);
     /** Why, for programs. */
     code: ErrorCode;
 }
@@ -69,10 +69,10 @@ export class SentMessage {
     settle(delivery: DeliveryMessage, why?: string): void;
     /**
      * @param {string} why
-     * @param {ErrorCode | 'queue_full'} code
+     * @param {ErrorCode} code
      * @internal
      */
-    reject(why: string, code: ErrorCode | "queue_full"): void;
+    reject(why: string, code: ErrorCode): void;
     #private;
 }
 /** A connection to a session of a claude-socket server. It reconnects until `disconnect`. */

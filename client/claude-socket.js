@@ -329,7 +329,7 @@ const TOKEN_CHARACTERS = /^[!#$%&'*+\-.^_`|~0-9A-Za-z]+$/;
 export class DeliveryError extends Error {
   /**
    * @param {string} message
-   * @param {ErrorCode | 'queue_full'} code
+   * @param {ErrorCode} code
    */
   constructor(message, code) {
     super(message);
@@ -400,7 +400,7 @@ export class SentMessage {
 
   /**
    * @param {string} why
-   * @param {ErrorCode | 'queue_full'} code
+   * @param {ErrorCode} code
    * @internal
    */
   reject(why, code) {
@@ -748,7 +748,7 @@ export class ClaudeSocket {
    * Rejects a message that was not sent, and emits the `error`.
    * @param {SentMessage} message
    * @param {string} why
-   * @param {ErrorCode | 'queue_full'} code
+   * @param {ErrorCode} code
    */
   #rejectUnsent(message, why, code) {
     message.reject(why, code);
