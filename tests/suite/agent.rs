@@ -38,7 +38,7 @@ fn a_recorded_session_is_answered_as_the_real_one_was() {
                 "ts": params["meta"]["ts"],
             }));
         }
-        let mut answer = server.line();
+        let mut answer = server.next_line();
         match message["method"].as_str() {
             Some("notifications/claude/channel") => {
                 // The id is the server's own.
@@ -74,7 +74,7 @@ fn a_recorded_session_is_answered_as_the_real_one_was() {
     }
     // What the apps saw of it: s1 was there for all of it.
     let (_, s1) = &mut apps[0];
-    let seen = s1.pong();
+    let seen = s1.until_pong();
     let replies: Vec<&str> = seen
         .iter()
         .filter_map(|said| said["content"].as_str())
@@ -185,7 +185,12 @@ fn every_line_gets_the_right_answer_or_none() {
         server.write(b"\n");
         let place = &line[..line.len().min(80)];
         if !expected.is_null() {
-            crate::story::compare(&server.line(), expected, &mut Default::default(), place);
+            crate::story::compare(
+                &server.next_line(),
+                expected,
+                &mut Default::default(),
+                place,
+            );
         }
         assert_eq!(
             server.request("ping", &json!({})),
@@ -257,12 +262,12 @@ fn nothing_is_pushed_before_the_host_is_initialized() {
     let mut server = Server::listening(&[]);
     let mut app = App::connect(&server, "s1");
     app.send(&json!({ "type": "message", "content": "early", "id": "a1" }));
-    assert_eq!(app.pong(), [] as [Value; 0], "it is not accepted yet");
+    assert_eq!(app.until_pong(), [] as [Value; 0], "it is not accepted yet");
     let result = server.request("initialize", &json!({ "protocolVersion": "2025-11-25" }));
     assert_eq!(result["protocolVersion"], "2025-11-25");
     assert_eq!(server.request("ping", &json!({})), json!({}));
     server.notify("notifications/initialized", &json!({}));
-    assert_eq!(server.heard()["content"], "early");
+    assert_eq!(server.next_message()["content"], "early");
     assert_eq!(app.expect("delivery")["state"], "accepted");
 }
 
@@ -286,9 +291,9 @@ fn own_tools_are_allowed_at_once_and_shown_to_nobody() {
     ];
     for tool in own {
         ask(&mut server, tool);
-        assert_eq!(server.notified(verdict), allowed, "{tool}");
+        assert_eq!(server.next_notification(verdict), allowed, "{tool}");
     }
-    assert_eq!(app.pong(), [] as [Value; 0]);
+    assert_eq!(app.until_pong(), [] as [Value; 0]);
     for tool in ["mcp__other__reply", "mcp__claude-socket__shell", "reply"] {
         ask(&mut server, tool);
         assert_eq!(app.next()["tool_name"], tool);
@@ -296,12 +301,12 @@ fn own_tools_are_allowed_at_once_and_shown_to_nobody() {
             &json!({ "type": "permission_response", "request_id": "abcde", "allowed": false }),
         );
         assert_eq!(app.expect("permission_resolved")["allowed"], false);
-        assert_eq!(server.notified(verdict)["behavior"], "deny");
+        assert_eq!(server.next_notification(verdict)["behavior"], "deny");
     }
 
     let mut server = Server::start(&["--server-key", "bridge"]);
     ask(&mut server, "mcp__bridge__reply");
-    assert_eq!(server.notified(verdict), allowed);
+    assert_eq!(server.next_notification(verdict), allowed);
 
     let mut server = Server::start(&["--approve-own-tools", "false"]);
     let mut app = App::connect(&server, "s1");

@@ -18,7 +18,7 @@ impl App {
     /// Connects to a session, up to the point where the hub knows of it.
     pub fn connect(server: &Server, session: &str) -> Self {
         let mut app = Self::open(server.address, &format!("/?session={session}"));
-        app.pong();
+        app.until_pong();
         app
     }
 
@@ -43,7 +43,7 @@ impl App {
         self.send_text(&message.to_string());
     }
 
-    pub fn say(&mut self, content: &str) {
+    pub fn send_message(&mut self, content: &str) {
         self.send(&json!({ "type": "message", "content": content }));
     }
 
@@ -77,7 +77,7 @@ impl App {
 
     /// Asks whether the hub has heard everything so far. Returns what it had to say
     /// before.
-    pub fn pong(&mut self) -> Vec<Value> {
+    pub fn until_pong(&mut self) -> Vec<Value> {
         self.send(&json!({ "type": "ping" }));
         let mut before = Vec::new();
         loop {
@@ -90,7 +90,7 @@ impl App {
     }
 
     /// Reads on until the server closes. Returns its close frame.
-    pub fn closed(&mut self) -> Option<CloseFrame> {
+    pub fn read_close(&mut self) -> Option<CloseFrame> {
         loop {
             match self.read() {
                 Ok(Message::Close(frame)) => return frame,
@@ -103,6 +103,6 @@ impl App {
 
     /// The same as `closed`, as a number.
     pub fn close_code(&mut self) -> u16 {
-        self.closed().map_or(0, |frame| frame.code.into())
+        self.read_close().map_or(0, |frame| frame.code.into())
     }
 }

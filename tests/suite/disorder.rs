@@ -114,7 +114,7 @@ fn play(dice: &mut Dice) {
                 let message = json!({ "type": "message", "content": "x", "id": step.to_string() });
                 stage.says(session, &message.to_string());
             }
-            2 => messages.extend(std::iter::from_fn(|| stage.notified())),
+            2 => messages.extend(std::iter::from_fn(|| stage.next_notification())),
             3 | 4 => {
                 let meta = messages.get((step as usize * 7) % messages.len().max(1));
                 if let Some(meta) = meta.map(|message| &message["meta"]) {
@@ -150,7 +150,7 @@ fn play(dice: &mut Dice) {
                 });
                 if dice.roll(3) == 0 {
                     stage.says(session, &allowed.to_string());
-                    stage.notified();
+                    stage.next_notification();
                 }
             }
             _ => {

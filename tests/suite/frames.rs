@@ -72,20 +72,20 @@ fn what_cannot_be_understood_is_answered_and_the_connection_kept() {
         (&delivery["id"], &delivery["code"]),
         (&json!("a1"), &json!("too_large"))
     );
-    app.say("still here");
-    assert_eq!(server.heard()["content"], "still here");
+    app.send_message("still here");
+    assert_eq!(server.next_message()["content"], "still here");
 }
 
 #[test]
 fn fragments_with_pings_between_are_one_message() {
     let server = Server::start(&[]);
     let mut raw = Raw::connect(&server, "raw");
-    raw.frame(0x01, br#"{"type":"message","#);
-    raw.frame(0x89, b"are you there");
-    assert_eq!(raw.read(), (0x8a, b"are you there".to_vec()));
-    raw.frame(0x00, b"\"content\":");
-    raw.frame(0x80, br#""in parts"}"#);
-    assert_eq!(server.heard()["content"], "in parts");
+    raw.send_frame(0x01, br#"{"type":"message","#);
+    raw.send_frame(0x89, b"are you there");
+    assert_eq!(raw.read_frame(), (0x8a, b"are you there".to_vec()));
+    raw.send_frame(0x00, b"\"content\":");
+    raw.send_frame(0x80, br#""in parts"}"#);
+    assert_eq!(server.next_message()["content"], "in parts");
 }
 
 /// Each offence against RFC 6455, and the code it is closed with.
@@ -140,7 +140,7 @@ fn what_breaks_the_protocol_is_closed_with_its_code() {
         raw.stream.write_all(bytes).expect(offence);
         let _ = raw.stream.write_all(&padding);
         let (opcode, payload) = loop {
-            let (opcode, payload) = raw.read();
+            let (opcode, payload) = raw.read_frame();
             // 1009 comes after an error that says the same for programs.
             if opcode != 0x81 {
                 break (opcode, payload);
@@ -154,11 +154,15 @@ fn what_breaks_the_protocol_is_closed_with_its_code() {
             *code,
             "{offence}"
         );
-        assert_eq!(raw.rest(), b"", "{offence}: nothing comes after the close");
-        healthy.say(offence);
-        assert_eq!(server.heard()["content"], *offence);
+        assert_eq!(
+            raw.read_to_end(),
+            b"",
+            "{offence}: nothing comes after the close"
+        );
+        healthy.send_message(offence);
+        assert_eq!(server.next_message()["content"], *offence);
     }
-    server.health_until(|health| health["clients"] == 1);
+    server.wait_for_health(|health| health["clients"] == 1);
 }
 
 #[test]
@@ -175,10 +179,10 @@ fn a_close_is_answered_with_the_same_code() {
     }
     // And without a code, without one.
     let mut raw = Raw::connect(&server, "raw");
-    raw.frame(0x88, b"");
-    assert_eq!(raw.read(), (0x88, Vec::new()));
-    assert_eq!(raw.rest(), b"");
-    server.health_until(|health| health["clients"] == 0);
+    raw.send_frame(0x88, b"");
+    assert_eq!(raw.read_frame(), (0x88, Vec::new()));
+    assert_eq!(raw.read_to_end(), b"");
+    server.wait_for_health(|health| health["clients"] == 0);
 }
 
 /// Fire and forget: connect, send, gone.
@@ -187,15 +191,18 @@ fn the_last_words_of_a_client_that_leaves_are_not_lost() {
     let server = Server::start(&[]);
     for number in 0..50 {
         let mut app = App::open(server.address, "/?session=s1");
-        app.say(&format!("message {number}"));
+        app.send_message(&format!("message {number}"));
         app.socket
             .get_ref()
             .shutdown(Shutdown::Both)
             .expect("it is open");
         drop(app);
-        assert_eq!(server.heard()["content"], format!("message {number}"));
+        assert_eq!(
+            server.next_message()["content"],
+            format!("message {number}")
+        );
     }
-    server.health_until(|health| health["clients"] == 0);
+    server.wait_for_health(|health| health["clients"] == 0);
 }
 
 #[test]
@@ -210,8 +217,8 @@ fn session_ids_of_every_script_work_and_harmful_ones_do_not() {
         ("", "default"),
     ] {
         let mut app = App::open(server.address, &format!("/any/path?x=1&session={encoded}"));
-        app.say("hi");
-        assert_eq!(server.heard()["meta"]["chat_id"], name);
+        app.send_message("hi");
+        assert_eq!(server.next_message()["meta"]["chat_id"], name);
         assert_eq!(
             server.call("reply", &json!({ "chat_id": name, "text": "yo" })),
             "sent"

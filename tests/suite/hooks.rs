@@ -122,7 +122,7 @@ fn a_recorded_session_is_shown_to_its_apps() {
                     "type": "message", "content": content, "id": id,
                     "user": attribute("user"), "ts": attribute("ts"),
                 }));
-                let meta = &server.heard()["meta"];
+                let meta = &server.next_message()["meta"];
                 let real = meta["message_id"].as_str().expect("an id");
                 event["prompt"] = prompt
                     .replace(&format!("\"{id}\""), &format!("\"{real}\""))
@@ -138,7 +138,8 @@ fn a_recorded_session_is_shown_to_its_apps() {
                 });
                 server.notify("notifications/claude/channel/permission_request", &request);
                 if own {
-                    let verdict = server.notified("notifications/claude/channel/permission");
+                    let verdict =
+                        server.next_notification("notifications/claude/channel/permission");
                     assert_eq!(verdict["behavior"], "allow");
                 }
                 // So that it has come before the next app's message does, another way.
@@ -151,7 +152,7 @@ fn a_recorded_session_is_shown_to_its_apps() {
         }
         hook(&mut server, &event);
     }
-    let heard = |app: &mut App| -> Vec<String> { app.pong().iter().map(brief).collect() };
+    let heard = |app: &mut App| -> Vec<String> { app.until_pong().iter().map(brief).collect() };
     let s1 = [
         "delivery m1 accepted",
         "delivery m1 seen",
@@ -285,7 +286,7 @@ fn nothing_that_a_hook_says_disturbs_claude() {
         tell(&mut server, arguments);
     }
     // Nobody has asked anything, so nothing of it is for anybody but where Claude is.
-    let heard: Vec<_> = app.pong().iter().map(brief).collect();
+    let heard: Vec<_> = app.until_pong().iter().map(brief).collect();
     assert_eq!(
         heard,
         [
@@ -341,8 +342,8 @@ fn hooks_are_answered_without_a_port_too() {
     let holder = Server::start(&[]);
     let port = holder.address.port().to_string();
     let mut server = Server::spawn(binary().args(["--port", &port]));
-    server.logged("is taken by");
-    server.shake_hands();
+    server.wait_for_log("is taken by");
+    server.initialize();
     tell(
         &mut server,
         &json!({ "event": "UserPromptSubmit", "prompt": "hi" }),
@@ -362,19 +363,19 @@ fn health_tells_what_is_known_of_the_channel() {
 /// The plugin's environment promises hooks, so a message that none shows is missing.
 #[test]
 fn the_plugin_without_the_channel_flag_is_noticed() {
-    let server = Server::of_plugin(&["--seen-timeout", "1ms"]);
+    let server = Server::start_as_plugin(&["--seen-timeout", "1ms"]);
     let mut app = App::connect(&server, "s1");
     app.send(&json!({ "type": "message", "content": "anybody?", "id": "a1" }));
-    server.heard();
+    server.next_message();
     assert_eq!(brief(&app.next()), "delivery a1 accepted");
     let unseen = app.expect("delivery");
     assert_eq!(unseen["state"], "unseen");
     let hint = unseen["hint"].as_str().expect("a hint");
     assert!(hint.contains("--channels"), "{hint}");
     // One without an id counts, too.
-    app.say("hello?");
-    server.heard();
-    server.health_until(|health| health["channel"]["unseen"] == 2);
+    app.send_message("hello?");
+    server.next_message();
+    server.wait_for_health(|health| health["channel"]["unseen"] == 2);
     let health = server.health();
     let channel = &health["channel"];
     assert_eq!(

@@ -156,8 +156,8 @@ fn connection_over_limit_gets_503() {
     assert_eq!(status, 503);
     assert!(body.contains("all 2 connections are in use"), "{body}");
     drop(ann);
-    bob.say("still here");
-    assert_eq!(server.heard()["content"], "still here");
+    bob.send_message("still here");
+    assert_eq!(server.next_message()["content"], "still here");
     // Freed places can be had again.
     let deadline = std::time::Instant::now() + PATIENCE;
     while server.get("/").0 != 200 {
@@ -175,12 +175,12 @@ fn connection_over_file_limit_gets_503() {
     let script = "ulimit -n 40; exec \"$0\" --port 0";
     shell.arg("-c").arg(script).arg(binary().get_program());
     let mut server = Server::spawn(&mut shell);
-    server.address = crate::server::address_in(&server.logged("listening on "));
-    server.shake_hands();
+    server.address = crate::server::address_in(&server.wait_for_log("listening on "));
+    server.initialize();
     let mut apps: Vec<App> = (0..8).map(|_| App::connect(&server, "s1")).collect();
     assert_eq!(server.get("/").0, 503);
-    apps[0].say("still here");
-    assert_eq!(server.heard()["content"], "still here");
+    apps[0].send_message("still here");
+    assert_eq!(server.next_message()["content"], "still here");
 }
 
 #[test]
@@ -220,11 +220,11 @@ fn silent_client_is_pinged_then_dropped() {
         frames.starts_with(b"\x89\x00\x89\x00\x88"),
         "two pings and a close: {frames:?}"
     );
-    server.health_until(|health| health["clients"] == 1);
+    server.wait_for_health(|health| health["clients"] == 1);
     answering
         .socket
         .get_ref()
         .set_read_timeout(Some(PATIENCE))
         .expect("the timeout is valid");
-    assert_eq!(answering.pong(), [] as [Value; 0]);
+    assert_eq!(answering.until_pong(), [] as [Value; 0]);
 }

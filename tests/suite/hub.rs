@@ -235,7 +235,7 @@ impl Stage for HubStage {
     }
 
     /// The agent takes a notification. When it has taken all, they count as written.
-    fn notified(&mut self) -> Option<Value> {
+    fn next_notification(&mut self) -> Option<Value> {
         let next = self.sent.agent.pop_front()?;
         if self.sent.agent.is_empty() {
             self.agent(AgentInput::Written(self.sent.given));

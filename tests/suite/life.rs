@@ -7,7 +7,7 @@ use std::os::unix::net::UnixStream;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Signal, kill_process};
 use serde_json::json;
 
 use crate::app::App;
@@ -42,8 +42,7 @@ fn start_for(cause: Cause) -> Server {
 }
 
 fn signal(server: &Server, signal: Signal) {
-    let pid = Pid::from_raw(i32::try_from(server.pid()).expect("a pid")).expect("a pid");
-    kill_process(pid, signal).expect("it runs");
+    kill_process(server.process(), signal).expect("it runs");
 }
 
 /// Starts a server under a shell that can be killed in its place.
@@ -53,8 +52,8 @@ fn start_under_a_shell() -> Server {
     let mut shell = Command::new("sh");
     shell.arg("-c").arg(script).arg(server.get_program());
     let mut server = Server::spawn(&mut shell);
-    server.address = address_in(&server.logged("listening on "));
-    server.shake_hands();
+    server.address = address_in(&server.wait_for_log("listening on "));
+    server.initialize();
     server
 }
 
@@ -65,10 +64,10 @@ fn end(server: &mut Server, cause: Cause) -> Duration {
         Cause::StdinEnds => drop(server.stdin.take()),
         Cause::Interrupt => signal(server, Signal::INT),
         Cause::Terminate => signal(server, Signal::TERM),
-        Cause::ParentKilled => server.child.kill().expect("it runs"),
+        Cause::ParentKilled => server.child().kill().expect("it runs"),
     }
     if cause != Cause::ParentKilled {
-        let (status, _) = server.ended();
+        let (status, _) = server.wait_for_exit();
         assert!(status.success(), "{cause:?}: {status}");
     }
     // The log's pipe ends with the last process that has it.
@@ -131,12 +130,12 @@ fn it_ends_as_quickly_when_nobody_reads_its_answers() {
         app.expect("reply");
         for _ in 0..20 {
             let arguments = json!({ "session_id": "s1" });
-            server.ask(
+            server.send_request(
                 "tools/call",
                 &json!({ "name": "fetch_messages", "arguments": arguments }),
             );
         }
-        app.pong();
+        app.until_pong();
         let took = end(&mut server, cause);
         assert!(took < A_SECOND, "{cause:?} took {took:?}");
         assert_eq!(app.close_code(), 1001, "{cause:?}");
@@ -188,12 +187,12 @@ fn it_goes_on_after_being_stopped() {
     let mut apps: Vec<App> = (0..20).map(|_| App::connect(&server, "s1")).collect();
     signal(&server, Signal::STOP);
     #[cfg(target_os = "linux")]
-    server.is_in_state('T');
+    server.wait_for_state('T');
     signal(&server, Signal::CONT);
     assert_eq!(server.request("ping", &json!({})), json!({}));
     for app in &mut apps {
-        app.say("still here");
-        assert_eq!(server.heard()["content"], "still here");
+        app.send_message("still here");
+        assert_eq!(server.next_message()["content"], "still here");
     }
 }
 
@@ -203,7 +202,7 @@ fn messages_that_wait_at_the_end_are_rejected() {
     let mut server = Server::listening(&[]);
     let mut app = App::connect(&server, "s1");
     app.send(&json!({ "type": "message", "content": "too late", "id": "a1" }));
-    app.pong();
+    app.until_pong();
     drop(server.stdin.take());
     let delivery = app.expect("delivery");
     assert_eq!(
@@ -218,15 +217,15 @@ fn messages_that_wait_at_the_end_are_rejected() {
 fn the_last_requests_before_the_end_are_answered() {
     let mut server = Server::start(&[]);
     let mut app = App::connect(&server, "s1");
-    server.ask(
+    server.send_request(
         "tools/call",
         &json!({ "name": "reply", "arguments": { "chat_id": "s1", "text": "bye" } }),
     );
-    let ping = server.ask("ping", &json!({}));
+    let ping = server.send_request("ping", &json!({}));
     drop(server.stdin.take());
-    assert_eq!(server.line()["result"]["content"][0]["text"], "sent");
-    assert_eq!(server.line()["id"], ping);
-    assert!(server.ended().0.success());
+    assert_eq!(server.next_line()["result"]["content"][0]["text"], "sent");
+    assert_eq!(server.next_line()["id"], ping);
+    assert!(server.wait_for_exit().0.success());
     assert_eq!(app.expect("reply")["content"], "bye");
     assert_eq!(app.close_code(), 1001);
 }
@@ -237,9 +236,9 @@ fn it_ends_when_nobody_listens_to_it_any_more() {
     // Its stdout goes to a process that ends at once.
     let script = "\"$0\" --port 0 | true";
     let mut server = Server::spawn(command.arg("-c").arg(script).arg(binary().get_program()));
-    server.logged("listening on ");
-    server.request_without_answer();
-    assert!(server.ended().0.success());
+    server.wait_for_log("listening on ");
+    server.send_request("ping", &json!({}));
+    assert!(server.wait_for_exit().0.success());
 }
 
 #[test]
@@ -247,8 +246,8 @@ fn a_taken_port_is_explained_and_taken_over_when_it_is_free() {
     let mut first = Server::start(&[]);
     let port = first.address.port().to_string();
     let mut second = Server::spawn(binary().args(["--port", &port]));
-    second.shake_hands();
-    second.logged("is taken by another claude-socket");
+    second.initialize();
+    second.wait_for_log("is taken by another claude-socket");
     for (tool, arguments) in [
         ("reply", json!({ "chat_id": "s1", "text": "x" })),
         ("status", json!({ "chat_id": "s1", "status": "idle" })),
@@ -266,16 +265,16 @@ fn a_taken_port_is_explained_and_taken_over_when_it_is_free() {
     }
     let freed = Instant::now();
     drop(first.stdin.take());
-    first.ended();
-    second.address = address_in(&second.logged("listening on "));
+    first.wait_for_exit();
+    second.address = address_in(&second.wait_for_log("listening on "));
     assert!(
         freed.elapsed() < 2 * A_SECOND,
         "it took {:?}",
         freed.elapsed()
     );
     let mut app = App::connect(&second, "s1");
-    app.say("welcome back");
-    assert_eq!(second.heard()["content"], "welcome back");
+    app.send_message("welcome back");
+    assert_eq!(second.next_message()["content"], "welcome back");
     assert_eq!(
         second.call("reply", &json!({ "chat_id": "s1", "text": "thanks" })),
         "sent"
@@ -288,8 +287,8 @@ fn another_program_on_the_port_is_named() {
     let other = std::net::TcpListener::bind("127.0.0.1:0").expect("any port is free");
     let port = other.local_addr().expect("it is bound").port().to_string();
     let mut server = Server::spawn(binary().args(["--port", &port]));
-    server.shake_hands();
-    let line = server.logged("is taken by");
+    server.initialize();
+    let line = server.wait_for_log("is taken by");
     let this = format!("(process {})", std::process::id());
     assert!(line.contains(&this), "{this} is missing in: {line}");
     assert!(
@@ -298,14 +297,14 @@ fn another_program_on_the_port_is_named() {
             .contains(&this)
     );
     drop(other);
-    server.logged("listening on ");
+    server.wait_for_log("listening on ");
 }
 
 #[test]
 fn an_address_that_others_could_reach_is_refused_and_explained() {
     let mut server = Server::spawn(binary().args(["--port", "0", "--host", "0.0.0.0"]));
-    server.shake_hands();
-    server.logged("nothing listens: at 0.0.0.0");
+    server.initialize();
+    server.wait_for_log("nothing listens: at 0.0.0.0");
     let text = server.call("reply", &json!({ "chat_id": "s1", "text": "x" }));
     assert!(
         text.contains("0.0.0.0") && text.contains("127.0.0.1"),
@@ -313,5 +312,5 @@ fn an_address_that_others_could_reach_is_refused_and_explained() {
     );
     // And it does nothing in the meantime.
     #[cfg(target_os = "linux")]
-    server.is_in_state('S');
+    server.wait_for_state('S');
 }

@@ -19,7 +19,7 @@ fn a_thousand_clients_get_one_broadcast() {
         assert_eq!(app.expect("reply")["content"], "to all");
     }
     apps.clear();
-    server.health_until(|health| health["clients"] == 0);
+    server.wait_for_health(|health| health["clients"] == 0);
 }
 
 /// 16 MiB of replies go by; who reads gets each, who doesn't is closed with 1013.
@@ -43,11 +43,11 @@ fn a_client_that_never_reads_disturbs_nobody() {
     }
     let seqs = reader.join().expect("it got everything");
     assert_eq!(seqs, (1..=256).map(Some).collect::<Vec<_>>());
-    server.logged("it reads too slowly");
+    server.wait_for_log("it reads too slowly");
     // It can read what was on its way, whole frames, and then why that was all.
     assert_eq!(stuck.close_code(), 1013);
     drop(stuck);
-    server.health_until(|health| health["clients"] == 0);
+    server.wait_for_health(|health| health["clients"] == 0);
 }
 
 /// Asking for much and reading nothing is its own affair.
@@ -66,7 +66,7 @@ fn a_client_that_asks_and_never_reads_costs_little_memory() {
     for _ in 0..500 {
         greedy.send_text(&fetch);
     }
-    server.logged("it reads too slowly");
+    server.wait_for_log("it reads too slowly");
     assert!(
         server.memory("VmHWM") < 64 << 10,
         "{} KiB",
@@ -131,7 +131,7 @@ fn nothing_is_lost_while_claude_code_does_not_read() {
     // One word of its own doesn't keep a client from being served either.
     let mut next = [0; CLIENTS];
     for _ in 0..CLIENTS * MESSAGES {
-        let heard = server.heard();
+        let heard = server.next_message();
         let client: usize = heard["meta"]["chat_id"].as_str().expect("an id")[1..]
             .parse()
             .expect("a number");
@@ -164,19 +164,19 @@ fn words_outlive_the_client_that_said_them() {
     let mut app = App::connect(&server, "s1");
     let padding = "x".repeat(5_000);
     for number in 0..MESSAGES {
-        app.say(&format!("{number} {padding}"));
+        app.send_message(&format!("{number} {padding}"));
     }
     drop(app);
-    server.health_until(|health| health["clients"] == 0);
+    server.wait_for_health(|health| health["clients"] == 0);
     let arguments = json!({ "chat_id": "s1", "text": "the answer" });
-    let reply = server.ask(
+    let reply = server.send_request(
         "tools/call",
         &json!({ "name": "reply", "arguments": arguments }),
     );
     let mut next = 0;
     let mut result = Value::Null;
     while next < MESSAGES || result.is_null() {
-        let line = server.line();
+        let line = server.next_line();
         if line["id"] == reply {
             result = line["result"].clone();
             continue;
@@ -213,11 +213,11 @@ fn receipts_follow_the_client_that_resends() {
     let mut app = App::connect(&server, "s1");
     send_all(&mut app);
     drop(app);
-    server.health_until(|health| health["clients"] == 0);
+    server.wait_for_health(|health| health["clients"] == 0);
     let mut app = App::connect(&server, "s1");
     send_all(&mut app);
     for _ in 0..MESSAGES {
-        server.heard();
+        server.next_message();
     }
     let mut accepted = std::collections::HashSet::new();
     while accepted.len() < MESSAGES {
@@ -248,7 +248,7 @@ fn every_message_on_its_way_gets_its_receipt() {
     });
     let mut app = sender.join().expect("it could send everything");
     for _ in 0..MESSAGES {
-        server.heard();
+        server.next_message();
     }
     for number in 0..MESSAGES {
         let delivery = app.expect("delivery");
@@ -279,9 +279,9 @@ fn what_still_waits_for_claude_code_is_not_accepted() {
     }
     // The test has read the first of them ahead, and the pipe takes 64 KiB, so the second
     // is stuck halfway. That Claude Code says something else meanwhile changes nothing.
-    let ping = server.ask("ping", &json!({}));
+    let ping = server.send_request("ping", &json!({}));
     let mut other = App::connect(&server, "s2");
-    assert_eq!(other.pong(), [] as [Value; 0]);
+    assert_eq!(other.until_pong(), [] as [Value; 0]);
     app.send(&json!({ "type": "fetch_history", "session_id": "nowhere" }));
     let mut accepted = 0;
     while app.next()["type"] == "delivery" {
@@ -291,7 +291,7 @@ fn what_still_waits_for_claude_code_is_not_accepted() {
         accepted <= 1,
         "{accepted} are accepted that nobody has read"
     );
-    let mut lines: Vec<Value> = (0..6).map(|_| server.line()).collect();
+    let mut lines: Vec<Value> = (0..6).map(|_| server.next_line()).collect();
     lines.retain(|line| line["id"] != ping);
     assert_eq!(lines.len(), 5);
     assert!(lines.iter().all(|line| line["params"]["content"] == long));
@@ -300,13 +300,13 @@ fn what_still_waits_for_claude_code_is_not_accepted() {
     }
     // Order holds between a message and what its sender asks next.
     for number in 0..100 {
-        app.say(&number.to_string());
+        app.send_message(&number.to_string());
         app.send(&json!({ "type": "fetch_history", "limit": 1 }));
         assert_eq!(
             app.expect("history")["messages"][0]["content"],
             number.to_string()
         );
-        assert_eq!(server.heard()["content"], number.to_string());
+        assert_eq!(server.next_message()["content"], number.to_string());
     }
 }
 
@@ -335,7 +335,7 @@ fn ten_thousand_tool_calls_at_once_are_all_answered() {
     // All are written before the first answer is read.
     server.stdin = Some(writer.join().expect("it can write everything"));
     for id in 0..10_000 {
-        assert_eq!(server.line()["id"], id);
+        assert_eq!(server.next_line()["id"], id);
     }
     reader.join().expect("the app gets everything");
 }
@@ -353,10 +353,10 @@ fn a_client_that_was_closed_is_not_heard_any_more() {
         .write_all(b"\x89\x80\0\0\0\0")
         .is_ok()
     {}
-    server.health_until(|health| health["clients"] == 1);
-    server.logged("it did not answer the close");
-    first.say("still here");
-    assert_eq!(server.heard()["content"], "still here");
+    server.wait_for_health(|health| health["clients"] == 1);
+    server.wait_for_log("it did not answer the close");
+    first.send_message("still here");
+    assert_eq!(server.next_message()["content"], "still here");
     assert_eq!(server.request("ping", &json!({})), json!({}));
 }
 
@@ -373,7 +373,7 @@ fn a_client_that_closes_gets_what_was_sent_before() {
     for seq in 1..=5 {
         assert_eq!(app.expect("reply")["seq"], seq);
     }
-    app.closed();
+    app.read_close();
 }
 
 /// Of very many sessions the list has those with somebody in them, in order, and of long
@@ -384,7 +384,7 @@ fn a_list_of_sessions_is_never_long() {
     let name = |n: u32| format!("s{n:03}");
     let mut last = App::connect(&server, "alone");
     last.send(&json!({ "type": "message", "session_id": "s999", "content": "é".repeat(300) }));
-    last.pong();
+    last.until_pong();
     for n in 0..60 {
         // They leave at once.
         App::connect(&server, &name(n));
@@ -393,7 +393,7 @@ fn a_list_of_sessions_is_never_long() {
         .rev()
         .map(|n| App::connect(&server, &name(n)))
         .collect();
-    server.health_until(|health| health["clients"] == 121);
+    server.wait_for_health(|health| health["clients"] == 121);
     last.send(&json!({ "type": "list_sessions" }));
     let list = last.expect("sessions");
     assert_eq!(list["total"], 182, "{list}");
@@ -407,7 +407,7 @@ fn a_list_of_sessions_is_never_long() {
     assert_eq!(names[1..], first);
 
     drop(here);
-    server.health_until(|health| health["clients"] == 1);
+    server.wait_for_health(|health| health["clients"] == 1);
     last.send(&json!({ "type": "list_sessions" }));
     let list = last.expect("sessions");
     assert_eq!(list["sessions"][1]["session_id"], "s999", "{list}");

@@ -296,7 +296,7 @@ impl Model {
                 }
             }
             Step::Takes => {
-                while let Some(params) = stage.notified() {
+                while let Some(params) = stage.next_notification() {
                     self.got
                         .push(params["content"].as_str().expect("a message").to_owned());
                 }

@@ -30,7 +30,7 @@ impl Raw {
     }
 
     /// Sends a short frame, masked with zeros.
-    pub fn frame(&mut self, first: u8, payload: &[u8]) {
+    pub fn send_frame(&mut self, first: u8, payload: &[u8]) {
         let length = u8::try_from(payload.len()).expect("it is short");
         let mut frame = vec![first, 0x80 | length, 0, 0, 0, 0];
         frame.extend(payload);
@@ -38,7 +38,7 @@ impl Raw {
     }
 
     /// The next frame: its first byte and its payload.
-    pub fn read(&mut self) -> (u8, Vec<u8>) {
+    pub fn read_frame(&mut self) -> (u8, Vec<u8>) {
         let mut head = [0; 2];
         self.stream.read_exact(&mut head).expect("a frame");
         let length = match head[1] {
@@ -55,7 +55,7 @@ impl Raw {
     }
 
     /// What still comes until the connection ends.
-    pub fn rest(&mut self) -> Vec<u8> {
+    pub fn read_to_end(&mut self) -> Vec<u8> {
         let mut rest = Vec::new();
         let _ = self.stream.read_to_end(&mut rest);
         rest

@@ -22,7 +22,7 @@ use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
 use parking_lot::Mutex;
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Signal, kill_process};
 use serde_json::{Value, json};
 use socket2::SockRef;
 use tungstenite::{Error, Message};
@@ -327,7 +327,7 @@ impl Host {
             if self.is_wild() && self.random.lock().below(4) == 0 {
                 let arguments = json!({ "chat_id": params["meta"]["chat_id"], "text": content });
                 let params = json!({ "name": "reply", "arguments": arguments });
-                self.server.lock().ask("tools/call", &params);
+                self.server.lock().send_request("tools/call", &params);
             }
         } else if let Some(id) = params["request_id"].as_str() {
             assert!(
@@ -365,7 +365,7 @@ impl Host {
                 server.write(b"\"method\":\"ping\"}\n");
             }
             3 => {
-                let pid = Pid::from_child(&self.server.lock().child);
+                let pid = self.server.lock().process();
                 kill_process(pid, Signal::STOP).expect("it runs");
                 thread::sleep(how_long);
                 kill_process(pid, Signal::CONT).expect("it runs");

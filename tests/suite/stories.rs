@@ -31,7 +31,7 @@ impl Stage for RealStage {
         let token = token.unwrap_or_default();
         let path = format!("/?session={session}{token}");
         let mut app = App::open(self.server.address, &path);
-        let before = app.pong().into();
+        let before = app.until_pong().into();
         self.apps.insert(who.to_owned(), (app, before));
     }
 
@@ -42,7 +42,8 @@ impl Stage for RealStage {
     fn leaves(&mut self, who: &str) {
         self.apps.remove(who);
         let left = self.apps.len();
-        self.server.health_until(|health| health["clients"] == left);
+        self.server
+            .wait_for_health(|health| health["clients"] == left);
     }
 
     fn breaks(&mut self, _: &str) {
@@ -79,12 +80,12 @@ impl Stage for RealStage {
         assert_eq!(self.server.request("ping", &json!({})), json!({}));
     }
 
-    fn notified(&mut self) -> Option<Value> {
-        Some(self.server.line()["params"].take())
+    fn next_notification(&mut self) -> Option<Value> {
+        Some(self.server.next_line()["params"].take())
     }
 
     fn ready(&mut self) {
-        self.server.shake_hands();
+        self.server.initialize();
     }
 
     fn holds_senders(&mut self) -> bool {
@@ -102,12 +103,12 @@ impl Stage for RealStage {
     fn leftovers(&mut self) -> Vec<String> {
         let mut left = Vec::new();
         for (who, (app, mail)) in &mut self.apps {
-            mail.extend(app.pong());
+            mail.extend(app.until_pong());
             left.extend(mail.iter().map(|message| format!("{who} < {message}")));
         }
-        let ping = self.server.ask("ping", &json!({}));
+        let ping = self.server.send_request("ping", &json!({}));
         loop {
-            let line = self.server.line();
+            let line = self.server.next_line();
             if line["id"] == ping {
                 return left;
             }

@@ -50,7 +50,7 @@ pub trait Stage {
     fn has_hooks(&mut self);
     /// The event is as Claude Code gives it to a hook.
     fn hooks(&mut self, event: Value);
-    fn notified(&mut self) -> Option<Value>;
+    fn next_notification(&mut self) -> Option<Value>;
     fn ready(&mut self);
     /// Returns `true` if senders are held back.
     fn holds_senders(&mut self) -> bool;
@@ -205,7 +205,7 @@ pub fn play(story: &Story, stage: &mut impl Stage) {
             }
             ["agent", "<", _] => {
                 let got = stage
-                    .notified()
+                    .next_notification()
                     .unwrap_or_else(|| panic!("{place}: nothing came"));
                 compare(&got, &json(), &mut names, &place);
             }

@@ -21,7 +21,7 @@ const HALF_A_FRAME: &[u8] = b"\x81\xfe\0\xc8\0\0\0\0{\"type\":\"mess";
 faults! {
     killed_mid_frame(scene) [] {
         for number in 0..CLIENTS {
-            let mut raw = Raw::connect(&scene.host.server, "s1");
+            let mut raw = Raw::connect(&scene.agent.server, "s1");
             raw.stream.write_all(HALF_A_FRAME).expect("it reads");
             if number % 2 == 0 {
                 reset(&raw.stream);
@@ -32,7 +32,7 @@ faults! {
 
     killed_mid_handshake(scene) [] {
         for number in 0..CLIENTS {
-            let mut stream = connect(&scene.host.server);
+            let mut stream = connect(&scene.agent.server);
             stream.write_all(b"GET / HTTP/1.1\r\nHost: 127").expect("it reads");
             if number % 2 == 0 {
                 reset(&stream);
@@ -43,7 +43,7 @@ faults! {
     /// Nothing comes from them any more, not even an end.
     half_open(scene) ["--ping-interval", "100ms", "--ping-timeout", "300ms"] {
         let mut mute: Vec<Raw> = (0..CLIENTS)
-            .map(|_| Raw::connect(&scene.host.server, healthy::SESSION))
+            .map(|_| Raw::connect(&scene.agent.server, healthy::SESSION))
             .collect();
         for raw in &mut mute[CLIENTS / 2..] {
             raw.stream.write_all(HALF_A_FRAME).expect("it reads");
@@ -54,12 +54,12 @@ faults! {
 
     /// They ask for much, each for itself, and read nothing of it.
     never_reading(scene) [] {
-        let server = &scene.host.server;
+        let server = &scene.agent.server;
         let mut rich = App::connect(server, "rich");
         let text = "x".repeat(100_000);
         for _ in 0..4 {
-            rich.say(&text);
-            scene.host.hears();
+            rich.send_message(&text);
+            scene.agent.next_message();
         }
         drop(rich);
         let fetch = json!({ "type": "fetch_history", "limit": 100 }).to_string();
@@ -80,21 +80,21 @@ faults! {
 
     /// They get what everyone in the session gets, and read nothing of it.
     never_reading_what_all_get(scene) [] {
-        let server = &scene.host.server;
+        let server = &scene.agent.server;
         let stuck: Vec<App> = (0..CLIENTS).map(|_| App::connect(server, "s1")).collect();
         let arguments = json!({ "chat_id": "s1", "text": "x".repeat(200_000) });
         let params = json!({ "name": "reply", "arguments": arguments });
         for id in 0..60 {
-            scene.host.send(&json!({ "jsonrpc": "2.0", "id": id, "method": "tools/call", "params": params }));
-            scene.host.answer();
+            scene.agent.send(&json!({ "jsonrpc": "2.0", "id": id, "method": "tools/call", "params": params }));
+            scene.agent.answer();
         }
-        server.logged("it reads too slowly");
+        server.wait_for_log("it reads too slowly");
         drop(stuck);
         has_left(scene);
     }
 
     one_byte_at_a_time_in_the_head(scene) ["--handshake-timeout", "500ms"] {
-        let server = &scene.host.server;
+        let server = &scene.agent.server;
         let head = server.handshake("/?session=s1");
         let mut streams: Vec<TcpStream> = (0..CLIENTS).map(|_| connect(server)).collect();
         let start = Instant::now();
@@ -115,7 +115,7 @@ faults! {
 
     /// Slower than pings come: they are dropped. Quicker: they are waited for.
     one_byte_at_a_time_in_a_frame(scene) ["--ping-interval", "150ms", "--ping-timeout", "450ms"] {
-        let server = &scene.host.server;
+        let server = &scene.agent.server;
         let mut slow: Vec<Raw> = (0..CLIENTS).map(|_| Raw::connect(server, "slow")).collect();
         let mut slower = Raw::connect(server, "slower");
         let text = br#"{"type":"message","content":"slowly"}"#;
@@ -131,10 +131,10 @@ faults! {
             thread::sleep(due.saturating_duration_since(Instant::now()));
         }
         for _ in 0..CLIENTS {
-            assert_eq!(scene.host.hears()["content"], "slowly");
+            assert_eq!(scene.agent.next_message()["content"], "slowly");
         }
         let end = loop {
-            let (opcode, payload) = slower.read();
+            let (opcode, payload) = slower.read_frame();
             if opcode != 0x89 {
                 break (opcode, payload);
             }
@@ -145,7 +145,7 @@ faults! {
     }
 
     fragments_with_pings_between(scene) [] {
-        let server = &scene.host.server;
+        let server = &scene.agent.server;
         let text = json!({ "type": "message", "content": "é".repeat(400) }).to_string();
         for _ in 0..CLIENTS {
             let mut raw = Raw::connect(server, "s1");
@@ -153,13 +153,13 @@ faults! {
             for (number, part) in parts.iter().enumerate() {
                 let first = if number == 0 { 0x01 } else { 0x00 };
                 let last = if number + 1 == parts.len() { 0x80 } else { 0x00 };
-                raw.frame(first | last, part);
-                raw.frame(0x89, b"still there?");
+                raw.send_frame(first | last, part);
+                raw.send_frame(0x89, b"still there?");
             }
             for _ in &parts {
-                assert_eq!(raw.read(), (0x8a, b"still there?".to_vec()));
+                assert_eq!(raw.read_frame(), (0x8a, b"still there?".to_vec()));
             }
-            assert_eq!(scene.host.hears()["content"], "é".repeat(400));
+            assert_eq!(scene.agent.next_message()["content"], "é".repeat(400));
         }
         has_left(scene);
     }
@@ -198,7 +198,7 @@ faults! {
         }
     }
     a_gibibyte_in_fragments(scene) [] {
-        let mut raw = Raw::connect(&scene.host.server, "s1");
+        let mut raw = Raw::connect(&scene.agent.server, "s1");
         let mut head = vec![0x01, 0xff];
         head.extend((64_u64 << 10).to_be_bytes());
         head.extend([0; 4]);
@@ -214,7 +214,7 @@ faults! {
 
     /// As quickly as it goes: a quick machine makes far more than that in a second.
     five_thousand_connects_a_second(scene) [] {
-        let server = &scene.host.server;
+        let server = &scene.agent.server;
         let head = server.handshake("/?session=s1");
         thread::scope(|scope| {
             for worker in 0..2 {
@@ -235,7 +235,7 @@ faults! {
     }
 
     more_than_the_connection_limit(scene) ["--max-connections", "20"] {
-        let server = &scene.host.server;
+        let server = &scene.agent.server;
         let head = server.handshake("/?session=s1");
         let mut inside: Vec<Raw> = (0..19).map(|_| Raw::connect(server, "s1")).collect();
         let mut outside: Vec<TcpStream> = (0..200).map(|_| connect(server)).collect();
@@ -248,8 +248,8 @@ faults! {
             assert!([0, 503].contains(&status_of(&answer)), "{answer}");
         }
         for raw in &mut inside {
-            raw.frame(0x89, b"");
-            assert_eq!(raw.read().0, 0x8a);
+            raw.send_frame(0x89, b"");
+            assert_eq!(raw.read_frame().0, 0x8a);
         }
         drop(inside);
         has_left(scene);
@@ -258,7 +258,7 @@ faults! {
 
     /// Every character there is, a hundred at a time.
     session_ids_of_every_character(scene) [] {
-        let mut app = App::connect(&scene.host.server, "s1");
+        let mut app = App::connect(&scene.agent.server, "s1");
         let all: Vec<char> = ('\0'..=char::MAX).collect();
         for names in all.chunks(100 * 64).map(|block| block.chunks(100)) {
             for name in names.clone() {
@@ -281,7 +281,7 @@ faults! {
 
     /// In the URL and in a message.
     session_ids_that_are_too_much(scene) [] {
-        let server = &scene.host.server;
+        let server = &scene.agent.server;
         for (encoded, statuses) in [
             ("%00", &[400][..]),
             ("a%00b", &[400]),
@@ -322,7 +322,7 @@ faults! {
     /// One client has all of them on its way at once. Each arrives, once and in order.
     a_flood_of_messages(scene) [] {
         const MESSAGES: usize = 100_000;
-        let mut app = App::connect(&scene.host.server, "flood");
+        let mut app = App::connect(&scene.agent.server, "flood");
         let flood = thread::spawn(move || {
             for number in 0..MESSAGES {
                 let said = format!(r#"{{"type":"message","content":"{number}"}}"#);
@@ -334,10 +334,10 @@ faults! {
             app
         });
         for number in 0..MESSAGES {
-            assert_eq!(scene.host.hears()["content"], number.to_string());
+            assert_eq!(scene.agent.next_message()["content"], number.to_string());
         }
         let mut app = flood.join().expect("everything could be sent");
-        assert_eq!(app.pong(), [] as [Value; 0]);
+        assert_eq!(app.until_pong(), [] as [Value; 0]);
     }
 }
 
@@ -356,8 +356,8 @@ fn reset(stream: &TcpStream) {
 
 /// Waits until nobody but the healthy client is left.
 fn has_left(scene: &Scene) {
-    let server = &scene.host.server;
-    server.health_until(|health| health["clients"] == 1);
+    let server = &scene.agent.server;
+    server.wait_for_health(|health| health["clients"] == 1);
 }
 
 /// A short frame, masked with zeros.
@@ -369,7 +369,7 @@ fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
 /// Offends against RFC 6455 in many connections at once, and is closed with one of these
 /// codes.
 fn offend(scene: &Scene, bytes: &[u8], codes: &[u16]) {
-    let server = &scene.host.server;
+    let server = &scene.agent.server;
     let mut offenders: Vec<Raw> = (0..5)
         .map(|_| Raw::connect(server, healthy::SESSION))
         .collect();
@@ -378,7 +378,7 @@ fn offend(scene: &Scene, bytes: &[u8], codes: &[u16]) {
     }
     for raw in &mut offenders {
         let code = loop {
-            let (opcode, payload) = raw.read();
+            let (opcode, payload) = raw.read_frame();
             if opcode == 0x88 {
                 break u16::from_be_bytes([payload[0], payload[1]]);
             }

@@ -12,7 +12,7 @@ use parking_lot::MutexGuard;
 use serde_json::{Value, json};
 use tungstenite::{Error, Message};
 
-use super::host::{Host, Shared};
+use super::agent::{Agent, Shared};
 use crate::app::App;
 use crate::server::PATIENCE;
 
@@ -38,12 +38,12 @@ pub struct Pulse {
 }
 
 impl Healthy {
-    pub fn connect(host: &Host) -> Self {
-        let app = App::connect(&host.server, SESSION);
+    pub fn connect(agent: &Agent) -> Self {
+        let app = App::connect(&agent.server, SESSION);
         let stop = Arc::new(AtomicBool::new(false));
         let (beat, beats) = bounded(0);
-        let (host, stops) = (host.shared(), stop.clone());
-        let thread = thread::spawn(move || Book::new(app).keep(&host, &stops, &beat));
+        let (agent, stops) = (agent.shared(), stop.clone());
+        let thread = thread::spawn(move || Book::new(app).keep(&agent, &stops, &beat));
         Self {
             thread: Some(thread),
             stop,
@@ -145,9 +145,9 @@ impl Book {
     }
 
     /// Talks until it is to stop, or is sent away.
-    fn keep(mut self, host: &Shared, stop: &AtomicBool, beat: &Sender<()>) -> Self {
+    fn keep(mut self, agent: &Shared, stop: &AtomicBool, beat: &Sender<()>) -> Self {
         while !stop.load(Ordering::Relaxed) && !self.sent_away {
-            self.beat(host.answers.lock());
+            self.beat(agent.answers.lock());
             let _ = beat.try_send(());
             thread::sleep(PAUSE);
         }
@@ -155,10 +155,10 @@ impl Book {
     }
 
     /// Says something, and waits for what comes back.
-    fn beat(&mut self, host_answers: MutexGuard<'_, bool>) {
-        let awaits_reply = *host_answers;
+    fn beat(&mut self, agent_answers: MutexGuard<'_, bool>) {
+        let awaits_reply = *agent_answers;
         // While it waits for a reply the host doesn't become busy.
-        let _guard = awaits_reply.then_some(host_answers);
+        let _guard = awaits_reply.then_some(agent_answers);
         let start = Instant::now();
         self.sent += 1;
         self.pings += 1;

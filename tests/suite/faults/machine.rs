@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, Instant, SystemTime};
 
-use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, getuid, pidfd_getfd, pidfd_open};
+use rustix::process::{PidfdFlags, PidfdGetfdFlags, getuid, pidfd_getfd, pidfd_open};
 use serde_json::{Value, json};
 
 use super::{Scene, faults, processor_ticks};
@@ -26,13 +26,13 @@ const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 faults! {
     /// Accepting rests until there are some again.
     no_file_descriptors_left(scene) [] {
-        let server = &scene.host.server;
+        let server = &scene.agent.server;
         let open = fs::read_dir(format!("/proc/{}/fd", server.pid())).expect("it runs").count();
         let usual = set_limit(server, "Max open files", "nofile", &(open + 5).to_string());
         let waiting: Vec<TcpStream> = (0..50)
             .map(|_| TcpStream::connect(server.address).expect("it listens"))
             .collect();
-        server.logged("cannot accept connections");
+        server.wait_for_log("cannot accept connections");
         let (start, before) = (Instant::now(), processor_ticks(server));
         scene.healthy.beats(20);
         let ticks = processor_ticks(server) - before;
@@ -46,14 +46,14 @@ faults! {
 
     log_file_on_a_full_disk(scene) ["--log-file", "/dev/full", "--log-level", "trace"] {
         for _ in 0..100 {
-            App::connect(&scene.host.server, "s1");
+            App::connect(&scene.agent.server, "s1");
         }
-        scene.host.server.health_until(|health| health["clients"] == 1);
+        scene.agent.server.wait_for_health(|health| health["clients"] == 1);
     }
 
     /// Nobody can connect, everyone who has goes on, and then it listens again.
     port_lost(scene) [] {
-        let server = &scene.host.server;
+        let server = &scene.agent.server;
         rustix::net::shutdown(listening_socket(server), rustix::net::Shutdown::Read).expect("it listens");
         // Somebody else has it before the server does.
         let deadline = Instant::now() + PATIENCE;
@@ -66,14 +66,14 @@ faults! {
             }
         };
         if other.is_some() {
-            server.logged("is taken by");
+            server.wait_for_log("is taken by");
         }
         scene.healthy.beats(20);
         drop(other);
-        server.logged("listening on ");
+        server.wait_for_log("listening on ");
         let mut app = App::connect(server, "s1");
-        app.say("back again");
-        assert_eq!(scene.host.hears()["content"], "back again");
+        app.send_message("back again");
+        assert_eq!(scene.agent.next_message()["content"], "back again");
     }
 }
 
@@ -83,9 +83,9 @@ fn no_threads_left() {
     let folder = Folder::new("threads");
     let mut command = as_nobody_else(&folder);
     let mut server = Server::spawn(command.args(["--port", "0"]));
-    server.address = address_in(&server.logged("listening on "));
+    server.address = address_in(&server.wait_for_log("listening on "));
     Scene::with(server).play(|scene| {
-        let server = &scene.host.server;
+        let server = &scene.agent.server;
         // Who reads nothing needs one as soon as its socket is full.
         let stuck = App::connect(server, "stuck");
         let usual = set_limit(server, "Max processes", "nproc", "1");
@@ -94,16 +94,16 @@ fn no_threads_left() {
             stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
             assert_eq!(stream.read(&mut [0]).unwrap_or(0), 0, "it is cut");
         }
-        server.logged("no thread for it");
+        server.wait_for_log("no thread for it");
         let arguments = json!({ "chat_id": "stuck", "text": "x".repeat(500_000) });
         let params = json!({ "name": "reply", "arguments": arguments });
         for id in 0..20 {
-            scene.host.send(
+            scene.agent.send(
                 &json!({ "jsonrpc": "2.0", "id": id, "method": "tools/call", "params": params }),
             );
-            scene.host.answer();
+            scene.agent.answer();
         }
-        server.logged("no thread to wait for it");
+        server.wait_for_log("no thread to wait for it");
         scene.healthy.beats(20);
         set_limit(server, "Max processes", "nproc", &usual);
         drop(stuck);
@@ -126,18 +126,18 @@ fn clock_jumping_by_a_day() {
         .env("FAKETIME_NO_CACHE", "1")
         .env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
     let mut server = Server::spawn(&mut command);
-    server.address = address_in(&server.logged("listening on "));
+    server.address = address_in(&server.wait_for_log("listening on "));
     Scene::with(server).play(|scene| {
-        let server = &scene.host.server;
+        let server = &scene.agent.server;
         let mut app = App::connect(server, "s1");
         let mut left = App::connect(server, "left");
-        left.say("something to remember");
-        scene.host.hears();
+        left.send_message("something to remember");
+        scene.agent.next_message();
         drop(left);
         for (jump, days) in [("+1d", 1.0), ("+0", 0.0), ("-1d", -1.0), ("+0", 0.0)] {
             fs::write(&clock, jump).expect("it can be written");
-            app.say(jump);
-            let ts = scene.host.hears()["meta"]["ts"].take();
+            app.send_message(jump);
+            let ts = scene.agent.next_message()["meta"]["ts"].take();
             let ts = humantime::parse_rfc3339(ts.as_str().expect("a time")).expect("a time");
             let ahead = match ts.duration_since(SystemTime::now()) {
                 Ok(ahead) => ahead.as_secs_f64(),
@@ -153,7 +153,7 @@ fn clock_jumping_by_a_day() {
             app.expect("history")["messages"][0]["content"],
             "something to remember"
         );
-        assert_eq!(app.pong(), [] as [Value; 0]);
+        assert_eq!(app.until_pong(), [] as [Value; 0]);
     });
 }
 
@@ -209,8 +209,7 @@ fn set_limit(server: &Server, name: &str, flag: &str, to: &str) -> String {
 
 /// The socket on which the server listens.
 fn listening_socket(server: &Server) -> OwnedFd {
-    let pid = Pid::from_child(&server.child);
-    let pidfd = pidfd_open(pid, PidfdFlags::empty()).expect("it runs");
+    let pidfd = pidfd_open(server.process(), PidfdFlags::empty()).expect("it runs");
     let files = fs::read_dir(format!("/proc/{}/fd", server.pid())).expect("it runs");
     let sockets = files.flatten().filter_map(|file| {
         let number = file.file_name().to_str()?.parse().ok()?;

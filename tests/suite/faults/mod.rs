@@ -1,4 +1,4 @@
-//! Everything that can go wrong, in a table with one row a fault: [`clients`], [`hosts`]
+//! Everything that can go wrong, in a table with one row a fault: [`clients`], [`agents`]
 //! and the [`machine`].
 //!
 //! Beside each fault a healthy client talks with Claude Code all the while, and must
@@ -7,10 +7,10 @@
 //! machine's doing and not counted. When it is over, the server has never had more than
 //! 64 MiB of memory, and does nothing any more.
 
+mod agent;
+mod agents;
 mod clients;
 mod healthy;
-mod host;
-mod hosts;
 mod machine;
 
 use std::fs;
@@ -18,8 +18,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::server::{PATIENCE, Server};
+use agent::Agent;
 use healthy::{Healthy, Pulse};
-use host::Host;
 
 /// The most memory that the server may ever take, in KiB.
 const MEMORY: u64 = 64 << 10;
@@ -46,9 +46,9 @@ use faults;
 
 /// A server with a host and a healthy client, and another one to compare with.
 pub struct Scene {
-    pub host: Host,
+    pub agent: Agent,
     pub healthy: Healthy,
-    control: (Host, Healthy),
+    control: (Agent, Healthy),
 }
 
 impl Scene {
@@ -60,15 +60,15 @@ impl Scene {
     /// Takes a server that listens and has heard nothing yet.
     pub fn with(server: Server) -> Self {
         let pair = |mut server: Server| {
-            server.shake_hands();
-            let host = Host::new(server);
-            let healthy = Healthy::connect(&host);
-            (host, healthy)
+            server.initialize();
+            let agent = Agent::new(server);
+            let healthy = Healthy::connect(&agent);
+            (agent, healthy)
         };
         let control = pair(Server::listening(&[]));
-        let (host, healthy) = pair(server);
+        let (agent, healthy) = pair(server);
         Self {
-            host,
+            agent,
             healthy,
             control,
         }
@@ -82,8 +82,8 @@ impl Scene {
         let pulse = self.healthy.leave();
         let control = self.control.1.leave();
         judge(pulse, control);
-        let server = &self.host.server;
-        server.health_until(|health| health["clients"] == 0);
+        let server = &self.agent.server;
+        server.wait_for_health(|health| health["clients"] == 0);
         is_still(server);
         let memory = server.memory("VmHWM");
         assert!(memory < MEMORY, "it took {memory} KiB of memory");
@@ -93,13 +93,13 @@ impl Scene {
     /// healthy client knows of each of its messages what became of it.
     pub fn play_to_the_end(mut self, fault: impl FnOnce(&mut Self)) {
         self.healthy.beats(BEATS);
-        let memory = self.host.server.memory("VmHWM");
+        let memory = self.agent.server.memory("VmHWM");
         assert!(memory < MEMORY, "it took {memory} KiB of memory");
         fault(&mut self);
-        let (status, took) = self.host.server.ended();
+        let (status, took) = self.agent.server.wait_for_exit();
         assert!(status.success(), "{status}");
         assert!(took < DELAY, "it took {took:?} to end");
-        self.healthy.was_sent_away(&self.host.heard_of_healthy());
+        self.healthy.was_sent_away(&self.agent.heard_of_healthy());
     }
 }
 

@@ -37,36 +37,36 @@ faults! {
             lines.push(bytes.collect());
         }
         for line in lines {
-            scene.host.write(&[&line[..], b"\r\n"].concat());
-            let answer = scene.host.answer();
+            scene.agent.write(&[&line[..], b"\r\n"].concat());
+            let answer = scene.agent.answer();
             assert!(answer["error"]["code"].is_i64(), "{answer}");
         }
     }
 
     a_line_of_100_megabytes(scene) [] {
-        scene.host.writes_slowly(|stdin| {
+        scene.agent.writes_slowly(|stdin| {
             let part = vec![b'x'; 1_000_000];
             stdin.write_all(br#"{"jsonrpc":"2.0","id":1,"method":""#).expect("it reads");
             (0..100).for_each(|_| stdin.write_all(&part).expect("it reads"));
             stdin.write_all(b"\"}\n").expect("it reads");
         });
-        assert_eq!(scene.host.answer()["error"]["code"], -32600);
+        assert_eq!(scene.agent.answer()["error"]["code"], -32600);
     }
 
     half_a_line_and_then_nothing(scene) [] {
-        scene.host.writes_slowly(|stdin| {
+        scene.agent.writes_slowly(|stdin| {
             stdin.write_all(br#"{"jsonrpc":"2.0","id":1,"#).expect("it reads");
             scene.healthy.beats(20);
             stdin.write_all(b"\"method\":\"ping\"}\n").expect("it reads");
         });
-        assert_eq!(scene.host.answer()["result"], json!({}));
+        assert_eq!(scene.agent.answer()["result"], json!({}));
     }
 
     stops_reading(scene) [] {
-        scene.host.stops_reading();
+        scene.agent.stops_reading();
         let words = "x".repeat(10_000);
         let mut apps: Vec<App> = (0..10)
-            .map(|number| App::connect(&scene.host.server, &format!("s{number}")))
+            .map(|number| App::connect(&scene.agent.server, &format!("s{number}")))
             .collect();
         for app in &mut apps {
             for number in 0..10 {
@@ -74,28 +74,28 @@ faults! {
             }
         }
         scene.healthy.beats(20);
-        scene.host.reads_on();
+        scene.agent.reads_on();
         for _ in 0..100 {
-            assert_eq!(scene.host.hears()["content"], words);
+            assert_eq!(scene.agent.next_message()["content"], words);
         }
         for app in &mut apps {
             for number in 0..10 {
                 assert_eq!(app.expect("delivery")["id"], number.to_string());
             }
-            assert_eq!(app.pong(), [] as [Value; 0]);
+            assert_eq!(app.until_pong(), [] as [Value; 0]);
         }
     }
 
     /// All of them are written before anyone looks at an answer.
     ten_thousand_tool_calls_at_once(scene) [] {
-        let mut app = App::connect(&scene.host.server, "s1");
+        let mut app = App::connect(&scene.agent.server, "s1");
         for id in 0..10_000 {
             let arguments = json!({ "chat_id": "s1", "status": "thinking", "detail": id.to_string() });
             let params = json!({ "name": "status", "arguments": arguments });
-            scene.host.send(&json!({ "jsonrpc": "2.0", "id": id, "method": "tools/call", "params": params }));
+            scene.agent.send(&json!({ "jsonrpc": "2.0", "id": id, "method": "tools/call", "params": params }));
         }
         for id in 0..10_000 {
-            let answer = scene.host.answer();
+            let answer = scene.agent.answer();
             assert_eq!((&answer["id"], text_of(&answer["result"])), (&json!(id), "sent".to_owned()));
         }
         for id in 0..10_000 {
@@ -109,8 +109,8 @@ faults! {
 fn requests_before_initialize() {
     let mut server = Server::listening(&[]);
     let mut early = App::connect(&server, "s1");
-    early.say("early");
-    early.pong();
+    early.send_message("early");
+    early.until_pong();
     let tools = server.request("tools/list", &json!({}));
     assert_eq!(tools["tools"].as_array().map(Vec::len), Some(3));
     assert_eq!(
@@ -127,10 +127,10 @@ fn requests_before_initialize() {
     );
     // What nobody is to see any more when the healthy client comes.
     early.send(&json!({ "type": "permission_response", "request_id": "abcde", "allowed": false }));
-    let verdict = server.notified("notifications/claude/channel/permission");
+    let verdict = server.next_notification("notifications/claude/channel/permission");
     assert_eq!(verdict["behavior"], "deny");
     Scene::with(server).play(|scene| {
-        assert_eq!(scene.host.hears()["content"], "early");
+        assert_eq!(scene.agent.next_message()["content"], "early");
         drop(early);
     });
 }
@@ -138,8 +138,8 @@ fn requests_before_initialize() {
 #[test]
 fn closes_stdin_only() {
     Scene::start(&[]).play_to_the_end(|scene| {
-        scene.host.is_busy();
-        scene.host.closes_stdin();
+        scene.agent.is_busy();
+        scene.agent.closes_stdin();
     });
 }
 
@@ -147,7 +147,7 @@ fn closes_stdin_only() {
 fn closes_stdout_only() {
     let (server, output) = server_with_a_socket_as_output();
     Scene::with(server).play_to_the_end(|scene| {
-        scene.host.is_busy();
+        scene.agent.is_busy();
         output.shutdown(Shutdown::Both).expect("it is open");
     });
 }
@@ -156,10 +156,10 @@ fn closes_stdout_only() {
 #[test]
 fn closes_stdout_only_and_nobody_speaks() {
     let (mut server, output) = server_with_a_socket_as_output();
-    server.shake_hands();
+    server.initialize();
     let mut app = App::connect(&server, "s1");
     output.shutdown(Shutdown::Both).expect("it is open");
-    let (status, took) = server.ended();
+    let (status, took) = server.wait_for_exit();
     assert!(
         status.success() && took < Duration::from_secs(1),
         "{status} {took:?}"
@@ -176,8 +176,8 @@ fn server_with_a_socket_as_output() -> (Server, UnixStream) {
         .stderr(Stdio::piped())
         .spawn()
         .expect("the binary starts");
-    let mut server = Server::around(child, test.try_clone().expect("a copy"));
-    server.address = address_in(&server.logged("listening on "));
+    let mut server = Server::from_child(child, test.try_clone().expect("a copy"));
+    server.address = address_in(&server.wait_for_log("listening on "));
     (server, test)
 }
 
@@ -192,7 +192,7 @@ fn restarts() {
         let message = |number: u64| json!({ "type": "message", "content": number.to_string(), "id": number.to_string() });
         (0..MESSAGES).for_each(|number| app.send(&message(number)));
         let mut heard: Vec<Value> = (0..MESSAGES / 2)
-            .map(|_| before.heard()["content"].clone())
+            .map(|_| before.next_message()["content"].clone())
             .collect();
         let mut accepted: Vec<Value> = heard
             .iter()
@@ -201,11 +201,11 @@ fn restarts() {
         // From here on what Claude Code is handed is read by nobody, but for a line that
         // the test reads ahead.
         if is_killed {
-            before.child.kill().expect("it runs");
+            before.child().kill().expect("it runs");
         } else {
             drop(before.stdin.take());
         }
-        before.child.wait().expect("it is a child");
+        before.child().wait().expect("it is a child");
         heard.extend(
             before
                 .lines()
@@ -225,7 +225,7 @@ fn restarts() {
         }
         drop(before);
         Scene::with(Server::listening(&["--port", &port])).play(|scene| {
-            let mut app = App::connect(&scene.host.server, "s1");
+            let mut app = App::connect(&scene.agent.server, "s1");
             let unknown: Vec<u64> = (0..MESSAGES)
                 .filter(|number| !accepted.contains(&json!(number.to_string())))
                 .collect();
@@ -235,10 +235,10 @@ fn restarts() {
                 app.send(&message(*number));
             }
             for number in &unknown {
-                assert_eq!(scene.host.hears()["content"], number.to_string());
+                assert_eq!(scene.agent.next_message()["content"], number.to_string());
             }
-            app.pong();
-            assert!(scene.host.heard.is_empty(), "something comes twice");
+            app.until_pong();
+            assert!(scene.agent.heard.is_empty(), "something comes twice");
         });
     }
 }

@@ -1,7 +1,6 @@
 //! Claude Code beside a fault: answers the healthy client, and keeps what others say.
 
 use std::io::Write;
-use std::process::ChildStdin;
 use std::sync::Arc;
 use std::thread;
 
@@ -10,10 +9,10 @@ use parking_lot::{Condvar, Mutex};
 use serde_json::{Value, json};
 
 use super::healthy;
-use crate::server::{PATIENCE, Server};
+use crate::server::{PATIENCE, Server, Stdin};
 
 /// The server, and whom it takes for Claude Code.
-pub struct Host {
+pub struct Agent {
     pub server: Server,
     shared: Arc<Shared>,
     /// What clients other than the healthy one have said.
@@ -24,7 +23,7 @@ pub struct Host {
 
 /// What the thread that reads the server's lines and the test share.
 pub struct Shared {
-    stdin: Mutex<Option<ChildStdin>>,
+    stdin: Mutex<Option<Stdin>>,
     /// Whether it answers the healthy client. Locked by that while it waits for an answer.
     pub answers: Mutex<bool>,
     /// Whether it reads.
@@ -34,7 +33,7 @@ pub struct Shared {
     heard_of_healthy: Mutex<Vec<Value>>,
 }
 
-impl Host {
+impl Agent {
     pub fn new(mut server: Server) -> Self {
         let shared = Arc::new(Shared {
             stdin: Mutex::new(server.stdin.take()),
@@ -46,8 +45,8 @@ impl Host {
         let (to_test, heard) = unbounded();
         let (to_asker, answers) = unbounded();
         let lines = server.lines();
-        let host = shared.clone();
-        thread::spawn(move || host.run(&lines, &to_test, &to_asker));
+        let agent = shared.clone();
+        thread::spawn(move || agent.run(&lines, &to_test, &to_asker));
         Self {
             server,
             shared,
@@ -90,7 +89,7 @@ impl Host {
     }
 
     /// Writes a line bit by bit. Nothing else may come in between, so it is busy with that.
-    pub fn writes_slowly(&self, write: impl FnOnce(&mut ChildStdin)) {
+    pub fn writes_slowly(&self, write: impl FnOnce(&mut Stdin)) {
         self.is_busy();
         write(self.shared.stdin.lock().as_mut().expect("it is open"));
         self.is_free();
@@ -101,7 +100,7 @@ impl Host {
     }
 
     /// What a client other than the healthy one says next.
-    pub fn hears(&self) -> Value {
+    pub fn next_message(&self) -> Value {
         self.heard.recv_timeout(PATIENCE).expect("someone speaks")
     }
 
