@@ -8,7 +8,7 @@ use crate::server::{Server, text_of};
 /// A session that the real host had with a recording server, replayed line by line.
 #[test]
 fn a_recorded_session_is_answered_as_the_real_one_was() {
-    let mut server = Server::listening(&[]);
+    let mut server = Server::in_process_listening(&[]);
     let mut apps: Vec<(String, App)> = Vec::new();
     for line in include_str!("../fixtures/host-session.jsonl").lines() {
         let line: Value = serde_json::from_str(line).expect("the fixture is JSON");
@@ -93,7 +93,7 @@ fn a_recorded_session_is_answered_as_the_real_one_was() {
 
 #[test]
 fn every_tool_is_described_for_a_host_that_knows_nothing_else() {
-    let mut server = Server::start(&[]);
+    let mut server = Server::in_process(&[]);
     let tools = server.request("tools/list", &json!({}));
     let tools = tools["tools"].as_array().expect("a list");
     let names: Vec<_> = tools.iter().map(|tool| tool["name"].as_str()).collect();
@@ -207,7 +207,7 @@ fn every_line_gets_the_right_answer_or_none() {
 
 #[test]
 fn every_protocol_revision_is_answered_with_one_the_server_speaks() {
-    let mut server = Server::listening(&[]);
+    let mut server = Server::in_process_listening(&[]);
     let cases = [
         (json!("2025-11-25"), "2025-11-25"),
         (json!("2025-06-18"), "2025-06-18"),
@@ -224,7 +224,7 @@ fn every_protocol_revision_is_answered_with_one_the_server_speaks() {
 
 #[test]
 fn wrong_arguments_are_tool_errors_that_name_the_argument() {
-    let mut server = Server::start(&[]);
+    let mut server = Server::in_process(&[]);
     let cases = [
         ("reply", json!({ "text": "x" }), "\"chat_id\" is missing"),
         (
@@ -259,7 +259,7 @@ fn wrong_arguments_are_tool_errors_that_name_the_argument() {
 
 #[test]
 fn nothing_is_pushed_before_the_host_is_initialized() {
-    let mut server = Server::listening(&[]);
+    let mut server = Server::in_process_listening(&[]);
     let mut app = App::connect(&server, "s1");
     app.send(&json!({ "type": "message", "content": "early", "id": "a1" }));
     assert_eq!(app.until_pong(), [] as [Value; 0], "it is not accepted yet");
@@ -282,7 +282,7 @@ fn own_tools_are_allowed_at_once_and_shown_to_nobody() {
     let allowed = json!({ "request_id": "abcde", "behavior": "allow" });
     let verdict = "notifications/claude/channel/permission";
 
-    let mut server = Server::start(&[]);
+    let mut server = Server::in_process(&[]);
     let mut app = App::connect(&server, "s1");
     let own = [
         "mcp__plugin_claude-socket_claude-socket__reply",
@@ -304,11 +304,11 @@ fn own_tools_are_allowed_at_once_and_shown_to_nobody() {
         assert_eq!(server.next_notification(verdict)["behavior"], "deny");
     }
 
-    let mut server = Server::start(&["--server-key", "bridge"]);
+    let mut server = Server::in_process(&["--server-key", "bridge"]);
     ask(&mut server, "mcp__bridge__reply");
     assert_eq!(server.next_notification(verdict), allowed);
 
-    let mut server = Server::start(&["--approve-own-tools", "false"]);
+    let mut server = Server::in_process(&["--approve-own-tools", "false"]);
     let mut app = App::connect(&server, "s1");
     ask(&mut server, own[0]);
     assert_eq!(app.expect("permission_request")["tool_name"], own[0]);

@@ -15,7 +15,7 @@ use crate::server::Server;
 
 #[test]
 fn what_cannot_be_understood_is_answered_and_the_connection_kept() {
-    let server = Server::start(&["--max-message", "1000"]);
+    let server = Server::in_process(&["--max-message", "1000"]);
     let mut app = App::connect(&server, "s1");
     let long = "x".repeat(1_000);
     let longest = "y".repeat(4_000);
@@ -78,7 +78,7 @@ fn what_cannot_be_understood_is_answered_and_the_connection_kept() {
 
 #[test]
 fn fragments_with_pings_between_are_one_message() {
-    let server = Server::start(&[]);
+    let server = Server::in_process(&[]);
     let mut raw = Raw::connect(&server, "raw");
     raw.send_frame(0x01, br#"{"type":"message","#);
     raw.send_frame(0x89, b"are you there");
@@ -91,7 +91,7 @@ fn fragments_with_pings_between_are_one_message() {
 /// Each offence against RFC 6455, and the code it is closed with.
 #[test]
 fn what_breaks_the_protocol_is_closed_with_its_code() {
-    let server = Server::start(&["--max-message", "1000"]);
+    let server = Server::in_process(&["--max-message", "1000"]);
     let mut healthy = App::connect(&server, "s1");
     let cases: &[(&str, &[u8], u16)] = &[
         ("an unmasked frame", b"\x81\x02hi", 1002),
@@ -167,7 +167,7 @@ fn what_breaks_the_protocol_is_closed_with_its_code() {
 
 #[test]
 fn a_close_is_answered_with_the_same_code() {
-    let server = Server::start(&[]);
+    let server = Server::in_process(&[]);
     for (code, reason) in [(1000, "done"), (1001, ""), (4000, "mine")] {
         let mut app = App::connect(&server, "s1");
         let frame = CloseFrame {
@@ -188,7 +188,7 @@ fn a_close_is_answered_with_the_same_code() {
 /// Fire and forget: connect, send, gone.
 #[test]
 fn the_last_words_of_a_client_that_leaves_are_not_lost() {
-    let server = Server::start(&[]);
+    let server = Server::in_process(&[]);
     for number in 0..50 {
         let mut app = App::open(server.address, "/?session=s1");
         app.send_message(&format!("message {number}"));
@@ -207,7 +207,7 @@ fn the_last_words_of_a_client_that_leaves_are_not_lost() {
 
 #[test]
 fn session_ids_of_every_script_work_and_harmful_ones_do_not() {
-    let mut server = Server::start(&[]);
+    let mut server = Server::in_process(&[]);
     for (encoded, name) in [
         ("caf%C3%A9", "café"),
         ("%F0%9F%A4%96", "🤖"),

@@ -94,7 +94,7 @@ fn brief(message: &Value) -> String {
 /// replies, and the messages of three apps.
 #[test]
 fn a_recorded_session_is_shown_to_its_apps() {
-    let mut server = Server::start(&[]);
+    let mut server = Server::in_process(&[]);
     let mut apps: HashMap<&str, App> = HashMap::new();
     for session in ["s1", "s2", "s3"] {
         let mut app = App::connect(&server, session);
@@ -259,7 +259,7 @@ fn a_recorded_session_is_shown_to_its_apps() {
 /// A hook's call is answered with nothing at all, whatever is in it.
 #[test]
 fn nothing_that_a_hook_says_disturbs_claude() {
-    let mut server = Server::start(&[]);
+    let mut server = Server::in_process(&[]);
     let mut app = App::connect(&server, "s1");
     let tools = server.request("tools/list", &json!({})).to_string();
     assert!(!tools.contains("activity"), "Claude must not know of it");
@@ -306,7 +306,7 @@ fn nothing_that_a_hook_says_disturbs_claude() {
 /// Megabytes of input are compared with what was asked, shown in a line, and gone.
 #[test]
 fn a_huge_input_is_shown_in_a_short_line() {
-    let mut server = Server::start(&[]);
+    let mut server = Server::in_process(&[]);
     let mut app = App::connect(&server, "s1");
     let event = |name: &str| {
         json!({
@@ -353,7 +353,7 @@ fn hooks_are_answered_without_a_port_too() {
 /// The health page says whether the channel works; it is `null` as long as nobody knows.
 #[test]
 fn health_tells_what_is_known_of_the_channel() {
-    let mut server = Server::start(&[]);
+    let mut server = Server::in_process(&[]);
     let unknown = json!({ "plugin": false, "hooks": false, "proven": null, "unseen": 0 });
     assert_eq!(server.health()["channel"], unknown);
     tell(&mut server, &json!({ "event": "SubagentStop" }));

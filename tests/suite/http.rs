@@ -10,7 +10,7 @@ use crate::server::{PATIENCE, Server, binary, status_of};
 
 #[test]
 fn unreserved_path_answers_health() {
-    let mut server = Server::start(&[]);
+    let mut server = Server::in_process(&[]);
     let _ann = App::connect(&server, "s1");
     let _bob = App::connect(&server, "s2");
     for path in ["/", "/healthz", "/any/other?x=y"] {
@@ -54,7 +54,7 @@ fn refusal_has_status_and_sentence() {
         "--allowed-origins",
         "https://chat.example",
     ];
-    let server = Server::start(&flags);
+    let server = Server::in_process(&flags);
     let host = format!("Host: {}\r\n", server.address);
     let upgrade = format!("{host}Connection: Upgrade\r\nUpgrade: websocket\r\n");
     let key = "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
@@ -149,7 +149,7 @@ fn refusal_has_status_and_sentence() {
 
 #[test]
 fn connection_over_limit_gets_503() {
-    let server = Server::start(&["--max-connections", "2"]);
+    let server = Server::in_process(&["--max-connections", "2"]);
     let ann = App::connect(&server, "s1");
     let mut bob = App::connect(&server, "s1");
     let (status, body) = server.get("/");
@@ -185,7 +185,7 @@ fn connection_over_file_limit_gets_503() {
 
 #[test]
 fn silent_client_is_pinged_then_dropped() {
-    let server = Server::start(&["--ping-interval", "100ms", "--ping-timeout", "300ms"]);
+    let server = Server::in_process(&["--ping-interval", "100ms", "--ping-timeout", "300ms"]);
     let mut answering = App::connect(&server, "s1");
     let mut silent = TcpStream::connect(server.address).expect("the server listens");
     let head = server.handshake("/");

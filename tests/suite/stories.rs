@@ -1,4 +1,4 @@
-//! The stories once more, played to the real binary.
+//! The stories, played to a whole server: the real threads, pipes and sockets.
 
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
@@ -14,8 +14,9 @@ use crate::story::{self, Pass, Stage, Story};
 struct RealStage {
     /// By the name of who has them.
     tokens: HashMap<String, String>,
-    server: Server,
+    /// They are dropped before the server, which waits for them to disconnect.
     apps: HashMap<String, (App, VecDeque<Value>)>,
+    server: Server,
 }
 
 impl RealStage {
@@ -119,7 +120,7 @@ impl Stage for RealStage {
 
 #[test]
 fn stories_of_the_binary() {
-    // Each starts a process of its own, so some are played at the same time.
+    // Each has a server of its own, so some are played at the same time.
     let (to_play, stories) = crossbeam_channel::unbounded();
     for story in story::all().filter(|story| !story.needs_the_hub()) {
         to_play.send(story).expect("the receiver is alive");
@@ -139,7 +140,7 @@ fn play(story: &Story) {
         (pass.name, token)
     };
     let tokens: HashMap<_, _> = story.passes().into_iter().map(token).collect();
-    let mut server = Server::listening(&["--state-dir", state.path()]);
+    let mut server = Server::in_process_listening(&["--state-dir", state.path()]);
     server.token = tokens.values().next().cloned();
     let mut stage = RealStage {
         tokens,
