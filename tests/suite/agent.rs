@@ -1,13 +1,13 @@
-//! Claude Code's side: a whole recorded session, and everything a host can get wrong.
+//! Claude Code's side: a recorded session, and lines and requests that are wrong.
 
 use serde_json::{Value, json};
 
 use crate::app::App;
 use crate::server::{Server, text_of};
 
-/// A session that the real host had with a recording server, replayed line by line.
+/// A session of the real Claude Code with a recording server, replayed line by line.
 #[test]
-fn a_recorded_session_is_answered_as_the_real_one_was() {
+fn recorded_session_gets_the_recorded_responses() {
     let mut server = Server::in_process_listening(&[]);
     let mut apps: Vec<(String, App)> = Vec::new();
     for line in include_str!("../fixtures/host-session.jsonl").lines() {
@@ -18,11 +18,11 @@ fn a_recorded_session_is_answered_as_the_real_one_was() {
             continue;
         }
         if message["method"] == "notifications/claude/channel" {
-            // The recording server made it up; here an app says it.
+            // The recording server made it up; here a client sends it.
             let params = &message["params"];
             let session = params["meta"]["chat_id"]
                 .as_str()
-                .expect("an id")
+                .expect("a message has a chat_id")
                 .to_owned();
             if !apps.iter().any(|(name, _)| *name == session) {
                 apps.push((session.clone(), App::connect(&server, &session)));
@@ -30,7 +30,7 @@ fn a_recorded_session_is_answered_as_the_real_one_was() {
             let (_, app) = apps
                 .iter_mut()
                 .find(|(name, _)| *name == session)
-                .expect("it is in");
+                .expect("the session has a client");
             app.send(&json!({
                 "type": "message",
                 "content": params["content"],
@@ -72,30 +72,30 @@ fn a_recorded_session_is_answered_as_the_real_one_was() {
             None => assert_eq!(answer, *message),
         }
     }
-    // What the apps saw of it: s1 was there for all of it.
+    // The client in s1 was connected all the time.
     let (_, s1) = &mut apps[0];
     let seen = s1.until_pong();
     let replies: Vec<&str> = seen
         .iter()
-        .filter_map(|said| said["content"].as_str())
+        .filter_map(|message| message["content"].as_str())
         .collect();
     assert_eq!(replies, ["pong", "finished", "finished"]);
-    let asked: Vec<&str> = seen
+    let requests: Vec<&str> = seen
         .iter()
-        .filter_map(|said| said["request_id"].as_str())
+        .filter_map(|message| message["request_id"].as_str())
         .collect();
     assert_eq!(
-        asked,
+        requests,
         ["isobz", "wuojk", "ppmsx"],
-        "and none of the server's own tools"
+        "requests for the server's own tools are not shown"
     );
 }
 
 #[test]
-fn every_tool_is_described_for_a_host_that_knows_nothing_else() {
+fn tools_are_fully_described() {
     let mut server = Server::in_process(&[]);
     let tools = server.request("tools/list", &json!({}));
-    let tools = tools["tools"].as_array().expect("a list");
+    let tools = tools["tools"].as_array().expect("tools/list has a list");
     let names: Vec<_> = tools.iter().map(|tool| tool["name"].as_str()).collect();
     assert_eq!(
         names,
@@ -116,8 +116,11 @@ fn every_tool_is_described_for_a_host_that_knows_nothing_else() {
         ] {
             assert!(tool["annotations"][hint].is_boolean(), "{hint}: {tool}");
         }
-        for argument in tool["inputSchema"]["required"].as_array().expect("a list") {
-            let name = argument.as_str().expect("a name");
+        for argument in tool["inputSchema"]["required"]
+            .as_array()
+            .expect("required is a list")
+        {
+            let name = argument.as_str().expect("an argument has a name");
             assert!(
                 tool["inputSchema"]["properties"][name].is_object(),
                 "{name}: {tool}"
@@ -126,9 +129,9 @@ fn every_tool_is_described_for_a_host_that_knows_nothing_else() {
     }
 }
 
-/// Each line, and the line it gets back; `null` for none.
+/// Each line, and its response; `null` for none.
 #[test]
-fn every_line_gets_the_right_answer_or_none() {
+fn line_gets_its_response_or_none() {
     let mut server = Server::listening(&[]);
     let error =
         |id: Value, code: i32| json!({ "jsonrpc": "2.0", "id": id, "error": { "code": code } });
@@ -201,12 +204,12 @@ fn every_line_gets_the_right_answer_or_none() {
     #[cfg(target_os = "linux")]
     assert!(
         server.memory("VmHWM") < 32 << 10,
-        "the long line was held in memory"
+        "the long line is not kept in memory"
     );
 }
 
 #[test]
-fn every_protocol_revision_is_answered_with_one_the_server_speaks() {
+fn protocol_revision_is_echoed_if_known() {
     let mut server = Server::in_process_listening(&[]);
     let cases = [
         (json!("2025-11-25"), "2025-11-25"),
@@ -216,14 +219,14 @@ fn every_protocol_revision_is_answered_with_one_the_server_speaks() {
         (json!("2026-07-28"), "2025-11-25"),
         (Value::Null, "2025-11-25"),
     ];
-    for (asked, expected) in cases {
-        let result = server.request("initialize", &json!({ "protocolVersion": asked }));
+    for (requested, expected) in cases {
+        let result = server.request("initialize", &json!({ "protocolVersion": requested }));
         assert_eq!(result["protocolVersion"], expected);
     }
 }
 
 #[test]
-fn wrong_arguments_are_tool_errors_that_name_the_argument() {
+fn wrong_tool_argument_is_named_in_the_error() {
     let mut server = Server::in_process(&[]);
     let cases = [
         ("reply", json!({ "text": "x" }), "\"chat_id\" is missing"),
@@ -258,11 +261,15 @@ fn wrong_arguments_are_tool_errors_that_name_the_argument() {
 }
 
 #[test]
-fn nothing_is_pushed_before_the_host_is_initialized() {
+fn messages_wait_until_agent_is_initialized() {
     let mut server = Server::in_process_listening(&[]);
     let mut app = App::connect(&server, "s1");
     app.send(&json!({ "type": "message", "content": "early", "id": "a1" }));
-    assert_eq!(app.until_pong(), [] as [Value; 0], "it is not accepted yet");
+    assert_eq!(
+        app.until_pong(),
+        [] as [Value; 0],
+        "the message is not accepted yet"
+    );
     let result = server.request("initialize", &json!({ "protocolVersion": "2025-11-25" }));
     assert_eq!(result["protocolVersion"], "2025-11-25");
     assert_eq!(server.request("ping", &json!({})), json!({}));
@@ -272,7 +279,7 @@ fn nothing_is_pushed_before_the_host_is_initialized() {
 }
 
 #[test]
-fn own_tools_are_allowed_at_once_and_shown_to_nobody() {
+fn own_tools_are_allowed_without_asking_clients() {
     let ask = |server: &mut Server, tool: &str| {
         let params = json!({
             "request_id": "abcde", "tool_name": tool, "description": "d", "input_preview": "{}",

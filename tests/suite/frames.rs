@@ -1,5 +1,5 @@
-//! Frames as apps should not send them: what can be answered is answered, and only
-//! what RFC 6455 wants closed is closed.
+//! Wrong frames: the connection is closed only if RFC 6455 requires it, otherwise they are answered
+//! with an error.
 
 use std::io::Write;
 use std::net::Shutdown;
@@ -14,7 +14,7 @@ use crate::raw::Raw;
 use crate::server::Server;
 
 #[test]
-fn what_cannot_be_understood_is_answered_and_the_connection_kept() {
+fn bad_message_gets_error_and_keeps_connection() {
     let server = Server::in_process(&["--max-message", "1000"]);
     let mut app = App::connect(&server, "s1");
     let long = "x".repeat(1_000);
@@ -54,7 +54,7 @@ fn what_cannot_be_understood_is_answered_and_the_connection_kept() {
         ),
     ];
     for (frame, code, part) in cases {
-        app.socket.send(frame).expect("it reads");
+        app.socket.send(frame).expect("the server reads");
         let error = app.expect("error");
         assert_eq!(error["code"], code, "{error}");
         assert!(
@@ -64,7 +64,7 @@ fn what_cannot_be_understood_is_answered_and_the_connection_kept() {
             "{error}"
         );
     }
-    // Who gave it an id gets it back.
+    // The error of a message with an id comes with a rejection of that id.
     app.send(&json!({ "type": "message", "content": long, "id": "a1", "session_id": "s2" }));
     assert_eq!(app.expect("error")["session_id"], "s2");
     let delivery = app.expect("delivery");
@@ -77,7 +77,7 @@ fn what_cannot_be_understood_is_answered_and_the_connection_kept() {
 }
 
 #[test]
-fn fragments_with_pings_between_are_one_message() {
+fn fragments_with_pings_between_make_one_message() {
     let server = Server::in_process(&[]);
     let mut raw = Raw::connect(&server, "raw");
     raw.send_frame(0x01, br#"{"type":"message","#);
@@ -88,9 +88,9 @@ fn fragments_with_pings_between_are_one_message() {
     assert_eq!(server.next_message()["content"], "in parts");
 }
 
-/// Each offence against RFC 6455, and the code it is closed with.
+/// Each violation of RFC 6455, and its close code.
 #[test]
-fn what_breaks_the_protocol_is_closed_with_its_code() {
+fn protocol_violation_is_closed_with_its_code() {
     let server = Server::in_process(&["--max-message", "1000"]);
     let mut healthy = App::connect(&server, "s1");
     let cases: &[(&str, &[u8], u16)] = &[
@@ -134,39 +134,39 @@ fn what_breaks_the_protocol_is_closed_with_its_code() {
         ),
         ("half a close code", b"\x88\x81\0\0\0\0\x03", 1002),
     ];
-    for (offence, bytes, code) in cases {
+    for (violation, bytes, code) in cases {
         let mut raw = Raw::connect(&server, "raw");
         let padding = vec![0; if *code == 1002 { 130 } else { 0 }];
-        raw.stream.write_all(bytes).expect(offence);
+        raw.stream.write_all(bytes).expect(violation);
         let _ = raw.stream.write_all(&padding);
         let (opcode, payload) = loop {
             let (opcode, payload) = raw.read_frame();
-            // 1009 comes after an error that says the same for programs.
+            // 1009 comes after an error with a code for programs.
             if opcode != 0x81 {
                 break (opcode, payload);
             }
-            let error: Value = serde_json::from_slice(&payload).expect("it is JSON");
-            assert_eq!(error["code"], "too_large", "{offence}");
+            let error: Value = serde_json::from_slice(&payload).expect("an error is JSON");
+            assert_eq!(error["code"], "too_large", "{violation}");
         };
-        assert_eq!(opcode, 0x88, "{offence}");
+        assert_eq!(opcode, 0x88, "{violation}");
         assert_eq!(
             u16::from_be_bytes([payload[0], payload[1]]),
             *code,
-            "{offence}"
+            "{violation}"
         );
         assert_eq!(
             raw.read_to_end(),
             b"",
-            "{offence}: nothing comes after the close"
+            "{violation}: the close is the last frame"
         );
-        healthy.send_message(offence);
-        assert_eq!(server.next_message()["content"], *offence);
+        healthy.send_message(violation);
+        assert_eq!(server.next_message()["content"], *violation);
     }
     server.wait_for_health(|health| health["clients"] == 1);
 }
 
 #[test]
-fn a_close_is_answered_with_the_same_code() {
+fn close_is_answered_with_its_own_code() {
     let server = Server::in_process(&[]);
     for (code, reason) in [(1000, "done"), (1001, ""), (4000, "mine")] {
         let mut app = App::connect(&server, "s1");
@@ -174,10 +174,10 @@ fn a_close_is_answered_with_the_same_code() {
             code: CloseCode::from(code),
             reason: reason.into(),
         };
-        app.socket.close(Some(frame)).expect("it reads");
+        app.socket.close(Some(frame)).expect("the server reads");
         assert_eq!(app.close_code(), code);
     }
-    // And without a code, without one.
+    // A close without a code is answered without one.
     let mut raw = Raw::connect(&server, "raw");
     raw.send_frame(0x88, b"");
     assert_eq!(raw.read_frame(), (0x88, Vec::new()));
@@ -185,9 +185,9 @@ fn a_close_is_answered_with_the_same_code() {
     server.wait_for_health(|health| health["clients"] == 0);
 }
 
-/// Fire and forget: connect, send, gone.
+/// The client connects, sends and disconnects at once.
 #[test]
-fn the_last_words_of_a_client_that_leaves_are_not_lost() {
+fn last_message_before_disconnect_is_delivered() {
     let server = Server::in_process(&[]);
     for number in 0..50 {
         let mut app = App::open(server.address, "/?session=s1");
@@ -195,7 +195,7 @@ fn the_last_words_of_a_client_that_leaves_are_not_lost() {
         app.socket
             .get_ref()
             .shutdown(Shutdown::Both)
-            .expect("it is open");
+            .expect("the socket is open");
         drop(app);
         assert_eq!(
             server.next_message()["content"],
@@ -206,7 +206,7 @@ fn the_last_words_of_a_client_that_leaves_are_not_lost() {
 }
 
 #[test]
-fn session_ids_of_every_script_work_and_harmful_ones_do_not() {
+fn session_id_may_have_any_script_and_no_control_characters() {
     let mut server = Server::in_process(&[]);
     for (encoded, name) in [
         ("caf%C3%A9", "café"),
