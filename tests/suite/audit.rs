@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::access::{connect, shake, text};
 use crate::app::App;
-use crate::hooks::tell;
+use crate::hooks::call_activity;
 use crate::server::{Server, binary, status_of};
 use crate::state::State;
 
@@ -141,9 +141,9 @@ fn tool_name_with_line_ends_is_escaped_in_log() {
     }
     let ran =
         json!({ "event": "PostToolUse", "tool_name": name, "tool_input": "{\"a\":\"abcde\"}" });
-    tell(&mut server, &ran);
+    call_activity(&mut server, &ran);
     server.wait_for_log("Ba\\nsh\\u{1b}[2J (abcde) was allowed in the terminal");
-    tell(&mut server, &json!({ "event": "Stop" }));
+    call_activity(&mut server, &json!({ "event": "Stop" }));
     server.wait_for_log("Ba\\nsh\\u{1b}[2J (fghij) was denied in the terminal");
 }
 
