@@ -1,4 +1,4 @@
-//! Claude Code beside a fault: answers the healthy client, and keeps what others say.
+//! Claude Code during a fault: replies to the healthy client, and keeps the messages of others.
 
 use std::io::Write;
 use std::sync::Arc;
@@ -11,47 +11,47 @@ use serde_json::{Value, json};
 use super::healthy;
 use crate::server::{PATIENCE, Server, Stdin};
 
-/// The server, and whom it takes for Claude Code.
+/// A server and the agent it is connected to.
 pub struct Agent {
     pub server: Server,
     shared: Arc<Shared>,
-    /// What clients other than the healthy one have said.
-    pub heard: Receiver<Value>,
-    /// Answers to what the test asked.
-    pub answers: Receiver<Value>,
+    /// The messages of clients other than the healthy one.
+    pub messages: Receiver<Value>,
+    /// The responses to requests of the test.
+    pub responses: Receiver<Value>,
 }
 
-/// What the thread that reads the server's lines and the test share.
+/// What the test and the thread that reads the server's lines share.
 pub struct Shared {
     stdin: Mutex<Option<Stdin>>,
-    /// Whether it answers the healthy client. Locked by that while it waits for an answer.
-    pub answers: Mutex<bool>,
-    /// Whether it reads.
+    /// Replies are sent to the healthy client. It locks this while it waits for one.
+    pub replies: Mutex<bool>,
+    /// The thread reads.
     reads: Mutex<bool>,
-    reads_again: Condvar,
-    /// What the healthy client has said.
-    heard_of_healthy: Mutex<Vec<Value>>,
+    resumed: Condvar,
+    /// The messages of the healthy client.
+    healthy_messages: Mutex<Vec<Value>>,
 }
 
 impl Agent {
     pub fn new(mut server: Server) -> Self {
         let shared = Arc::new(Shared {
             stdin: Mutex::new(server.stdin.take()),
-            answers: Mutex::new(true),
+            replies: Mutex::new(true),
             reads: Mutex::new(true),
-            reads_again: Condvar::new(),
-            heard_of_healthy: Mutex::default(),
+            resumed: Condvar::new(),
+            healthy_messages: Mutex::default(),
         });
-        let (to_test, heard) = unbounded();
-        let (to_asker, answers) = unbounded();
+        let (to_test, messages) = unbounded();
+        let (to_requester, responses) = unbounded();
         let lines = server.lines();
         let agent = shared.clone();
-        thread::spawn(move || agent.run(&lines, &to_test, &to_asker));
+        thread::spawn(move || agent.run(&lines, &to_test, &to_requester));
         Self {
             server,
             shared,
-            heard,
-            answers,
+            messages,
+            responses,
         }
     }
 
@@ -59,28 +59,28 @@ impl Agent {
         self.shared.clone()
     }
 
-    /// From now on nobody counts on its answers. What it was asked before is answered.
-    pub fn is_busy(&self) {
-        *self.shared.answers.lock() = false;
+    /// Stops promising replies to the healthy client, which then doesn't wait for them.
+    pub fn suspend_replies(&self) {
+        *self.shared.replies.lock() = false;
     }
 
-    /// And now again.
-    pub fn is_free(&self) {
-        *self.shared.answers.lock() = true;
+    /// Promises replies again.
+    pub fn resume_replies(&self) {
+        *self.shared.replies.lock() = true;
     }
 
-    pub fn stops_reading(&self) {
-        self.is_busy();
+    pub fn stop_reading(&self) {
+        self.suspend_replies();
         *self.shared.reads.lock() = false;
     }
 
-    pub fn reads_on(&self) {
+    pub fn resume_reading(&self) {
         *self.shared.reads.lock() = true;
-        self.shared.reads_again.notify_all();
-        self.is_free();
+        self.shared.resumed.notify_all();
+        self.resume_replies();
     }
 
-    pub fn closes_stdin(&self) {
+    pub fn close_stdin(&self) {
         drop(self.shared.stdin.lock().take());
     }
 
@@ -88,52 +88,56 @@ impl Agent {
         self.shared.write(bytes);
     }
 
-    /// Writes a line bit by bit. Nothing else may come in between, so it is busy with that.
-    pub fn writes_slowly(&self, write: impl FnOnce(&mut Stdin)) {
-        self.is_busy();
-        write(self.shared.stdin.lock().as_mut().expect("it is open"));
-        self.is_free();
+    /// Writes a line in pieces. Nothing may come in between, so replies are suspended.
+    pub fn write_slowly(&self, write: impl FnOnce(&mut Stdin)) {
+        self.suspend_replies();
+        write(self.shared.stdin.lock().as_mut().expect("stdin is open"));
+        self.resume_replies();
     }
 
     pub fn send(&self, message: &Value) {
         self.write(format!("{message}\n").as_bytes());
     }
 
-    /// What a client other than the healthy one says next.
+    /// Returns the next message of a client other than the healthy one.
     pub fn next_message(&self) -> Value {
-        self.heard.recv_timeout(PATIENCE).expect("someone speaks")
+        self.messages
+            .recv_timeout(PATIENCE)
+            .expect("the server passes on a message")
     }
 
-    /// The next answer to what the test asked.
-    pub fn answer(&self) -> Value {
-        self.answers.recv_timeout(PATIENCE).expect("it answers")
+    /// Returns the next response to a request of the test.
+    pub fn response(&self) -> Value {
+        self.responses
+            .recv_timeout(PATIENCE)
+            .expect("the server answers the request")
     }
 
-    /// What the healthy client has said.
-    pub fn heard_of_healthy(&self) -> Vec<Value> {
-        self.shared.heard_of_healthy.lock().clone()
+    /// Returns the messages of the healthy client so far.
+    pub fn healthy_messages(&self) -> Vec<Value> {
+        self.shared.healthy_messages.lock().clone()
     }
 }
 
 impl Shared {
-    fn run(&self, lines: &Receiver<Value>, heard: &Sender<Value>, answers: &Sender<Value>) {
+    fn run(&self, lines: &Receiver<Value>, messages: &Sender<Value>, responses: &Sender<Value>) {
         for mut line in lines {
             let mut reads = self.reads.lock();
             while !*reads {
-                self.reads_again.wait(&mut reads);
+                self.resumed.wait(&mut reads);
             }
             drop(reads);
             let params = line["params"].take();
             if line["method"].is_null() {
-                // Whether a reply was taken is seen by whom it was for.
+                // The healthy client checks the replies itself.
                 if line["id"] != "reply" {
-                    let _ = answers.send(line);
+                    let _ = responses.send(line);
                 }
             } else if params["meta"]["chat_id"] == healthy::SESSION {
-                self.heard_of_healthy.lock().push(params["content"].clone());
+                self.healthy_messages.lock().push(params["content"].clone());
                 self.reply(&params["content"]);
             } else {
-                let _ = heard.send(params);
+                let _ = messages.send(params);
             }
         }
     }
@@ -148,7 +152,7 @@ impl Shared {
 
     fn write(&self, bytes: &[u8]) {
         if let Some(stdin) = self.stdin.lock().as_mut() {
-            // The server may have ended: that is for others to judge.
+            // The server may have ended, which the test checks elsewhere.
             let _ = stdin.write_all(bytes);
         }
     }
