@@ -236,6 +236,6 @@ fn launcher_becomes_server() {
         drop(server.stdin.take());
         assert!(server.wait_for_exit().0.success(), "{time}");
     }
-    machine.is_tidy();
+    machine.assert_tidy();
     assert_eq!(machine.releases.asked.len(), 1);
 }
