@@ -21,9 +21,9 @@ fn stage() -> HubStage {
 }
 
 /// Sends a message of this length.
-fn send(stage: &mut HubStage, who: &str, session: &str, length: usize) {
+fn send(stage: &mut HubStage, client: &str, session: &str, length: usize) {
     let message = json!({"type": "message", "session_id": session, "content": "x".repeat(length)});
-    stage.send_frame(who, &message.to_string());
+    stage.send_frame(client, &message.to_string());
 }
 
 /// Returns the lengths of the messages in a session's history.

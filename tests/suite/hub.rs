@@ -140,8 +140,8 @@ impl HubStage {
         }
     }
 
-    fn client(&mut self, who: &str, input: ClientInput) {
-        self.handle(Input::Client(self.conns[who], input));
+    fn client(&mut self, client: &str, input: ClientInput) {
+        self.handle(Input::Client(self.conns[client], input));
     }
 
     fn agent(&mut self, input: AgentInput) {
@@ -163,9 +163,9 @@ impl HubStage {
 }
 
 impl Stage for HubStage {
-    fn connect(&mut self, who: &str, session: &str, token: Option<&Token>) {
+    fn connect(&mut self, client: &str, session: &str, token: Option<&Token>) {
         let conn = ConnId(self.conns.len() as u64 + 1);
-        self.conns.insert(who.to_owned(), conn);
+        self.conns.insert(client.to_owned(), conn);
         let session = SessionId::parse("session", session, 128).expect("the session id is valid");
         let grant = Arc::new(token.map_or(Grant::WITHOUT_TOKEN, |token| Grant {
             id: conn.0,
@@ -173,7 +173,7 @@ impl Stage for HubStage {
             role: Role::parse(&token.role).expect("the role exists"),
             sessions: token.sessions.as_deref().map(pattern),
         }));
-        self.client(who, ClientInput::Connected { session, grant });
+        self.client(client, ClientInput::Connected { session, grant });
     }
 
     fn remove_token(&mut self, name: &str) {
@@ -184,26 +184,26 @@ impl Stage for HubStage {
         }));
     }
 
-    fn disconnect(&mut self, who: &str) {
-        self.client(who, ClientInput::Disconnected);
+    fn disconnect(&mut self, client: &str) {
+        self.client(client, ClientInput::Disconnected);
     }
 
-    fn lose_connection(&mut self, who: &str) {
-        self.client(who, ClientInput::Lost);
-        self.client(who, ClientInput::Disconnected);
+    fn lose_connection(&mut self, client: &str) {
+        self.client(client, ClientInput::Lost);
+        self.client(client, ClientInput::Disconnected);
     }
 
-    fn send_frame(&mut self, who: &str, frame: &str) {
+    fn send_frame(&mut self, client: &str, frame: &str) {
         let input = match protocol::parse(frame, 128) {
             Ok(ClientMessage::Message(message)) => ClientInput::Message(message),
             Ok(ClientMessage::Request(request)) => ClientInput::Request(request),
             Err(rejection) => ClientInput::Rejected(rejection),
         };
-        self.client(who, input);
+        self.client(client, input);
     }
 
-    fn next_frame(&mut self, who: &str) -> Option<Value> {
-        self.sent.clients.get_mut(&self.conns[who])?.pop_front()
+    fn next_frame(&mut self, client: &str) -> Option<Value> {
+        self.sent.clients.get_mut(&self.conns[client])?.pop_front()
     }
 
     fn call_tool(&mut self, tool: &str, arguments: Value) -> String {

@@ -211,11 +211,11 @@ enum Step {
 fn step() -> impl Strategy<Value = Step> {
     let client = 0..CLIENTS;
     prop_oneof![
-        2 => (client.clone(), any::<Index>()).prop_map(|(who, place)| Step::Connect(who, place)),
+        2 => (client.clone(), any::<Index>()).prop_map(|(client, place)| Step::Connect(client, place)),
         1 => client.clone().prop_map(Step::Disconnect),
         1 => client.clone().prop_map(Step::LoseConnection),
         6 => (client, any::<Index>(), 0..8_u8, any::<bool>())
-            .prop_map(|(who, place, id, word)| Step::Send(who, place, id, word)),
+            .prop_map(|(client, place, id, text)| Step::Send(client, place, id, text)),
         2 => any::<Index>().prop_map(Step::Reply),
         3 => Just(Step::ReadAgent),
         1 => (0..4_u64).prop_map(Step::Advance),
@@ -245,17 +245,17 @@ struct Model {
 impl Model {
     fn play(&mut self, step: &Step, stage: &mut HubStage) {
         match step {
-            Step::Connect(who, place) if !self.names.contains_key(who) => {
+            Step::Connect(client, place) if !self.names.contains_key(client) => {
                 let session = *place.get(&SESSIONS);
                 self.connections += 1;
                 let name = format!("client {}", self.connections);
                 stage.connect(&name, session, None);
                 self.members.insert(name.clone(), [session].into());
-                self.names.insert(*who, name);
+                self.names.insert(*client, name);
                 self.seqs.entry(session).or_default();
             }
-            Step::Disconnect(who) | Step::LoseConnection(who) => {
-                let Some(name) = self.names.remove(who) else {
+            Step::Disconnect(client) | Step::LoseConnection(client) => {
+                let Some(name) = self.names.remove(client) else {
                     return;
                 };
                 self.receive(&name, stage);
@@ -265,12 +265,12 @@ impl Model {
                 }
                 self.members.remove(&name);
             }
-            Step::Send(who, place, id, word) => {
-                let Some(name) = self.names.get(who).cloned() else {
+            Step::Send(client, place, id, text) => {
+                let Some(name) = self.names.get(client).cloned() else {
                     return;
                 };
                 let session = *place.get(&SESSIONS);
-                let content = format!("{session} {id} {word}");
+                let content = format!("{session} {id} {text}");
                 let frame = json!({ "type": "message", "session_id": session, "content": content, "id": id.to_string() });
                 stage.send_frame(&name, &frame.to_string());
                 self.members
@@ -279,11 +279,11 @@ impl Model {
                     .insert(session);
                 match self.sent.get_mut(&(session, *id)) {
                     None => {
-                        self.sent.insert((session, *id), (*word, name));
+                        self.sent.insert((session, *id), (*text, name));
                         *self.seqs.entry(session).or_default() += 1;
                         self.expected.push(content);
                     }
-                    Some(known) if known.0 == *word => known.1 = name,
+                    Some(known) if known.0 == *text => known.1 = name,
                     Some(_) => {}
                 }
             }

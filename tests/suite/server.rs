@@ -6,7 +6,7 @@ use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::thread::{self, JoinHandle};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use clap::builder::Resettable;
@@ -35,8 +35,8 @@ pub fn binary() -> Command {
 /// What runs the server.
 enum Runner {
     Process(Child),
-    /// `None` once it has been joined.
-    Thread(Option<JoinHandle<io::Result<()>>>),
+    /// Receives the result of [`server::run`]; `None` once it has been received.
+    Thread(Option<Receiver<io::Result<()>>>),
 }
 
 /// The server's input.
@@ -132,12 +132,16 @@ impl Server {
         let (stdout, output) = io::pipe().expect("the system makes a pipe");
         let agent_io = AgentIo::new(BufReader::new(input), File::from(OwnedFd::from(output)));
         let config = config(flags);
-        let thread = thread::Builder::new()
+        let (to_test, result) = bounded(1);
+        thread::Builder::new()
             .name("server".into())
-            .spawn(move || server::run(config, agent_io, Some(listener)))
+            .spawn(move || {
+                // The test doesn't take it if it has failed.
+                let _ = to_test.send(server::run(config, agent_io, Some(listener)));
+            })
             .expect("the system starts a thread");
         Self {
-            runner: Runner::Thread(Some(thread)),
+            runner: Runner::Thread(Some(result)),
             stdin: Some(Box::new(stdin)),
             lines: read_lines(stdout),
             log: unbounded().1,
@@ -330,10 +334,11 @@ impl Server {
         self.lines = never();
         match &mut self.runner {
             Runner::Process(child) => drop(child.wait()),
-            Runner::Thread(thread) => {
-                let Some(thread) = thread.take() else { return };
-                let ended = thread.join().expect("the server does not panic");
-                ended.expect("the server has threads to start with");
+            Runner::Thread(result) => {
+                let Some(result) = result.take() else { return };
+                let result = result.recv_timeout(PATIENCE);
+                let result = result.expect("the server ends and does not panic");
+                result.expect("the server has threads to start with");
             }
         }
     }

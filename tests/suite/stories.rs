@@ -20,28 +20,28 @@ struct RealStage {
 }
 
 impl RealStage {
-    fn app(&mut self, who: &str) -> &mut (App, VecDeque<Value>) {
-        self.apps.get_mut(who).expect("the client has joined")
+    fn app(&mut self, client: &str) -> &mut (App, VecDeque<Value>) {
+        self.apps.get_mut(client).expect("the client has joined")
     }
 }
 
 impl Stage for RealStage {
-    fn connect(&mut self, who: &str, session: &str, token: Option<&Token>) {
+    fn connect(&mut self, client: &str, session: &str, token: Option<&Token>) {
         let session: String = form_urlencoded::byte_serialize(session.as_bytes()).collect();
         let token = token.map(|token| format!("&token={}", self.tokens[&token.name]));
         let token = token.unwrap_or_default();
         let path = format!("/?session={session}{token}");
         let mut app = App::open(self.server.address, &path);
         let before = app.until_pong().into();
-        self.apps.insert(who.to_owned(), (app, before));
+        self.apps.insert(client.to_owned(), (app, before));
     }
 
     fn remove_token(&mut self, _: &str) {
         unreachable!("tokens.rs tests the removal of tokens");
     }
 
-    fn disconnect(&mut self, who: &str) {
-        self.apps.remove(who);
+    fn disconnect(&mut self, client: &str) {
+        self.apps.remove(client);
         let left = self.apps.len();
         self.server
             .wait_for_health(|health| health["clients"] == left);
@@ -51,12 +51,12 @@ impl Stage for RealStage {
         unreachable!("load.rs tests clients that are too slow");
     }
 
-    fn send_frame(&mut self, who: &str, frame: &str) {
-        self.app(who).0.send_text(frame);
+    fn send_frame(&mut self, client: &str, frame: &str) {
+        self.app(client).0.send_text(frame);
     }
 
-    fn next_frame(&mut self, who: &str) -> Option<Value> {
-        let (app, mail) = self.app(who);
+    fn next_frame(&mut self, client: &str) -> Option<Value> {
+        let (app, mail) = self.app(client);
         Some(mail.pop_front().unwrap_or_else(|| app.next()))
     }
 
@@ -103,9 +103,9 @@ impl Stage for RealStage {
 
     fn unexpected(&mut self) -> Vec<String> {
         let mut left = Vec::new();
-        for (who, (app, mail)) in &mut self.apps {
+        for (client, (app, mail)) in &mut self.apps {
             mail.extend(app.until_pong());
-            left.extend(mail.iter().map(|message| format!("{who} < {message}")));
+            left.extend(mail.iter().map(|message| format!("{client} < {message}")));
         }
         let ping = self.server.send_request("ping", &json!({}));
         loop {

@@ -38,12 +38,12 @@ use crate::hooks;
 
 /// What a story is played to.
 pub trait Stage {
-    fn connect(&mut self, who: &str, session: &str, token: Option<&Token>);
+    fn connect(&mut self, client: &str, session: &str, token: Option<&Token>);
     fn remove_token(&mut self, name: &str);
-    fn disconnect(&mut self, who: &str);
-    fn lose_connection(&mut self, who: &str);
-    fn send_frame(&mut self, who: &str, frame: &str);
-    fn next_frame(&mut self, who: &str) -> Option<Value>;
+    fn disconnect(&mut self, client: &str);
+    fn lose_connection(&mut self, client: &str);
+    fn send_frame(&mut self, client: &str, frame: &str);
+    fn next_frame(&mut self, client: &str) -> Option<Value>;
     /// Returns the text of the result.
     fn call_tool(&mut self, tool: &str, arguments: Value) -> String;
     fn request_permission(&mut self, request: Value);
@@ -69,7 +69,7 @@ pub struct Token {
 
 impl Token {
     /// Parses what follows `joins`: the session, and the token if there is one.
-    fn parse<'l>(who: &str, rest: &'l str) -> (&'l str, Option<Self>) {
+    fn parse<'l>(client: &str, rest: &'l str) -> (&'l str, Option<Self>) {
         let Some((session, role)) = rest.split_once(" as ") else {
             return (rest, None);
         };
@@ -78,7 +78,7 @@ impl Token {
             None => (role, None),
         };
         let token = Self {
-            name: who.to_owned(),
+            name: client.to_owned(),
             role: role.to_owned(),
             sessions,
         };
@@ -97,8 +97,8 @@ impl Story {
     pub fn tokens(&self) -> Vec<Token> {
         let mut tokens: Vec<Token> = Vec::new();
         for (_, line) in &self.lines {
-            if let Some((who, rest)) = line.split_once(" joins ")
-                && let (_, Some(token)) = Token::parse(who, rest)
+            if let Some((client, rest)) = line.split_once(" joins ")
+                && let (_, Some(token)) = Token::parse(client, rest)
                 && tokens.iter().all(|known| known.name != token.name)
             {
                 tokens.push(token);
@@ -158,24 +158,24 @@ pub fn play(story: &Story, stage: &mut impl Stage) {
     }
     for (number, line) in &story.lines {
         let place = format!("«{}», line {number}: {line}", story.title);
-        let words: Vec<&str> = line.splitn(3, ' ').collect();
-        let rest = words.get(2).copied().unwrap_or_default();
+        let parts: Vec<&str> = line.splitn(3, ' ').collect();
+        let rest = parts.get(2).copied().unwrap_or_default();
         let json = || -> Value {
             let filled = fill(rest, &names);
             serde_json::from_str(&filled).unwrap_or_else(|error| panic!("{place}: {error}"))
         };
-        match words[..] {
+        match parts[..] {
             ["after", ..] => {
                 let time = line.trim_start_matches("after ");
                 stage.advance_clock(humantime::parse_duration(time).expect(&place));
             }
             ["token", name, "is removed"] => stage.remove_token(name),
-            [who, "joins", rest] => {
-                let (session, token) = Token::parse(who, rest);
-                stage.connect(who, session, token.as_ref());
+            [client, "joins", rest] => {
+                let (session, token) = Token::parse(client, rest);
+                stage.connect(client, session, token.as_ref());
             }
-            [who, "leaves"] => stage.disconnect(who),
-            [who, "breaks"] => stage.lose_connection(who),
+            [client, "leaves"] => stage.disconnect(client),
+            [client, "breaks"] => stage.lose_connection(client),
             ["agent", "has", "hooks"] => stage.expect_hooks(),
             ["agent", "ends"] => stage.end_agent(),
             ["agent", "is", "ready"] => stage.make_ready(),
@@ -209,13 +209,13 @@ pub fn play(story: &Story, stage: &mut impl Stage) {
                     .unwrap_or_else(|| panic!("{place}: nothing was received"));
                 compare(&got, &json(), &mut names, &place);
             }
-            [who, "<", _] => {
+            [client, "<", _] => {
                 let got = stage
-                    .next_frame(who)
+                    .next_frame(client)
                     .unwrap_or_else(|| panic!("{place}: nothing was received"));
                 compare(&got, &json(), &mut names, &place);
             }
-            [who, ">", frame] => stage.send_frame(who, &fill(frame, &names)),
+            [client, ">", frame] => stage.send_frame(client, &fill(frame, &names)),
             _ => panic!("{place}: a story has no such line"),
         }
     }

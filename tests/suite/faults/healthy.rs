@@ -115,8 +115,8 @@ impl Healthy {
     fn end(&mut self) -> Record {
         self.stop.store(true, Ordering::Relaxed);
         // It must not wait for the test to count its rounds.
-        let (_, nobody) = bounded(0);
-        drop(mem::replace(&mut self.rounds, nobody));
+        let (_, closed) = bounded(0);
+        drop(mem::replace(&mut self.rounds, closed));
         let thread = self.thread.take().expect("it disconnects once");
         thread
             .join()
