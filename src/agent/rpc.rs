@@ -196,7 +196,7 @@ mod tests {
             (br#"{"jsonrpc":"2.0","id":1,"method":7}"#, INVALID_REQUEST, None),
         ];
         for (line, code, id) in cases {
-            let Malformed { id: for_id, error } = parse(line).expect_err("it is malformed");
+            let Malformed { id: for_id, error } = parse(line).expect_err("the line is malformed");
             let line = String::from_utf8_lossy(line);
             assert_eq!((error.code, for_id.as_ref().map(|id| &*id.0)), (*code, *id), "{line}");
         }

@@ -106,12 +106,12 @@ mod tests {
     use super::*;
 
     fn a_pipe() -> (Stdout, PipeReader) {
-        let (end, stdout) = pipe().expect("a pipe is made");
+        let (end, stdout) = pipe().expect("the system makes a pipe");
         (Stdout::new(OwnedFd::from(stdout).into()), end)
     }
 
     fn a_socket() -> (Stdout, UnixStream) {
-        let (end, stdout) = UnixStream::pair().expect("a pair is made");
+        let (end, stdout) = UnixStream::pair().expect("the system makes sockets");
         (Stdout::new(OwnedFd::from(stdout).into()), end)
     }
 

@@ -13,6 +13,7 @@ use std::net::TcpListener;
 use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Instant, SystemTime};
 
 use crossbeam_channel::{Receiver, bounded, never};
@@ -99,6 +100,7 @@ impl<R> AgentIo<R> {
 
 /// Serves an agent, and clients on the port, until the agent or the system ends it. `listener`
 /// is bound already; without one, the address of the settings is bound as soon as it is free.
+/// It stops accepting connections within a second after this has returned.
 ///
 /// # Errors
 /// If the system has no thread left to start with.
@@ -110,6 +112,7 @@ pub fn run(
     let access = Arc::new(Access::open(config.access.clone()));
     let (events, client_events) = bounded(EVENT_CAPACITY);
     let hold = Arc::new(SenderHold::default());
+    let ended = Arc::new(AtomicBool::new(false));
     let open_connections = listener::start(
         Context {
             options: config.socket.clone(),
@@ -118,6 +121,7 @@ pub fn run(
             events,
             hold: hold.clone(),
             open: Arc::default(),
+            ended: ended.clone(),
             started: SystemTime::now(),
         },
         listener,
@@ -147,6 +151,7 @@ pub fn run(
     let shutdown = server.run();
     info!("ending: {shutdown}");
     server.shut_down(shutdown.deadline, &open_connections);
+    ended.store(true, Ordering::Relaxed);
     Ok(())
 }
 

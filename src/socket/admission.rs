@@ -286,10 +286,10 @@ mod tests {
     fn decide(peer: &str, headers: &[(HeaderName, &str)]) -> Result<(), AdmissionError> {
         let mut map = HeaderMap::new();
         for (name, value) in headers {
-            map.append(name, value.parse().expect("a header value"));
+            map.append(name, value.parse().expect("the header value is valid"));
         }
-        let allowed = AllowedOrigins::parse("https://chat.example,").expect("an origin");
-        check_local(peer.parse().expect("an address"), &map, &allowed)
+        let allowed = AllowedOrigins::parse("https://chat.example,").expect("the origin is valid");
+        check_local(peer.parse().expect("the address is valid"), &map, &allowed)
     }
 
     #[test]

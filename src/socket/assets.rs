@@ -191,7 +191,7 @@ mod tests {
             ("", false),
         ];
         for (accept, expected) in cases {
-            let value = accept.parse().expect("a header value");
+            let value = accept.parse().expect("the header value is valid");
             let headers = HeaderMap::from_iter([(ACCEPT, value)]);
             assert_eq!(wants_html(&headers), expected, "{accept}");
         }

@@ -27,12 +27,19 @@ pub struct Context {
     pub hold: Arc<SenderHold>,
     /// The number of open connections.
     pub open: Arc<AtomicUsize>,
+    /// The server has ended, so nothing is accepted any more.
+    pub ended: Arc<AtomicBool>,
     /// When the server started.
     pub started: SystemTime,
 }
 
 impl Context {
-    /// Sends the hub's loop an event. If the loop is gone, so is the process in a moment.
+    /// Returns `true` if the server has ended.
+    pub fn has_ended(&self) -> bool {
+        self.ended.load(Ordering::Relaxed)
+    }
+
+    /// Sends the hub's loop an event. If the loop is gone, the connections close in a moment.
     pub fn send(&self, event: Event) {
         let _ = self.events.send(event);
     }

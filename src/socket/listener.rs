@@ -100,10 +100,13 @@ struct Listener {
 }
 
 impl Listener {
-    /// Listens whenever that is allowed and possible.
+    /// Listens whenever that is allowed and possible, until the server has ended.
     fn run(mut self, mut first: Option<Result<TcpListener, BindError>>) {
         loop {
             while first.is_none() && self.must_stop() {
+                if self.context.has_ended() {
+                    return;
+                }
                 thread::sleep(BIND_RETRY);
                 self.reload_tokens();
             }
@@ -197,9 +200,10 @@ impl Listener {
         }
     }
 
-    /// Returns `true` if the last token is gone, and with it the right to listen.
+    /// Returns `true` if the last token is gone, and with it the right to listen, or the server
+    /// has ended.
     fn must_stop(&self) -> bool {
-        check_bind(&self.context).is_err()
+        self.context.has_ended() || check_bind(&self.context).is_err()
     }
 
     /// Reports why nothing listens any more.

@@ -15,8 +15,8 @@ const SHORT: &str = "exactly-24-characters-ok";
 /// Starts this command as a server on a free port.
 pub fn start(command: &mut Command) -> Server {
     let mut server = Server::spawn(command.args(["--port", "0"]));
-    server.address = address_in(&server.logged("listening on "));
-    server.shake_hands();
+    server.address = address_in(&server.wait_for_log("listening on "));
+    server.initialize();
     server
 }
 
@@ -30,7 +30,7 @@ pub fn connect(server: &Server, session: &str, token: &str) -> App {
         server.address,
         &format!("/?session={session}&token={token}"),
     );
-    app.pong();
+    app.until_pong();
     app
 }
 
@@ -276,7 +276,7 @@ fn env_token_is_an_operator() {
         (&json!("operator"), &json!("operator"))
     );
     app.send(&json!({ "type": "message", "content": "hi", "user": "somebody" }));
-    assert_eq!(server.heard()["meta"]["user"], "operator");
+    assert_eq!(server.next_message()["meta"]["user"], "operator");
     let request = json!({ "request_id": "abcde", "tool_name": "Bash" });
     server.notify("notifications/claude/channel/permission_request", &request);
     app.expect("permission_request");
@@ -352,8 +352,8 @@ fn foreign_address_is_served_only_while_a_token_exists() {
         "--state-dir",
         state.path(),
     ]));
-    server.shake_hands();
-    server.logged("nothing listens: at 0.0.0.0");
+    server.initialize();
+    server.wait_for_log("nothing listens: at 0.0.0.0");
     let fetch = json!({ "session_id": "s1" });
     assert!(
         server
@@ -362,7 +362,7 @@ fn foreign_address_is_served_only_while_a_token_exists() {
     );
 
     let ann = state.add("ann", "operator", None);
-    let address = address_in(&server.logged("listening on "));
+    let address = address_in(&server.wait_for_log("listening on "));
     server.address = ([127, 0, 0, 1], address.port()).into();
     let mut app = connect(&server, "s1", &ann);
     assert_eq!(server.call("fetch_messages", &fetch), "(no messages)");
@@ -373,7 +373,7 @@ fn foreign_address_is_served_only_while_a_token_exists() {
 
     state.remove("ann");
     assert_eq!(app.close_code(), 4401);
-    server.logged("nothing listens: at 0.0.0.0");
+    server.wait_for_log("nothing listens: at 0.0.0.0");
     assert!(server.call("fetch_messages", &fetch).contains("0.0.0.0"));
     assert!(
         std::net::TcpStream::connect(server.address).is_err(),
@@ -382,7 +382,7 @@ fn foreign_address_is_served_only_while_a_token_exists() {
 
     let ann = state.add("ann", "operator", None);
     assert_eq!(
-        address_in(&server.logged("listening on ")).port(),
+        address_in(&server.wait_for_log("listening on ")).port(),
         server.address.port()
     );
     connect(&server, "s1", &ann);

@@ -1,14 +1,14 @@
-//! Claude Code's side: a whole recorded session, and everything a host can get wrong.
+//! Claude Code's side: a recorded session, and lines and requests that are wrong.
 
 use serde_json::{Value, json};
 
 use crate::app::App;
 use crate::server::{Server, text_of};
 
-/// A session that the real host had with a recording server, replayed line by line.
+/// A session of the real Claude Code with a recording server, replayed line by line.
 #[test]
-fn a_recorded_session_is_answered_as_the_real_one_was() {
-    let mut server = Server::listening(&[]);
+fn recorded_session_gets_the_recorded_responses() {
+    let mut server = Server::in_process_listening(&[]);
     let mut apps: Vec<(String, App)> = Vec::new();
     for line in include_str!("../fixtures/host-session.jsonl").lines() {
         let line: Value = serde_json::from_str(line).expect("the fixture is JSON");
@@ -18,11 +18,11 @@ fn a_recorded_session_is_answered_as_the_real_one_was() {
             continue;
         }
         if message["method"] == "notifications/claude/channel" {
-            // The recording server made it up; here an app says it.
+            // The recording server made it up; here a client sends it.
             let params = &message["params"];
             let session = params["meta"]["chat_id"]
                 .as_str()
-                .expect("an id")
+                .expect("a message has a chat_id")
                 .to_owned();
             if !apps.iter().any(|(name, _)| *name == session) {
                 apps.push((session.clone(), App::connect(&server, &session)));
@@ -30,7 +30,7 @@ fn a_recorded_session_is_answered_as_the_real_one_was() {
             let (_, app) = apps
                 .iter_mut()
                 .find(|(name, _)| *name == session)
-                .expect("it is in");
+                .expect("the session has a client");
             app.send(&json!({
                 "type": "message",
                 "content": params["content"],
@@ -38,7 +38,7 @@ fn a_recorded_session_is_answered_as_the_real_one_was() {
                 "ts": params["meta"]["ts"],
             }));
         }
-        let mut answer = server.line();
+        let mut answer = server.next_line();
         match message["method"].as_str() {
             Some("notifications/claude/channel") => {
                 // The id is the server's own.
@@ -72,30 +72,30 @@ fn a_recorded_session_is_answered_as_the_real_one_was() {
             None => assert_eq!(answer, *message),
         }
     }
-    // What the apps saw of it: s1 was there for all of it.
+    // The client in s1 was connected all the time.
     let (_, s1) = &mut apps[0];
-    let seen = s1.pong();
+    let seen = s1.until_pong();
     let replies: Vec<&str> = seen
         .iter()
-        .filter_map(|said| said["content"].as_str())
+        .filter_map(|message| message["content"].as_str())
         .collect();
     assert_eq!(replies, ["pong", "finished", "finished"]);
-    let asked: Vec<&str> = seen
+    let requests: Vec<&str> = seen
         .iter()
-        .filter_map(|said| said["request_id"].as_str())
+        .filter_map(|message| message["request_id"].as_str())
         .collect();
     assert_eq!(
-        asked,
+        requests,
         ["isobz", "wuojk", "ppmsx"],
-        "and none of the server's own tools"
+        "requests for the server's own tools are not shown"
     );
 }
 
 #[test]
-fn every_tool_is_described_for_a_host_that_knows_nothing_else() {
-    let mut server = Server::start(&[]);
+fn tools_are_fully_described() {
+    let mut server = Server::in_process(&[]);
     let tools = server.request("tools/list", &json!({}));
-    let tools = tools["tools"].as_array().expect("a list");
+    let tools = tools["tools"].as_array().expect("tools/list has a list");
     let names: Vec<_> = tools.iter().map(|tool| tool["name"].as_str()).collect();
     assert_eq!(
         names,
@@ -116,8 +116,11 @@ fn every_tool_is_described_for_a_host_that_knows_nothing_else() {
         ] {
             assert!(tool["annotations"][hint].is_boolean(), "{hint}: {tool}");
         }
-        for argument in tool["inputSchema"]["required"].as_array().expect("a list") {
-            let name = argument.as_str().expect("a name");
+        for argument in tool["inputSchema"]["required"]
+            .as_array()
+            .expect("required is a list")
+        {
+            let name = argument.as_str().expect("an argument has a name");
             assert!(
                 tool["inputSchema"]["properties"][name].is_object(),
                 "{name}: {tool}"
@@ -126,9 +129,9 @@ fn every_tool_is_described_for_a_host_that_knows_nothing_else() {
     }
 }
 
-/// Each line, and the line it gets back; `null` for none.
+/// Each line, and its response; `null` for none.
 #[test]
-fn every_line_gets_the_right_answer_or_none() {
+fn line_gets_its_response_or_none() {
     let mut server = Server::listening(&[]);
     let error =
         |id: Value, code: i32| json!({ "jsonrpc": "2.0", "id": id, "error": { "code": code } });
@@ -185,7 +188,12 @@ fn every_line_gets_the_right_answer_or_none() {
         server.write(b"\n");
         let place = &line[..line.len().min(80)];
         if !expected.is_null() {
-            crate::story::compare(&server.line(), expected, &mut Default::default(), place);
+            crate::story::compare(
+                &server.next_line(),
+                expected,
+                &mut Default::default(),
+                place,
+            );
         }
         assert_eq!(
             server.request("ping", &json!({})),
@@ -196,13 +204,13 @@ fn every_line_gets_the_right_answer_or_none() {
     #[cfg(target_os = "linux")]
     assert!(
         server.memory("VmHWM") < 32 << 10,
-        "the long line was held in memory"
+        "the long line is not kept in memory"
     );
 }
 
 #[test]
-fn every_protocol_revision_is_answered_with_one_the_server_speaks() {
-    let mut server = Server::listening(&[]);
+fn protocol_revision_is_echoed_if_known() {
+    let mut server = Server::in_process_listening(&[]);
     let cases = [
         (json!("2025-11-25"), "2025-11-25"),
         (json!("2025-06-18"), "2025-06-18"),
@@ -211,15 +219,15 @@ fn every_protocol_revision_is_answered_with_one_the_server_speaks() {
         (json!("2026-07-28"), "2025-11-25"),
         (Value::Null, "2025-11-25"),
     ];
-    for (asked, expected) in cases {
-        let result = server.request("initialize", &json!({ "protocolVersion": asked }));
+    for (requested, expected) in cases {
+        let result = server.request("initialize", &json!({ "protocolVersion": requested }));
         assert_eq!(result["protocolVersion"], expected);
     }
 }
 
 #[test]
-fn wrong_arguments_are_tool_errors_that_name_the_argument() {
-    let mut server = Server::start(&[]);
+fn wrong_tool_argument_is_named_in_the_error() {
+    let mut server = Server::in_process(&[]);
     let cases = [
         ("reply", json!({ "text": "x" }), "\"chat_id\" is missing"),
         (
@@ -253,21 +261,25 @@ fn wrong_arguments_are_tool_errors_that_name_the_argument() {
 }
 
 #[test]
-fn nothing_is_pushed_before_the_host_is_initialized() {
-    let mut server = Server::listening(&[]);
+fn messages_wait_until_agent_is_initialized() {
+    let mut server = Server::in_process_listening(&[]);
     let mut app = App::connect(&server, "s1");
     app.send(&json!({ "type": "message", "content": "early", "id": "a1" }));
-    assert_eq!(app.pong(), [] as [Value; 0], "it is not accepted yet");
+    assert_eq!(
+        app.until_pong(),
+        [] as [Value; 0],
+        "the message is not accepted yet"
+    );
     let result = server.request("initialize", &json!({ "protocolVersion": "2025-11-25" }));
     assert_eq!(result["protocolVersion"], "2025-11-25");
     assert_eq!(server.request("ping", &json!({})), json!({}));
     server.notify("notifications/initialized", &json!({}));
-    assert_eq!(server.heard()["content"], "early");
+    assert_eq!(server.next_message()["content"], "early");
     assert_eq!(app.expect("delivery")["state"], "accepted");
 }
 
 #[test]
-fn own_tools_are_allowed_at_once_and_shown_to_nobody() {
+fn own_tools_are_allowed_without_asking_clients() {
     let ask = |server: &mut Server, tool: &str| {
         let params = json!({
             "request_id": "abcde", "tool_name": tool, "description": "d", "input_preview": "{}",
@@ -277,7 +289,7 @@ fn own_tools_are_allowed_at_once_and_shown_to_nobody() {
     let allowed = json!({ "request_id": "abcde", "behavior": "allow" });
     let verdict = "notifications/claude/channel/permission";
 
-    let mut server = Server::start(&[]);
+    let mut server = Server::in_process(&[]);
     let mut app = App::connect(&server, "s1");
     let own = [
         "mcp__plugin_claude-socket_claude-socket__reply",
@@ -286,9 +298,9 @@ fn own_tools_are_allowed_at_once_and_shown_to_nobody() {
     ];
     for tool in own {
         ask(&mut server, tool);
-        assert_eq!(server.notified(verdict), allowed, "{tool}");
+        assert_eq!(server.next_notification(verdict), allowed, "{tool}");
     }
-    assert_eq!(app.pong(), [] as [Value; 0]);
+    assert_eq!(app.until_pong(), [] as [Value; 0]);
     for tool in ["mcp__other__reply", "mcp__claude-socket__shell", "reply"] {
         ask(&mut server, tool);
         assert_eq!(app.next()["tool_name"], tool);
@@ -296,14 +308,14 @@ fn own_tools_are_allowed_at_once_and_shown_to_nobody() {
             &json!({ "type": "permission_response", "request_id": "abcde", "allowed": false }),
         );
         assert_eq!(app.expect("permission_resolved")["allowed"], false);
-        assert_eq!(server.notified(verdict)["behavior"], "deny");
+        assert_eq!(server.next_notification(verdict)["behavior"], "deny");
     }
 
-    let mut server = Server::start(&["--server-key", "bridge"]);
+    let mut server = Server::in_process(&["--server-key", "bridge"]);
     ask(&mut server, "mcp__bridge__reply");
-    assert_eq!(server.notified(verdict), allowed);
+    assert_eq!(server.next_notification(verdict), allowed);
 
-    let mut server = Server::start(&["--approve-own-tools", "false"]);
+    let mut server = Server::in_process(&["--approve-own-tools", "false"]);
     let mut app = App::connect(&server, "s1");
     ask(&mut server, own[0]);
     assert_eq!(app.expect("permission_request")["tool_name"], own[0]);

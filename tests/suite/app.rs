@@ -1,4 +1,4 @@
-//! An app: a WebSocket client over a real socket.
+//! A client: an app's WebSocket over a real socket.
 
 use std::io::ErrorKind;
 use std::net::{SocketAddr, TcpStream};
@@ -15,35 +15,42 @@ pub struct App {
 }
 
 impl App {
-    /// Connects to a session, up to the point where the hub knows of it.
+    /// Connects to a session, and waits until the hub knows of the connection.
     pub fn connect(server: &Server, session: &str) -> Self {
         let mut app = Self::open(server.address, &format!("/?session={session}"));
-        app.pong();
+        app.until_pong();
         app
     }
 
     pub fn open(address: SocketAddr, path: &str) -> Self {
-        let stream = TcpStream::connect(address).expect("it listens");
-        stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
-        stream.set_nodelay(true).expect("no delay");
+        let stream = TcpStream::connect(address).expect("the server listens");
+        stream
+            .set_read_timeout(Some(PATIENCE))
+            .expect("the timeout is valid");
+        stream
+            .set_nodelay(true)
+            .expect("a TCP socket has this option");
         let config = WebSocketConfig::default()
             .read_buffer_size(4 * 1024)
             .max_message_size(None)
             .max_frame_size(None);
         let url = format!("ws://{address}{path}");
-        let (socket, _) = client_with_config(url, stream, Some(config)).expect("it lets us in");
+        let (socket, _) = client_with_config(url, stream, Some(config))
+            .expect("the server accepts the handshake");
         Self { socket }
     }
 
     pub fn send_text(&mut self, text: &str) {
-        self.socket.send(Message::text(text)).expect("it reads");
+        self.socket
+            .send(Message::text(text))
+            .expect("the server reads");
     }
 
     pub fn send(&mut self, message: &Value) {
         self.send_text(&message.to_string());
     }
 
-    pub fn say(&mut self, content: &str) {
+    pub fn send_message(&mut self, content: &str) {
         self.send(&json!({ "type": "message", "content": content }));
     }
 
@@ -57,27 +64,29 @@ impl App {
         }
     }
 
-    /// The next message.
+    /// Returns the next message.
     pub fn next(&mut self) -> Value {
         loop {
-            match self.read().expect("the server says something") {
-                Message::Text(text) => return serde_json::from_str(&text).expect("JSON"),
+            match self.read().expect("the server sends a message") {
+                Message::Text(text) => {
+                    return serde_json::from_str(&text).expect("a message is JSON");
+                }
                 Message::Ping(_) | Message::Pong(_) => {}
-                other => panic!("{other}"),
+                other => panic!("the server sends {other}"),
             }
         }
     }
 
-    /// The next message, which is of this type.
+    /// Returns the next message, which must be of this type.
     pub fn expect(&mut self, kind: &str) -> Value {
         let message = self.next();
         assert_eq!(message["type"], kind, "{message}");
         message
     }
 
-    /// Asks whether the hub has heard everything so far. Returns what it had to say
-    /// before.
-    pub fn pong(&mut self) -> Vec<Value> {
+    /// Sends a ping and returns the messages before its pong. By then the hub has handled
+    /// everything that was sent before.
+    pub fn until_pong(&mut self) -> Vec<Value> {
         self.send(&json!({ "type": "ping" }));
         let mut before = Vec::new();
         loop {
@@ -89,20 +98,20 @@ impl App {
         }
     }
 
-    /// Reads on until the server closes. Returns its close frame.
-    pub fn closed(&mut self) -> Option<CloseFrame> {
+    /// Reads until the server closes, and returns its close frame.
+    pub fn read_close(&mut self) -> Option<CloseFrame> {
         loop {
             match self.read() {
                 Ok(Message::Close(frame)) => return frame,
                 Ok(_) => {}
                 Err(Error::ConnectionClosed | Error::AlreadyClosed) => return None,
-                Err(error) => panic!("no close, but {error}"),
+                Err(error) => panic!("the server does not close: {error}"),
             }
         }
     }
 
-    /// The same as `closed`, as a number.
+    /// Reads until the server closes, and returns its close code; 0 if there is none.
     pub fn close_code(&mut self) -> u16 {
-        self.closed().map_or(0, |frame| frame.code.into())
+        self.read_close().map_or(0, |frame| frame.code.into())
     }
 }

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::access::{connect, shake, text};
 use crate::app::App;
-use crate::hooks::tell;
+use crate::hooks::call_activity;
 use crate::server::{Server, binary, status_of};
 use crate::state::State;
 
@@ -29,8 +29,8 @@ fn log_and_audit_file_record_who_did_what() {
         "trace",
     ]);
     let mut apps = [connect(&server, "s1", &ann), connect(&server, "s1", &dev)];
-    apps[1].say("a secret");
-    assert_eq!(server.heard()["content"], "a secret");
+    apps[1].send_message("a secret");
+    assert_eq!(server.next_message()["content"], "a secret");
     let verdict = json!({ "type": "permission_response", "request_id": "abcde", "allowed": true });
     apps[1].send(&verdict);
     apps[1].expect("error");
@@ -42,13 +42,13 @@ fn log_and_audit_file_record_who_did_what() {
     apps[0].expect("permission_request");
     apps[0].send(&verdict);
     assert_eq!(
-        server.notified("notifications/claude/channel/permission")["behavior"],
+        server.next_notification("notifications/claude/channel/permission")["behavior"],
         "allow"
     );
     apps[0].expect("permission_resolved");
     let own = json!({ "request_id": "fghij", "tool_name": "mcp__claude-socket__reply" });
     server.notify("notifications/claude/channel/permission_request", &own);
-    server.notified("notifications/claude/channel/permission");
+    server.next_notification("notifications/claude/channel/permission");
     assert_eq!(
         status_of(&shake(&server, "/?token=wrong-token", "Referer: x\r\n")),
         401
@@ -59,10 +59,10 @@ fn log_and_audit_file_record_who_did_what() {
     );
     drop(apps);
     server.token = Some(ann.clone());
-    server.health_until(|health| health["clients"] == 0);
+    server.wait_for_health(|health| health["clients"] == 0);
     drop(server.stdin.take());
     let log: Vec<String> = server.log.iter().collect();
-    assert!(server.ended().0.success());
+    assert!(server.wait_for_exit().0.success());
     let log = log.join("\n");
     let lines = fs::read_to_string(&audit).expect("the audit file exists");
     for secret in [&ann, &dev, "a secret", "wrong-token"] {
@@ -141,10 +141,10 @@ fn tool_name_with_line_ends_is_escaped_in_log() {
     }
     let ran =
         json!({ "event": "PostToolUse", "tool_name": name, "tool_input": "{\"a\":\"abcde\"}" });
-    tell(&mut server, &ran);
-    server.logged("Ba\\nsh\\u{1b}[2J (abcde) was allowed in the terminal");
-    tell(&mut server, &json!({ "event": "Stop" }));
-    server.logged("Ba\\nsh\\u{1b}[2J (fghij) was denied in the terminal");
+    call_activity(&mut server, &ran);
+    server.wait_for_log("Ba\\nsh\\u{1b}[2J (abcde) was allowed in the terminal");
+    call_activity(&mut server, &json!({ "event": "Stop" }));
+    server.wait_for_log("Ba\\nsh\\u{1b}[2J (fghij) was denied in the terminal");
 }
 
 /// A full disk costs lines of the audit file, and one line of the log.
@@ -154,12 +154,12 @@ fn full_disk_costs_only_audit_lines() {
     let mut server = Server::start(&["--audit", "/dev/full"]);
     for _ in 0..3 {
         let mut app = App::connect(&server, "s1");
-        app.say("hello");
-        assert_eq!(server.heard()["content"], "hello");
+        app.send_message("hello");
+        assert_eq!(server.next_message()["content"], "hello");
     }
     drop(server.stdin.take());
     let log: Vec<String> = server.log.iter().collect();
-    assert!(server.ended().0.success());
+    assert!(server.wait_for_exit().0.success());
     let told = log.iter().filter(|line| line.contains("/dev/full")).count();
     assert_eq!(told, 1, "{log:#?}");
 

@@ -82,13 +82,13 @@ fn send_ends_when_message_is_accepted() {
         let output = send(&server, arguments, stdin);
         assert_eq!(output.status.code(), Some(0), "{}", complained(&output));
         assert_eq!(printed(&output), "");
-        let heard = server.heard();
+        let heard = server.next_message();
         assert_eq!(heard["content"], expected);
         let user = if arguments.len() > 1 { "cron" } else { "user" };
         assert_eq!(heard["meta"]["user"], user);
     }
     let output = send(&server, &["x", "--json", "--session", "s1"], "");
-    assert_eq!(server.heard()["meta"]["chat_id"], "s1");
+    assert_eq!(server.next_message()["meta"]["chat_id"], "s1");
     let report: Value = serde_json::from_str(&printed(&output)).expect("the output is JSON");
     assert_eq!(
         (&report["state"], &report["seq"]),
@@ -103,7 +103,7 @@ fn send_with_wait_prints_answer() {
     for json in [false, true] {
         let mut command = command(port, &["send", "how warm?", "--wait"]);
         let child = start(command.args(json.then_some("--json")));
-        assert_eq!(server.heard()["content"], "how warm?");
+        assert_eq!(server.next_message()["content"], "how warm?");
         reply(&mut server, "21 °C\nor so");
         let output = child.wait_with_output().expect("the program runs");
         assert_eq!(output.status.code(), Some(0), "{}", complained(&output));
@@ -208,7 +208,7 @@ fn token_is_taken_from_environment() {
     let viewer = state.add("eve", "viewer", None);
     let mut server = Server::listening(&["--state-dir", state.path()]);
     server.token = Some(token.clone());
-    server.shake_hands();
+    server.initialize();
     let port = server.address.port();
     let try_with = |token: &str| {
         let mut command = command(port, &["send", "x"]);
@@ -232,7 +232,7 @@ fn token_is_taken_from_environment() {
     );
     let output = try_with(&token);
     assert_eq!(output.status.code(), Some(0), "{}", complained(&output));
-    assert_eq!(server.heard()["meta"]["user"], "ann");
+    assert_eq!(server.next_message()["meta"]["user"], "ann");
 }
 
 #[test]
@@ -260,7 +260,7 @@ fn watch_prints_one_line_per_event_and_no_control_characters() {
         );
         let mut app = App::connect(&server, "default");
         app.send(&json!({ "type": "message", "content": "a\u{1b}[2Jb\nc", "user": "bob" }));
-        server.heard();
+        server.next_message();
         let said = line();
         assert!(!said.contains('\u{1b}'), "{said:?}");
         if json {
@@ -582,7 +582,7 @@ fn chat_in_terminal_shows_messages_and_sends_verdicts() {
     let mut server = Server::start(&[]);
     let mut bob = App::connect(&server, "default");
     bob.send(&json!({ "type": "message", "content": "earlier", "user": "bob" }));
-    server.heard();
+    server.next_message();
     let arguments = ["--user", "ann"];
     let mut chat = Terminal::chat(server.address.port(), &arguments, &[("NO_COLOR", "1")]);
     chat.shows("session default, as operator; claude-code 2.1.330 is there");
@@ -591,11 +591,11 @@ fn chat_in_terminal_shows_messages_and_sends_verdicts() {
     // What comes while a line is being typed doesn't become part of it.
     chat.types("how wa");
     bob.send(&json!({ "type": "message", "content": "in between", "user": "bob" }));
-    server.heard();
+    server.next_message();
     chat.shows("bob: in between");
     chat.shows("how wa");
     chat.types("rm?\r");
-    let heard = server.heard();
+    let heard = server.next_message();
     assert_eq!(
         (&heard["content"], &heard["meta"]["user"]),
         (&json!("how warm?"), &json!("ann"))
@@ -612,7 +612,7 @@ fn chat_in_terminal_shows_messages_and_sends_verdicts() {
     chat.types("\u{1b}[A");
     chat.shows("how warm?");
     chat.types("\r");
-    assert_eq!(server.heard()["content"], "how warm?");
+    assert_eq!(server.next_message()["content"], "how warm?");
 
     ask(&mut server, "abcde");
     chat.shows("Claude wants to use Bash (abcde): make \\u{1b}[2J");
@@ -620,7 +620,7 @@ fn chat_in_terminal_shows_messages_and_sends_verdicts() {
     // A stray Enter decides nothing, and other words are words.
     chat.types("\r");
     chat.types("yes of course\r");
-    assert_eq!(server.heard()["content"], "yes of course");
+    assert_eq!(server.next_message()["content"], "yes of course");
     let verdict = loop {
         // Until it has been on the screen for a moment.
         chat.types("y\r");
@@ -744,7 +744,7 @@ fn cli_is_found_beside_server_and_on_path() {
     for (program, path) in cases {
         let output = run_at(program, path, &["--port", &port, "send"], "from stdin");
         assert_eq!(output.status.code(), Some(0), "{}", complained(&output));
-        assert_eq!(server.heard()["content"], "from stdin");
+        assert_eq!(server.next_message()["content"], "from stdin");
         let output = run_at(program, path, &["send", "", "--port", &port], "");
         assert_eq!(output.status.code(), Some(2), "{}", complained(&output));
     }
@@ -916,9 +916,9 @@ fn server_of_somebody_else(name: &str, variables: &[(&str, &str)]) -> Option<Ser
     command.args(["--port", "0"]).env_clear();
     command.envs(variables.iter().copied());
     let mut server = Server::spawn(command.uid(SOMEBODY_ELSE).gid(SOMEBODY_ELSE));
-    server.address = address_in(&server.logged("listening on "));
+    server.address = address_in(&server.wait_for_log("listening on "));
     std::fs::remove_dir_all(folder).expect("the folder is ours");
-    server.shake_hands();
+    server.initialize();
     Some(server)
 }
 

@@ -59,7 +59,7 @@ fn reply(server: &mut Server, text: &str) {
 /// Starts a server on the port of another that has ended.
 fn again(port: u16) -> Server {
     let mut server = Server::listening(&["--port", &port.to_string()]);
-    server.shake_hands();
+    server.initialize();
     server
 }
 
@@ -68,7 +68,7 @@ fn sent_message_is_followed_to_its_answer() {
     let mut server = Server::start(&[]);
     let client = connect(&server);
     let sent = client.send("31 °C");
-    let heard = server.heard();
+    let heard = server.next_message();
     assert_eq!(
         (&heard["content"], &heard["meta"]["user"]),
         (&json!("31 °C"), &json!("ann"))
@@ -98,7 +98,7 @@ fn history_and_sessions_are_answered() {
         .send("one")
         .accepted(PATIENCE)
         .expect("the server accepts it");
-    server.heard();
+    server.next_message();
     reply(&mut server, "two");
     let all = client.fetch_history(100, None).answer(PATIENCE);
     let all = all.expect("the server answers");
@@ -147,8 +147,8 @@ fn message_with_kept_id_arrives_once() {
         .send("32 °C")
         .accepted(PATIENCE)
         .expect("the server accepts it");
-    assert_eq!(server.heard()["content"], "31 °C");
-    assert_eq!(server.heard()["content"], "32 °C");
+    assert_eq!(server.next_message()["content"], "31 °C");
+    assert_eq!(server.next_message()["content"], "32 °C");
 }
 
 #[test]
@@ -177,7 +177,7 @@ fn message_sent_without_server_waits_for_it() {
         "{event:?}"
     );
     let server = again(port);
-    assert_eq!(server.heard()["content"], "early");
+    assert_eq!(server.next_message()["content"], "early");
     sent.accepted(PATIENCE).expect("the server accepts it");
 }
 
@@ -192,19 +192,19 @@ fn gap_after_reconnect_is_filled_in_order_and_once() {
     let client = Client::connect(options).expect("the client starts");
     welcomed(&client);
     let first = client.send("one");
-    assert_eq!(server.heard()["content"], "one");
+    assert_eq!(server.next_message()["content"], "one");
     first.accepted(PATIENCE).expect("the server accepts it");
 
     between.cut();
     let mut bob = App::connect(&server, "s1");
     bob.send(&json!({ "type": "message", "content": "two", "user": "bob" }));
-    assert_eq!(server.heard()["content"], "two");
+    assert_eq!(server.next_message()["content"], "two");
     reply(&mut server, "three");
     let second = client.send("four");
     between.mend();
     assert_eq!(said(&client), "bob: two");
     assert_eq!(said(&client), "claude: three");
-    assert_eq!(server.heard()["content"], "four");
+    assert_eq!(server.next_message()["content"], "four");
     second.accepted(PATIENCE).expect("the server accepts it");
     first.answered(PATIENCE).expect("somebody has told");
     reply(&mut server, "five");
@@ -223,7 +223,7 @@ fn restarted_server_gets_unacknowledged_messages() {
     let port = server.address.port();
     let client = connect(&server);
     let first = client.send("one");
-    assert_eq!(server.heard()["content"], "one");
+    assert_eq!(server.next_message()["content"], "one");
     first.accepted(PATIENCE).expect("the server accepts it");
     drop(server);
     loop {
@@ -238,7 +238,7 @@ fn restarted_server_gets_unacknowledged_messages() {
     }
     let second = client.send("two");
     let mut server = again(port);
-    assert_eq!(server.heard()["content"], "two");
+    assert_eq!(server.next_message()["content"], "two");
     second.accepted(PATIENCE).expect("the server accepts it");
     reply(&mut server, "both");
     assert_eq!(said(&client), "claude: both");
@@ -328,13 +328,13 @@ fn full_receive_capacity_drops_oldest_events_only() {
     });
     let client = client.expect("the client starts");
     let sent = client.send("hi");
-    server.heard();
+    server.next_message();
     for text in ["one", "two", "three"] {
         reply(&mut server, text);
     }
     sent.answered(PATIENCE).expect("receipts come all the same");
     let last = client.send("last");
-    server.heard();
+    server.next_message();
     last.accepted(PATIENCE).expect("the server accepts it");
     assert!(client.dropped() > 0);
     assert!(client.events().len() <= 2);

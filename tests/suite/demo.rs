@@ -58,7 +58,7 @@ fn start_with(command: &mut Command) -> Demo {
 
 /// Sends a message, and returns what comes back up to the status `idle`.
 fn talk(app: &mut App, content: &str, verdict: bool) -> Vec<Value> {
-    app.say(content);
+    app.send_message(content);
     let mut heard = Vec::new();
     loop {
         let message = app.next();
@@ -160,9 +160,9 @@ fn message_gets_receipts_statuses_and_stream() {
 fn pending_prompt_does_not_block_other_session() {
     let (demo, mut ann) = start();
     let mut bob = App::open(demo.address, "/?session=other");
-    ann.say("run date");
+    ann.send_message("run date");
     while ann.next()["type"] != "permission_request" {}
-    bob.say("hello");
+    bob.send_message("hello");
     let mut heard = Vec::new();
     while heard.last() != Some(&json!("idle")) {
         let message = bob.next();
@@ -232,7 +232,7 @@ fn server_settings_are_passed_on_and_log_stays_off() {
         command.args(arguments);
         let demo = start_with(command.env("CLAUDE_SOCKET_LOG_LEVEL", "off"));
         let mut app = App::open(demo.address, "/?session=s1");
-        app.say(&"x".repeat(100));
+        app.send_message(&"x".repeat(100));
         assert_eq!(app.expect("error")["code"], "too_large");
     }
 }
@@ -241,7 +241,7 @@ fn server_settings_are_passed_on_and_log_stays_off() {
 fn demo_without_reader_goes_on() {
     let mut command = binary();
     let mut server = Server::spawn(command.args(["demo", "--port", "0"]));
-    server.address = crate::server::address_in(&server.logged("listening on "));
+    server.address = crate::server::address_in(&server.wait_for_log("listening on "));
     let mut app = App::connect(&server, "s1");
     let heard = talk(&mut app, "hello", true);
     assert!(reply(&heard).starts_with("Hello"), "{heard:?}");

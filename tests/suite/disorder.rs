@@ -1,5 +1,5 @@
-//! Hooks that tell late, twice, in the wrong order or not at all, by the thousand: what
-//! must hold all the same.
+//! Hooks that are called late, twice, in the wrong order or not at all, by the thousand: the
+//! invariants that must hold all the same.
 
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
@@ -10,7 +10,7 @@ use crate::hooks;
 use crate::hub::HubStage;
 use crate::story::Stage;
 
-/// Numbers that look random, the same in each run.
+/// A generator of pseudorandom numbers, the same in each run.
 struct Dice(u64);
 
 impl Dice {
@@ -24,7 +24,7 @@ impl Dice {
 
 const SESSIONS: [&str; 3] = ["s1", "s2", "s3"];
 
-/// What an app has been told, and whether that can be.
+/// What a client has received. Checks that each message may follow the ones before.
 #[derive(Default)]
 struct App {
     shown: (String, String),
@@ -33,7 +33,12 @@ struct App {
 }
 
 impl App {
-    fn hears(&mut self, session: &str, message: &Value, turns: &HashMap<String, HashSet<String>>) {
+    fn receive(
+        &mut self,
+        session: &str,
+        message: &Value,
+        turns: &HashMap<String, HashSet<String>>,
+    ) {
         let text = |name: &str| message[name].as_str().unwrap_or_default().to_owned();
         let about = |turn: &str| {
             let known = turns.get(turn).into_iter().flatten();
@@ -43,7 +48,7 @@ impl App {
         match text("type").as_str() {
             "status" => {
                 let shown = (text("status"), text("detail"));
-                assert_ne!(shown, self.shown, "the same status twice");
+                assert_ne!(shown, self.shown, "the status is sent only when it changes");
                 self.shown = shown;
             }
             "delivery" => {
@@ -58,7 +63,7 @@ impl App {
                 let before = before.unwrap_or_default();
                 assert!(may_follow.contains(&&*before), "{before}, then {message}");
             }
-            // What is said in a turn is its name.
+            // The text of a turn is its name.
             "reply" if text("via") == "transcript" => {
                 assert_eq!(about(&text("content")), [session], "{message}");
             }
@@ -72,7 +77,7 @@ impl App {
 }
 
 #[test]
-fn whatever_hooks_tell_nobody_is_told_nonsense() {
+fn random_hooks_keep_all_invariants() {
     for seed in 0..20 {
         play(&mut Dice(seed));
     }
@@ -82,12 +87,12 @@ fn play(dice: &mut Dice) {
     let mut stage = HubStage::new();
     let mut apps: HashMap<&str, App> = HashMap::new();
     for session in SESSIONS {
-        stage.joins(session, session, None);
-        stage.says(session, r#"{"type":"hello","stream":true}"#);
-        stage.gets(session);
+        stage.connect(session, session, None);
+        stage.send_frame(session, r#"{"type":"hello","stream":true}"#);
+        stage.next_frame(session);
         apps.entry(session).or_default().shown.0 = "idle".into();
     }
-    // The messages that Claude Code has, and which turns were told to be about what.
+    // The messages that Claude Code has, and the sessions that each turn is about.
     let mut messages: Vec<Value> = Vec::new();
     let mut turns: HashMap<String, HashSet<String>> = HashMap::new();
     for step in 0..400 {
@@ -106,21 +111,24 @@ fn play(dice: &mut Dice) {
         let mut hook = |stage: &mut HubStage, name: &str| {
             event["hook_event_name"] = name.into();
             for _ in 0..=dice.roll(2) {
-                stage.hooks(event.clone());
+                stage.call_hook(event.clone());
             }
         };
         match step % 13 {
             0 | 1 => {
                 let message = json!({ "type": "message", "content": "x", "id": step.to_string() });
-                stage.says(session, &message.to_string());
+                stage.send_frame(session, &message.to_string());
             }
-            2 => messages.extend(std::iter::from_fn(|| stage.notified())),
+            2 => messages.extend(std::iter::from_fn(|| stage.next_notification())),
             3 | 4 => {
                 let meta = messages.get((step as usize * 7) % messages.len().max(1));
                 if let Some(meta) = meta.map(|message| &message["meta"]) {
-                    let chat_id = meta["chat_id"].as_str().expect("an id").to_owned();
+                    let chat_id = meta["chat_id"]
+                        .as_str()
+                        .expect("a message has a chat_id")
+                        .to_owned();
                     turns.entry(turn.clone()).or_default().insert(chat_id);
-                    stage.hooks(json!({
+                    stage.call_hook(json!({
                         "hook_event_name": "UserPromptSubmit", "prompt_id": turn,
                         "prompt": hooks::channel_tag(meta, "x"),
                     }));
@@ -133,13 +141,13 @@ fn play(dice: &mut Dice) {
                     .insert("the terminal".into());
                 event["prompt"] = "do it".into();
                 event["hook_event_name"] = "UserPromptSubmit".into();
-                stage.hooks(event);
+                stage.call_hook(event);
             }
             5 | 6 => hook(&mut stage, "PreToolUse"),
             7 => hook(&mut stage, "PostToolUse"),
             8 => hook(&mut stage, "MessageDisplay"),
             9 => hook(&mut stage, "Stop"),
-            10 => stage.asks(json!({
+            10 => stage.request_permission(json!({
                 "request_id": format!("r{step}"), "tool_name": "Bash",
                 "input_preview": tool.to_string(),
             })),
@@ -149,19 +157,19 @@ fn play(dice: &mut Dice) {
                     "allowed": dice.roll(2) == 0,
                 });
                 if dice.roll(3) == 0 {
-                    stage.says(session, &allowed.to_string());
-                    stage.notified();
+                    stage.send_frame(session, &allowed.to_string());
+                    stage.next_notification();
                 }
             }
             _ => {
-                stage.calls("reply", json!({ "chat_id": session, "text": "y" }));
-                stage.after(Duration::from_secs(dice.roll(12)));
+                stage.call_tool("reply", json!({ "chat_id": session, "text": "y" }));
+                stage.advance_clock(Duration::from_secs(dice.roll(12)));
             }
         }
         for session in SESSIONS {
-            while let Some(message) = stage.gets(session) {
-                let app = apps.get_mut(session).expect("it is in");
-                app.hears(session, &message, &turns);
+            while let Some(message) = stage.next_frame(session) {
+                let app = apps.get_mut(session).expect("the client is connected");
+                app.receive(session, &message, &turns);
             }
         }
     }

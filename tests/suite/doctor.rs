@@ -183,7 +183,7 @@ fn missing_claude_is_noted() {
 fn running_server_is_described() {
     let server = Server::start(&[]);
     let _app = crate::app::App::open(server.address, "/");
-    server.health_until(|health| health["clients"] == 1);
+    server.wait_for_health(|health| health["clients"] == 1);
     let claude = Claude::new("fine", "2.1.330 (Claude Code)", INSTALLED);
     let (report, ok) = examine(Some(&claude), server.address.port());
     assert!(ok, "{report}");
@@ -226,7 +226,7 @@ fn other_program_on_port_is_named() {
 
 #[test]
 fn channel_is_problem_while_off_and_ok_when_proven() {
-    let mut server = Server::of_plugin(&["--seen-timeout", "1ms"]);
+    let mut server = Server::start_as_plugin(&["--seen-timeout", "1ms"]);
     let claude = Claude::new("flag", "2.1.330 (Claude Code)", INSTALLED);
     let look = |server: &Server| examine(Some(&claude), server.address.port());
 
@@ -234,9 +234,9 @@ fn channel_is_problem_while_off_and_ok_when_proven() {
     assert_eq!((piece(&report, "channel").0, ok), ("note", true));
 
     let mut app = crate::app::App::connect(&server, "s1");
-    app.say("anybody?");
-    let message = server.heard();
-    server.health_until(|health| health["channel"]["unseen"] == 1);
+    app.send_message("anybody?");
+    let message = server.next_message();
+    server.wait_for_health(|health| health["channel"]["unseen"] == 1);
     let (report, ok) = look(&server);
     assert_eq!((piece(&report, "channel").0, ok), ("problem", false));
     assert_eq!(next(&report), [START]);

@@ -139,7 +139,7 @@ fn failed_download_is_explained() {
             "no archive",
             |m| {
                 m.serve(Answer::File(b"hello".to_vec()));
-                m.promise(b"hello");
+                m.add_checksum(b"hello");
             },
             "could not be unpacked",
         ),
@@ -199,7 +199,7 @@ fn machine_selects_archive() {
     ];
     let machine = Machine::new(&TOOLS);
     for (system, name, platform) in cases {
-        machine.is_called(system, name);
+        machine.set_uname(system, name);
         let stderr = machine.start(&[]).expect_err("there is no release");
         let said = if platform.is_empty() {
             format!("there is no release for {system} {name}")
@@ -227,7 +227,7 @@ fn concurrent_downloads_install_one_program() {
         let output = child.wait_with_output().expect("the program runs");
         assert_eq!(output.stdout, b"downloaded:\n", "{output:?}");
     }
-    machine.is_tidy();
+    machine.assert_tidy();
 }
 
 /// It leaves no process and no file.
@@ -258,7 +258,7 @@ fn signal_ends_download() {
                 .gone
                 .recv_timeout(PATIENCE)
                 .expect("the download ends, too");
-            machine.is_tidy();
+            machine.assert_tidy();
         }
     }
 }

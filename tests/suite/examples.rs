@@ -110,9 +110,9 @@ fn check_sensor(mut program: Command, [every, pause]: [&str; 2]) {
     // Nothing is reported until a threshold is crossed.
     machine.set(69_900, "0.25");
     server.token = Some(token);
-    server.health_until(|health| health["clients"] == 1);
+    server.wait_for_health(|health| health["clients"] == 1);
     machine.set(71_500, "0.25");
-    let heard = server.heard();
+    let heard = server.next_message();
     let content = heard["content"]
         .as_str()
         .expect("the content is a string")
@@ -128,13 +128,13 @@ fn check_sensor(mut program: Command, [every, pause]: [&str; 2]) {
 
     // Between the thresholds a state stays. The load is reported when its state changes.
     machine.set(66_000, "5.00");
-    let content = server.heard()["content"].to_string();
+    let content = server.next_message()["content"].to_string();
     for part in ["66", "load 5", "too high"] {
         assert!(content.contains(part), "{part} is missing: {content}");
     }
     assert_eq!(content.matches("too high").count(), 2, "{content}");
     machine.set(60_000, "5.00");
-    let content = server.heard()["content"].to_string();
+    let content = server.next_message()["content"].to_string();
     assert_eq!(content.matches("all right").count(), 1, "{content}");
 
     // Only an answer with exactly one of the words counts.
@@ -229,7 +229,7 @@ fn sensor_service_notifies_systemd_and_fails_without_load() {
     };
     assert_eq!(said(), "READY=1");
     server.token = Some(token);
-    server.health_until(|health| health["clients"] == 1);
+    server.wait_for_health(|health| health["clients"] == 1);
     let mut heard: Vec<String> = (0..8).map(|_| said()).collect();
     assert!(
         heard.iter().any(|line| line == "STATUS=connected"),

@@ -1,5 +1,5 @@
-//! Frames as apps should not send them: what can be answered is answered, and only
-//! what RFC 6455 wants closed is closed.
+//! Wrong frames: the connection is closed only if RFC 6455 requires it, otherwise they are answered
+//! with an error.
 
 use std::io::Write;
 use std::net::Shutdown;
@@ -14,8 +14,8 @@ use crate::raw::Raw;
 use crate::server::Server;
 
 #[test]
-fn what_cannot_be_understood_is_answered_and_the_connection_kept() {
-    let server = Server::start(&["--max-message", "1000"]);
+fn bad_message_gets_error_and_keeps_connection() {
+    let server = Server::in_process(&["--max-message", "1000"]);
     let mut app = App::connect(&server, "s1");
     let long = "x".repeat(1_000);
     let longest = "y".repeat(4_000);
@@ -54,7 +54,7 @@ fn what_cannot_be_understood_is_answered_and_the_connection_kept() {
         ),
     ];
     for (frame, code, part) in cases {
-        app.socket.send(frame).expect("it reads");
+        app.socket.send(frame).expect("the server reads");
         let error = app.expect("error");
         assert_eq!(error["code"], code, "{error}");
         assert!(
@@ -64,7 +64,7 @@ fn what_cannot_be_understood_is_answered_and_the_connection_kept() {
             "{error}"
         );
     }
-    // Who gave it an id gets it back.
+    // The error of a message with an id comes with a rejection of that id.
     app.send(&json!({ "type": "message", "content": long, "id": "a1", "session_id": "s2" }));
     assert_eq!(app.expect("error")["session_id"], "s2");
     let delivery = app.expect("delivery");
@@ -72,26 +72,26 @@ fn what_cannot_be_understood_is_answered_and_the_connection_kept() {
         (&delivery["id"], &delivery["code"]),
         (&json!("a1"), &json!("too_large"))
     );
-    app.say("still here");
-    assert_eq!(server.heard()["content"], "still here");
+    app.send_message("still here");
+    assert_eq!(server.next_message()["content"], "still here");
 }
 
 #[test]
-fn fragments_with_pings_between_are_one_message() {
-    let server = Server::start(&[]);
+fn fragments_with_pings_between_make_one_message() {
+    let server = Server::in_process(&[]);
     let mut raw = Raw::connect(&server, "raw");
-    raw.frame(0x01, br#"{"type":"message","#);
-    raw.frame(0x89, b"are you there");
-    assert_eq!(raw.read(), (0x8a, b"are you there".to_vec()));
-    raw.frame(0x00, b"\"content\":");
-    raw.frame(0x80, br#""in parts"}"#);
-    assert_eq!(server.heard()["content"], "in parts");
+    raw.send_frame(0x01, br#"{"type":"message","#);
+    raw.send_frame(0x89, b"are you there");
+    assert_eq!(raw.read_frame(), (0x8a, b"are you there".to_vec()));
+    raw.send_frame(0x00, b"\"content\":");
+    raw.send_frame(0x80, br#""in parts"}"#);
+    assert_eq!(server.next_message()["content"], "in parts");
 }
 
-/// Each offence against RFC 6455, and the code it is closed with.
+/// Each violation of RFC 6455, and its close code.
 #[test]
-fn what_breaks_the_protocol_is_closed_with_its_code() {
-    let server = Server::start(&["--max-message", "1000"]);
+fn protocol_violation_is_closed_with_its_code() {
+    let server = Server::in_process(&["--max-message", "1000"]);
     let mut healthy = App::connect(&server, "s1");
     let cases: &[(&str, &[u8], u16)] = &[
         ("an unmasked frame", b"\x81\x02hi", 1002),
@@ -134,73 +134,80 @@ fn what_breaks_the_protocol_is_closed_with_its_code() {
         ),
         ("half a close code", b"\x88\x81\0\0\0\0\x03", 1002),
     ];
-    for (offence, bytes, code) in cases {
+    for (violation, bytes, code) in cases {
         let mut raw = Raw::connect(&server, "raw");
         let padding = vec![0; if *code == 1002 { 130 } else { 0 }];
-        raw.stream.write_all(bytes).expect(offence);
+        raw.stream.write_all(bytes).expect(violation);
         let _ = raw.stream.write_all(&padding);
         let (opcode, payload) = loop {
-            let (opcode, payload) = raw.read();
-            // 1009 comes after an error that says the same for programs.
+            let (opcode, payload) = raw.read_frame();
+            // 1009 comes after an error with a code for programs.
             if opcode != 0x81 {
                 break (opcode, payload);
             }
-            let error: Value = serde_json::from_slice(&payload).expect("it is JSON");
-            assert_eq!(error["code"], "too_large", "{offence}");
+            let error: Value = serde_json::from_slice(&payload).expect("an error is JSON");
+            assert_eq!(error["code"], "too_large", "{violation}");
         };
-        assert_eq!(opcode, 0x88, "{offence}");
+        assert_eq!(opcode, 0x88, "{violation}");
         assert_eq!(
             u16::from_be_bytes([payload[0], payload[1]]),
             *code,
-            "{offence}"
+            "{violation}"
         );
-        assert_eq!(raw.rest(), b"", "{offence}: nothing comes after the close");
-        healthy.say(offence);
-        assert_eq!(server.heard()["content"], *offence);
+        assert_eq!(
+            raw.read_to_end(),
+            b"",
+            "{violation}: the close is the last frame"
+        );
+        healthy.send_message(violation);
+        assert_eq!(server.next_message()["content"], *violation);
     }
-    server.health_until(|health| health["clients"] == 1);
+    server.wait_for_health(|health| health["clients"] == 1);
 }
 
 #[test]
-fn a_close_is_answered_with_the_same_code() {
-    let server = Server::start(&[]);
+fn close_is_answered_with_its_own_code() {
+    let server = Server::in_process(&[]);
     for (code, reason) in [(1000, "done"), (1001, ""), (4000, "mine")] {
         let mut app = App::connect(&server, "s1");
         let frame = CloseFrame {
             code: CloseCode::from(code),
             reason: reason.into(),
         };
-        app.socket.close(Some(frame)).expect("it reads");
+        app.socket.close(Some(frame)).expect("the server reads");
         assert_eq!(app.close_code(), code);
     }
-    // And without a code, without one.
+    // A close without a code is answered without one.
     let mut raw = Raw::connect(&server, "raw");
-    raw.frame(0x88, b"");
-    assert_eq!(raw.read(), (0x88, Vec::new()));
-    assert_eq!(raw.rest(), b"");
-    server.health_until(|health| health["clients"] == 0);
+    raw.send_frame(0x88, b"");
+    assert_eq!(raw.read_frame(), (0x88, Vec::new()));
+    assert_eq!(raw.read_to_end(), b"");
+    server.wait_for_health(|health| health["clients"] == 0);
 }
 
-/// Fire and forget: connect, send, gone.
+/// The client connects, sends and disconnects at once.
 #[test]
-fn the_last_words_of_a_client_that_leaves_are_not_lost() {
-    let server = Server::start(&[]);
+fn last_message_before_disconnect_is_delivered() {
+    let server = Server::in_process(&[]);
     for number in 0..50 {
         let mut app = App::open(server.address, "/?session=s1");
-        app.say(&format!("message {number}"));
+        app.send_message(&format!("message {number}"));
         app.socket
             .get_ref()
             .shutdown(Shutdown::Both)
-            .expect("it is open");
+            .expect("the socket is open");
         drop(app);
-        assert_eq!(server.heard()["content"], format!("message {number}"));
+        assert_eq!(
+            server.next_message()["content"],
+            format!("message {number}")
+        );
     }
-    server.health_until(|health| health["clients"] == 0);
+    server.wait_for_health(|health| health["clients"] == 0);
 }
 
 #[test]
-fn session_ids_of_every_script_work_and_harmful_ones_do_not() {
-    let mut server = Server::start(&[]);
+fn session_id_may_have_any_script_and_no_control_characters() {
+    let mut server = Server::in_process(&[]);
     for (encoded, name) in [
         ("caf%C3%A9", "café"),
         ("%F0%9F%A4%96", "🤖"),
@@ -210,8 +217,8 @@ fn session_ids_of_every_script_work_and_harmful_ones_do_not() {
         ("", "default"),
     ] {
         let mut app = App::open(server.address, &format!("/any/path?x=1&session={encoded}"));
-        app.say("hi");
-        assert_eq!(server.heard()["meta"]["chat_id"], name);
+        app.send_message("hi");
+        assert_eq!(server.next_message()["meta"]["chat_id"], name);
         assert_eq!(
             server.call("reply", &json!({ "chat_id": name, "text": "yo" })),
             "sent"

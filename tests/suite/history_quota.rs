@@ -1,4 +1,4 @@
-//! The history of all sessions together: who says how much, and what is left of it.
+//! The history of all sessions together: what is kept when it is too much.
 
 use std::time::Duration;
 
@@ -20,15 +20,15 @@ fn stage() -> HubStage {
     })
 }
 
-/// Says so many letters in a session.
-fn say(stage: &mut HubStage, who: &str, session: &str, length: usize) {
+/// Sends a message of this length.
+fn send(stage: &mut HubStage, client: &str, session: &str, length: usize) {
     let message = json!({"type": "message", "session_id": session, "content": "x".repeat(length)});
-    stage.says(who, &message.to_string());
+    stage.send_frame(client, &message.to_string());
 }
 
-/// What is kept of a session: how long each message is.
-fn kept(stage: &mut HubStage, session: &str) -> Vec<usize> {
-    let messages = stage.calls(
+/// Returns the lengths of the messages in a session's history.
+fn lengths(stage: &mut HubStage, session: &str) -> Vec<usize> {
+    let messages = stage.call_tool(
         "fetch_messages",
         json!({"session_id": session, "limit": 100}),
     );
@@ -36,81 +36,85 @@ fn kept(stage: &mut HubStage, session: &str) -> Vec<usize> {
     texts.map(|(_, text)| text.len()).collect()
 }
 
-fn together(stage: &mut HubStage, sessions: &[String]) -> usize {
-    let kept = |session| kept(stage, session).into_iter().sum::<usize>();
+fn total_length(stage: &mut HubStage, sessions: &[String]) -> usize {
+    let length = |session| lengths(stage, session).into_iter().sum::<usize>();
     sessions
         .iter()
         .map(|session| session.as_str())
-        .map(kept)
+        .map(length)
         .sum()
 }
 
 #[test]
-fn who_says_little_loses_nothing_to_who_says_much() {
+fn short_histories_are_kept_beside_long_ones() {
     let mut stage = stage();
-    stage.joins("ann", "quiet", None);
+    stage.connect("ann", "quiet", None);
     for _ in 0..3 {
-        say(&mut stage, "ann", "quiet", 500);
+        send(&mut stage, "ann", "quiet", 500);
     }
-    stage.joins("eve", "loud", None);
+    stage.connect("eve", "loud", None);
     let sessions: Vec<_> = (0..20).map(|n| format!("loud{n}")).collect();
     for _ in 0..50 {
         for session in &sessions {
-            say(&mut stage, "eve", session, 1_000);
+            send(&mut stage, "eve", session, 1_000);
         }
     }
-    assert_eq!(kept(&mut stage, "quiet"), [500; 3]);
+    assert_eq!(lengths(&mut stage, "quiet"), [500; 3]);
     for session in &sessions {
-        assert_eq!(kept(&mut stage, session).last(), Some(&1_000));
+        assert_eq!(lengths(&mut stage, session).last(), Some(&1_000));
     }
-    let loud = together(&mut stage, &sessions);
+    let loud = total_length(&mut stage, &sessions);
     assert!((TOTAL / 2..TOTAL).contains(&loud), "{loud}");
 }
 
 #[test]
-fn one_message_in_each_of_many_sessions_is_too_much_too() {
+fn single_messages_of_many_sessions_are_evicted_beyond_the_quota() {
     let mut stage = stage();
-    stage.joins("ann", "quiet", None);
-    say(&mut stage, "ann", "quiet", 10);
-    stage.joins("eve", "loud", None);
+    stage.connect("ann", "quiet", None);
+    send(&mut stage, "ann", "quiet", 10);
+    stage.connect("eve", "loud", None);
     let sessions: Vec<_> = (0..200).map(|n| format!("loud{n}")).collect();
     for session in &sessions {
-        say(&mut stage, "eve", session, 10_000);
-        assert_eq!(kept(&mut stage, session), [10_000], "it was just said");
+        send(&mut stage, "eve", session, 10_000);
+        assert_eq!(
+            lengths(&mut stage, session),
+            [10_000],
+            "the newest message is kept"
+        );
     }
-    assert_eq!(kept(&mut stage, "quiet"), [10]);
-    let loud = together(&mut stage, &sessions);
+    assert_eq!(lengths(&mut stage, "quiet"), [10]);
+    let loud = total_length(&mut stage, &sessions);
     assert!(loud < TOTAL, "{loud}");
 }
 
 #[test]
-fn what_is_longer_than_everything_together_may_be_stays_until_the_next() {
+fn oversized_entry_survives_until_next_append() {
     let mut stage = stage();
-    stage.joins("ann", "s1", None);
-    say(&mut stage, "ann", "s2", 10);
-    say(&mut stage, "ann", "s1", TOTAL * 2);
-    assert_eq!(kept(&mut stage, "s1"), [TOTAL * 2]);
-    say(&mut stage, "ann", "s2", 20);
-    assert!(kept(&mut stage, "s1").is_empty());
-    assert_eq!(kept(&mut stage, "s2"), [10, 20]);
+    stage.connect("ann", "s1", None);
+    send(&mut stage, "ann", "s2", 10);
+    send(&mut stage, "ann", "s1", TOTAL * 2);
+    assert_eq!(lengths(&mut stage, "s1"), [TOTAL * 2]);
+    send(&mut stage, "ann", "s2", 20);
+    assert!(lengths(&mut stage, "s1").is_empty());
+    assert_eq!(lengths(&mut stage, "s2"), [10, 20]);
 }
 
 #[test]
-fn a_session_that_expires_leaves_its_room_to_others() {
+fn expired_session_frees_its_quota() {
     let mut stage = stage();
     for name in ["a", "b", "c"] {
-        stage.joins(name, name, None);
-        say(&mut stage, name, name, 18_000);
+        stage.connect(name, name, None);
+        send(&mut stage, name, name, 18_000);
     }
     for name in ["a", "b", "c"] {
-        stage.leaves(name);
+        stage.disconnect(name);
     }
-    stage.after(Duration::from_secs(5 * 60));
+    stage.advance_clock(Duration::from_secs(5 * 60));
     for name in ["d", "e", "f"] {
-        stage.joins(name, name, None);
-        say(&mut stage, name, name, 18_000);
+        stage.connect(name, name, None);
+        send(&mut stage, name, name, 18_000);
     }
     for name in ["d", "e", "f"] {
-        assert_eq!(kept(&mut stage, name), [18_000]);
+        assert_eq!(lengths(&mut stage, name), [18_000]);
     }
 }

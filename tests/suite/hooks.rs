@@ -1,5 +1,5 @@
-//! What hooks make of a session: a recorded one, played through the templates of
-//! `plugin/hooks/hooks.json` as Claude Code fills them in, and what a host can get wrong.
+//! Hooks: a recorded session, played through the templates of `plugin/hooks/hooks.json` as Claude
+//! Code fills them in, and calls that are wrong.
 
 use std::collections::HashMap;
 
@@ -10,17 +10,21 @@ use crate::server::{Server, binary};
 
 const HOOKS: &str = include_str!("../../plugin/hooks/hooks.json");
 
-/// The arguments that the tool is called with when this event happens, one for each hook
-/// that is there for it.
+/// Returns the arguments of the tool for this event, one for each of its hooks.
 pub fn arguments(event: &Value) -> Vec<Value> {
-    let hooks: Value = serde_json::from_str(HOOKS).expect("it is JSON");
-    let name = event["hook_event_name"].as_str().expect("an event");
+    let hooks: Value = serde_json::from_str(HOOKS).expect("hooks.json is JSON");
+    let name = event["hook_event_name"]
+        .as_str()
+        .expect("an event has a name");
     let mut calls = Vec::new();
     for matcher in hooks["hooks"][name].as_array().into_iter().flatten() {
-        for hook in matcher["hooks"].as_array().expect("a list") {
-            let input = hook["input"].as_object().expect("an object");
+        for hook in matcher["hooks"]
+            .as_array()
+            .expect("a matcher has a list of hooks")
+        {
+            let input = hook["input"].as_object().expect("a hook has input");
             let filled = input.iter().map(|(argument, template)| {
-                let template = template.as_str().expect("a string");
+                let template = template.as_str().expect("a template is a string");
                 (argument.clone(), Value::String(fill(template, event)))
             });
             calls.push(Value::Object(filled.collect()));
@@ -29,12 +33,12 @@ pub fn arguments(event: &Value) -> Vec<Value> {
     calls
 }
 
-/// Every value arrives as a string: an object as its JSON, a missing one as `""`.
+/// Fills in a template. Every value becomes a string: an object its JSON, a missing one `""`.
 fn fill(template: &str, event: &Value) -> String {
     let name = template
         .strip_prefix("${")
         .and_then(|rest| rest.strip_suffix('}'))
-        .expect("the templates are one field each");
+        .expect("a template is one field");
     match &event[name] {
         Value::Null => String::new(),
         Value::String(text) => text.clone(),
@@ -42,7 +46,7 @@ fn fill(template: &str, event: &Value) -> String {
     }
 }
 
-/// A message as it goes into the conversation.
+/// Returns a message as it stands in the conversation.
 pub fn channel_tag(meta: &Value, content: &str) -> String {
     let mut tag = String::from("<channel source=\"plugin:claude-socket:claude-socket\"");
     for name in ["chat_id", "user", "ts", "message_id"] {
@@ -55,21 +59,21 @@ pub fn channel_tag(meta: &Value, content: &str) -> String {
     format!("{tag}>\n{content}\n</channel>")
 }
 
-/// Calls the tool as a hook does. Nothing may come back into the conversation.
-pub fn tell(server: &mut Server, arguments: &Value) {
+/// Calls the tool as a hook does. The result must add nothing to the conversation.
+pub fn call_activity(server: &mut Server, arguments: &Value) {
     let params = json!({ "name": "activity", "arguments": arguments });
     let result = server.request("tools/call", &params);
     assert_eq!(result, json!({ "content": [] }), "{arguments}");
 }
 
-fn hook(server: &mut Server, event: &Value) {
+fn call_hook(server: &mut Server, event: &Value) {
     for arguments in arguments(event) {
-        tell(server, &arguments);
+        call_activity(server, &arguments);
     }
 }
 
-/// What an app has got, in a few words each.
-fn brief(message: &Value) -> String {
+/// Returns a message to a client in a few words.
+fn summary(message: &Value) -> String {
     let text = |name: &str| message[name].as_str().unwrap_or_default();
     let more = match text("type") {
         "delivery" => format!("{} {}", text("id"), text("state")),
@@ -90,11 +94,11 @@ fn brief(message: &Value) -> String {
     format!("{} {more}", text("type")).trim().to_owned()
 }
 
-/// One whole session of the real host: its hooks, its requests for permission, its
-/// replies, and the messages of three apps.
+/// A session of the real Claude Code: its hooks, its permission requests, its replies, and the
+/// messages of three clients.
 #[test]
-fn a_recorded_session_is_shown_to_its_apps() {
-    let mut server = Server::start(&[]);
+fn recorded_session_is_shown_to_its_clients() {
+    let mut server = Server::in_process(&[]);
     let mut apps: HashMap<&str, App> = HashMap::new();
     for session in ["s1", "s2", "s3"] {
         let mut app = App::connect(&server, session);
@@ -102,46 +106,55 @@ fn a_recorded_session_is_shown_to_its_apps() {
         app.expect("welcome");
         apps.insert(session, app);
     }
-    // A replayed request for permission gets a name of its own.
-    let mut asked = 0;
+    // Each permission request gets an id of its own.
+    let mut requests = 0;
     for line in include_str!("../fixtures/hook-events.jsonl").lines() {
         let mut event: Value = serde_json::from_str(line).expect("the fixture is JSON");
         let own = event["mcp_server"].is_object();
-        match event["hook_event_name"].as_str().expect("an event") {
+        match event["hook_event_name"]
+            .as_str()
+            .expect("an event has a name")
+        {
             "UserPromptSubmit" => {
-                let prompt = event["prompt"].as_str().expect("a prompt").to_owned();
+                let prompt = event["prompt"]
+                    .as_str()
+                    .expect("a prompt is a string")
+                    .to_owned();
                 let attribute = |name: &str| {
                     let rest = prompt.split(&format!(" {name}=\"")).nth(1);
                     rest.and_then(|rest| rest.split('"').next())
-                        .expect("it is there")
+                        .expect("the tag has the attribute")
                 };
-                let content = prompt.lines().nth(1).expect("a text");
+                let content = prompt.lines().nth(1).expect("the message has a line");
                 let id = attribute("message_id");
-                let app = apps.get_mut(attribute("chat_id")).expect("it is in");
+                let app = apps
+                    .get_mut(attribute("chat_id"))
+                    .expect("the session has a client");
                 app.send(&json!({
                     "type": "message", "content": content, "id": id,
                     "user": attribute("user"), "ts": attribute("ts"),
                 }));
-                let meta = &server.heard()["meta"];
-                let real = meta["message_id"].as_str().expect("an id");
+                let meta = &server.next_message()["meta"];
+                let real = meta["message_id"].as_str().expect("a message has an id");
                 event["prompt"] = prompt
                     .replace(&format!("\"{id}\""), &format!("\"{real}\""))
                     .into();
                 assert_eq!(event["prompt"], channel_tag(meta, content));
             }
             "PermissionRequest" => {
-                asked += 1;
+                requests += 1;
                 let request = json!({
-                    "request_id": format!("ask-{asked}"),
+                    "request_id": format!("ask-{requests}"),
                     "tool_name": event["tool_name"],
                     "input_preview": event["tool_input"].to_string().replace(':', ": "),
                 });
                 server.notify("notifications/claude/channel/permission_request", &request);
                 if own {
-                    let verdict = server.notified("notifications/claude/channel/permission");
+                    let verdict =
+                        server.next_notification("notifications/claude/channel/permission");
                     assert_eq!(verdict["behavior"], "allow");
                 }
-                // So that it has come before the next app's message does, another way.
+                // It must have arrived before the next client's message, which takes another way.
                 server.request("ping", &json!({}));
             }
             "PostToolUse" if own => {
@@ -149,9 +162,10 @@ fn a_recorded_session_is_shown_to_its_apps() {
             }
             _ => {}
         }
-        hook(&mut server, &event);
+        call_hook(&mut server, &event);
     }
-    let heard = |app: &mut App| -> Vec<String> { app.pong().iter().map(brief).collect() };
+    let received =
+        |app: &mut App| -> Vec<String> { app.until_pong().iter().map(summary).collect() };
     let s1 = [
         "delivery m1 accepted",
         "delivery m1 seen",
@@ -176,7 +190,7 @@ fn a_recorded_session_is_shown_to_its_apps() {
         "status thinking",
         "status tool_use Bash: make a file",
         "permission_request ask-4",
-        // Somebody has pressed Esc.
+        // The user interrupts the turn.
         "delivery m4 accepted",
         "delivery m4 seen",
         "permission_resolved ask-4 false terminal",
@@ -203,16 +217,15 @@ fn a_recorded_session_is_shown_to_its_apps() {
         "permission_request ask-6",
         "permission_resolved ask-6 true terminal",
         "status thinking",
-        // Two others have joined in, so nothing more of it is for this one alone.
+        // Two other sessions take part in the turn, so its text is for none of them.
         "status idle",
     ];
-    // The empty places stand for requests that everyone is asked.
     let prompts: Vec<_> = s1
         .iter()
         .filter(|line| line.starts_with("permission"))
         .collect();
     assert_eq!(
-        heard(apps.get_mut("s1").expect("s1")),
+        received(apps.get_mut("s1").expect("s1 has a client")),
         s1.map(|line| line.trim_end())
     );
     for (session, more) in [
@@ -237,9 +250,10 @@ fn a_recorded_session_is_shown_to_its_apps() {
             ],
         ),
     ] {
-        let (asked, others): (Vec<_>, Vec<_>) = heard(apps.get_mut(session).expect("it is in"))
-            .into_iter()
-            .partition(|line| line.starts_with("permission"));
+        let (asked, others): (Vec<_>, Vec<_>) =
+            received(apps.get_mut(session).expect("the session has a client"))
+                .into_iter()
+                .partition(|line| line.starts_with("permission"));
         assert_eq!(others, more, "{session}");
         assert!(asked.iter().eq(prompts.iter().copied()), "{session}");
     }
@@ -255,13 +269,16 @@ fn a_recorded_session_is_shown_to_its_apps() {
     );
 }
 
-/// A hook's call is answered with nothing at all, whatever is in it.
+/// Any call of a hook has an empty result.
 #[test]
-fn nothing_that_a_hook_says_disturbs_claude() {
-    let mut server = Server::start(&[]);
+fn any_hook_call_has_an_empty_result() {
+    let mut server = Server::in_process(&[]);
     let mut app = App::connect(&server, "s1");
     let tools = server.request("tools/list", &json!({})).to_string();
-    assert!(!tools.contains("activity"), "Claude must not know of it");
+    assert!(
+        !tools.contains("activity"),
+        "Claude does not see the tool of hooks"
+    );
     let huge = "x".repeat(10 << 20);
     let long = "x".repeat(1 << 20);
     let cases = [
@@ -282,12 +299,12 @@ fn nothing_that_a_hook_says_disturbs_claude() {
         json!({ "event": "SubagentStop", "last_assistant_message": "not for you" }),
     ];
     for arguments in &cases {
-        tell(&mut server, arguments);
+        call_activity(&mut server, arguments);
     }
-    // Nobody has asked anything, so nothing of it is for anybody but where Claude is.
-    let heard: Vec<_> = app.pong().iter().map(brief).collect();
+    // No client has sent a message, so the clients only get the status.
+    let received: Vec<_> = app.until_pong().iter().map(summary).collect();
     assert_eq!(
-        heard,
+        received,
         [
             "status thinking",
             "status tool_use Bash",
@@ -302,10 +319,10 @@ fn nothing_that_a_hook_says_disturbs_claude() {
     assert_eq!(app.expect("reply")["content"], "still here");
 }
 
-/// Megabytes of input are compared with what was asked, shown in a line, and gone.
+/// Megabytes of input are compared with the request's preview and not kept.
 #[test]
-fn a_huge_input_is_shown_in_a_short_line() {
-    let mut server = Server::start(&[]);
+fn huge_tool_input_is_shown_in_a_short_line() {
+    let mut server = Server::in_process(&[]);
     let mut app = App::connect(&server, "s1");
     let event = |name: &str| {
         json!({
@@ -319,62 +336,63 @@ fn a_huge_input_is_shown_in_a_short_line() {
     };
     let typed =
         json!({ "hook_event_name": "UserPromptSubmit", "prompt_id": "p1", "prompt": "write" });
-    hook(&mut server, &typed);
-    assert_eq!(brief(&app.next()), "status thinking");
-    hook(&mut server, &event("PreToolUse"));
-    assert_eq!(brief(&app.next()), "status tool_use Write: big");
+    call_hook(&mut server, &typed);
+    assert_eq!(summary(&app.next()), "status thinking");
+    call_hook(&mut server, &event("PreToolUse"));
+    assert_eq!(summary(&app.next()), "status tool_use Write: big");
     let preview = format!("{{ \"content\": \"{}…", "x\\n".repeat(60));
     let request = json!({ "request_id": "abcde", "tool_name": "Write", "input_preview": preview });
     server.notify("notifications/claude/channel/permission_request", &request);
-    assert_eq!(brief(&app.next()), "permission_request abcde");
-    hook(&mut server, &event("PostToolUse"));
+    assert_eq!(summary(&app.next()), "permission_request abcde");
+    call_hook(&mut server, &event("PostToolUse"));
     assert_eq!(
-        brief(&app.next()),
+        summary(&app.next()),
         "permission_resolved abcde true terminal"
     );
-    assert_eq!(brief(&app.next()), "status thinking");
+    assert_eq!(summary(&app.next()), "status thinking");
 }
 
-/// Where nothing can be heard, hooks get the same nothing.
 #[test]
-fn hooks_are_answered_without_a_port_too() {
+fn hooks_are_answered_while_port_is_taken() {
     let holder = Server::start(&[]);
     let port = holder.address.port().to_string();
     let mut server = Server::spawn(binary().args(["--port", &port]));
-    server.logged("is taken by");
-    server.shake_hands();
-    tell(
+    server.wait_for_log("is taken by");
+    server.initialize();
+    call_activity(
         &mut server,
         &json!({ "event": "UserPromptSubmit", "prompt": "hi" }),
     );
 }
 
-/// The health page says whether the channel works; it is `null` as long as nobody knows.
+/// `proven` is `null` until a message was seen or missed.
 #[test]
-fn health_tells_what_is_known_of_the_channel() {
-    let mut server = Server::start(&[]);
+fn health_shows_that_hooks_are_called() {
+    let mut server = Server::in_process(&[]);
     let unknown = json!({ "plugin": false, "hooks": false, "proven": null, "unseen": 0 });
     assert_eq!(server.health()["channel"], unknown);
-    tell(&mut server, &json!({ "event": "SubagentStop" }));
+    call_activity(&mut server, &json!({ "event": "SubagentStop" }));
     assert_eq!(server.health()["channel"]["hooks"], true);
 }
 
-/// The plugin's environment promises hooks, so a message that none shows is missing.
+/// The plugin has hooks, so a message that no hook reports is unseen.
 #[test]
-fn the_plugin_without_the_channel_flag_is_noticed() {
-    let server = Server::of_plugin(&["--seen-timeout", "1ms"]);
+fn plugin_without_channel_flag_leaves_messages_unseen() {
+    let server = Server::start_as_plugin(&["--seen-timeout", "1ms"]);
     let mut app = App::connect(&server, "s1");
     app.send(&json!({ "type": "message", "content": "anybody?", "id": "a1" }));
-    server.heard();
-    assert_eq!(brief(&app.next()), "delivery a1 accepted");
+    server.next_message();
+    assert_eq!(summary(&app.next()), "delivery a1 accepted");
     let unseen = app.expect("delivery");
     assert_eq!(unseen["state"], "unseen");
-    let hint = unseen["hint"].as_str().expect("a hint");
+    let hint = unseen["hint"]
+        .as_str()
+        .expect("an unseen message has a hint");
     assert!(hint.contains("--channels"), "{hint}");
-    // One without an id counts, too.
-    app.say("hello?");
-    server.heard();
-    server.health_until(|health| health["channel"]["unseen"] == 2);
+    // A message without an id counts too.
+    app.send_message("hello?");
+    server.next_message();
+    server.wait_for_health(|health| health["channel"]["unseen"] == 2);
     let health = server.health();
     let channel = &health["channel"];
     assert_eq!(
@@ -386,12 +404,12 @@ fn the_plugin_without_the_channel_flag_is_noticed() {
     assert!(hint.contains("without the channel flag"), "{health}");
 }
 
-/// Every hook calls this server's tool with nothing but templates, and on no event on
-/// which Claude Code can't.
+/// Every hook calls this server's tool, with templates only, and on no event on which Claude Code
+/// can't call tools.
 #[test]
-fn the_plugins_hooks_are_as_claude_code_wants_them() {
-    let hooks: Value = serde_json::from_str(HOOKS).expect("it is JSON");
-    for (event, matchers) in hooks["hooks"].as_object().expect("an object") {
+fn plugin_hooks_call_the_activity_tool() {
+    let hooks: Value = serde_json::from_str(HOOKS).expect("hooks.json is JSON");
+    for (event, matchers) in hooks["hooks"].as_object().expect("hooks.json has hooks") {
         assert!(
             !["SessionStart", "Setup"].contains(&event.as_str()),
             "{event}"

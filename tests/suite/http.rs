@@ -10,7 +10,7 @@ use crate::server::{PATIENCE, Server, binary, status_of};
 
 #[test]
 fn unreserved_path_answers_health() {
-    let mut server = Server::start(&[]);
+    let mut server = Server::in_process(&[]);
     let _ann = App::connect(&server, "s1");
     let _bob = App::connect(&server, "s2");
     for path in ["/", "/healthz", "/any/other?x=y"] {
@@ -54,7 +54,7 @@ fn refusal_has_status_and_sentence() {
         "--allowed-origins",
         "https://chat.example",
     ];
-    let server = Server::start(&flags);
+    let server = Server::in_process(&flags);
     let host = format!("Host: {}\r\n", server.address);
     let upgrade = format!("{host}Connection: Upgrade\r\nUpgrade: websocket\r\n");
     let key = "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
@@ -149,15 +149,15 @@ fn refusal_has_status_and_sentence() {
 
 #[test]
 fn connection_over_limit_gets_503() {
-    let server = Server::start(&["--max-connections", "2"]);
+    let server = Server::in_process(&["--max-connections", "2"]);
     let ann = App::connect(&server, "s1");
     let mut bob = App::connect(&server, "s1");
     let (status, body) = server.get("/");
     assert_eq!(status, 503);
     assert!(body.contains("all 2 connections are in use"), "{body}");
     drop(ann);
-    bob.say("still here");
-    assert_eq!(server.heard()["content"], "still here");
+    bob.send_message("still here");
+    assert_eq!(server.next_message()["content"], "still here");
     // Freed places can be had again.
     let deadline = std::time::Instant::now() + PATIENCE;
     while server.get("/").0 != 200 {
@@ -175,17 +175,17 @@ fn connection_over_file_limit_gets_503() {
     let script = "ulimit -n 40; exec \"$0\" --port 0";
     shell.arg("-c").arg(script).arg(binary().get_program());
     let mut server = Server::spawn(&mut shell);
-    server.address = crate::server::address_in(&server.logged("listening on "));
-    server.shake_hands();
+    server.address = crate::server::address_in(&server.wait_for_log("listening on "));
+    server.initialize();
     let mut apps: Vec<App> = (0..8).map(|_| App::connect(&server, "s1")).collect();
     assert_eq!(server.get("/").0, 503);
-    apps[0].say("still here");
-    assert_eq!(server.heard()["content"], "still here");
+    apps[0].send_message("still here");
+    assert_eq!(server.next_message()["content"], "still here");
 }
 
 #[test]
 fn silent_client_is_pinged_then_dropped() {
-    let server = Server::start(&["--ping-interval", "100ms", "--ping-timeout", "300ms"]);
+    let server = Server::in_process(&["--ping-interval", "100ms", "--ping-timeout", "300ms"]);
     let mut answering = App::connect(&server, "s1");
     let mut silent = TcpStream::connect(server.address).expect("the server listens");
     let head = server.handshake("/");
@@ -220,11 +220,11 @@ fn silent_client_is_pinged_then_dropped() {
         frames.starts_with(b"\x89\x00\x89\x00\x88"),
         "two pings and a close: {frames:?}"
     );
-    server.health_until(|health| health["clients"] == 1);
+    server.wait_for_health(|health| health["clients"] == 1);
     answering
         .socket
         .get_ref()
         .set_read_timeout(Some(PATIENCE))
         .expect("the timeout is valid");
-    assert_eq!(answering.pong(), [] as [Value; 0]);
+    assert_eq!(answering.until_pong(), [] as [Value; 0]);
 }

@@ -16,7 +16,7 @@ use claude_socket::protocol::{
 use serde_json::{Value, json};
 
 use crate::hooks;
-use crate::story::{self, Pass, Stage};
+use crate::story::{self, Stage, Token};
 
 /// What the hub has sent.
 #[derive(Default)]
@@ -34,7 +34,7 @@ struct Sent {
 
 impl Effects for Sent {
     fn send(&mut self, to: impl Iterator<Item = ConnId>, message: &ServerMessage<&str>) -> usize {
-        let message = serde_json::to_value(message).expect("a message is JSON");
+        let message = serde_json::to_value(message).expect("a message serializes");
         let mut reached = 0;
         for client in to {
             reached += 1;
@@ -50,7 +50,7 @@ impl Effects for Sent {
     }
 
     fn answer(&mut self, _: AgentId, _: &CallId, outcome: &ToolOutcome<'_>) {
-        self.result = serde_json::to_value(tools::render(outcome)).expect("a result is JSON");
+        self.result = serde_json::to_value(tools::render(outcome)).expect("a result serializes");
     }
 
     fn verdict(&mut self, _: AgentId, request_id: &str, allowed: bool) {
@@ -65,11 +65,11 @@ impl Effects for Sent {
 }
 
 fn params(line: &[u8]) -> Value {
-    let mut line: Value = serde_json::from_slice(line).expect("a line is JSON");
+    let mut line: Value = serde_json::from_slice(line).expect("a line to the agent is JSON");
     line["params"].take()
 }
 
-/// The hub in a made-up world.
+/// The hub with clients, an agent and a clock that are all made up.
 pub struct HubStage {
     hub: Hub,
     sent: Sent,
@@ -102,7 +102,7 @@ impl HubStage {
 
     pub fn with(limits: Limits) -> Self {
         let mut stage = Self::not_ready(limits);
-        stage.ready();
+        stage.make_ready();
         stage
     }
 
@@ -140,8 +140,8 @@ impl HubStage {
         }
     }
 
-    fn client(&mut self, who: &str, input: ClientInput) {
-        self.handle(Input::Client(self.conns[who], input));
+    fn client(&mut self, client: &str, input: ClientInput) {
+        self.handle(Input::Client(self.conns[client], input));
     }
 
     fn agent(&mut self, input: AgentInput) {
@@ -155,7 +155,7 @@ impl HubStage {
             Err(tools::ParseError::InvalidArgument(wrong)) => {
                 return json!({ "content": [{ "text": wrong }] });
             }
-            Err(tools::ParseError::UnknownTool) => panic!("there is no tool {tool}"),
+            Err(tools::ParseError::UnknownTool) => panic!("no tool is called {tool}"),
         };
         self.agent(AgentInput::Call(CallId("1".into()), call));
         self.sent.result.take()
@@ -163,20 +163,20 @@ impl HubStage {
 }
 
 impl Stage for HubStage {
-    fn joins(&mut self, who: &str, session: &str, pass: Option<&Pass>) {
+    fn connect(&mut self, client: &str, session: &str, token: Option<&Token>) {
         let conn = ConnId(self.conns.len() as u64 + 1);
-        self.conns.insert(who.to_owned(), conn);
-        let session = SessionId::parse("session", session, 128).expect("a session id");
-        let grant = Arc::new(pass.map_or(Grant::WITHOUT_TOKEN, |pass| Grant {
+        self.conns.insert(client.to_owned(), conn);
+        let session = SessionId::parse("session", session, 128).expect("the session id is valid");
+        let grant = Arc::new(token.map_or(Grant::WITHOUT_TOKEN, |token| Grant {
             id: conn.0,
-            user: Some(pass.name.as_str().into()),
-            role: Role::parse(&pass.role).expect("a role"),
-            sessions: pass.sessions.as_deref().map(pattern),
+            user: Some(token.name.as_str().into()),
+            role: Role::parse(&token.role).expect("the role exists"),
+            sessions: token.sessions.as_deref().map(pattern),
         }));
-        self.client(who, ClientInput::Connected { session, grant });
+        self.client(client, ClientInput::Connected { session, grant });
     }
 
-    fn removed(&mut self, name: &str) {
+    fn remove_token(&mut self, name: &str) {
         let name = name.to_owned();
         self.handle(Input::TokensChanged(Revocation {
             is_valid: Box::new(move |grant| grant.user.as_deref() != Some(&name)),
@@ -184,46 +184,46 @@ impl Stage for HubStage {
         }));
     }
 
-    fn leaves(&mut self, who: &str) {
-        self.client(who, ClientInput::Disconnected);
+    fn disconnect(&mut self, client: &str) {
+        self.client(client, ClientInput::Disconnected);
     }
 
-    fn breaks(&mut self, who: &str) {
-        self.client(who, ClientInput::Lost);
-        self.client(who, ClientInput::Disconnected);
+    fn lose_connection(&mut self, client: &str) {
+        self.client(client, ClientInput::Lost);
+        self.client(client, ClientInput::Disconnected);
     }
 
-    fn says(&mut self, who: &str, frame: &str) {
+    fn send_frame(&mut self, client: &str, frame: &str) {
         let input = match protocol::parse(frame, 128) {
             Ok(ClientMessage::Message(message)) => ClientInput::Message(message),
             Ok(ClientMessage::Request(request)) => ClientInput::Request(request),
             Err(rejection) => ClientInput::Rejected(rejection),
         };
-        self.client(who, input);
+        self.client(client, input);
     }
 
-    fn gets(&mut self, who: &str) -> Option<Value> {
-        self.sent.clients.get_mut(&self.conns[who])?.pop_front()
+    fn next_frame(&mut self, client: &str) -> Option<Value> {
+        self.sent.clients.get_mut(&self.conns[client])?.pop_front()
     }
 
-    fn calls(&mut self, tool: &str, arguments: Value) -> String {
+    fn call_tool(&mut self, tool: &str, arguments: Value) -> String {
         let result = self.call(tool, &arguments);
         let text = result["content"][0]["text"].as_str();
-        text.expect("the result has a text").to_owned()
+        text.expect("a tool result has a text").to_owned()
     }
 
-    fn has_hooks(&mut self) {
+    fn expect_hooks(&mut self) {
         self.agent(AgentInput::HooksExpected);
     }
 
-    fn hooks(&mut self, event: Value) {
+    fn call_hook(&mut self, event: Value) {
         for arguments in hooks::arguments(&event) {
             let result = self.call("activity", &arguments);
             assert_eq!(result, json!({ "content": [] }));
         }
     }
 
-    fn asks(&mut self, request: Value) {
+    fn request_permission(&mut self, request: Value) {
         let text = |name: &str| request[name].as_str().unwrap_or_default().to_owned();
         let request = PermissionRequest {
             request_id: text("request_id"),
@@ -235,7 +235,7 @@ impl Stage for HubStage {
     }
 
     /// The agent takes a notification. When it has taken all, they count as written.
-    fn notified(&mut self) -> Option<Value> {
+    fn next_notification(&mut self) -> Option<Value> {
         let next = self.sent.agent.pop_front()?;
         if self.sent.agent.is_empty() {
             self.agent(AgentInput::Written(self.sent.given));
@@ -243,21 +243,21 @@ impl Stage for HubStage {
         Some(next)
     }
 
-    fn ready(&mut self) {
+    fn make_ready(&mut self) {
         self.agent(AgentInput::Ready);
     }
 
-    fn holds_senders(&mut self) -> bool {
+    fn are_senders_held(&mut self) -> bool {
         self.sent.hold
     }
 
-    fn ends(&mut self) {
+    fn end_agent(&mut self) {
         self.handle(Input::Closing);
         self.handle(Input::Shutdown);
     }
 
     /// Time passes as in the server: the hub is woken whenever it has a deadline.
-    fn after(&mut self, time: Duration) {
+    fn advance_clock(&mut self, time: Duration) {
         let end = self.now.instant + time;
         while let Some(at) = self.hub.poll_timeout().filter(|at| *at <= end) {
             self.now.wall += at - self.now.instant;
@@ -268,7 +268,7 @@ impl Stage for HubStage {
         self.now.instant = end;
     }
 
-    fn leftovers(&mut self) -> Vec<String> {
+    fn unexpected(&mut self) -> Vec<String> {
         let name = |conn: &ConnId| {
             let found = self.conns.iter().find(|(_, known)| *known == conn);
             found.map_or("?", |(name, _)| name)
@@ -277,21 +277,21 @@ impl Stage for HubStage {
             mail.iter()
                 .map(move |message| format!("{} < {message}", name(conn)))
         });
-        let host = self
+        let agent = self
             .sent
             .agent
             .iter()
             .map(|params| format!("agent < {params}"));
-        clients.chain(host).collect()
+        clients.chain(agent).collect()
     }
 }
 
 fn pattern(text: &str) -> SessionPattern {
-    SessionPattern::parse(text).expect("a pattern")
+    SessionPattern::parse(text).expect("the pattern is valid")
 }
 
 #[test]
-fn stories_of_the_hub() {
+fn stories_pass_in_the_hub() {
     for story in story::all() {
         story::play(&story, &mut HubStage::not_ready(HubStage::limits()));
     }

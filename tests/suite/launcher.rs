@@ -225,8 +225,8 @@ fn launcher_becomes_server() {
     for time in ["downloaded", "installed"] {
         let mut command = machine.command(&[]);
         let mut server = Server::spawn(command.env("CLAUDE_SOCKET_PORT", "0"));
-        server.shake_hands();
-        server.address = address_in(&server.logged("listening on "));
+        server.initialize();
+        server.address = address_in(&server.wait_for_log("listening on "));
         assert_eq!(server.health()["status"], "ok", "{time}");
         #[cfg(target_os = "linux")]
         {
@@ -234,8 +234,8 @@ fn launcher_becomes_server() {
             assert_eq!(running.expect("the program runs"), installed, "{time}");
         }
         drop(server.stdin.take());
-        assert!(server.ended().0.success(), "{time}");
+        assert!(server.wait_for_exit().0.success(), "{time}");
     }
-    machine.is_tidy();
+    machine.assert_tidy();
     assert_eq!(machine.releases.asked.len(), 1);
 }

@@ -1,4 +1,4 @@
-//! Life and death: what ends the server, and the port it wants.
+//! The life of the process: what ends it, and what it does while its port is taken.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, TcpStream};
@@ -7,14 +7,14 @@ use std::os::unix::net::UnixStream;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Signal, kill_process};
 use serde_json::json;
 
 use crate::app::App;
 use crate::server::{Server, address_in, binary};
 
-/// How long the end may take.
-const A_SECOND: Duration = Duration::from_secs(1);
+/// The longest that the end may take.
+const SHUTDOWN_LIMIT: Duration = Duration::from_secs(1);
 
 /// What ends a server.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -22,7 +22,7 @@ enum Cause {
     StdinEnds,
     Interrupt,
     Terminate,
-    /// Its parent is killed, while its pipe is held open by somebody else.
+    /// Its parent is killed while another process keeps its pipe open.
     ParentKilled,
 }
 
@@ -36,39 +36,38 @@ const CAUSES: [Cause; 4] = [
 /// Starts a server that can be ended in this way.
 fn start_for(cause: Cause) -> Server {
     match cause {
-        Cause::ParentKilled => start_under_a_shell(),
+        Cause::ParentKilled => start_under_shell(),
         _ => Server::start(&[]),
     }
 }
 
 fn signal(server: &Server, signal: Signal) {
-    let pid = Pid::from_raw(i32::try_from(server.pid()).expect("a pid")).expect("a pid");
-    kill_process(pid, signal).expect("it runs");
+    kill_process(server.process(), signal).expect("the server runs");
 }
 
-/// Starts a server under a shell that can be killed in its place.
-fn start_under_a_shell() -> Server {
+/// Starts a server under a shell, which is the process that can be killed.
+fn start_under_shell() -> Server {
     let server = binary();
     let script = "exec 3<&0; \"$0\" --port 0 --log-level info <&3 & wait";
     let mut shell = Command::new("sh");
     shell.arg("-c").arg(script).arg(server.get_program());
     let mut server = Server::spawn(&mut shell);
-    server.address = address_in(&server.logged("listening on "));
-    server.shake_hands();
+    server.address = address_in(&server.wait_for_log("listening on "));
+    server.initialize();
     server
 }
 
-/// Ends the server, and returns how long it took until nothing of it was left.
+/// Ends the server, and returns the time until all of its processes had ended.
 fn end(server: &mut Server, cause: Cause) -> Duration {
     let start = Instant::now();
     match cause {
         Cause::StdinEnds => drop(server.stdin.take()),
         Cause::Interrupt => signal(server, Signal::INT),
         Cause::Terminate => signal(server, Signal::TERM),
-        Cause::ParentKilled => server.child.kill().expect("it runs"),
+        Cause::ParentKilled => server.child().kill().expect("the shell runs"),
     }
     if cause != Cause::ParentKilled {
-        let (status, _) = server.ended();
+        let (status, _) = server.wait_for_exit();
         assert!(status.success(), "{cause:?}: {status}");
     }
     // The log's pipe ends with the last process that has it.
@@ -77,24 +76,22 @@ fn end(server: &mut Server, cause: Cause) -> Duration {
 }
 
 #[test]
-fn everyone_is_told_and_the_process_is_gone_within_a_second() {
+fn process_ends_within_a_second_and_closes_with_1001() {
     for cause in CAUSES {
         let mut server = start_for(cause);
         let mut apps: Vec<App> = (0..1_000).map(|_| App::connect(&server, "s1")).collect();
         let readers =
             std::thread::spawn(move || apps.iter_mut().map(App::close_code).collect::<Vec<_>>());
         let took = end(&mut server, cause);
-        assert!(took < A_SECOND, "{cause:?} took {took:?}");
-        let codes = readers
-            .join()
-            .expect("every connection was closed properly");
+        assert!(took < SHUTDOWN_LIMIT, "{cause:?} took {took:?}");
+        let codes = readers.join().expect("every connection gets a close frame");
         assert_eq!(codes, [1001; 1_000], "{cause:?}");
     }
 }
 
-/// The same with Claude Code not reading, and apps' messages stuck on the way to it.
+/// Claude Code does not read, and messages wait for it.
 #[test]
-fn it_ends_as_quickly_when_nobody_reads_what_it_says() {
+fn process_ends_within_a_second_with_unread_messages() {
     for cause in CAUSES {
         let mut server = start_for(cause);
         let mut apps: Vec<App> = (0..20).map(|_| App::connect(&server, "s1")).collect();
@@ -105,25 +102,25 @@ fn it_ends_as_quickly_when_nobody_reads_what_it_says() {
             }
         }
         let took = end(&mut server, cause);
-        assert!(took < A_SECOND, "{cause:?} took {took:?}");
+        assert!(took < SHUTDOWN_LIMIT, "{cause:?} took {took:?}");
         for app in &mut apps {
             assert_eq!(app.close_code(), 1001, "{cause:?}");
         }
     }
 }
 
-/// The same with so many answers unread that the server has stopped reading, too.
+/// So many responses are unread that the server has stopped reading.
 #[test]
-fn it_ends_as_quickly_when_nobody_reads_its_answers() {
+fn process_ends_within_a_second_with_unread_responses() {
     for cause in CAUSES {
         let mut server = start_for(cause);
         let mut mute: Vec<_> = (0..100)
-            .map(|_| TcpStream::connect(server.address).expect("it listens"))
+            .map(|_| TcpStream::connect(server.address).expect("the server listens"))
             .collect();
         for stream in &mut mute {
-            // It never says goodbye.
+            // It never answers the close.
             let head = server.handshake("/");
-            stream.write_all(head.as_bytes()).expect("it reads");
+            stream.write_all(head.as_bytes()).expect("the server reads");
         }
         let mut app = App::connect(&server, "s1");
         let long = "x".repeat(900_000);
@@ -131,79 +128,82 @@ fn it_ends_as_quickly_when_nobody_reads_its_answers() {
         app.expect("reply");
         for _ in 0..20 {
             let arguments = json!({ "session_id": "s1" });
-            server.ask(
+            server.send_request(
                 "tools/call",
                 &json!({ "name": "fetch_messages", "arguments": arguments }),
             );
         }
-        app.pong();
+        app.until_pong();
         let took = end(&mut server, cause);
-        assert!(took < A_SECOND, "{cause:?} took {took:?}");
+        assert!(took < SHUTDOWN_LIMIT, "{cause:?} took {took:?}");
         assert_eq!(app.close_code(), 1001, "{cause:?}");
     }
 }
 
-/// Pipes as Node makes them: sockets, and here not even blocking.
+/// Node makes sockets where other programs make pipes. Here they are non-blocking too.
 #[test]
-fn it_lives_and_ends_with_sockets_as_pipes() {
-    let (mut host, server) = UnixStream::pair().expect("a pair");
-    server.set_nonblocking(true).expect("a socket can be");
-    let stdin = OwnedFd::from(server.try_clone().expect("a copy"));
+fn server_works_with_non_blocking_sockets_as_pipes() {
+    let (mut agent, server) = UnixStream::pair().expect("the system makes sockets");
+    server
+        .set_nonblocking(true)
+        .expect("a socket can be non-blocking");
+    let stdin = OwnedFd::from(server.try_clone().expect("a socket can be duplicated"));
     let mut child = binary()
         .args(["--port", "0"])
         .stdin(stdin)
         .stdout(OwnedFd::from(server))
         .stderr(Stdio::null())
         .spawn()
-        .expect("it starts");
-    host.set_read_timeout(Some(crate::server::PATIENCE))
-        .expect("a timeout");
-    let mut lines = BufReader::new(host.try_clone().expect("a copy"));
+        .expect("the binary starts");
+    agent
+        .set_read_timeout(Some(crate::server::PATIENCE))
+        .expect("the timeout is valid");
+    let mut lines = BufReader::new(agent.try_clone().expect("a socket can be duplicated"));
     let mut line = String::new();
     for id in 0..2_000 {
         writeln!(
-            host,
+            agent,
             r#"{{"jsonrpc":"2.0","id":{id},"method":"tools/list"}}"#
         )
-        .expect("it reads");
+        .expect("the server reads");
         if id % 500 == 0 {
-            // Answers pile up in between.
+            // Some responses are left unread meanwhile.
             continue;
         }
         line.clear();
-        lines.read_line(&mut line).expect("it answers");
+        lines.read_line(&mut line).expect("the server answers");
         assert!(line.contains("alwaysLoad"), "{line}");
     }
-    host.shutdown(Shutdown::Write).expect("it is open");
+    agent.shutdown(Shutdown::Write).expect("the socket is open");
     let mut rest = String::new();
-    lines.read_to_string(&mut rest).expect("it ends");
+    lines.read_to_string(&mut rest).expect("the output ends");
     assert_eq!(rest.lines().count(), 4);
-    assert!(child.wait().expect("it is a child").success());
+    assert!(child.wait().expect("the child can be waited for").success());
 }
 
-/// Ctrl-Z and `fg`: every read is interrupted, and none of them breaks off.
+/// As by Ctrl-Z and `fg`: every read is interrupted, and none fails.
 #[test]
-fn it_goes_on_after_being_stopped() {
+fn server_continues_after_being_stopped() {
     let mut server = Server::start(&[]);
     let mut apps: Vec<App> = (0..20).map(|_| App::connect(&server, "s1")).collect();
     signal(&server, Signal::STOP);
     #[cfg(target_os = "linux")]
-    server.is_in_state('T');
+    server.wait_for_state('T');
     signal(&server, Signal::CONT);
     assert_eq!(server.request("ping", &json!({})), json!({}));
     for app in &mut apps {
-        app.say("still here");
-        assert_eq!(server.heard()["content"], "still here");
+        app.send_message("still here");
+        assert_eq!(server.next_message()["content"], "still here");
     }
 }
 
-/// A message that never got to Claude Code is given back.
+/// A message that never reached Claude Code is rejected.
 #[test]
-fn messages_that_wait_at_the_end_are_rejected() {
+fn pending_messages_are_rejected_at_the_end() {
     let mut server = Server::listening(&[]);
     let mut app = App::connect(&server, "s1");
     app.send(&json!({ "type": "message", "content": "too late", "id": "a1" }));
-    app.pong();
+    app.until_pong();
     drop(server.stdin.take());
     let delivery = app.expect("delivery");
     assert_eq!(
@@ -213,42 +213,42 @@ fn messages_that_wait_at_the_end_are_rejected() {
     assert_eq!(app.close_code(), 1001);
 }
 
-/// Everything that was asked before the end of the input is still answered.
+/// All requests before the end of the input are answered.
 #[test]
-fn the_last_requests_before_the_end_are_answered() {
+fn requests_before_end_of_input_are_answered() {
     let mut server = Server::start(&[]);
     let mut app = App::connect(&server, "s1");
-    server.ask(
+    server.send_request(
         "tools/call",
         &json!({ "name": "reply", "arguments": { "chat_id": "s1", "text": "bye" } }),
     );
-    let ping = server.ask("ping", &json!({}));
+    let ping = server.send_request("ping", &json!({}));
     drop(server.stdin.take());
-    assert_eq!(server.line()["result"]["content"][0]["text"], "sent");
-    assert_eq!(server.line()["id"], ping);
-    assert!(server.ended().0.success());
+    assert_eq!(server.next_line()["result"]["content"][0]["text"], "sent");
+    assert_eq!(server.next_line()["id"], ping);
+    assert!(server.wait_for_exit().0.success());
     assert_eq!(app.expect("reply")["content"], "bye");
     assert_eq!(app.close_code(), 1001);
 }
 
 #[test]
-fn it_ends_when_nobody_listens_to_it_any_more() {
+fn server_ends_when_its_output_is_closed() {
     let mut command = Command::new("sh");
     // Its stdout goes to a process that ends at once.
     let script = "\"$0\" --port 0 | true";
     let mut server = Server::spawn(command.arg("-c").arg(script).arg(binary().get_program()));
-    server.logged("listening on ");
-    server.request_without_answer();
-    assert!(server.ended().0.success());
+    server.wait_for_log("listening on ");
+    server.send_request("ping", &json!({}));
+    assert!(server.wait_for_exit().0.success());
 }
 
 #[test]
-fn a_taken_port_is_explained_and_taken_over_when_it_is_free() {
+fn taken_port_is_explained_and_bound_when_it_is_free() {
     let mut first = Server::start(&[]);
     let port = first.address.port().to_string();
     let mut second = Server::spawn(binary().args(["--port", &port]));
-    second.shake_hands();
-    second.logged("is taken by another claude-socket");
+    second.initialize();
+    second.wait_for_log("is taken by another claude-socket");
     for (tool, arguments) in [
         ("reply", json!({ "chat_id": "s1", "text": "x" })),
         ("status", json!({ "chat_id": "s1", "status": "idle" })),
@@ -266,16 +266,16 @@ fn a_taken_port_is_explained_and_taken_over_when_it_is_free() {
     }
     let freed = Instant::now();
     drop(first.stdin.take());
-    first.ended();
-    second.address = address_in(&second.logged("listening on "));
+    first.wait_for_exit();
+    second.address = address_in(&second.wait_for_log("listening on "));
     assert!(
-        freed.elapsed() < 2 * A_SECOND,
-        "it took {:?}",
+        freed.elapsed() < 2 * SHUTDOWN_LIMIT,
+        "binding the port took {:?}",
         freed.elapsed()
     );
     let mut app = App::connect(&second, "s1");
-    app.say("welcome back");
-    assert_eq!(second.heard()["content"], "welcome back");
+    app.send_message("welcome back");
+    assert_eq!(second.next_message()["content"], "welcome back");
     assert_eq!(
         second.call("reply", &json!({ "chat_id": "s1", "text": "thanks" })),
         "sent"
@@ -284,12 +284,16 @@ fn a_taken_port_is_explained_and_taken_over_when_it_is_free() {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn another_program_on_the_port_is_named() {
-    let other = std::net::TcpListener::bind("127.0.0.1:0").expect("any port is free");
-    let port = other.local_addr().expect("it is bound").port().to_string();
+fn other_program_on_the_port_is_named() {
+    let other = std::net::TcpListener::bind("127.0.0.1:0").expect("a port is free");
+    let port = other
+        .local_addr()
+        .expect("the listener is bound")
+        .port()
+        .to_string();
     let mut server = Server::spawn(binary().args(["--port", &port]));
-    server.shake_hands();
-    let line = server.logged("is taken by");
+    server.initialize();
+    let line = server.wait_for_log("is taken by");
     let this = format!("(process {})", std::process::id());
     assert!(line.contains(&this), "{this} is missing in: {line}");
     assert!(
@@ -298,20 +302,20 @@ fn another_program_on_the_port_is_named() {
             .contains(&this)
     );
     drop(other);
-    server.logged("listening on ");
+    server.wait_for_log("listening on ");
 }
 
 #[test]
-fn an_address_that_others_could_reach_is_refused_and_explained() {
+fn public_address_without_token_is_refused_and_explained() {
     let mut server = Server::spawn(binary().args(["--port", "0", "--host", "0.0.0.0"]));
-    server.shake_hands();
-    server.logged("nothing listens: at 0.0.0.0");
+    server.initialize();
+    server.wait_for_log("nothing listens: at 0.0.0.0");
     let text = server.call("reply", &json!({ "chat_id": "s1", "text": "x" }));
     assert!(
         text.contains("0.0.0.0") && text.contains("127.0.0.1"),
         "{text}"
     );
-    // And it does nothing in the meantime.
+    // The server sleeps meanwhile.
     #[cfg(target_os = "linux")]
-    server.is_in_state('S');
+    server.wait_for_state('S');
 }

@@ -10,8 +10,8 @@ use crate::app::App;
 use crate::server::{Server, text_of};
 
 #[test]
-fn a_thousand_clients_get_one_broadcast() {
-    let mut server = Server::start(&[]);
+fn reply_reaches_a_thousand_clients() {
+    let mut server = Server::in_process(&[]);
     let mut apps: Vec<App> = (0..1_000).map(|_| App::connect(&server, "s1")).collect();
     assert_eq!(server.health()["clients"], 1_000);
     server.call("reply", &json!({ "chat_id": "s1", "text": "to all" }));
@@ -19,13 +19,13 @@ fn a_thousand_clients_get_one_broadcast() {
         assert_eq!(app.expect("reply")["content"], "to all");
     }
     apps.clear();
-    server.health_until(|health| health["clients"] == 0);
+    server.wait_for_health(|health| health["clients"] == 0);
 }
 
-/// 16 MiB of replies go by; who reads gets each, who doesn't is closed with 1013.
+/// Of 16 MiB of replies the client that reads gets each, and the other is closed with 1013.
 #[test]
-fn a_client_that_never_reads_disturbs_nobody() {
-    let mut server = Server::start(&["--max-backlog", "1MiB"]);
+fn client_that_never_reads_is_closed_with_1013() {
+    let mut server = Server::in_process(&["--max-backlog", "1MiB"]);
     let mut stuck = App::connect(&server, "s1");
     let reader = App::connect(&server, "s1");
     let reader = thread::spawn(move || {
@@ -41,19 +41,18 @@ fn a_client_that_never_reads_disturbs_nobody() {
             "sent"
         );
     }
-    let seqs = reader.join().expect("it got everything");
+    let seqs = reader.join().expect("the reading client gets every reply");
     assert_eq!(seqs, (1..=256).map(Some).collect::<Vec<_>>());
-    server.logged("it reads too slowly");
-    // It can read what was on its way, whole frames, and then why that was all.
+    // It can read whole frames that were under way, then the close with the reason.
     assert_eq!(stuck.close_code(), 1013);
     drop(stuck);
-    server.health_until(|health| health["clients"] == 0);
+    server.wait_for_health(|health| health["clients"] == 0);
 }
 
-/// Asking for much and reading nothing is its own affair.
+/// Its requests have responses of 500 MiB together.
 #[cfg(target_os = "linux")]
 #[test]
-fn a_client_that_asks_and_never_reads_costs_little_memory() {
+fn requests_without_reading_cost_little_memory() {
     let flags = ["--ping-interval", "200ms", "--ping-timeout", "600ms"];
     let mut server = Server::start(&flags);
     let mut greedy = App::connect(&server, "s1");
@@ -61,12 +60,12 @@ fn a_client_that_asks_and_never_reads_costs_little_memory() {
     for _ in 0..100 {
         server.call("reply", &json!({ "chat_id": "s1", "text": text }));
     }
-    // Each answer has a mebibyte.
+    // Each response has a mebibyte.
     let fetch = json!({ "type": "fetch_history", "limit": 100 }).to_string();
     for _ in 0..500 {
         greedy.send_text(&fetch);
     }
-    server.logged("it reads too slowly");
+    server.wait_for_log("it reads too slowly");
     assert!(
         server.memory("VmHWM") < 64 << 10,
         "{} KiB",
@@ -74,10 +73,10 @@ fn a_client_that_asks_and_never_reads_costs_little_memory() {
     );
 }
 
-/// A client that was slow for a while catches up, and nothing is missing.
+/// It gets every reply, then is written to directly again.
 #[test]
-fn a_slow_client_catches_up() {
-    let mut server = Server::start(&["--max-backlog", "64MiB"]);
+fn slow_client_catches_up() {
+    let mut server = Server::in_process(&["--max-backlog", "64MiB"]);
     let mut slow = App::connect(&server, "s1");
     let text = "x".repeat(64 * 1024);
     for _ in 0..256 {
@@ -96,13 +95,13 @@ fn a_slow_client_catches_up() {
     assert_eq!(slow.expect("reply")["content"], "direct again");
 }
 
-/// For five seconds Claude Code reads nothing, while 50 clients send 200 messages each.
-/// Everything else goes on, and then every message arrives, each client's in order.
+/// For five seconds Claude Code reads nothing, while 50 clients send 200 messages each. Meanwhile
+/// other clients are served. Then every message arrives, each client's in order.
 #[test]
-fn nothing_is_lost_while_claude_code_does_not_read() {
+fn messages_survive_agent_that_does_not_read() {
     const CLIENTS: usize = 50;
     const MESSAGES: usize = 200;
-    let mut server = Server::start(&[]);
+    let mut server = Server::in_process(&[]);
     let mut bystander = App::connect(&server, "bystander");
     let stop_reading = Instant::now();
     let senders: Vec<_> = (0..CLIENTS)
@@ -127,26 +126,27 @@ fn nothing_is_lost_while_claude_code_does_not_read() {
         App::connect(&server, "visitor");
         served += 1;
     }
-    assert!(served > 10, "everything else came to a stop");
-    // One word of its own doesn't keep a client from being served either.
+    assert!(served > 10, "other clients are served meanwhile");
     let mut next = [0; CLIENTS];
     for _ in 0..CLIENTS * MESSAGES {
-        let heard = server.heard();
-        let client: usize = heard["meta"]["chat_id"].as_str().expect("an id")[1..]
+        let message = server.next_message();
+        let client: usize = message["meta"]["chat_id"]
+            .as_str()
+            .expect("a message has a chat_id")[1..]
             .parse()
-            .expect("a number");
-        let content = heard["content"].as_str().expect("a text");
+            .expect("the session has a number");
+        let content = message["content"].as_str().expect("a message has content");
         let number: usize = content
             .split(' ')
             .next()
             .and_then(|n| n.parse().ok())
-            .expect("a number");
+            .expect("the content begins with a number");
         assert_eq!(number, next[client], "client {client}");
         next[client] += 1;
     }
     assert_eq!(next, [MESSAGES; CLIENTS]);
     for sender in senders {
-        let mut app = sender.join().expect("it could send everything");
+        let mut app = sender.join().expect("the client sends everything");
         for number in 0..MESSAGES {
             let delivery = app.expect("delivery");
             assert_eq!(delivery["id"], number.to_string());
@@ -156,32 +156,34 @@ fn nothing_is_lost_while_claude_code_does_not_read() {
     assert_eq!(server.request("ping", &json!({})), json!({}));
 }
 
-/// Who leaves while its words still wait is gone at once, but its words are not.
+/// The client is gone at once, and its messages are still delivered.
 #[test]
-fn words_outlive_the_client_that_said_them() {
+fn pending_messages_survive_disconnect_of_their_sender() {
     const MESSAGES: usize = 80;
-    let mut server = Server::start(&[]);
+    let mut server = Server::in_process(&[]);
     let mut app = App::connect(&server, "s1");
     let padding = "x".repeat(5_000);
     for number in 0..MESSAGES {
-        app.say(&format!("{number} {padding}"));
+        app.send_message(&format!("{number} {padding}"));
     }
     drop(app);
-    server.health_until(|health| health["clients"] == 0);
+    server.wait_for_health(|health| health["clients"] == 0);
     let arguments = json!({ "chat_id": "s1", "text": "the answer" });
-    let reply = server.ask(
+    let reply = server.send_request(
         "tools/call",
         &json!({ "name": "reply", "arguments": arguments }),
     );
     let mut next = 0;
     let mut result = Value::Null;
     while next < MESSAGES || result.is_null() {
-        let line = server.line();
+        let line = server.next_line();
         if line["id"] == reply {
             result = line["result"].clone();
             continue;
         }
-        let content = line["params"]["content"].as_str().expect("a message");
+        let content = line["params"]["content"]
+            .as_str()
+            .expect("the line is a message");
         assert_eq!(content, format!("{next} {padding}"));
         next += 1;
     }
@@ -192,17 +194,23 @@ fn words_outlive_the_client_that_said_them() {
     let mut back = App::connect(&server, "s1");
     back.send(&json!({ "type": "fetch_history", "limit": 100 }));
     let history = back.expect("history");
-    let messages = history["messages"].as_array().expect("a list");
-    assert!(messages.iter().any(|said| said["content"] == "the answer"));
+    let messages = history["messages"]
+        .as_array()
+        .expect("history has a list of messages");
+    assert!(
+        messages
+            .iter()
+            .any(|message| message["content"] == "the answer")
+    );
 }
 
-/// A client that lost its connection while Claude Code did not read resends everything,
-/// before what it had sent the first time is taken. The receipts go to where it is now.
+/// A client that lost its connection while Claude Code did not read resends everything before its
+/// first messages were delivered. The receipts go to its new connection.
 #[test]
-fn receipts_follow_the_client_that_resends() {
-    // More than the way to Claude Code holds, fewer than wait for the hub beside that.
+fn resent_messages_get_receipts_on_the_new_connection() {
+    // More than the pipe to Claude Code holds, fewer than the inbox.
     const MESSAGES: usize = 200;
-    let mut server = Server::start(&[]);
+    let mut server = Server::in_process(&[]);
     let padding = "x".repeat(2_000);
     let send_all = |app: &mut App| {
         for number in 0..MESSAGES {
@@ -213,15 +221,15 @@ fn receipts_follow_the_client_that_resends() {
     let mut app = App::connect(&server, "s1");
     send_all(&mut app);
     drop(app);
-    server.health_until(|health| health["clients"] == 0);
+    server.wait_for_health(|health| health["clients"] == 0);
     let mut app = App::connect(&server, "s1");
     send_all(&mut app);
     for _ in 0..MESSAGES {
-        server.heard();
+        server.next_message();
     }
     let mut accepted = std::collections::HashSet::new();
     while accepted.len() < MESSAGES {
-        // What it said on its first connection comes back as somebody else's, too.
+        // The messages of its first connection come back as another client's too.
         let message = app.next();
         if message["type"] == "delivery" {
             accepted.insert(message["id"].to_string());
@@ -230,25 +238,24 @@ fn receipts_follow_the_client_that_resends() {
     assert_eq!(
         server.request("ping", &json!({})),
         json!({}),
-        "nothing came twice"
+        "no message is delivered twice"
     );
 }
 
-/// Far more messages on their way than ids are remembered: each has its receipt all the
-/// same, and none is delivered twice.
+/// There are far more messages under way than ids are remembered. None is delivered twice.
 #[test]
-fn every_message_on_its_way_gets_its_receipt() {
+fn every_message_under_way_gets_its_receipt() {
     const MESSAGES: usize = 6_000;
-    let mut server = Server::start(&[]);
+    let mut server = Server::in_process(&[]);
     let mut app = App::connect(&server, "s1");
     let message = |number: usize| json!({ "type": "message", "content": "x", "id": number.to_string(), "user": "u", "ts": "1" });
     let sender = thread::spawn(move || {
         (0..MESSAGES).for_each(|number| app.send(&message(number)));
         app
     });
-    let mut app = sender.join().expect("it could send everything");
+    let mut app = sender.join().expect("the client sends everything");
     for _ in 0..MESSAGES {
-        server.heard();
+        server.next_message();
     }
     for number in 0..MESSAGES {
         let delivery = app.expect("delivery");
@@ -264,24 +271,24 @@ fn every_message_on_its_way_gets_its_receipt() {
     assert_eq!(
         server.request("ping", &json!({})),
         json!({}),
-        "nothing came twice"
+        "no message is delivered twice"
     );
 }
 
-/// A message is accepted when Claude Code has it, not before.
+/// A message is accepted when it has been written to Claude Code completely.
 #[test]
-fn what_still_waits_for_claude_code_is_not_accepted() {
-    let mut server = Server::start(&[]);
+fn message_is_not_accepted_before_it_is_written() {
+    let mut server = Server::in_process(&[]);
     let mut app = App::connect(&server, "s1");
     let long = "x".repeat(100_000);
     for number in 0..5 {
         app.send(&json!({ "type": "message", "content": long, "id": number.to_string() }));
     }
-    // The test has read the first of them ahead, and the pipe takes 64 KiB, so the second
-    // is stuck halfway. That Claude Code says something else meanwhile changes nothing.
-    let ping = server.ask("ping", &json!({}));
+    // The test has read the first of them ahead, and the pipe takes 64 KiB, so the second is
+    // stuck halfway. A request of Claude Code changes nothing.
+    let ping = server.send_request("ping", &json!({}));
     let mut other = App::connect(&server, "s2");
-    assert_eq!(other.pong(), [] as [Value; 0]);
+    assert_eq!(other.until_pong(), [] as [Value; 0]);
     app.send(&json!({ "type": "fetch_history", "session_id": "nowhere" }));
     let mut accepted = 0;
     while app.next()["type"] == "delivery" {
@@ -289,32 +296,32 @@ fn what_still_waits_for_claude_code_is_not_accepted() {
     }
     assert!(
         accepted <= 1,
-        "{accepted} are accepted that nobody has read"
+        "{accepted} are accepted that were not written"
     );
-    let mut lines: Vec<Value> = (0..6).map(|_| server.line()).collect();
+    let mut lines: Vec<Value> = (0..6).map(|_| server.next_line()).collect();
     lines.retain(|line| line["id"] != ping);
     assert_eq!(lines.len(), 5);
     assert!(lines.iter().all(|line| line["params"]["content"] == long));
     for number in accepted..5 {
         assert_eq!(app.expect("delivery")["id"], number.to_string());
     }
-    // Order holds between a message and what its sender asks next.
+    // A request is answered after the sender's message before it was handled.
     for number in 0..100 {
-        app.say(&number.to_string());
+        app.send_message(&number.to_string());
         app.send(&json!({ "type": "fetch_history", "limit": 1 }));
         assert_eq!(
             app.expect("history")["messages"][0]["content"],
             number.to_string()
         );
-        assert_eq!(server.heard()["content"], number.to_string());
+        assert_eq!(server.next_message()["content"], number.to_string());
     }
 }
 
 #[test]
-fn ten_thousand_tool_calls_at_once_are_all_answered() {
-    let mut server = Server::start(&[]);
+fn ten_thousand_tool_calls_at_once_are_answered_in_order() {
+    let mut server = Server::in_process(&[]);
     let app = App::connect(&server, "s1");
-    let mut stdin = server.stdin.take().expect("it is open");
+    let mut stdin = server.stdin.take().expect("stdin is open");
     let writer = thread::spawn(move || {
         for id in 0..10_000 {
             let arguments =
@@ -322,7 +329,7 @@ fn ten_thousand_tool_calls_at_once_are_all_answered() {
             let params = json!({ "name": "status", "arguments": arguments });
             let call =
                 json!({ "jsonrpc": "2.0", "id": id, "method": "tools/call", "params": params });
-            writeln!(stdin, "{call}").expect("it reads");
+            writeln!(stdin, "{call}").expect("the server reads");
         }
         stdin
     });
@@ -332,17 +339,17 @@ fn ten_thousand_tool_calls_at_once_are_all_answered() {
             assert_eq!(app.expect("status")["detail"], number.to_string());
         }
     });
-    // All are written before the first answer is read.
-    server.stdin = Some(writer.join().expect("it can write everything"));
+    // All are written before the first response is read.
+    server.stdin = Some(writer.join().expect("every call can be written"));
     for id in 0..10_000 {
-        assert_eq!(server.line()["id"], id);
+        assert_eq!(server.next_line()["id"], id);
     }
-    reader.join().expect("the app gets everything");
+    reader.join().expect("the client gets every status");
 }
 
-/// Who was closed is not served any more, however busily it goes on.
+/// It goes on sending pings after the close.
 #[test]
-fn a_client_that_was_closed_is_not_heard_any_more() {
+fn closed_client_is_not_read_any_more() {
     let mut server = Server::start(&["--max-sessions", "1"]);
     let mut first = App::connect(&server, "s1");
     let mut second = App::open(server.address, "/?session=s2");
@@ -353,51 +360,50 @@ fn a_client_that_was_closed_is_not_heard_any_more() {
         .write_all(b"\x89\x80\0\0\0\0")
         .is_ok()
     {}
-    server.health_until(|health| health["clients"] == 1);
-    server.logged("it did not answer the close");
-    first.say("still here");
-    assert_eq!(server.heard()["content"], "still here");
+    server.wait_for_health(|health| health["clients"] == 1);
+    server.wait_for_log("it did not answer the close");
+    first.send_message("still here");
+    assert_eq!(server.next_message()["content"], "still here");
     assert_eq!(server.request("ping", &json!({})), json!({}));
 }
 
-/// Closing is no reason to lose what is on its way.
+/// The close is answered after the frames that were sent before.
 #[test]
-fn a_client_that_closes_gets_what_was_sent_before() {
-    let mut server = Server::start(&[]);
+fn client_that_closes_gets_everything_sent_before() {
+    let mut server = Server::in_process(&[]);
     let mut app = App::connect(&server, "s1");
     let text = "x".repeat(900_000);
     for _ in 0..5 {
         server.call("reply", &json!({ "chat_id": "s1", "text": text }));
     }
-    app.socket.close(None).expect("it reads");
+    app.socket.close(None).expect("the server reads");
     for seq in 1..=5 {
         assert_eq!(app.expect("reply")["seq"], seq);
     }
-    app.closed();
+    app.read_close();
 }
 
-/// Of very many sessions the list has those with somebody in them, in order, and of long
-/// texts the beginning.
+/// It has at most 100 sessions, those with clients first, and 200 characters of the last message.
 #[test]
-fn a_list_of_sessions_is_never_long() {
-    let server = Server::start(&[]);
+fn session_list_is_limited() {
+    let server = Server::in_process(&[]);
     let name = |n: u32| format!("s{n:03}");
     let mut last = App::connect(&server, "alone");
     last.send(&json!({ "type": "message", "session_id": "s999", "content": "é".repeat(300) }));
-    last.pong();
+    last.until_pong();
     for n in 0..60 {
-        // They leave at once.
+        // They disconnect at once.
         App::connect(&server, &name(n));
     }
     let here: Vec<App> = (60..180)
         .rev()
         .map(|n| App::connect(&server, &name(n)))
         .collect();
-    server.health_until(|health| health["clients"] == 121);
+    server.wait_for_health(|health| health["clients"] == 121);
     last.send(&json!({ "type": "list_sessions" }));
     let list = last.expect("sessions");
     assert_eq!(list["total"], 182, "{list}");
-    let listed = list["sessions"].as_array().expect("a list");
+    let listed = list["sessions"].as_array().expect("sessions has a list");
     let names: Vec<&str> = listed
         .iter()
         .filter_map(|session| session["session_id"].as_str())
@@ -407,7 +413,7 @@ fn a_list_of_sessions_is_never_long() {
     assert_eq!(names[1..], first);
 
     drop(here);
-    server.health_until(|health| health["clients"] == 1);
+    server.wait_for_health(|health| health["clients"] == 1);
     last.send(&json!({ "type": "list_sessions" }));
     let list = last.expect("sessions");
     assert_eq!(list["sessions"][1]["session_id"], "s999", "{list}");

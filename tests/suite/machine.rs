@@ -1,5 +1,5 @@
-//! A machine for the plugin's launcher: a home, a PATH with just what it shall have, a
-//! checkout with the plugin in it, and releases on a server.
+//! A machine for the plugin's launcher: a home, a PATH with chosen tools only, a checkout with the
+//! plugin, and a server with releases.
 
 use std::fs::{self, File};
 use std::os::unix::fs::symlink;
@@ -11,7 +11,7 @@ use crate::releases::{Answer, Releases};
 
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 
-/// What the launcher uses to get a release, where it has a choice and where it hasn't.
+/// Every tool that the launcher may use to get a release.
 pub const TOOLS: [&str; 11] = [
     "chmod",
     "curl",
@@ -33,19 +33,19 @@ pub const ASSET: &str = concat!(
     "-x86_64-linux.tar.gz"
 );
 
-/// What a case changes about a machine.
+/// A change that a case makes to a machine.
 pub type Change = fn(&mut Machine);
 
 pub struct Machine {
-    /// Its path has spaces, and so has everything in it.
+    /// A path with spaces.
     pub root: PathBuf,
     pub releases: Releases,
-    /// What is set beside `HOME` and `PATH`.
+    /// The variables beside `HOME` and `PATH`.
     pub environment: Vec<(&'static str, String)>,
 }
 
 impl Machine {
-    /// One with nothing but the plugin and these tools. It says it is Linux on x86_64.
+    /// Returns a machine with the plugin and these tools. `uname` reports Linux on x86_64.
     pub fn new(tools: &[&str]) -> Self {
         static MADE: AtomicU32 = AtomicU32::new(0);
         let number = MADE.fetch_add(1, Ordering::Relaxed);
@@ -64,23 +64,24 @@ impl Machine {
             releases,
         };
         for folder in ["home", "tools", "checkout", "elsewhere"] {
-            fs::create_dir_all(machine.path(folder)).expect("a folder");
+            fs::create_dir_all(machine.path(folder)).expect("the folder can be created");
         }
-        fs::write(machine.path("checkout/Cargo.toml"), "").expect("a file");
+        fs::write(machine.path("checkout/Cargo.toml"), "").expect("the file can be written");
         let plugin = concat!(env!("CARGO_MANIFEST_DIR"), "/plugin");
         run(Command::new("cp")
             .arg("-R")
             .arg(plugin)
             .arg(machine.path("checkout")));
         for tool in tools {
-            symlink(which(tool), machine.path("tools").join(tool)).expect("a link");
+            symlink(which(tool), machine.path("tools").join(tool))
+                .expect("the link can be created");
         }
         machine.repository("");
-        machine.is_called("Linux", "x86_64");
+        machine.set_uname("Linux", "x86_64");
         machine
     }
 
-    /// One that can download a release, and a release that says it was downloaded.
+    /// Returns a machine that can download a release. The program in it prints `downloaded`.
     pub fn with_release(tools: &[&str]) -> Self {
         let machine = Self::new(tools);
         machine.stand_in("new", VERSION, "downloaded");
@@ -96,25 +97,26 @@ impl Machine {
         self.path("checkout/plugin/bin/claude-socket")
     }
 
-    /// Has this address in the plugin's manifest.
+    /// Sets the repository in the plugin's manifest.
     pub fn repository(&self, address: &str) {
         let manifest = self.path("checkout/plugin/.claude-plugin/plugin.json");
-        let text = fs::read_to_string(&manifest).expect("it is there");
+        let text = fs::read_to_string(&manifest).expect("the manifest can be read");
         let with = |line: &str| match line.trim_start().split(':').next() {
             Some("\"repository\"") => format!("  \"repository\": \"{address}\",\n"),
             _ => format!("{line}\n"),
         };
-        fs::write(manifest, text.lines().map(with).collect::<String>()).expect("a file");
+        fs::write(manifest, text.lines().map(with).collect::<String>())
+            .expect("the file can be written");
     }
 
-    pub fn is_called(&self, system: &str, machine: &str) {
+    pub fn set_uname(&self, system: &str, machine: &str) {
         let script = format!("case $1 in -s) echo '{system}' ;; -m) echo '{machine}' ;; esac");
         self.script("tools/uname", &script);
     }
 
     pub fn without(&self, tools: &[&str]) {
         for tool in tools {
-            fs::remove_file(self.path("tools").join(tool)).expect("it was there");
+            fs::remove_file(self.path("tools").join(tool)).expect("the tool can be removed");
         }
     }
 
@@ -127,31 +129,32 @@ impl Machine {
         self.environment.retain(|(known, _)| *known != name);
     }
 
-    /// A program that does this.
+    /// Writes a shell script that can be executed.
     pub fn script(&self, inside: &str, does: &str) {
         let path = self.path(inside);
-        fs::create_dir_all(path.parent().expect("a folder")).expect("a folder");
-        // By another process: while this one has a file open for writing, so may a child of
-        // another test for a moment, and then it can't be run.
+        fs::create_dir_all(path.parent().expect("the folder can be created"))
+            .expect("the folder can be created");
+        // Written by another process: while this one has a file open for writing, so may a child of
+        // another test for a moment, and then the file can't be executed.
         let script = format!("#!/bin/sh\n{does}\n");
         let write = "printf %s \"$0\" >\"$1\" && chmod 755 \"$1\"";
         run(Command::new("sh").args(["-c", write, &script]).arg(path));
     }
 
-    /// A program in the place of the server, that says its name and what it was given.
+    /// Writes a program in the place of the server, which prints its name and its arguments.
     pub fn stand_in(&self, inside: &str, version: &str, name: &str) {
         let version =
             format!("[ \"$*\" != --version ] || {{ echo claude-socket {version}; exit; }}");
         self.script(inside, &format!("{version}\necho \"{name}:$*\""));
     }
 
-    /// Serves this program as the release [`ASSET`]. Returns the asset.
+    /// Serves this program as the release [`ASSET`], and returns the asset.
     pub fn release(&self, program: &Path) -> Vec<u8> {
         let folder = ASSET.trim_end_matches(".tar.gz");
         let inside = self.path("packed").join(folder);
-        fs::create_dir_all(&inside).expect("a folder");
-        fs::copy(program, inside.join("claude-socket")).expect("a copy");
-        fs::write(inside.join("LICENSE"), "").expect("a file");
+        fs::create_dir_all(&inside).expect("the folder can be created");
+        fs::copy(program, inside.join("claude-socket")).expect("the file can be copied");
+        fs::write(inside.join("LICENSE"), "").expect("the file can be written");
         let archive = self.path("packed/archive");
         run(Command::new("tar")
             .arg("-cf")
@@ -160,9 +163,9 @@ impl Machine {
             .arg(self.path("packed"))
             .arg(folder));
         run(Command::new("gzip").arg("-1f").arg(&archive));
-        let asset = fs::read(self.path("packed/archive.gz")).expect("a file");
+        let asset = fs::read(self.path("packed/archive.gz")).expect("the file can be written");
         self.serve(Answer::File(asset.clone()));
-        self.promise(&asset);
+        self.add_checksum(&asset);
         asset
     }
 
@@ -170,22 +173,24 @@ impl Machine {
         self.releases.put(&format!("/d/v{VERSION}/{ASSET}"), answer);
     }
 
-    /// Has the checksum of this in `checksums.txt`, as that of [`ASSET`].
-    pub fn promise(&self, asset: &[u8]) {
+    /// Writes the checksum of these bytes into `checksums.txt`, as that of [`ASSET`].
+    pub fn add_checksum(&self, asset: &[u8]) {
         let file = self.path("asset");
-        fs::write(&file, asset).expect("a file");
-        let sum = run(Command::new("sha256sum").stdin(File::open(file).expect("it is there")));
-        let sum = sum.split(' ').next().expect("a checksum");
+        fs::write(&file, asset).expect("the file can be written");
+        let sum =
+            run(Command::new("sha256sum").stdin(File::open(file).expect("the file can be read")));
+        let sum = sum.split(' ').next().expect("sha256sum prints a checksum");
         self.checksums(&format!(
             "# A comment.\n{sum}  {ASSET}\n{sum}00  {ASSET}.sig\n"
         ));
     }
 
     pub fn checksums(&self, text: &str) {
-        fs::write(self.path("checkout/plugin/checksums.txt"), text).expect("a file");
+        fs::write(self.path("checkout/plugin/checksums.txt"), text)
+            .expect("the file can be written");
     }
 
-    /// The launcher as Claude Code starts it, or by this shell.
+    /// Returns the command of the launcher as Claude Code starts it, or by this shell.
     pub fn command(&self, shell: &[&str]) -> Command {
         let mut command = match shell {
             [] => Command::new(self.launcher()),
@@ -205,32 +210,32 @@ impl Machine {
         command
     }
 
-    /// What the program that is found says, or else what the launcher says.
+    /// Runs the launcher. Returns the output of the program that it finds, or else the launcher's error.
     pub fn start(&self, shell: &[&str]) -> Result<String, String> {
         let output = self.command(shell).args(["a", "b c", ""]).output();
         let Output {
             status,
             stdout,
             stderr,
-        } = output.expect("it starts");
-        let stdout = String::from_utf8(stdout).expect("it is text");
-        let stderr = String::from_utf8(stderr).expect("it is text");
-        self.is_tidy();
+        } = output.expect("the launcher starts");
+        let stdout = String::from_utf8(stdout).expect("the output is UTF-8");
+        let stderr = String::from_utf8(stderr).expect("the output is UTF-8");
+        self.assert_tidy();
         if status.success() {
             return Ok(stdout.trim_end_matches('\n').to_owned());
         }
         assert_eq!(status.code(), Some(1), "{stderr}");
-        assert_eq!(stdout, "", "stdout is for Claude Code");
+        assert_eq!(stdout, "", "the launcher writes nothing to stdout");
         Err(stderr)
     }
 
-    /// Nothing half done is left behind.
-    pub fn is_tidy(&self) {
+    /// Asserts that no incomplete files are left.
+    pub fn assert_tidy(&self) {
         let Ok(installed) = fs::read_dir(self.path("data/bin")) else {
             return;
         };
         for entry in installed {
-            let name = entry.expect("an entry").file_name();
+            let name = entry.expect("the folder can be read").file_name();
             assert_eq!(name.to_str(), Some(&*format!("claude-socket-{VERSION}")));
         }
     }
@@ -246,25 +251,25 @@ pub fn path_in(root: &Path, inside: &str) -> String {
     root.join(inside)
         .into_os_string()
         .into_string()
-        .expect("it is text")
+        .expect("the path is UTF-8")
 }
 
-/// Where a program is.
+/// Returns the path of a program.
 pub fn which(tool: &str) -> PathBuf {
-    let path = std::env::var_os("PATH").expect("a PATH");
+    let path = std::env::var_os("PATH").expect("PATH is set");
     std::env::split_paths(&path)
         .map(|folder| folder.join(tool))
         .find(|file| file.is_file())
-        .unwrap_or_else(|| panic!("{tool} is needed for this test"))
+        .unwrap_or_else(|| panic!("this test needs {tool}"))
 }
 
-/// Runs a command to its end and returns what it prints.
+/// Runs a command and returns its output.
 fn run(command: &mut Command) -> String {
-    let output = command.output().expect("it starts");
+    let output = command.output().expect("the command starts");
     assert!(
         output.status.success(),
         "{command:?}: {}",
         String::from_utf8_lossy(&output.stderr)
     );
-    String::from_utf8(output.stdout).expect("it is text")
+    String::from_utf8(output.stdout).expect("the output is UTF-8")
 }

@@ -1,5 +1,6 @@
-//! The tests. Everything but [`hub`] and [`disorder`] runs the real binary over real pipes and real
-//! sockets.
+//! The tests. [`hub`], [`disorder`] and [`properties`] run the hub alone; what is about frames,
+//! stories and load runs the server in a thread of the test; everything else runs the real binary.
+//! Pipes and sockets are real.
 
 mod access;
 mod agent;
@@ -23,6 +24,7 @@ mod launcher;
 mod life;
 mod load;
 mod machine;
+mod main_loop;
 mod pages;
 mod plugin;
 mod prepare;

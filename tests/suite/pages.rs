@@ -253,7 +253,7 @@ fn static_page_needs_no_token() {
             .args(["--port", "0"])
             .env(env.0, env.1),
     );
-    server.address = crate::server::address_in(&server.logged("listening on "));
+    server.address = crate::server::address_in(&server.wait_for_log("listening on "));
     for path in ["/", "/chat.js", "/client/claude-socket.js"] {
         let (head, _) = get(&server, path, BROWSER);
         assert_eq!(status_of(&head), 200, "{path}");

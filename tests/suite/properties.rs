@@ -1,5 +1,5 @@
-//! What holds for whatever comes in: the head of an HTTP request, the lines of Claude
-//! Code, the messages of apps, and a hub in which anything happens in any order.
+//! Properties that hold for any input: the head of an HTTP request, the lines of Claude Code,
+//! the messages of clients, and a hub with any inputs in any order.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io::BufReader;
@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 use crate::hub::HubStage;
 use crate::story::Stage;
 
-/// Any JSON, not too deep.
+/// Returns a strategy for any JSON, not too deep.
 fn any_json() -> impl Strategy<Value = Value> {
     let leaf = prop_oneof![
         Just(Value::Null),
@@ -39,7 +39,7 @@ fn any_json() -> impl Strategy<Value = Value> {
 
 proptest! {
     #[test]
-    fn a_head_is_understood_as_it_was_meant(
+    fn valid_head_is_parsed_to_its_parts(
         method in "[A-Z]{1,9}",
         path in "/[a-zA-Z0-9/._~%?=&+-]{0,40}",
         headers in vec(("[a-zA-Z][a-zA-Z0-9-]{0,15}", "[!-~]([ -~]{0,20}[!-~])?"), 0..20),
@@ -48,7 +48,7 @@ proptest! {
         let lines = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n"));
         let head = format!("{method} {path} HTTP/1.1\r\n{}\r\n", lines.collect::<String>());
         let bytes = [head.as_bytes(), &rest].concat();
-        let (request, length) = parse_head(&bytes).expect("it is right").expect("it is whole");
+        let (request, length) = parse_head(&bytes).expect("the head is valid").expect("the head is complete");
         prop_assert_eq!(length, head.len());
         prop_assert_eq!(request.method().as_str(), method);
         prop_assert_eq!(request.uri().to_string(), path);
@@ -57,14 +57,14 @@ proptest! {
             let mut values = request.headers().get_all(name).iter();
             prop_assert!(values.any(|other| other.as_bytes() == value.as_bytes()));
         }
-        // A part of it is neither wrong nor whole.
+        // Each prefix is incomplete and not an error.
         for length in 0..head.len() {
             prop_assert!(matches!(parse_head(&head.as_bytes()[..length]), Ok(None)));
         }
     }
 
     #[test]
-    fn no_bytes_are_too_odd_for_a_head(start in select(vec!["", "GET / HTTP/1.1\r\n", "GET "]), bytes in any::<Vec<u8>>()) {
+    fn random_bytes_never_exceed_the_head(start in select(vec!["", "GET / HTTP/1.1\r\n", "GET "]), bytes in any::<Vec<u8>>()) {
         let bytes = [start.as_bytes(), &bytes].concat();
         if let Ok(Some((_, length))) = parse_head(&bytes) {
             prop_assert!(length <= bytes.len());
@@ -76,15 +76,15 @@ proptest! {
 
 proptest! {
     #[test]
-    fn lines_come_out_as_they_went_in(
-        lines in vec(vec(any::<u8>().prop_filter("no line end", |byte| *byte != b'\n'), 0..40), 0..20),
+    fn line_reader_returns_every_line_below_the_limit(
+        lines in vec(vec(any::<u8>().prop_filter("a line end", |byte| *byte != b'\n'), 0..40), 0..20),
         max in 1_usize..40,
         buffer in 1_usize..50,
     ) {
         let bytes = lines.join(&b'\n');
         let mut reader = LineReader::new(BufReader::with_capacity(buffer, &bytes[..]), max);
         let mut seen = Vec::new();
-        while let Some(line) = reader.next_line().expect("memory does not fail") {
+        while let Some(line) = reader.next_line().expect("reading from memory does not fail") {
             seen.push(match line {
                 Line::Complete(line) => Some(line.to_vec()),
                 Line::TooLong => None,
@@ -97,7 +97,7 @@ proptest! {
     }
 
     #[test]
-    fn a_request_is_understood_and_answered_under_its_id(
+    fn request_is_parsed_and_answered_with_its_id(
         id in prop_oneof![any::<i64>().prop_map(Value::from), any::<String>().prop_map(Value::from)],
         method in any::<String>(),
         params in option::of(any_json()),
@@ -109,7 +109,7 @@ proptest! {
         }
         let line = message.to_string();
         let Ok(Envelope::Request { id: kept, method: asked, params: given }) = rpc::parse(line.as_bytes()) else {
-            return Err(TestCaseError::fail("it is a request"));
+            return Err(TestCaseError::fail("the line is a request"));
         };
         prop_assert_eq!(asked, method);
         if let Some(params) = params.filter(|params| !params.is_null()) {
@@ -117,31 +117,31 @@ proptest! {
         }
         let mut answer = Vec::new();
         rpc::write_result(&mut answer, &kept, &json!({}));
-        let answer: Value = serde_json::from_slice(&answer).expect("it is JSON");
+        let answer: Value = serde_json::from_slice(&answer).expect("the response is JSON");
         prop_assert_eq!(answer, json!({ "jsonrpc": "2.0", "id": id, "result": {} }));
     }
 
     #[test]
-    fn whatever_is_no_request_has_an_error(value in any_json(), bytes in any::<Vec<u8>>()) {
+    fn invalid_request_is_an_error(value in any_json(), bytes in any::<Vec<u8>>()) {
         let is_call = |value: &Value| value["jsonrpc"] == "2.0";
         if !is_call(&value) {
             prop_assert!(rpc::parse(value.to_string().as_bytes()).is_err());
         }
         if serde_json::from_slice::<Value>(&bytes).is_err() {
-            let rpc::Malformed { error, .. } = rpc::parse(&bytes).expect_err("it is no JSON");
+            let rpc::Malformed { error, .. } = rpc::parse(&bytes).expect_err("the input is not JSON");
             prop_assert_eq!(error.code, rpc::PARSE_ERROR);
         }
     }
 }
 
-// ---- The messages of apps ----
+// ---- The messages of clients ----
 
-/// A name that may be given to a session.
+/// Matches valid session ids and user names.
 const NAME: &str = "[^\\p{Cc}\u{2028}\u{2029}]{1,20}";
 
 proptest! {
     #[test]
-    fn a_message_is_understood_as_it_was_meant(
+    fn valid_message_is_parsed_to_its_fields(
         content in ".{1,200}",
         session in option::of(NAME),
         user in option::of(NAME),
@@ -152,7 +152,7 @@ proptest! {
             "type": "message", "content": content, "session_id": session, "user": user, "id": id, "more": more,
         });
         let Ok(ClientMessage::Message(message)) = protocol::parse(&frame.to_string(), 20) else {
-            return Err(TestCaseError::fail("it is a message"));
+            return Err(TestCaseError::fail("the frame is a message"));
         };
         prop_assert_eq!(&*message.content, content);
         prop_assert_eq!(message.session.as_ref().map(protocol::SessionId::as_str), session.as_deref());
@@ -160,9 +160,9 @@ proptest! {
         prop_assert_eq!(message.id.as_deref(), id.as_deref());
     }
 
-    /// Whatever stands in a field that can't stand there, the refusal names that field.
+    /// A field of the wrong type is named in the error.
     #[test]
-    fn a_wrong_field_is_named(
+    fn field_of_wrong_type_is_named_in_the_error(
         (kind, field) in select(vec![
             ("message", "content"), ("message", "session_id"), ("message", "user"), ("message", "id"),
             ("message", "ts"), ("fetch_history", "session_id"), ("permission_response", "request_id"),
@@ -171,19 +171,19 @@ proptest! {
     ) {
         let mut frame = json!({ "type": kind, "content": "hi", "request_id": "abcde", "allowed": true });
         frame[field] = wrong;
-        let refusal = protocol::parse(&frame.to_string(), 128).expect_err("it is wrong");
-        prop_assert_eq!(refusal.code, ErrorCode::InvalidMessage);
+        let rejection = protocol::parse(&frame.to_string(), 128).expect_err("the field has the wrong type");
+        prop_assert_eq!(rejection.code, ErrorCode::InvalidMessage);
         let named = format!("\"{field}\" must be a string, not ");
-        prop_assert!(refusal.message.starts_with(&named), "{}", refusal.message);
+        prop_assert!(rejection.message.starts_with(&named), "{}", rejection.message);
     }
 
     #[test]
-    fn whatever_is_no_message_has_a_refusal(value in any_json(), text in any::<String>()) {
-        let refusal = protocol::parse(&value.to_string(), 128).expect_err("it has no type");
-        prop_assert_eq!(refusal.code, ErrorCode::InvalidMessage);
+    fn frame_without_type_is_rejected(value in any_json(), text in any::<String>()) {
+        let rejection = protocol::parse(&value.to_string(), 128).expect_err("the frame has no type");
+        prop_assert_eq!(rejection.code, ErrorCode::InvalidMessage);
         if serde_json::from_str::<Value>(&text).is_err() {
-            let refusal = protocol::parse(&text, 128).expect_err("it is no JSON");
-            prop_assert_eq!(refusal.code, ErrorCode::InvalidJson);
+            let rejection = protocol::parse(&text, 128).expect_err("the input is not JSON");
+            prop_assert_eq!(rejection.code, ErrorCode::InvalidJson);
         }
     }
 }
@@ -193,161 +193,168 @@ proptest! {
 const CLIENTS: usize = 4;
 const SESSIONS: [&str; 3] = ["s0", "s1", "s2"];
 
-/// Something that happens.
+/// An input of the hub.
 #[derive(Clone, Debug)]
 enum Step {
-    Joins(usize, Index),
-    Leaves(usize),
-    Breaks(usize),
-    /// Says one of two things under one of a few ids.
-    Says(usize, Index, u8, bool),
-    Replies(Index),
-    /// Claude Code takes what there is for it.
-    Takes,
-    /// Seconds pass.
-    After(u64),
+    Connect(usize, Index),
+    Disconnect(usize),
+    LoseConnection(usize),
+    /// Sends one of two texts under one of a few ids.
+    Send(usize, Index, u8, bool),
+    Reply(Index),
+    /// Claude Code reads all its notifications.
+    ReadAgent,
+    /// That many seconds pass.
+    Advance(u64),
 }
 
 fn step() -> impl Strategy<Value = Step> {
     let client = 0..CLIENTS;
     prop_oneof![
-        2 => (client.clone(), any::<Index>()).prop_map(|(who, place)| Step::Joins(who, place)),
-        1 => client.clone().prop_map(Step::Leaves),
-        1 => client.clone().prop_map(Step::Breaks),
+        2 => (client.clone(), any::<Index>()).prop_map(|(client, place)| Step::Connect(client, place)),
+        1 => client.clone().prop_map(Step::Disconnect),
+        1 => client.clone().prop_map(Step::LoseConnection),
         6 => (client, any::<Index>(), 0..8_u8, any::<bool>())
-            .prop_map(|(who, place, id, word)| Step::Says(who, place, id, word)),
-        2 => any::<Index>().prop_map(Step::Replies),
-        3 => Just(Step::Takes),
-        1 => (0..4_u64).prop_map(Step::After),
+            .prop_map(|(client, place, id, text)| Step::Send(client, place, id, text)),
+        2 => any::<Index>().prop_map(Step::Reply),
+        3 => Just(Step::ReadAgent),
+        1 => (0..4_u64).prop_map(Step::Advance),
     ]
 }
 
-/// What must be so, kept beside the hub.
+/// What the hub must do, computed beside it.
 #[derive(Default)]
 struct Model {
-    /// Everyone who is connected, by the name of the connection, and where it takes part.
+    /// The sessions of each open connection, by its name.
     members: BTreeMap<String, BTreeSet<&'static str>>,
-    /// The connection of each client; it has a new name each time.
+    /// The connection of each client. Each connection has a name of its own.
     names: HashMap<usize, String>,
-    /// How many connections there were.
+    /// The number of connections so far.
     connections: usize,
-    /// What stands under an id of a session, and on which connection it was said last.
-    said: BTreeMap<(&'static str, u8), (bool, String)>,
+    /// The text under each id of a session, and the connection that sent it last.
+    sent: BTreeMap<(&'static str, u8), (bool, String)>,
     /// The last seq of each session.
     seqs: BTreeMap<&'static str, u64>,
-    /// What Claude Code is to get, in order.
+    /// What Claude Code must receive, in order.
     expected: Vec<String>,
     got: Vec<String>,
-    /// How often each connection was told that a message was accepted.
+    /// How often each connection was sent `accepted` for a message.
     accepted: BTreeMap<(String, String), usize>,
 }
 
 impl Model {
     fn play(&mut self, step: &Step, stage: &mut HubStage) {
         match step {
-            Step::Joins(who, place) if !self.names.contains_key(who) => {
+            Step::Connect(client, place) if !self.names.contains_key(client) => {
                 let session = *place.get(&SESSIONS);
                 self.connections += 1;
                 let name = format!("client {}", self.connections);
-                stage.joins(&name, session, None);
+                stage.connect(&name, session, None);
                 self.members.insert(name.clone(), [session].into());
-                self.names.insert(*who, name);
+                self.names.insert(*client, name);
                 self.seqs.entry(session).or_default();
             }
-            Step::Leaves(who) | Step::Breaks(who) => {
-                let Some(name) = self.names.remove(who) else {
+            Step::Disconnect(client) | Step::LoseConnection(client) => {
+                let Some(name) = self.names.remove(client) else {
                     return;
                 };
-                self.hear(&name, stage);
+                self.receive(&name, stage);
                 match step {
-                    Step::Leaves(_) => stage.leaves(&name),
-                    _ => stage.breaks(&name),
+                    Step::Disconnect(_) => stage.disconnect(&name),
+                    _ => stage.lose_connection(&name),
                 }
                 self.members.remove(&name);
             }
-            Step::Says(who, place, id, word) => {
-                let Some(name) = self.names.get(who).cloned() else {
+            Step::Send(client, place, id, text) => {
+                let Some(name) = self.names.get(client).cloned() else {
                     return;
                 };
                 let session = *place.get(&SESSIONS);
-                let content = format!("{session} {id} {word}");
+                let content = format!("{session} {id} {text}");
                 let frame = json!({ "type": "message", "session_id": session, "content": content, "id": id.to_string() });
-                stage.says(&name, &frame.to_string());
+                stage.send_frame(&name, &frame.to_string());
                 self.members
                     .entry(name.clone())
                     .or_default()
                     .insert(session);
-                match self.said.get_mut(&(session, *id)) {
+                match self.sent.get_mut(&(session, *id)) {
                     None => {
-                        self.said.insert((session, *id), (*word, name));
+                        self.sent.insert((session, *id), (*text, name));
                         *self.seqs.entry(session).or_default() += 1;
                         self.expected.push(content);
                     }
-                    Some(known) if known.0 == *word => known.1 = name,
+                    Some(known) if known.0 == *text => known.1 = name,
                     Some(_) => {}
                 }
             }
-            Step::Replies(place) => {
+            Step::Reply(place) => {
                 let session = *place.get(&SESSIONS);
-                let answer = stage.calls("reply", json!({ "chat_id": session, "text": "yes" }));
+                let answer = stage.call_tool("reply", json!({ "chat_id": session, "text": "yes" }));
                 match self.seqs.get_mut(session) {
                     Some(seq) => *seq += 1,
                     None => assert!(answer.starts_with("there is no session"), "{answer}"),
                 }
             }
-            Step::Takes => {
-                while let Some(params) = stage.notified() {
-                    self.got
-                        .push(params["content"].as_str().expect("a message").to_owned());
+            Step::ReadAgent => {
+                while let Some(params) = stage.next_notification() {
+                    self.got.push(
+                        params["content"]
+                            .as_str()
+                            .expect("a notification has content")
+                            .to_owned(),
+                    );
                 }
             }
-            Step::After(seconds) => stage.after(Duration::from_secs(*seconds)),
-            Step::Joins(..) => {}
+            Step::Advance(seconds) => stage.advance_clock(Duration::from_secs(*seconds)),
+            Step::Connect(..) => {}
         }
     }
 
-    /// Looks at everything that a client has got: it is for nobody else.
-    fn hear(&mut self, name: &str, stage: &mut HubStage) {
+    /// Checks everything that a client has received since the last call.
+    fn receive(&mut self, name: &str, stage: &mut HubStage) {
         let mut last = BTreeMap::new();
-        while let Some(message) = stage.gets(name) {
+        while let Some(message) = stage.next_frame(name) {
             let session = message["session_id"]
                 .as_str()
-                .expect("it has one")
+                .expect("a message has a session_id")
                 .to_owned();
             assert!(
                 self.members[name].contains(&*session),
-                "{name} is not in it: {message}"
+                "{name} is not in the session of {message}"
             );
             let seq = message["seq"].as_u64();
             if message["type"] == "reply" || message["type"] == "user_message" {
                 let before = last.insert(session.clone(), seq);
-                assert!(before < Some(seq), "{message} comes too late");
+                assert!(before < Some(seq), "{message} is out of order");
             }
             if message["state"] == "accepted" || message["state"] == "answered" {
-                let id = format!("{session} {}", message["id"].as_str().expect("it has one"));
+                let id = format!(
+                    "{session} {}",
+                    message["id"].as_str().expect("a delivery has an id")
+                );
                 *self.accepted.entry((name.to_owned(), id)).or_default() += 1;
             }
         }
     }
 
-    /// When all is over, everyone has what is theirs.
+    /// Checks that everybody has received everything in the end.
     fn conclude(mut self, stage: &mut HubStage) {
-        self.play(&Step::Takes, stage);
+        self.play(&Step::ReadAgent, stage);
         assert_eq!(
             self.got, self.expected,
-            "each message is handed over once, in order"
+            "Claude Code receives each message once, in order"
         );
         let here: Vec<String> = self.names.values().cloned().collect();
         for name in &here {
-            self.hear(name, stage);
+            self.receive(name, stage);
         }
-        for ((session, id), (_, name)) in &self.said {
-            let told = self
+        for ((session, id), (_, name)) in &self.sent {
+            let accepted = self
                 .accepted
                 .get(&(name.clone(), format!("{session} {id}")));
             assert!(
-                told.is_some() || !here.contains(name),
-                "{name} never heard of {session} {id}"
+                accepted.is_some() || !here.contains(name),
+                "{name} never got the receipt of {session} {id}"
             );
         }
         let Some(name) = here.first() else {
@@ -356,10 +363,13 @@ impl Model {
         for (session, last) in &self.seqs {
             let mut seq = 0;
             let frame = json!({ "type": "fetch_history", "session_id": session, "limit": 100 });
-            stage.says(name, &frame.to_string());
-            let history = stage.gets(name).expect("an answer");
-            for item in history["messages"].as_array().expect("a list") {
-                let next = item["seq"].as_u64().expect("a number");
+            stage.send_frame(name, &frame.to_string());
+            let history = stage.next_frame(name).expect("fetch_history is answered");
+            for item in history["messages"]
+                .as_array()
+                .expect("history has a list of messages")
+            {
+                let next = item["seq"].as_u64().expect("each message has a seq");
                 assert!(seq == 0 || next == seq + 1, "{history} has a gap");
                 seq = next;
             }
@@ -370,7 +380,7 @@ impl Model {
 
 proptest! {
     #[test]
-    fn whatever_happens_each_message_arrives_once(steps in vec(step(), 0..60)) {
+    fn random_inputs_deliver_each_message_once(steps in vec(step(), 0..60)) {
         let mut stage = HubStage::new();
         let mut model = Model::default();
         for step in &steps {

@@ -297,7 +297,7 @@ fn check_admits_with_token(name: &str) {
             &mut socket,
             &json!({ "type": "message", "content": "through TLS", "id": id }),
         );
-        let heard = server.heard();
+        let heard = server.next_message();
         assert_eq!(
             (&heard["content"], &heard["meta"]["user"]),
             (&json!("through TLS"), &json!("ann"))

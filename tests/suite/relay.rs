@@ -123,7 +123,7 @@ fn readme_commands_set_up_tokens_and_tls() {
     let mut command = relay.command(binary().get_program().to_str().expect("the path is text"));
     command.args(["demo", "--port", "0", "--pace", "1ms"]);
     let mut server = Server::spawn(&mut command);
-    server.address = address_in(&server.logged("listening on "));
+    server.address = address_in(&server.wait_for_log("listening on "));
     let port = free_port();
     let caddyfile = relay.path().join("Caddyfile");
     let mut text = fs::read_to_string(&caddyfile).expect("the example has a Caddyfile");

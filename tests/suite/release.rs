@@ -196,7 +196,7 @@ mod archive {
         }
 
         machine.serve(Answer::File(archive.clone()));
-        machine.promise(&archive);
+        machine.add_checksum(&archive);
         let said = printed(machine.command(&[]).arg("--version"));
         assert_eq!(said, format!("claude-socket {VERSION}\n"));
         assert!(

@@ -296,10 +296,10 @@ fn log_file_has_events_and_no_content() {
         "info",
     ]);
     let mut app = App::connect(&server, "s1");
-    app.say("a secret");
-    assert_eq!(server.heard()["content"], "a secret");
+    app.send_message("a secret");
+    assert_eq!(server.next_message()["content"], "a secret");
     drop(server.stdin.take());
-    assert!(server.ended().0.success());
+    assert!(server.wait_for_exit().0.success());
     let log = std::fs::read_to_string(&path).expect("the log file is written");
     std::fs::remove_file(&path).expect("the log file is ours");
     assert!(

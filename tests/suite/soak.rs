@@ -1,6 +1,6 @@
-//! A minute of everything at once: 200 clients come and go, talk, decide and misbehave,
-//! and Claude Code isn't at its best either. At the end every message has been delivered
-//! exactly once, and nothing is left of all that.
+//! A minute of everything at once: 200 clients connect, send, decide, send wrong frames and
+//! disconnect, while Claude Code stops reading and writes wrong lines. At the end every message must
+//! have been delivered exactly once, and threads, files and memory must be as before.
 //!
 //! It takes longer than all other tests together, so it is run by itself:
 //!
@@ -22,7 +22,7 @@ use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
 use parking_lot::Mutex;
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Signal, kill_process};
 use serde_json::{Value, json};
 use socket2::SockRef;
 use tungstenite::{Error, Message};
@@ -32,16 +32,15 @@ use crate::server::{PATIENCE, Server};
 
 const CLIENTS: u64 = 200;
 const SESSIONS: u64 = 20;
-/// How long sessions and permission requests are kept. Long enough for everyone to come
-/// back, short enough to be waited for.
+/// How long sessions and permission requests are kept: long enough for every client to come back.
 const TTL: &str = "5s";
-/// What may stay in memory that wasn't there after the first few seconds, in KiB: less
-/// than half a kilobyte for each connection there was.
-const LEFT_OVER: u64 = 4 << 10;
-/// What a client sends that it shouldn't.
+/// The most that memory may grow after the first few seconds, in KiB: less than half a kilobyte for
+/// each connection there was.
+const MAX_GROWTH: u64 = 4 << 10;
+/// Wrong frames.
 const BAD_FRAMES: [&[u8]; 4] = [
     b"\x81\xfe\0\xc8\0\0\0\0{\"type\":\"mess", // half a frame
-    b"\x81\x82\0\0\0\0\xc3\x28",               // no UTF-8
+    b"\x81\x82\0\0\0\0\xc3\x28",               // not UTF-8
     b"\x81\x02hi",                             // no mask
     b"\x81\xff\0\0\0\0\x40\0\0\0\0\0\0\0",     // a gibibyte
 ];
@@ -50,7 +49,9 @@ const BAD_FRAMES: [&[u8]; 4] = [
 #[ignore = "it takes a minute: cargo test --test suite soak -- --ignored --nocapture"]
 fn soak() {
     let number = |name: &str| env::var(name).ok().map(|text| text.parse().expect(name));
-    let now = SystemTime::UNIX_EPOCH.elapsed().expect("a clock");
+    let now = SystemTime::UNIX_EPOCH
+        .elapsed()
+        .expect("the clock is past 1970");
     let seed = number("SOAK_SEED").unwrap_or(now.as_secs());
     let seconds = number("SOAK_SECONDS").unwrap_or(60);
     println!("SOAK_SEED={seed} SOAK_SECONDS={seconds}");
@@ -65,51 +66,51 @@ fn soak() {
     ];
     let server = Server::start(&flags);
     let base = Footprint::of(&server);
-    let host = Host::start(server, seed);
+    let agent = Agent::start(server, seed);
     // The allocator keeps what it once had to get, so the first seconds don't count.
     let mut rounds = Vec::new();
     for (round, length) in [(0, seconds / 6), (1, seconds - seconds / 6)] {
-        host.runs_wild(true);
+        agent.set_wild(true);
         play(
-            &host,
+            &agent,
             seed + round * CLIENTS,
             round,
             Duration::from_secs(length),
         );
-        host.runs_wild(false);
-        rounds.push(host.comes_to_rest());
+        agent.set_wild(false);
+        rounds.push(agent.wait_until_idle());
     }
     let (warm, end) = (&rounds[0], &rounds[1]);
     println!(
         "{} messages; at the start {base:?}, warm {warm:?}, at the end {end:?}",
-        host.heard.lock().len()
+        agent.received.lock().len()
     );
     assert_eq!(
         (end.threads, end.files),
         (base.threads, base.files),
-        "something is left"
+        "threads and files are as before"
     );
     assert!(
-        end.memory < warm.memory + LEFT_OVER,
-        "memory has grown: {warm:?}, then {end:?}"
+        end.memory < warm.memory + MAX_GROWTH,
+        "memory does not grow: {warm:?}, then {end:?}"
     );
     assert!(end.memory < 64 << 10, "{end:?}");
 }
 
-/// Has all clients come and go for a while, and checks what became of their messages.
-fn play(host: &Arc<Host>, seed: u64, round: u64, length: Duration) {
+/// Runs all clients for a while, and checks that each message was delivered once.
+fn play(agent: &Arc<Agent>, seed: u64, round: u64, length: Duration) {
     let until = Instant::now() + length;
     let clients: Vec<_> = (0..CLIENTS)
         .map(|number| {
             let mut client = Client {
-                host: host.clone(),
+                agent: agent.clone(),
                 name: format!("{round}-{number}"),
                 session: format!("s{}", number % SESSIONS),
                 random: Random(seed + number),
                 sent: 0,
                 unknown: Vec::new(),
                 accepted: HashSet::new(),
-                asked: Vec::new(),
+                requests: Vec::new(),
             };
             thread::spawn(move || {
                 while Instant::now() < until {
@@ -121,34 +122,34 @@ fn play(host: &Arc<Host>, seed: u64, round: u64, length: Duration) {
         })
         .collect();
     while Instant::now() < until {
-        host.has_a_bad_day();
+        agent.misbehave();
     }
     for client in clients {
-        let accepted = client.join().expect("a client that notices nothing");
-        let heard = host.heard.lock();
+        let accepted = client.join().expect("the client receives what it expects");
+        let received = agent.received.lock();
         for id in accepted {
-            assert_eq!(heard.get(&id), Some(&1), "how often {id} was delivered");
+            assert_eq!(received.get(&id), Some(&1), "how often {id} was delivered");
         }
     }
 }
 
 /// A client, over all its connections.
 struct Client {
-    host: Arc<Host>,
+    agent: Arc<Agent>,
     name: String,
     session: String,
     random: Random,
-    /// How many different messages it has sent.
+    /// The number of different messages so far.
     sent: u64,
-    /// Those of which it doesn't know yet what became of them.
+    /// The messages without a receipt yet.
     unknown: Vec<String>,
     accepted: HashSet<String>,
-    /// Permission requests that it has seen.
-    asked: Vec<String>,
+    /// The permission requests that it has received.
+    requests: Vec<String>,
 }
 
 impl Client {
-    /// Connects, does this and that, and goes, one way or another.
+    /// Connects, acts at random, and disconnects in one of four ways.
     fn visit(&mut self) {
         let mut app = self.connect();
         for _ in 0..self.random.below(20) {
@@ -160,7 +161,7 @@ impl Client {
         }
         let stream = SockRef::from(app.socket.get_ref())
             .try_clone()
-            .expect("a copy");
+            .expect("a socket can be duplicated");
         match self.random.below(4) {
             0 => {
                 let _ = app.socket.close(None);
@@ -171,15 +172,15 @@ impl Client {
                 let frame = BAD_FRAMES[self.random.below(4) as usize];
                 let _ = app.socket.get_mut().write_all(frame);
             }
-            // It just isn't there any more, having read nothing for a while.
+            // It stops reading for a while before it disconnects.
             _ => thread::sleep(Duration::from_millis(self.random.below(500))),
         }
     }
 
-    /// Connects, and sends again what it isn't sure of.
+    /// Connects, and resends the messages without a receipt.
     fn connect(&mut self) -> App {
         let path = format!("/?session={}", self.session);
-        let mut app = App::open(self.host.address, &path);
+        let mut app = App::open(self.agent.address, &path);
         for id in &self.unknown {
             let _ = app.socket.send(message(id));
         }
@@ -198,7 +199,7 @@ impl Client {
             6 => Message::text(r#"{"type":"fetch_history","limit":100}"#),
             7 => Message::text("{\"type\":\"message\",\"content\":"),
             8 => Message::binary(vec![0; 100]),
-            _ => match self.asked.pop() {
+            _ => match self.requests.pop() {
                 Some(id) => Message::text(
                     json!({ "type": "permission_response", "request_id": id, "allowed": true })
                         .to_string(),
@@ -209,7 +210,7 @@ impl Client {
         app.socket.send(frame)
     }
 
-    /// Reads what comes for a while.
+    /// Reads for that long.
     fn read(&mut self, app: &mut App, time: Duration) {
         let until = Instant::now() + time;
         loop {
@@ -220,10 +221,10 @@ impl Client {
             app.socket
                 .get_ref()
                 .set_read_timeout(Some(left))
-                .expect("a timeout");
+                .expect("the timeout is valid");
             match app.socket.read() {
                 Ok(Message::Text(text)) => {
-                    self.hear(&serde_json::from_str(&text).expect("it is JSON"))
+                    self.receive(&serde_json::from_str(&text).expect("a message is JSON"))
                 }
                 Ok(_) => {}
                 Err(Error::Io(error)) if error.kind() == ErrorKind::Interrupted => {}
@@ -232,7 +233,7 @@ impl Client {
         }
     }
 
-    fn hear(&mut self, message: &Value) {
+    fn receive(&mut self, message: &Value) {
         let text = |name: &str| message[name].as_str().unwrap_or_default().to_owned();
         match (message["type"].as_str(), message["state"].as_str()) {
             (_, Some("accepted" | "answered")) => {
@@ -240,8 +241,8 @@ impl Client {
                 self.unknown.retain(|unknown| *unknown != id);
                 self.accepted.insert(id);
             }
-            (_, Some(_)) => panic!("{} got {message}", self.name),
-            (Some("permission_request"), _) => self.asked.push(text("request_id")),
+            (_, Some(_)) => panic!("{} received {message}", self.name),
+            (Some("permission_request"), _) => self.requests.push(text("request_id")),
             (Some("reply" | "user_message"), _) => assert_eq!(message["session_id"], self.session),
             (Some("error"), _) => {
                 let expected = [
@@ -252,7 +253,7 @@ impl Client {
                 ];
                 assert!(
                     expected.contains(&&*text("code")),
-                    "{} got {message}",
+                    "{} received {message}",
                     self.name
                 );
             }
@@ -260,13 +261,13 @@ impl Client {
         }
     }
 
-    /// Comes back until it knows what became of everything.
+    /// Reconnects until every message has a receipt.
     fn settle(&mut self) {
         let deadline = Instant::now() + PATIENCE;
         while !self.unknown.is_empty() {
             assert!(
                 Instant::now() < deadline,
-                "{}: {:?} got lost",
+                "{}: {:?} have no receipt",
                 self.name,
                 self.unknown
             );
@@ -283,61 +284,65 @@ fn message(id: &str) -> Message {
 }
 
 /// Claude Code.
-struct Host {
+struct Agent {
     address: SocketAddr,
     server: Mutex<Server>,
     random: Mutex<Random>,
-    /// Whether it asks and answers at random.
+    /// It replies at random.
     wild: AtomicBool,
-    /// Locked while it doesn't read.
+    /// The lock is held while it doesn't read.
     reading: Mutex<()>,
     /// How often each message was delivered.
-    heard: Mutex<HashMap<String, u64>>,
-    /// The permission requests that were decided.
+    received: Mutex<HashMap<String, u64>>,
+    /// The permission requests with a verdict.
     verdicts: Mutex<HashSet<String>>,
 }
 
-impl Host {
+impl Agent {
     fn start(server: Server, seed: u64) -> Arc<Self> {
         let lines = server.lines();
-        let host = Arc::new(Self {
+        let agent = Arc::new(Self {
             address: server.address,
             server: Mutex::new(server),
             random: Mutex::new(Random(seed)),
             wild: AtomicBool::new(false),
             reading: Mutex::default(),
-            heard: Mutex::default(),
+            received: Mutex::default(),
             verdicts: Mutex::default(),
         });
-        let reader = host.clone();
+        let reader = agent.clone();
         thread::spawn(move || {
             for line in lines {
                 drop(reader.reading.lock());
                 reader.take(&line);
             }
         });
-        host
+        agent
     }
 
     fn take(&self, line: &Value) {
         let params = &line["params"];
         if let Some(content) = params["content"].as_str() {
-            let id = content.split(' ').next().expect("it has one").to_owned();
-            *self.heard.lock().entry(id).or_default() += 1;
+            let id = content
+                .split(' ')
+                .next()
+                .expect("the content begins with an id")
+                .to_owned();
+            *self.received.lock().entry(id).or_default() += 1;
             if self.is_wild() && self.random.lock().below(4) == 0 {
                 let arguments = json!({ "chat_id": params["meta"]["chat_id"], "text": content });
                 let params = json!({ "name": "reply", "arguments": arguments });
-                self.server.lock().ask("tools/call", &params);
+                self.server.lock().send_request("tools/call", &params);
             }
         } else if let Some(id) = params["request_id"].as_str() {
             assert!(
                 self.verdicts.lock().insert(id.to_owned()),
-                "two verdicts on {id}"
+                "each request has one verdict, also {id}"
             );
         }
     }
 
-    fn runs_wild(&self, wild: bool) {
+    fn set_wild(&self, wild: bool) {
         self.wild.store(wild, Ordering::Relaxed);
     }
 
@@ -345,43 +350,43 @@ impl Host {
         self.wild.load(Ordering::Relaxed)
     }
 
-    /// Does something that a healthy host wouldn't, or asks for permission.
-    fn has_a_bad_day(&self) {
-        let (what, how_long) = {
+    /// Does something wrong, or requests a permission.
+    fn misbehave(&self) {
+        let (fault, duration) = {
             let mut random = self.random.lock();
             (random.below(8), Duration::from_millis(random.below(400)))
         };
-        match what {
+        match fault {
             0 => {
-                let _not_now = self.reading.lock();
-                thread::sleep(how_long);
+                let _paused = self.reading.lock();
+                thread::sleep(duration);
             }
             1 => self.server.lock().write(b"\xff{garbage\n[\n"),
             2 => {
-                // Half a line, and the rest much later.
+                // Half a line, and later the rest.
                 let mut server = self.server.lock();
                 server.write(br#"{"jsonrpc":"2.0","id":1,"#);
-                thread::sleep(how_long);
+                thread::sleep(duration);
                 server.write(b"\"method\":\"ping\"}\n");
             }
             3 => {
-                let pid = Pid::from_child(&self.server.lock().child);
-                kill_process(pid, Signal::STOP).expect("it runs");
-                thread::sleep(how_long);
-                kill_process(pid, Signal::CONT).expect("it runs");
+                let pid = self.server.lock().process();
+                kill_process(pid, Signal::STOP).expect("the server runs");
+                thread::sleep(duration);
+                kill_process(pid, Signal::CONT).expect("the server runs");
             }
             _ => {
                 let id = self.random.lock().below(1 << 40).to_string();
-                let asked = json!({ "request_id": id, "tool_name": "Bash", "description": "d", "input_preview": "{}" });
+                let request = json!({ "request_id": id, "tool_name": "Bash", "description": "d", "input_preview": "{}" });
                 let method = "notifications/claude/channel/permission_request";
-                self.server.lock().notify(method, &asked);
-                thread::sleep(how_long);
+                self.server.lock().notify(method, &request);
+                thread::sleep(duration);
             }
         }
     }
 
-    /// Waits until nobody and nothing is there any more. Returns what is left.
-    fn comes_to_rest(&self) -> Footprint {
+    /// Waits until there are no clients, sessions and requests. Returns what the server still takes.
+    fn wait_until_idle(&self) -> Footprint {
         let server = self.server.lock();
         let deadline = Instant::now() + 2 * PATIENCE;
         loop {
@@ -392,14 +397,14 @@ impl Host {
             }
             assert!(
                 Instant::now() < deadline,
-                "it does not come to rest: {health}"
+                "the server is never idle: {health}"
             );
             thread::sleep(Duration::from_millis(100));
         }
     }
 }
 
-/// What the server takes of the machine.
+/// What the server takes of the machine's resources.
 #[derive(Debug)]
 struct Footprint {
     /// In KiB.
@@ -412,10 +417,10 @@ impl Footprint {
     fn of(server: &Server) -> Self {
         let files = || {
             fs::read_dir(format!("/proc/{}/fd", server.pid()))
-                .expect("it runs")
+                .expect("the server runs")
                 .count()
         };
-        // The connection that asked for its health may be on its way out.
+        // The connection of the health request may still be closing.
         let deadline = Instant::now() + PATIENCE;
         let mut seen = (server.memory("Threads"), files());
         loop {
@@ -434,7 +439,7 @@ impl Footprint {
     }
 }
 
-/// Numbers that depend on nothing but the seed (SplitMix64).
+/// A generator of pseudorandom numbers from a seed (SplitMix64).
 struct Random(u64);
 
 impl Random {

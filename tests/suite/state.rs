@@ -1,4 +1,4 @@
-//! A folder for a server's tokens, and `claude-socket token` on it.
+//! A state folder with a server's tokens, and `claude-socket token` to change them.
 
 use std::fs;
 use std::path::PathBuf;
@@ -7,11 +7,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::server::binary;
 
-/// It is gone with what is in it when this is dropped.
+/// A state folder that is removed when this is dropped.
 pub struct State(PathBuf);
 
 impl State {
-    /// An empty one, which doesn't exist yet.
+    /// Returns a folder that doesn't exist yet.
     pub fn new() -> Self {
         static COUNT: AtomicUsize = AtomicUsize::new(0);
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
@@ -20,10 +20,10 @@ impl State {
     }
 
     pub fn path(&self) -> &str {
-        self.0.to_str().expect("it is text")
+        self.0.to_str().expect("the path is UTF-8")
     }
 
-    /// The file with the tokens.
+    /// Returns the path of the token file.
     pub fn file(&self) -> PathBuf {
         self.0.join("access.json")
     }
@@ -33,30 +33,30 @@ impl State {
         let mut command = binary();
         command.env("CLAUDE_SOCKET_STATE_DIR", &self.0);
         command.arg("token").args(arguments);
-        command.output().expect("it runs")
+        command.output().expect("the binary starts")
     }
 
-    /// Makes a token.
+    /// Adds a token and returns it.
     pub fn add(&self, name: &str, role: &str, sessions: Option<&str>) -> String {
         let mut arguments = vec!["add", name, "--role", role];
         arguments.extend(sessions.iter().flat_map(|sessions| ["--session", sessions]));
         let output = self.run(&arguments);
-        let said = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert!(output.status.success(), "{said}");
-        let token = String::from_utf8(output.stdout).expect("it is text");
+        let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success(), "{stderr}");
+        let token = String::from_utf8(output.stdout).expect("a token is UTF-8");
         token.trim_end().to_owned()
     }
 
     pub fn remove(&self, name: &str) {
         let output = self.run(&["remove", name]);
-        let said = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert!(output.status.success(), "{said}");
+        let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success(), "{stderr}");
     }
 }
 
 impl Drop for State {
     fn drop(&mut self) {
-        // It may never have been used.
+        // It does not exist if it was never used.
         let _ = fs::remove_dir_all(self.0.parent().unwrap_or(&self.0));
     }
 }

@@ -1,4 +1,4 @@
-//! The stories once more, played to the real binary.
+//! The stories, played to a whole server: the real threads, pipes and sockets.
 
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
@@ -9,105 +9,107 @@ use crate::app::App;
 use crate::hooks;
 use crate::server::Server;
 use crate::state::State;
-use crate::story::{self, Pass, Stage, Story};
+use crate::story::{self, Stage, Story, Token};
 
 struct RealStage {
-    /// By the name of who has them.
+    /// By the name of the client that has them.
     tokens: HashMap<String, String>,
-    server: Server,
+    /// They are dropped before the server, which waits for them to disconnect.
     apps: HashMap<String, (App, VecDeque<Value>)>,
+    server: Server,
 }
 
 impl RealStage {
-    fn app(&mut self, who: &str) -> &mut (App, VecDeque<Value>) {
-        self.apps.get_mut(who).expect("it has joined")
+    fn app(&mut self, client: &str) -> &mut (App, VecDeque<Value>) {
+        self.apps.get_mut(client).expect("the client has joined")
     }
 }
 
 impl Stage for RealStage {
-    fn joins(&mut self, who: &str, session: &str, pass: Option<&Pass>) {
+    fn connect(&mut self, client: &str, session: &str, token: Option<&Token>) {
         let session: String = form_urlencoded::byte_serialize(session.as_bytes()).collect();
-        let token = pass.map(|pass| format!("&token={}", self.tokens[&pass.name]));
+        let token = token.map(|token| format!("&token={}", self.tokens[&token.name]));
         let token = token.unwrap_or_default();
         let path = format!("/?session={session}{token}");
         let mut app = App::open(self.server.address, &path);
-        let before = app.pong().into();
-        self.apps.insert(who.to_owned(), (app, before));
+        let before = app.until_pong().into();
+        self.apps.insert(client.to_owned(), (app, before));
     }
 
-    fn removed(&mut self, _: &str) {
-        unreachable!("the tests of tokens that are removed are elsewhere");
+    fn remove_token(&mut self, _: &str) {
+        unreachable!("tokens.rs tests the removal of tokens");
     }
 
-    fn leaves(&mut self, who: &str) {
-        self.apps.remove(who);
+    fn disconnect(&mut self, client: &str) {
+        self.apps.remove(client);
         let left = self.apps.len();
-        self.server.health_until(|health| health["clients"] == left);
+        self.server
+            .wait_for_health(|health| health["clients"] == left);
     }
 
-    fn breaks(&mut self, _: &str) {
-        unreachable!("the tests of slow clients are elsewhere");
+    fn lose_connection(&mut self, _: &str) {
+        unreachable!("load.rs tests clients that are too slow");
     }
 
-    fn says(&mut self, who: &str, frame: &str) {
-        self.app(who).0.send_text(frame);
+    fn send_frame(&mut self, client: &str, frame: &str) {
+        self.app(client).0.send_text(frame);
     }
 
-    fn gets(&mut self, who: &str) -> Option<Value> {
-        let (app, mail) = self.app(who);
+    fn next_frame(&mut self, client: &str) -> Option<Value> {
+        let (app, mail) = self.app(client);
         Some(mail.pop_front().unwrap_or_else(|| app.next()))
     }
 
-    fn calls(&mut self, tool: &str, arguments: Value) -> String {
+    fn call_tool(&mut self, tool: &str, arguments: Value) -> String {
         self.server.call(tool, &arguments)
     }
 
-    fn has_hooks(&mut self) {
-        unreachable!("what follows from it takes time");
+    fn expect_hooks(&mut self) {
+        unreachable!("its consequences take time");
     }
 
-    fn hooks(&mut self, event: Value) {
+    fn call_hook(&mut self, event: Value) {
         for arguments in hooks::arguments(&event) {
-            hooks::tell(&mut self.server, &arguments);
+            hooks::call_activity(&mut self.server, &arguments);
         }
     }
 
-    fn asks(&mut self, request: Value) {
+    fn request_permission(&mut self, request: Value) {
         let method = "notifications/claude/channel/permission_request";
         self.server.notify(method, &request);
-        // So that whatever follows finds it asked.
+        // The request must have arrived before the next line of the story.
         assert_eq!(self.server.request("ping", &json!({})), json!({}));
     }
 
-    fn notified(&mut self) -> Option<Value> {
-        Some(self.server.line()["params"].take())
+    fn next_notification(&mut self) -> Option<Value> {
+        Some(self.server.next_line()["params"].take())
     }
 
-    fn ready(&mut self) {
-        self.server.shake_hands();
+    fn make_ready(&mut self) {
+        self.server.initialize();
     }
 
-    fn holds_senders(&mut self) -> bool {
-        unreachable!("such stories need the hub alone");
+    fn are_senders_held(&mut self) -> bool {
+        unreachable!("the inbox of a server is larger than a story");
     }
 
-    fn ends(&mut self) {
-        unreachable!("the tests of life and death are elsewhere");
+    fn end_agent(&mut self) {
+        unreachable!("life.rs tests the end");
     }
 
-    fn after(&mut self, _: Duration) {
-        unreachable!("these stories take no time");
+    fn advance_clock(&mut self, _: Duration) {
+        unreachable!("stories in which time passes are for the hub alone");
     }
 
-    fn leftovers(&mut self) -> Vec<String> {
+    fn unexpected(&mut self) -> Vec<String> {
         let mut left = Vec::new();
-        for (who, (app, mail)) in &mut self.apps {
-            mail.extend(app.pong());
-            left.extend(mail.iter().map(|message| format!("{who} < {message}")));
+        for (client, (app, mail)) in &mut self.apps {
+            mail.extend(app.until_pong());
+            left.extend(mail.iter().map(|message| format!("{client} < {message}")));
         }
-        let ping = self.server.ask("ping", &json!({}));
+        let ping = self.server.send_request("ping", &json!({}));
         loop {
-            let line = self.server.line();
+            let line = self.server.next_line();
             if line["id"] == ping {
                 return left;
             }
@@ -117,11 +119,11 @@ impl Stage for RealStage {
 }
 
 #[test]
-fn stories_of_the_binary() {
-    // Each starts a process of its own, so some are played at the same time.
+fn stories_pass_in_the_server() {
+    // Each has a server of its own, so some are played at the same time.
     let (to_play, stories) = crossbeam_channel::unbounded();
     for story in story::all().filter(|story| !story.needs_the_hub()) {
-        to_play.send(story).expect("the receiver is alive");
+        to_play.send(story).expect("the channel has a receiver");
     }
     drop(to_play);
     std::thread::scope(|scope| {
@@ -133,12 +135,12 @@ fn stories_of_the_binary() {
 
 fn play(story: &Story) {
     let state = State::new();
-    let token = |pass: Pass| {
-        let token = state.add(&pass.name, &pass.role, pass.sessions.as_deref());
-        (pass.name, token)
+    let add = |token: Token| {
+        let secret = state.add(&token.name, &token.role, token.sessions.as_deref());
+        (token.name, secret)
     };
-    let tokens: HashMap<_, _> = story.passes().into_iter().map(token).collect();
-    let mut server = Server::listening(&["--state-dir", state.path()]);
+    let tokens: HashMap<_, _> = story.tokens().into_iter().map(add).collect();
+    let mut server = Server::in_process_listening(&["--state-dir", state.path()]);
     server.token = tokens.values().next().cloned();
     let mut stage = RealStage {
         tokens,

@@ -1,10 +1,10 @@
-//! Stories: who says what, and what everyone then has.
+//! Stories: who sends what, and what everybody then receives.
 //!
 //! A story is a title, `# …`, and a line for each thing that happens:
 //!
 //! ```text
 //! ann joins s1                     a client connects to a session
-//! dev joins s1 as sender           with a token of that role and of its own name
+//! dev joins s1 as sender           with a token of that role in its own name
 //! dev joins s1 as sender for s*    with one that is bound to these sessions
 //! token dev is removed             a token is removed
 //! ann leaves                       a client disconnects
@@ -12,7 +12,7 @@
 //! ann > {"type":"ping"}            a client sends a frame
 //! ann < {"type":"pong"}            a client gets a frame
 //! agent calls reply {"chat_id":…}  Claude uses a tool
-//! agent hears sent                 the text of the tool's result
+//! agent receives sent              the text of the tool's result
 //! agent asks {"request_id":…}      Claude Code asks for permission
 //! agent has hooks                  the server was started by the plugin
 //! agent hooks Stop {"prompt_id":…} a hook is called with this event
@@ -25,9 +25,9 @@
 //! after 5m                         time passes
 //! ```
 //!
-//! What is got must have the fields that the story names. `null` means that a field must be
+//! What is received must have the fields that the story names. `null` means that a field must be
 //! missing. `"$name"` stands for a text, the same wherever it appears; inside a longer text it
-//! is `{$name}`. At the end nobody may have got anything that the story doesn't name.
+//! is `{$name}`. At the end nobody may have received anything that the story doesn't name.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -36,40 +36,40 @@ use serde_json::{Value, json};
 
 use crate::hooks;
 
-/// Where stories are played.
+/// What a story is played to.
 pub trait Stage {
-    fn joins(&mut self, who: &str, session: &str, pass: Option<&Pass>);
-    fn removed(&mut self, name: &str);
-    fn leaves(&mut self, who: &str);
-    fn breaks(&mut self, who: &str);
-    fn says(&mut self, who: &str, frame: &str);
-    fn gets(&mut self, who: &str) -> Option<Value>;
+    fn connect(&mut self, client: &str, session: &str, token: Option<&Token>);
+    fn remove_token(&mut self, name: &str);
+    fn disconnect(&mut self, client: &str);
+    fn lose_connection(&mut self, client: &str);
+    fn send_frame(&mut self, client: &str, frame: &str);
+    fn next_frame(&mut self, client: &str) -> Option<Value>;
     /// Returns the text of the result.
-    fn calls(&mut self, tool: &str, arguments: Value) -> String;
-    fn asks(&mut self, request: Value);
-    fn has_hooks(&mut self);
+    fn call_tool(&mut self, tool: &str, arguments: Value) -> String;
+    fn request_permission(&mut self, request: Value);
+    fn expect_hooks(&mut self);
     /// The event is as Claude Code gives it to a hook.
-    fn hooks(&mut self, event: Value);
-    fn notified(&mut self) -> Option<Value>;
-    fn ready(&mut self);
-    /// Returns `true` if senders are held back.
-    fn holds_senders(&mut self) -> bool;
-    fn ends(&mut self);
-    fn after(&mut self, time: Duration);
-    /// What somebody has got beside what the story told.
-    fn leftovers(&mut self) -> Vec<String>;
+    fn call_hook(&mut self, event: Value);
+    fn next_notification(&mut self) -> Option<Value>;
+    fn make_ready(&mut self);
+    /// Returns `true` if senders are held back because the inbox is full.
+    fn are_senders_held(&mut self) -> bool;
+    fn end_agent(&mut self);
+    fn advance_clock(&mut self, time: Duration);
+    /// Returns what was received and is not in the story.
+    fn unexpected(&mut self) -> Vec<String>;
 }
 
-/// A token, as a story tells of it.
-pub struct Pass {
+/// A token that a client of the story has.
+pub struct Token {
     pub name: String,
     pub role: String,
     pub sessions: Option<String>,
 }
 
-impl Pass {
-    /// What follows `joins`: the session, and maybe what the token is.
-    fn read<'l>(who: &str, rest: &'l str) -> (&'l str, Option<Self>) {
+impl Token {
+    /// Parses what follows `joins`: the session, and the token if there is one.
+    fn parse<'l>(client: &str, rest: &'l str) -> (&'l str, Option<Self>) {
         let Some((session, role)) = rest.split_once(" as ") else {
             return (rest, None);
         };
@@ -77,12 +77,12 @@ impl Pass {
             Some((role, sessions)) => (role, Some(sessions.to_owned())),
             None => (role, None),
         };
-        let pass = Self {
-            name: who.to_owned(),
+        let token = Self {
+            name: client.to_owned(),
             role: role.to_owned(),
             sessions,
         };
-        (session, Some(pass))
+        (session, Some(token))
     }
 }
 
@@ -93,18 +93,18 @@ pub struct Story {
 }
 
 impl Story {
-    /// The tokens in it, each once.
-    pub fn passes(&self) -> Vec<Pass> {
-        let mut passes: Vec<Pass> = Vec::new();
+    /// Returns the tokens in it, each once.
+    pub fn tokens(&self) -> Vec<Token> {
+        let mut tokens: Vec<Token> = Vec::new();
         for (_, line) in &self.lines {
-            if let Some((who, rest)) = line.split_once(" joins ")
-                && let (_, Some(pass)) = Pass::read(who, rest)
-                && passes.iter().all(|known| known.name != pass.name)
+            if let Some((client, rest)) = line.split_once(" joins ")
+                && let (_, Some(token)) = Token::parse(client, rest)
+                && tokens.iter().all(|known| known.name != token.name)
             {
-                passes.push(pass);
+                tokens.push(token);
             }
         }
-        passes
+        tokens
     }
 
     /// Returns `true` if it needs the hub alone: time passes, or its limits count.
@@ -119,7 +119,7 @@ impl Story {
     }
 }
 
-/// All stories.
+/// Returns all stories.
 pub fn all() -> impl Iterator<Item = Story> {
     let files = [
         include_str!("../stories/access.txt"),
@@ -129,11 +129,11 @@ pub fn all() -> impl Iterator<Item = Story> {
         include_str!("../stories/talking.txt"),
         include_str!("../stories/time-and-limits.txt"),
     ];
-    files.into_iter().flat_map(read)
+    files.into_iter().flat_map(parse)
 }
 
-/// The stories of a file.
-fn read(text: &str) -> Vec<Story> {
+/// Parses the stories of a file.
+fn parse(text: &str) -> Vec<Story> {
     let mut stories: Vec<Story> = Vec::new();
     for (number, line) in text.lines().enumerate() {
         let line = line.trim();
@@ -152,82 +152,82 @@ fn read(text: &str) -> Vec<Story> {
 /// Plays a story.
 pub fn play(story: &Story, stage: &mut impl Stage) {
     let mut names = HashMap::new();
-    let mut heard = String::new();
+    let mut result = String::new();
     if story.starts_ready() {
-        stage.ready();
+        stage.make_ready();
     }
     for (number, line) in &story.lines {
         let place = format!("«{}», line {number}: {line}", story.title);
-        let words: Vec<&str> = line.splitn(3, ' ').collect();
-        let rest = words.get(2).copied().unwrap_or_default();
+        let parts: Vec<&str> = line.splitn(3, ' ').collect();
+        let rest = parts.get(2).copied().unwrap_or_default();
         let json = || -> Value {
             let filled = fill(rest, &names);
             serde_json::from_str(&filled).unwrap_or_else(|error| panic!("{place}: {error}"))
         };
-        match words[..] {
+        match parts[..] {
             ["after", ..] => {
                 let time = line.trim_start_matches("after ");
-                stage.after(humantime::parse_duration(time).expect(&place));
+                stage.advance_clock(humantime::parse_duration(time).expect(&place));
             }
-            ["token", name, "is removed"] => stage.removed(name),
-            [who, "joins", rest] => {
-                let (session, pass) = Pass::read(who, rest);
-                stage.joins(who, session, pass.as_ref());
+            ["token", name, "is removed"] => stage.remove_token(name),
+            [client, "joins", rest] => {
+                let (session, token) = Token::parse(client, rest);
+                stage.connect(client, session, token.as_ref());
             }
-            [who, "leaves"] => stage.leaves(who),
-            [who, "breaks"] => stage.breaks(who),
-            ["agent", "has", "hooks"] => stage.has_hooks(),
-            ["agent", "ends"] => stage.ends(),
-            ["agent", "is", "ready"] => stage.ready(),
-            ["senders", "wait"] => assert!(stage.holds_senders(), "{place}"),
-            ["senders", "go", "on"] => assert!(!stage.holds_senders(), "{place}"),
+            [client, "leaves"] => stage.disconnect(client),
+            [client, "breaks"] => stage.lose_connection(client),
+            ["agent", "has", "hooks"] => stage.expect_hooks(),
+            ["agent", "ends"] => stage.end_agent(),
+            ["agent", "is", "ready"] => stage.make_ready(),
+            ["senders", "wait"] => assert!(stage.are_senders_held(), "{place}"),
+            ["senders", "go", "on"] => assert!(!stage.are_senders_held(), "{place}"),
             ["agent", "calls", _] => {
                 let (tool, arguments) = rest.split_once(' ').expect(&place);
                 let arguments = serde_json::from_str(arguments).expect(&place);
-                heard = stage.calls(tool, arguments);
+                result = stage.call_tool(tool, arguments);
             }
-            ["agent", "hears", text] => assert_eq!(heard, text, "{place}"),
-            ["agent", "asks", _] => stage.asks(json()),
+            ["agent", "receives", text] => assert_eq!(result, text, "{place}"),
+            ["agent", "asks", _] => stage.request_permission(json()),
             ["agent", "hooks", _] => {
                 let (event, fields) = rest.split_once(' ').expect(&place);
                 let fields = fill(fields, &names);
                 let mut fields: Value = serde_json::from_str(&fields).expect(&place);
                 fields["hook_event_name"] = event.into();
-                stage.hooks(fields);
+                stage.call_hook(fields);
             }
             ["agent", "takes", _] => {
                 let (turn, meta) = rest.split_once(' ').expect(&place);
                 let meta = serde_json::from_str(&fill(meta, &names)).expect(&place);
                 let prompt = hooks::channel_tag(&meta, "hi");
-                stage.hooks(json!({
+                stage.call_hook(json!({
                     "hook_event_name": "UserPromptSubmit", "prompt_id": turn, "prompt": prompt,
                 }));
             }
             ["agent", "<", _] => {
                 let got = stage
-                    .notified()
-                    .unwrap_or_else(|| panic!("{place}: nothing came"));
+                    .next_notification()
+                    .unwrap_or_else(|| panic!("{place}: nothing was received"));
                 compare(&got, &json(), &mut names, &place);
             }
-            [who, "<", _] => {
+            [client, "<", _] => {
                 let got = stage
-                    .gets(who)
-                    .unwrap_or_else(|| panic!("{place}: nothing came"));
+                    .next_frame(client)
+                    .unwrap_or_else(|| panic!("{place}: nothing was received"));
                 compare(&got, &json(), &mut names, &place);
             }
-            [who, ">", frame] => stage.says(who, &fill(frame, &names)),
-            _ => panic!("{place}: what does that mean?"),
+            [client, ">", frame] => stage.send_frame(client, &fill(frame, &names)),
+            _ => panic!("{place}: a story has no such line"),
         }
     }
-    let leftovers = stage.leftovers();
+    let unexpected = stage.unexpected();
     assert!(
-        leftovers.is_empty(),
-        "«{}»: not told: {leftovers:#?}",
+        unexpected.is_empty(),
+        "«{}»: not in the story: {unexpected:#?}",
         story.title
     );
 }
 
-/// Puts in the texts that are known by name.
+/// Replaces the names of texts by the texts.
 fn fill(text: &str, names: &HashMap<String, Value>) -> String {
     let mut text = text.to_owned();
     for (name, value) in names {
@@ -237,7 +237,7 @@ fn fill(text: &str, names: &HashMap<String, Value>) -> String {
     text
 }
 
-/// Checks that what came has the fields that were expected.
+/// Asserts that `got` has the fields of `expected`.
 pub fn compare(got: &Value, expected: &Value, names: &mut HashMap<String, Value>, place: &str) {
     match (got, expected) {
         (Value::Object(fields), Value::Object(wanted)) => {

@@ -26,7 +26,7 @@ fn removed_token_disconnects_only_its_clients() {
     let mut apps = [connect(&server, "s1", &ann), connect(&server, "s1", &dev)];
     state.remove("dev");
     assert_eq!(apps[1].close_code(), 4401);
-    assert_eq!(apps[0].pong(), [] as [Value; 0]);
+    assert_eq!(apps[0].until_pong(), [] as [Value; 0]);
     assert_eq!(
         status_of(&shake(
             &server,
@@ -37,9 +37,9 @@ fn removed_token_disconnects_only_its_clients() {
     );
 
     // The same name with another token, or another role, is another token.
-    server.logged("the tokens were read: 1");
+    server.wait_for_log("the tokens were read: 1");
     let again = state.add("dev", "sender", None);
-    server.logged("the tokens were read: 2");
+    server.wait_for_log("the tokens were read: 2");
     let mut other = connect(&server, "s1", &again);
     let edited = fs::read_to_string(state.file())
         .expect("the file exists")
@@ -47,9 +47,9 @@ fn removed_token_disconnects_only_its_clients() {
     fs::write(state.file(), edited).expect("the test owns the file");
     assert_eq!(other.close_code(), 4401);
     let mut other = connect(&server, "s1", &again);
-    other.say("hello");
+    other.send_message("hello");
     assert_eq!(other.expect("error")["code"], "forbidden");
-    assert_eq!(apps[0].pong(), [] as [Value; 0]);
+    assert_eq!(apps[0].until_pong(), [] as [Value; 0]);
 }
 
 /// A message that has not reached Claude Code when its token is removed never does, whether its
@@ -64,20 +64,20 @@ fn pending_messages_of_removed_token_are_dropped() {
     // Claude Code takes no messages yet.
     let mut server = Server::listening(&["--state-dir", state.path()]);
     let mut staying = connect(&server, "s1", &dev);
-    staying.say("from one who stays");
-    staying.pong();
+    staying.send_message("from one who stays");
+    staying.until_pong();
     let mut leaving = connect(&server, "s1", &dev);
-    leaving.say("from one who goes");
-    leaving.pong();
+    leaving.send_message("from one who goes");
+    leaving.until_pong();
     drop(leaving);
     server.token = Some(ann.clone());
-    server.health_until(|health| health["clients"] == 1);
+    server.wait_for_health(|health| health["clients"] == 1);
     state.remove("dev");
     assert_eq!(staying.close_code(), 4401);
-    server.shake_hands();
+    server.initialize();
     let mut app = connect(&server, "s1", &ann);
-    app.say("from ann");
-    assert_eq!(server.heard()["content"], "from ann");
+    app.send_message("from ann");
+    assert_eq!(server.next_message()["content"], "from ann");
     // They were said, and the others have seen them.
     app.send(&json!({ "type": "fetch_history" }));
     let history = app.expect("history");
@@ -215,11 +215,11 @@ fn unusable_token_file_admits_nobody() {
         let mut server = Server::spawn(binary().args(["--port", "0", "--state-dir", state.path()]));
         assert!(
             server
-                .logged("only CLAUDE_SOCKET_TOKEN lets anyone in")
+                .wait_for_log("only CLAUDE_SOCKET_TOKEN lets anyone in")
                 .contains(part),
             "{part}"
         );
-        server.address = address_in(&server.logged("listening on "));
+        server.address = address_in(&server.wait_for_log("listening on "));
         let answer = shake(&server, "/", &bearer);
         assert_eq!(status_of(&answer), 503, "{part}: {answer}");
         assert_eq!(status_of(&shake(&server, "/", "")), 503, "{part}");
@@ -266,7 +266,7 @@ fn broken_token_file_disconnects_everybody_until_repaired() {
     let mut app = connect(&server, "s1", &ann);
     fs::write(state.file(), "{").expect("the test owns the file");
     assert_eq!(app.close_code(), 1013, "they may come back");
-    server.logged("cannot be understood");
+    server.wait_for_log("cannot be understood");
     let told = server.call("fetch_messages", &json!({ "session_id": "s1" }));
     assert!(told.contains("no app can connect: the tokens in"), "{told}");
     assert_eq!(
@@ -274,7 +274,7 @@ fn broken_token_file_disconnects_everybody_until_repaired() {
         503
     );
     fs::write(state.file(), good).expect("the test owns the file");
-    server.logged("the tokens were read: 1");
+    server.wait_for_log("the tokens were read: 1");
     connect(&server, "s1", &ann);
     // Removing the file must not admit anyone.
     let mode = |mode| {
@@ -282,22 +282,22 @@ fn broken_token_file_disconnects_everybody_until_repaired() {
         fs::set_permissions(state.path(), mode).expect("the test owns the file");
     };
     mode(0o777);
-    server.logged("other users may write to the folder");
+    server.wait_for_log("other users may write to the folder");
     fs::remove_file(state.file()).expect("the file exists");
     mode(0o700);
-    server.logged("are gone, for the file was removed; put it back");
+    server.wait_for_log("are gone, for the file was removed; put it back");
     assert_eq!(status_of(&shake(&server, "/", "")), 503);
     let bob = state.add("bob", "operator", None);
-    server.logged("the tokens were read: 1");
+    server.wait_for_log("the tokens were read: 1");
     let mut app = connect(&server, "s1", &bob);
     fs::remove_dir_all(state.path()).expect("the file exists");
     assert_eq!(app.close_code(), 1013);
     assert_eq!(status_of(&shake(&server, "/", "")), 503);
     state.add("eve", "operator", None);
-    server.logged("the tokens were read: 1");
+    server.wait_for_log("the tokens were read: 1");
     // An empty list is meant: nobody needs a token any more.
     state.remove("eve");
-    server.logged("the tokens were read: 0");
+    server.wait_for_log("the tokens were read: 0");
     App::connect(&server, "s1");
 }
 
@@ -314,7 +314,7 @@ fn world_writable_folder_without_token_file_admits_nobody() {
     let server = with_tokens(&state);
     assert_eq!(status_of(&shake(&server, "/", "")), 503);
     mode(0o700);
-    server.logged("the tokens were read: 0");
+    server.wait_for_log("the tokens were read: 0");
     App::connect(&server, "s1");
 }
 

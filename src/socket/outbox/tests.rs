@@ -9,28 +9,28 @@ use tungstenite::protocol::frame::FrameHeader;
 use super::super::frame::{Batch, FrameRanges};
 use super::*;
 
-/// An outbox whose socket takes little, and the client's end of that.
+/// Returns an outbox with small socket buffers, and the client's end of its socket.
 fn outbox(limit: usize) -> (Arc<Outbox>, TcpStream) {
-    let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a port");
-    let client = TcpStream::connect(listener.local_addr().expect("it has one"));
-    let client = client.expect("it listens");
-    let (stream, _) = listener.accept().expect("it is there");
+    let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a port is free");
+    let client = TcpStream::connect(listener.local_addr().expect("the listener is bound"));
+    let client = client.expect("the listener accepts");
+    let (stream, _) = listener.accept().expect("the client connects");
     let (sends, receives) = (SockRef::from(&stream), SockRef::from(&client));
     sends
         .set_send_buffer_size(128 * 1024)
-        .expect("it can be set");
-    // Less than a few packets of the loopback's would be slow.
+        .expect("the buffer size can be set");
+    // With less than a few packets of the loopback interface the test would be slow.
     receives
         .set_recv_buffer_size(256 * 1024)
-        .expect("it can be set");
+        .expect("the buffer size can be set");
     (
-        Outbox::new(ConnId(1), stream, limit).expect("an outbox"),
+        Outbox::new(ConnId(1), stream, limit).expect("the socket can be duplicated"),
         client,
     )
 }
 
-/// Sends in one batch what this client gets of it, with what others get between; returns
-/// what the client is to read.
+/// Sends a batch in which the frames of this client alternate with those of others. Returns the
+/// bytes that the client must read.
 fn send(outbox: &Arc<Outbox>, batch: &mut Batch, texts: &[String]) -> Vec<u8> {
     let mut ranges = FrameRanges::default();
     let mut expected = Vec::new();
@@ -45,16 +45,18 @@ fn send(outbox: &Arc<Outbox>, batch: &mut Batch, texts: &[String]) -> Vec<u8> {
     expected
 }
 
-/// The opcodes of these frames, each of which must be whole, and the last one's payload.
+/// Returns the opcodes of these frames, each of which must be complete, and the last one's payload.
 fn frames(bytes: &[u8]) -> (Vec<u8>, Vec<u8>) {
     let mut cursor = Cursor::new(bytes);
     let (mut opcodes, mut payload) = (Vec::new(), Vec::new());
     while (cursor.position() as usize) < bytes.len() {
-        let header = FrameHeader::parse(&mut cursor).expect("it is valid");
-        let (header, length) = header.expect("it is whole");
+        let header = FrameHeader::parse(&mut cursor).expect("the frame is valid");
+        let (header, length) = header.expect("the frame is complete");
         opcodes.push(header.opcode.into());
         payload = vec![0; length as usize];
-        cursor.read_exact(&mut payload).expect("it is whole");
+        cursor
+            .read_exact(&mut payload)
+            .expect("the frame is complete");
     }
     (opcodes, payload)
 }
@@ -63,11 +65,11 @@ const TEXT: u8 = 1;
 const CLOSE: u8 = 8;
 
 #[test]
-fn whoever_reads_late_gets_everything_in_order() {
+fn late_reader_gets_all_frames_in_order() {
     let (outbox, mut client) = outbox(usize::MAX);
     let mut batch = Batch::default();
     let mut expected = Vec::new();
-    // More pieces than go into one system call, some longer than the socket takes.
+    // More pieces than fit into one system call, some longer than the socket buffer.
     for round in 0..20_usize {
         let texts = (0..100).map(|n| format!("{round} {n} {}", "x".repeat(n * round)));
         expected.extend(send(&outbox, &mut batch, &texts.collect::<Vec<_>>()));
@@ -82,23 +84,23 @@ fn whoever_reads_late_gets_everything_in_order() {
     outbox.close(CloseCode::Normal, "twice");
 
     let mut got = vec![0; expected.len()];
-    client.read_exact(&mut got).expect("it is all there");
+    client.read_exact(&mut got).expect("all frames are sent");
     assert!(got == expected);
     outbox.finish();
     assert!(outbox.backlog.lock().is_none());
     outbox.abort();
-    assert_eq!(client.read(&mut [0]).expect("it has ended"), 0);
+    assert_eq!(client.read(&mut [0]).expect("the connection ends"), 0);
 }
 
 #[test]
-fn whoever_has_caught_up_is_written_to_at_once_again() {
+fn drained_backlog_restores_direct_writes() {
     let (outbox, mut client) = outbox(usize::MAX);
     let mut batch = Batch::default();
     for _ in 0..3 {
         let expected = send(&outbox, &mut batch, &["x".repeat(3_000_000)]);
         assert!(outbox.has_backlog.load(Ordering::Acquire));
         let mut got = vec![0; expected.len()];
-        client.read_exact(&mut got).expect("it is all there");
+        client.read_exact(&mut got).expect("all frames are sent");
         assert!(got == expected);
         outbox.finish();
         assert!(!outbox.has_backlog.load(Ordering::Acquire));
@@ -106,22 +108,25 @@ fn whoever_has_caught_up_is_written_to_at_once_again() {
 }
 
 #[test]
-fn whoever_is_too_slow_gets_whole_frames_and_then_the_reason() {
+fn slow_reader_gets_whole_frames_then_close_1013() {
     const LIMIT: usize = 100_000;
     let (outbox, mut client) = outbox(LIMIT);
     let mut batch = Batch::default();
     let mut sent = 0;
     while outbox.is_open() {
         sent += 10 * send(&outbox, &mut batch, &[(); 10].map(|()| "y".repeat(1_000))).len();
-        assert!(sent < 1_000_000_000, "it is never too slow");
+        assert!(sent < 1_000_000_000, "the outbox closes beyond its limit");
     }
     let mut got = Vec::new();
     let ended = thread::spawn(move || client.read_to_end(&mut got).map(|_| got));
     outbox.finish();
     outbox.abort();
-    let got = ended.join().expect("it reads").expect("it ends");
+    let got = ended
+        .join()
+        .expect("the reader does not panic")
+        .expect("the connection ends");
     let (opcodes, reason) = frames(&got);
-    let (last, others) = opcodes.split_last().expect("there is a close");
+    let (last, others) = opcodes.split_last().expect("the client gets a close");
     assert_eq!(*last, CLOSE);
     assert!(others.iter().all(|opcode| *opcode == TEXT), "{others:?}");
     assert_eq!(
@@ -131,7 +136,7 @@ fn whoever_is_too_slow_gets_whole_frames_and_then_the_reason() {
 }
 
 #[test]
-fn whoever_goes_away_while_much_waits_leaves_nothing_behind() {
+fn disconnect_frees_backlog() {
     let (outbox, client) = outbox(usize::MAX);
     let mut batch = Batch::default();
     send(&outbox, &mut batch, &["z".repeat(3_000_000)]);
@@ -140,7 +145,7 @@ fn whoever_goes_away_while_much_waits_leaves_nothing_behind() {
     outbox.finish();
     assert!(!outbox.is_open());
     assert!(outbox.backlog.lock().is_none());
-    // Nobody waits for it to read, and what is sent to it costs nothing.
+    // Waiting for it returns at once, and frames to it are dropped.
     outbox.wait_for_drain(Duration::MAX);
     send(&outbox, &mut batch, &["z".repeat(3_000_000)]);
     assert!(outbox.backlog.lock().is_none());

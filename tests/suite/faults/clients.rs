@@ -1,4 +1,4 @@
-//! What clients do wrong.
+//! Faults of clients.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -13,93 +13,93 @@ use crate::app::App;
 use crate::raw::Raw;
 use crate::server::{PATIENCE, Server, status_of};
 
-/// How many clients do the same wrong thing.
+/// The clients with the same fault.
 const CLIENTS: usize = 50;
 /// The start of a text frame of 200 bytes, masked with zeros.
 const HALF_A_FRAME: &[u8] = b"\x81\xfe\0\xc8\0\0\0\0{\"type\":\"mess";
 
 faults! {
-    killed_mid_frame(scene) [] {
+    reset_mid_frame_frees_connection(scene) [] {
         for number in 0..CLIENTS {
-            let mut raw = Raw::connect(&scene.host.server, "s1");
-            raw.stream.write_all(HALF_A_FRAME).expect("it reads");
+            let mut raw = Raw::connect(&scene.agent.server, "s1");
+            raw.stream.write_all(HALF_A_FRAME).expect("the server reads");
             if number % 2 == 0 {
                 reset(&raw.stream);
             }
         }
-        has_left(scene);
+        wait_for_disconnects(scene);
     }
 
-    killed_mid_handshake(scene) [] {
+    reset_mid_handshake_frees_connection(scene) [] {
         for number in 0..CLIENTS {
-            let mut stream = connect(&scene.host.server);
-            stream.write_all(b"GET / HTTP/1.1\r\nHost: 127").expect("it reads");
+            let mut stream = connect(&scene.agent.server);
+            stream.write_all(b"GET / HTTP/1.1\r\nHost: 127").expect("the server reads");
             if number % 2 == 0 {
                 reset(&stream);
             }
         }
     }
 
-    /// Nothing comes from them any more, not even an end.
-    half_open(scene) ["--ping-interval", "100ms", "--ping-timeout", "300ms"] {
+    /// They send nothing, not even the end of the connection.
+    silent_connections_are_dropped(scene) ["--ping-interval", "100ms", "--ping-timeout", "300ms"] {
         let mut mute: Vec<Raw> = (0..CLIENTS)
-            .map(|_| Raw::connect(&scene.host.server, healthy::SESSION))
+            .map(|_| Raw::connect(&scene.agent.server, healthy::SESSION))
             .collect();
         for raw in &mut mute[CLIENTS / 2..] {
-            raw.stream.write_all(HALF_A_FRAME).expect("it reads");
+            raw.stream.write_all(HALF_A_FRAME).expect("the server reads");
         }
-        has_left(scene);
+        wait_for_disconnects(scene);
         drop(mute);
     }
 
-    /// They ask for much, each for itself, and read nothing of it.
-    never_reading(scene) [] {
-        let server = &scene.host.server;
+    /// They request much history and read nothing.
+    unread_responses_disturb_nobody(scene) [] {
+        let server = &scene.agent.server;
         let mut rich = App::connect(server, "rich");
         let text = "x".repeat(100_000);
         for _ in 0..4 {
-            rich.say(&text);
-            scene.host.hears();
+            rich.send_message(&text);
+            scene.agent.next_message();
         }
         drop(rich);
         let fetch = json!({ "type": "fetch_history", "limit": 100 }).to_string();
         let mut greedy: Vec<App> = (0..10).map(|_| App::connect(server, "rich")).collect();
         for app in &mut greedy {
-            // More than the system takes for it and the server keeps for it.
+            // More than the socket and the backlog hold.
             for _ in 0..20 {
                 if app.socket.send(tungstenite::Message::text(fetch.as_str())).is_err() {
                     break;
                 }
             }
         }
-        // Whoever is still here doesn't keep the server from anything.
-        scene.healthy.beats(10);
+        // Those that are still connected delay nobody.
+        scene.healthy.wait_for_rounds(10);
         drop(greedy);
-        has_left(scene);
+        wait_for_disconnects(scene);
     }
 
-    /// They get what everyone in the session gets, and read nothing of it.
-    never_reading_what_all_get(scene) [] {
-        let server = &scene.host.server;
+    /// They read nothing of the replies to their session.
+    unread_broadcasts_disturb_nobody(scene) [] {
+        let server = &scene.agent.server;
         let stuck: Vec<App> = (0..CLIENTS).map(|_| App::connect(server, "s1")).collect();
         let arguments = json!({ "chat_id": "s1", "text": "x".repeat(200_000) });
         let params = json!({ "name": "reply", "arguments": arguments });
         for id in 0..60 {
-            scene.host.send(&json!({ "jsonrpc": "2.0", "id": id, "method": "tools/call", "params": params }));
-            scene.host.answer();
+            scene.agent.send(&json!({ "jsonrpc": "2.0", "id": id, "method": "tools/call", "params": params }));
+            scene.agent.response();
         }
-        server.logged("it reads too slowly");
+        server.wait_for_log("it reads too slowly");
         drop(stuck);
-        has_left(scene);
+        wait_for_disconnects(scene);
     }
 
-    one_byte_at_a_time_in_the_head(scene) ["--handshake-timeout", "500ms"] {
-        let server = &scene.host.server;
+    slow_head_gets_408(scene) ["--handshake-timeout", "500ms"] {
+        let server = &scene.agent.server;
         let head = server.handshake("/?session=s1");
         let mut streams: Vec<TcpStream> = (0..CLIENTS).map(|_| connect(server)).collect();
         let start = Instant::now();
         for byte in head.bytes() {
-            // Once it has been refused, nothing more goes through.
+            // A refused connection takes no more bytes.
             streams.iter_mut().for_each(|stream| drop(stream.write_all(&[byte])));
             if start.elapsed() > Duration::from_millis(600) {
                 break;
@@ -113,39 +113,39 @@ faults! {
         }
     }
 
-    /// Slower than pings come: they are dropped. Quicker: they are waited for.
-    one_byte_at_a_time_in_a_frame(scene) ["--ping-interval", "150ms", "--ping-timeout", "450ms"] {
-        let server = &scene.host.server;
+    /// A client that sends a byte less often than the ping timeout is dropped.
+    slow_frame_is_awaited_between_pings(scene) ["--ping-interval", "150ms", "--ping-timeout", "450ms"] {
+        let server = &scene.agent.server;
         let mut slow: Vec<Raw> = (0..CLIENTS).map(|_| Raw::connect(server, "slow")).collect();
         let mut slower = Raw::connect(server, "slower");
         let text = br#"{"type":"message","content":"slowly"}"#;
-        let mut frame = vec![0x81, 0x80 | u8::try_from(text.len()).expect("it is short"), 0, 0, 0, 0];
+        let mut frame = vec![0x81, 0x80 | u8::try_from(text.len()).expect("the frame is short"), 0, 0, 0, 0];
         frame.extend(text);
         let start = Instant::now();
         for (number, byte) in frame.iter().enumerate() {
-            slow.iter_mut().for_each(|raw| raw.stream.write_all(&[*byte]).expect("it reads"));
+            slow.iter_mut().for_each(|raw| raw.stream.write_all(&[*byte]).expect("the server reads"));
             if number % 16 == 0 {
                 let _ = slower.stream.write_all(&[*byte]);
             }
-            let due = start + Duration::from_millis(20) * u32::try_from(number).expect("few");
+            let due = start + Duration::from_millis(20) * u32::try_from(number).expect("the frame is short");
             thread::sleep(due.saturating_duration_since(Instant::now()));
         }
         for _ in 0..CLIENTS {
-            assert_eq!(scene.host.hears()["content"], "slowly");
+            assert_eq!(scene.agent.next_message()["content"], "slowly");
         }
         let end = loop {
-            let (opcode, payload) = slower.read();
+            let (opcode, payload) = slower.read_frame();
             if opcode != 0x89 {
                 break (opcode, payload);
             }
         };
         assert_eq!((end.0, &end.1[..2]), (0x88, &1001_u16.to_be_bytes()[..]));
         drop(slow);
-        has_left(scene);
+        wait_for_disconnects(scene);
     }
 
-    fragments_with_pings_between(scene) [] {
-        let server = &scene.host.server;
+    fragments_with_pings_between_make_one_message(scene) [] {
+        let server = &scene.agent.server;
         let text = json!({ "type": "message", "content": "é".repeat(400) }).to_string();
         for _ in 0..CLIENTS {
             let mut raw = Raw::connect(server, "s1");
@@ -153,52 +153,52 @@ faults! {
             for (number, part) in parts.iter().enumerate() {
                 let first = if number == 0 { 0x01 } else { 0x00 };
                 let last = if number + 1 == parts.len() { 0x80 } else { 0x00 };
-                raw.frame(first | last, part);
-                raw.frame(0x89, b"still there?");
+                raw.send_frame(first | last, part);
+                raw.send_frame(0x89, b"still there?");
             }
             for _ in &parts {
-                assert_eq!(raw.read(), (0x8a, b"still there?".to_vec()));
+                assert_eq!(raw.read_frame(), (0x8a, b"still there?".to_vec()));
             }
-            assert_eq!(scene.host.hears()["content"], "é".repeat(400));
+            assert_eq!(scene.agent.next_message()["content"], "é".repeat(400));
         }
-        has_left(scene);
+        wait_for_disconnects(scene);
     }
 
-    unmasked(scene) [] { offend(scene, b"\x81\x02hi", &[1002]); }
-    reserved_bits(scene) [] {
+    unmasked_frame_is_closed_with_1002(scene) [] { assert_closed(scene, b"\x81\x02hi", &[1002]); }
+    reserved_bits_are_closed_with_1002(scene) [] {
         for bit in [0x40, 0x20, 0x10] {
-            offend(scene, &[0x81 | bit, 0x80, 0, 0, 0, 0], &[1002]);
+            assert_closed(scene, &[0x81 | bit, 0x80, 0, 0, 0, 0], &[1002]);
         }
     }
-    bad_opcode(scene) [] {
+    bad_opcode_is_closed_with_1002(scene) [] {
         for opcode in (3..=7).chain(11..=15) {
-            offend(scene, &[0x80 | opcode, 0x80, 0, 0, 0, 0], &[1002]);
+            assert_closed(scene, &[0x80 | opcode, 0x80, 0, 0, 0, 0], &[1002]);
         }
     }
-    bad_utf8(scene) [] {
+    bad_utf8_is_closed_with_1007(scene) [] {
         for text in [&b"\xff"[..], b"\xc3\x28", b"\xc0\xaf", b"\xe2\x82", b"\xed\xa0\x80", b"\xf5\x80\x80\x80"] {
-            offend(scene, &frame(0x81, text), &[1007]);
+            assert_closed(scene, &frame(0x81, text), &[1007]);
         }
     }
-    bad_utf8_split_across_frames(scene) [] {
+    bad_utf8_across_frames_is_closed_with_1007(scene) [] {
         for (start, end) in [(&b"\xe2\x82"[..], &b"("[..]), (b"\xf0\x9f", b"\xff"), (b"a\xc3", b"")] {
-            offend(scene, &[frame(0x01, start), frame(0x80, end)].concat(), &[1007]);
+            assert_closed(scene, &[frame(0x01, start), frame(0x80, end)].concat(), &[1007]);
         }
     }
-    bad_close_codes(scene) [] {
+    bad_close_codes_are_closed_with_1002(scene) [] {
         for code in [0, 999, 1004, 1005, 1006, 1015, 1016, 2999, 5000, 65535_u16] {
-            offend(scene, &frame(0x88, &code.to_be_bytes()), &[1002]);
+            assert_closed(scene, &frame(0x88, &code.to_be_bytes()), &[1002]);
         }
-        offend(scene, &frame(0x88, b"\x03"), &[1002]);
-        offend(scene, &frame(0x88, b"\x03\xe8\xff"), &[1002, 1007]);
+        assert_closed(scene, &frame(0x88, b"\x03"), &[1002]);
+        assert_closed(scene, &frame(0x88, b"\x03\xe8\xff"), &[1002, 1007]);
     }
-    a_gibibyte_announced(scene) [] {
+    announced_gibibyte_is_closed_with_1009(scene) [] {
         for _ in 0..CLIENTS {
-            offend(scene, b"\x81\xff\0\0\0\0\x40\0\0\0\0\0\0\0", &[1009]);
+            assert_closed(scene, b"\x81\xff\0\0\0\0\x40\0\0\0\0\0\0\0", &[1009]);
         }
     }
-    a_gibibyte_in_fragments(scene) [] {
-        let mut raw = Raw::connect(&scene.host.server, "s1");
+    gibibyte_in_fragments_is_cut_off(scene) [] {
+        let mut raw = Raw::connect(&scene.agent.server, "s1");
         let mut head = vec![0x01, 0xff];
         head.extend((64_u64 << 10).to_be_bytes());
         head.extend([0; 4]);
@@ -209,12 +209,12 @@ faults! {
             sent += part.len();
         }
         assert!(sent < 64 << 20, "{sent} bytes were taken");
-        has_left(scene);
+        wait_for_disconnects(scene);
     }
 
-    /// As quickly as it goes: a quick machine makes far more than that in a second.
-    five_thousand_connects_a_second(scene) [] {
-        let server = &scene.host.server;
+    /// As quickly as possible: a quick machine makes far more than that in a second.
+    five_thousand_connects_disturb_nobody(scene) [] {
+        let server = &scene.agent.server;
         let head = server.handshake("/?session=s1");
         thread::scope(|scope| {
             for worker in 0..2 {
@@ -225,17 +225,17 @@ faults! {
                         if number % 5 == worker {
                             let _ = stream.write_all(head.as_bytes());
                         }
-                        // Or this machine would run out of ports.
+                        // Otherwise this machine would run out of ports.
                         reset(&stream);
                     }
                 });
             }
         });
-        has_left(scene);
+        wait_for_disconnects(scene);
     }
 
-    more_than_the_connection_limit(scene) ["--max-connections", "20"] {
-        let server = &scene.host.server;
+    connections_over_limit_get_503(scene) ["--max-connections", "20"] {
+        let server = &scene.agent.server;
         let head = server.handshake("/?session=s1");
         let mut inside: Vec<Raw> = (0..19).map(|_| Raw::connect(server, "s1")).collect();
         let mut outside: Vec<TcpStream> = (0..200).map(|_| connect(server)).collect();
@@ -248,17 +248,17 @@ faults! {
             assert!([0, 503].contains(&status_of(&answer)), "{answer}");
         }
         for raw in &mut inside {
-            raw.frame(0x89, b"");
-            assert_eq!(raw.read().0, 0x8a);
+            raw.send_frame(0x89, b"");
+            assert_eq!(raw.read_frame().0, 0x8a);
         }
         drop(inside);
-        has_left(scene);
+        wait_for_disconnects(scene);
         App::connect(server, "s1");
     }
 
-    /// Every character there is, a hundred at a time.
-    session_ids_of_every_character(scene) [] {
-        let mut app = App::connect(&scene.host.server, "s1");
+    /// Every character of Unicode, a hundred at a time.
+    session_ids_may_have_any_character_but_line_breaks(scene) [] {
+        let mut app = App::connect(&scene.agent.server, "s1");
         let all: Vec<char> = ('\0'..=char::MAX).collect();
         for names in all.chunks(100 * 64).map(|block| block.chunks(100)) {
             for name in names.clone() {
@@ -279,9 +279,9 @@ faults! {
         }
     }
 
-    /// In the URL and in a message.
-    session_ids_that_are_too_much(scene) [] {
-        let server = &scene.host.server;
+    /// In the URL and in messages.
+    bad_session_ids_are_refused(scene) [] {
+        let server = &scene.agent.server;
         for (encoded, statuses) in [
             ("%00", &[400][..]),
             ("a%00b", &[400]),
@@ -289,7 +289,7 @@ faults! {
             ("%0D%0AX-Evil:%20yes", &[400]),
             ("%C2%85", &[400]),
             ("%E2%80%A8", &[400]),
-            // No UTF-8: what replaces it is as good a name as any.
+            // Not UTF-8: the replacement characters are a valid name.
             ("%FF%ED%A0%80", &[101]),
             (&"x".repeat(129), &[400]),
             (&"%F0%9F%A4%96".repeat(129), &[400]),
@@ -319,72 +319,75 @@ faults! {
         assert_eq!(app.close_code(), 1009);
     }
 
-    /// One client has all of them on its way at once. Each arrives, once and in order.
-    a_flood_of_messages(scene) [] {
+    /// One client sends all of them at once. Each is delivered once and in order.
+    flood_of_messages_is_delivered_in_order(scene) [] {
         const MESSAGES: usize = 100_000;
-        let mut app = App::connect(&scene.host.server, "flood");
+        let mut app = App::connect(&scene.agent.server, "flood");
         let flood = thread::spawn(move || {
             for number in 0..MESSAGES {
-                let said = format!(r#"{{"type":"message","content":"{number}"}}"#);
-                let frame = tungstenite::Message::text(said);
-                // Without a system call for each.
-                app.socket.write(frame).expect("it reads");
+                let message = format!(r#"{{"type":"message","content":"{number}"}}"#);
+                let frame = tungstenite::Message::text(message);
+                // Many frames in each system call.
+                app.socket.write(frame).expect("the server reads");
             }
-            app.socket.flush().expect("it reads");
+            app.socket.flush().expect("the server reads");
             app
         });
         for number in 0..MESSAGES {
-            assert_eq!(scene.host.hears()["content"], number.to_string());
+            assert_eq!(scene.agent.next_message()["content"], number.to_string());
         }
-        let mut app = flood.join().expect("everything could be sent");
-        assert_eq!(app.pong(), [] as [Value; 0]);
+        let mut app = flood.join().expect("the client sends everything");
+        assert_eq!(app.until_pong(), [] as [Value; 0]);
     }
 }
 
-/// A connection that says nothing yet.
+/// Opens a TCP connection.
 fn connect(server: &Server) -> TcpStream {
-    let stream = TcpStream::connect(server.address).expect("it listens");
-    stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+    let stream = TcpStream::connect(server.address).expect("the server listens");
+    stream
+        .set_read_timeout(Some(PATIENCE))
+        .expect("the timeout is valid");
     stream
 }
 
-/// Has the connection end with a reset, as when a process dies with data unread.
+/// Makes the connection end with a reset, as when a process dies with data unread.
 fn reset(stream: &TcpStream) {
     let now = Some(Duration::ZERO);
-    SockRef::from(stream).set_linger(now).expect("it is open");
+    SockRef::from(stream)
+        .set_linger(now)
+        .expect("the socket is open");
 }
 
-/// Waits until nobody but the healthy client is left.
-fn has_left(scene: &Scene) {
-    let server = &scene.host.server;
-    server.health_until(|health| health["clients"] == 1);
+/// Waits until only the healthy client is connected.
+fn wait_for_disconnects(scene: &Scene) {
+    let server = &scene.agent.server;
+    server.wait_for_health(|health| health["clients"] == 1);
 }
 
-/// A short frame, masked with zeros.
+/// Returns a short frame, masked with zeros.
 fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
-    let length = u8::try_from(payload.len()).expect("it is short");
+    let length = u8::try_from(payload.len()).expect("the frame is short");
     [&[first, 0x80 | length, 0, 0, 0, 0], payload].concat()
 }
 
-/// Offends against RFC 6455 in many connections at once, and is closed with one of these
-/// codes.
-fn offend(scene: &Scene, bytes: &[u8], codes: &[u16]) {
-    let server = &scene.host.server;
-    let mut offenders: Vec<Raw> = (0..5)
+/// Violates RFC 6455 in five connections at once, which must be closed with one of these codes.
+fn assert_closed(scene: &Scene, bytes: &[u8], codes: &[u16]) {
+    let server = &scene.agent.server;
+    let mut clients: Vec<Raw> = (0..5)
         .map(|_| Raw::connect(server, healthy::SESSION))
         .collect();
-    for raw in &mut offenders {
-        raw.stream.write_all(bytes).expect("it reads");
+    for raw in &mut clients {
+        raw.stream.write_all(bytes).expect("the server reads");
     }
-    for raw in &mut offenders {
+    for raw in &mut clients {
         let code = loop {
-            let (opcode, payload) = raw.read();
+            let (opcode, payload) = raw.read_frame();
             if opcode == 0x88 {
                 break u16::from_be_bytes([payload[0], payload[1]]);
             }
         };
         assert!(codes.contains(&code), "{bytes:02x?}: {code}");
     }
-    drop(offenders);
-    has_left(scene);
+    drop(clients);
+    wait_for_disconnects(scene);
 }

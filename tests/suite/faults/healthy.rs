@@ -1,4 +1,4 @@
-//! The healthy client: it talks all the while, and keeps book of what comes back.
+//! The healthy client: it sends messages all the time, and records what it receives.
 
 use std::collections::HashSet;
 use std::mem;
@@ -12,106 +12,120 @@ use parking_lot::MutexGuard;
 use serde_json::{Value, json};
 use tungstenite::{Error, Message};
 
-use super::host::{Host, Shared};
+use super::agent::{Agent, Shared};
 use crate::app::App;
 use crate::server::PATIENCE;
 
-/// Its session, in which nobody else is.
+/// Its session. Clients that misbehave may be in it, others that send messages must not.
 pub const SESSION: &str = "healthy";
-/// How long it waits between two messages.
+/// The time between two messages.
 const PAUSE: Duration = Duration::from_millis(20);
 
 /// The client, in a thread of its own.
 pub struct Healthy {
-    thread: Option<JoinHandle<Book>>,
+    thread: Option<JoinHandle<Record>>,
     stop: Arc<AtomicBool>,
-    beats: Receiver<()>,
+    rounds: Receiver<()>,
 }
 
-/// The longest it had to wait.
+/// The longest times that it had to wait.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Pulse {
-    /// For the server itself.
+pub struct Delays {
+    /// For a pong, from the server itself.
     pub pong: Duration,
-    /// For Claude Code.
+    /// For a reply, from Claude Code.
     pub reply: Duration,
 }
 
 impl Healthy {
-    pub fn connect(host: &Host) -> Self {
-        let app = App::connect(&host.server, SESSION);
+    pub fn connect(agent: &Agent) -> Self {
+        let app = App::connect(&agent.server, SESSION);
         let stop = Arc::new(AtomicBool::new(false));
-        let (beat, beats) = bounded(0);
-        let (host, stops) = (host.shared(), stop.clone());
-        let thread = thread::spawn(move || Book::new(app).keep(&host, &stops, &beat));
+        let (round, rounds) = bounded(0);
+        let (agent, stops) = (agent.shared(), stop.clone());
+        let thread = thread::spawn(move || Record::new(app).run(&agent, &stops, &round));
         Self {
             thread: Some(thread),
             stop,
-            beats,
+            rounds,
         }
     }
 
-    /// Waits until it has been heard so many times from now on.
-    pub fn beats(&self, times: usize) {
-        // The first may have begun before.
+    /// Waits for that many complete round trips.
+    pub fn wait_for_rounds(&self, times: usize) {
+        // The first one may have begun before.
         for _ in 0..=times {
-            if self.beats.recv_timeout(PATIENCE).is_err() {
+            if self.rounds.recv_timeout(PATIENCE).is_err() {
                 break;
             }
         }
     }
 
-    /// It leaves, when it has got everything that it waits for.
-    pub fn leave(&mut self) -> Pulse {
-        let mut book = self.end();
-        assert!(!book.sent_away, "the healthy client was sent away");
-        while book.replies < book.sent || (book.answered.len() as u64) < book.sent {
-            book.read();
+    /// Disconnects when it has received everything that it waits for.
+    pub fn leave(&mut self) -> Delays {
+        let mut record = self.end();
+        assert!(!record.disconnected, "the server keeps the healthy client");
+        while record.replies < record.sent || (record.answered.len() as u64) < record.sent {
+            record.read();
         }
-        assert_eq!(book.pings, book.pongs);
-        let everything: Vec<u64> = (1..=book.sent).collect();
-        assert_eq!(book.accepted, everything, "each is accepted once, in order");
-        assert_eq!(book.answered, everything, "each is answered once, in order");
-        assert_eq!(book.seqs.len() as u64, 2 * book.sent, "no seq is missing");
-        assert_eq!(book.last_seq, 2 * book.sent, "no seq is skipped");
-        book.pulse
+        assert_eq!(record.pings, record.pongs);
+        let everything: Vec<u64> = (1..=record.sent).collect();
+        assert_eq!(
+            record.accepted, everything,
+            "each message is accepted once, in order"
+        );
+        assert_eq!(
+            record.answered, everything,
+            "each message is answered once, in order"
+        );
+        assert_eq!(
+            record.seqs.len() as u64,
+            2 * record.sent,
+            "no seq is missing"
+        );
+        assert_eq!(record.last_seq, 2 * record.sent, "no seq is skipped");
+        record.delays
     }
 
-    /// It was sent away because the server has ended, and knows of each message whether
-    /// Claude Code has got it.
-    pub fn was_sent_away(&mut self, heard: &[Value]) {
-        let book = self.end();
-        assert!(book.sent_away, "nobody has told it that the server ends");
-        let told = heard
+    /// Asserts that it was disconnected because the server has ended, and knows the fate of all its
+    /// messages but one. `messages` are those that Claude Code has received.
+    pub fn assert_disconnected(&mut self, messages: &[Value]) {
+        let record = self.end();
+        assert!(
+            record.disconnected,
+            "the server tells the healthy client that it ends"
+        );
+        let received = messages
             .iter()
             .map(|content| content.as_str().and_then(|number| number.parse().ok()));
-        let told: Vec<u64> = told.map(|number| number.expect("a number")).collect();
-        assert_eq!(told, (1..=told.len() as u64).collect::<Vec<_>>());
+        let received: Vec<u64> = received
+            .map(|number| number.expect("its messages are numbers"))
+            .collect();
+        assert_eq!(received, (1..=received.len() as u64).collect::<Vec<_>>());
         // Claude Code may have read what the server could not see it read.
         assert!(
-            told.starts_with(&book.accepted),
-            "{told:?} {:?}",
-            book.accepted
+            received.starts_with(&record.accepted),
+            "{received:?} {:?}",
+            record.accepted
         );
-        let unknown = book.sent - book.accepted.len() as u64 - book.rejected.len() as u64;
-        assert!(
-            unknown <= 1,
-            "it does not know what became of {unknown} messages"
-        );
+        let unknown = record.sent - record.accepted.len() as u64 - record.rejected.len() as u64;
+        assert!(unknown <= 1, "the fate of {unknown} messages is unknown");
     }
 
-    fn end(&mut self) -> Book {
+    fn end(&mut self) -> Record {
         self.stop.store(true, Ordering::Relaxed);
-        // So that it doesn't wait for someone to hear it.
-        let (_, nobody) = bounded(0);
-        drop(mem::replace(&mut self.beats, nobody));
-        let thread = self.thread.take().expect("it has not left before");
-        thread.join().expect("the healthy client is healthy")
+        // It must not wait for the test to count its rounds.
+        let (_, closed) = bounded(0);
+        drop(mem::replace(&mut self.rounds, closed));
+        let thread = self.thread.take().expect("it disconnects once");
+        thread
+            .join()
+            .expect("the healthy client receives what it expects")
     }
 }
 
-/// What it has sent, and what came back.
-struct Book {
+/// What it has sent and received.
+struct Record {
     app: App,
     sent: u64,
     pings: u64,
@@ -122,11 +136,11 @@ struct Book {
     rejected: Vec<u64>,
     seqs: HashSet<u64>,
     last_seq: u64,
-    sent_away: bool,
-    pulse: Pulse,
+    disconnected: bool,
+    delays: Delays,
 }
 
-impl Book {
+impl Record {
     fn new(app: App) -> Self {
         Self {
             app,
@@ -139,79 +153,83 @@ impl Book {
             rejected: Vec::new(),
             seqs: HashSet::new(),
             last_seq: 0,
-            sent_away: false,
-            pulse: Pulse::default(),
+            disconnected: false,
+            delays: Delays::default(),
         }
     }
 
-    /// Talks until it is to stop, or is sent away.
-    fn keep(mut self, host: &Shared, stop: &AtomicBool, beat: &Sender<()>) -> Self {
-        while !stop.load(Ordering::Relaxed) && !self.sent_away {
-            self.beat(host.answers.lock());
-            let _ = beat.try_send(());
+    /// Makes round trips until it is stopped or disconnected.
+    fn run(mut self, agent: &Shared, stop: &AtomicBool, round: &Sender<()>) -> Self {
+        while !stop.load(Ordering::Relaxed) && !self.disconnected {
+            self.round_trip(agent.replies.lock());
+            let _ = round.try_send(());
             thread::sleep(PAUSE);
         }
         self
     }
 
-    /// Says something, and waits for what comes back.
-    fn beat(&mut self, host_answers: MutexGuard<'_, bool>) {
-        let awaits_reply = *host_answers;
-        // While it waits for a reply the host doesn't become busy.
-        let _guard = awaits_reply.then_some(host_answers);
+    /// Sends a message, and waits for its reply unless replies are suspended.
+    fn round_trip(&mut self, agent_replies: MutexGuard<'_, bool>) {
+        let awaits_reply = *agent_replies;
+        // While it waits for a reply, replies can't be suspended.
+        let _guard = awaits_reply.then_some(agent_replies);
         let start = Instant::now();
         self.sent += 1;
         self.pings += 1;
         let number = self.sent.to_string();
-        let said = json!({ "type": "message", "content": number, "id": number });
+        let message = json!({ "type": "message", "content": number, "id": number });
         let ping = json!({ "type": "ping" });
-        for frame in [said, ping] {
+        for frame in [message, ping] {
             if self
                 .app
                 .socket
                 .send(Message::text(frame.to_string()))
                 .is_err()
             {
-                // Why, it reads in a moment.
+                // The reason follows on the socket.
                 break;
             }
         }
-        while self.pongs < self.pings && !self.sent_away {
+        while self.pongs < self.pings && !self.disconnected {
             self.read();
         }
-        self.pulse.pong = self.pulse.pong.max(start.elapsed());
+        self.delays.pong = self.delays.pong.max(start.elapsed());
         if awaits_reply {
             let start = Instant::now();
-            while self.replies < self.sent && !self.sent_away {
+            while self.replies < self.sent && !self.disconnected {
                 self.read();
             }
-            self.pulse.reply = self.pulse.reply.max(start.elapsed());
+            self.delays.reply = self.delays.reply.max(start.elapsed());
         }
     }
 
-    /// Reads one frame and enters it.
+    /// Reads one frame and records it.
     fn read(&mut self) {
         let text = match self.app.socket.read() {
             Ok(Message::Text(text)) => text,
             Ok(Message::Ping(_) | Message::Pong(_)) => return,
             Ok(Message::Close(Some(frame))) if u16::from(frame.code) == 1001 => {
-                self.sent_away = true;
+                self.disconnected = true;
                 return;
             }
             Err(Error::Io(error)) if error.kind() == std::io::ErrorKind::Interrupted => return,
-            other => panic!("the healthy client got {other:?}"),
+            other => panic!("the healthy client received {other:?}"),
         };
-        let message: Value = serde_json::from_str(&text).expect("it is JSON");
+        let message: Value = serde_json::from_str(&text).expect("a message is JSON");
         let number = |name: &str| -> u64 {
             let text = message[name].as_str();
             text.and_then(|number| number.parse().ok())
-                .expect("it is one of its own")
+                .expect("the message is about one of its own")
         };
         match (message["type"].as_str(), message["state"].as_str()) {
             (Some("pong"), _) => self.pongs += 1,
             (Some("reply"), _) => {
                 self.replies += 1;
-                assert_eq!(number("content"), self.replies, "lost or doubled");
+                assert_eq!(
+                    number("content"),
+                    self.replies,
+                    "no reply is lost or duplicated"
+                );
                 self.seq(&message);
             }
             (_, Some("accepted")) => {
@@ -221,13 +239,13 @@ impl Book {
             (_, Some("answered")) => self.answered.push(number("id")),
             (_, Some("rejected")) => self.rejected.push(number("id")),
             (Some("error"), _) if message["code"] == "host_closed" => {}
-            _ => panic!("the healthy client got {message}"),
+            _ => panic!("the healthy client received {message}"),
         }
     }
 
     fn seq(&mut self, message: &Value) {
-        let seq = message["seq"].as_u64().expect("it has one");
-        assert!(self.seqs.insert(seq), "seq {seq} comes twice");
+        let seq = message["seq"].as_u64().expect("the message has a seq");
+        assert!(self.seqs.insert(seq), "seq {seq} is received once");
         self.last_seq = self.last_seq.max(seq);
     }
 }

@@ -1,4 +1,4 @@
-//! What the machine does wrong.
+//! Faults of the machine.
 
 use std::fs;
 use std::io::Read;
@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, Instant, SystemTime};
 
-use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, getuid, pidfd_getfd, pidfd_open};
+use rustix::process::{PidfdFlags, PidfdGetfdFlags, getuid, pidfd_getfd, pidfd_open};
 use serde_json::{Value, json};
 
 use super::{Scene, faults, processor_ticks};
@@ -18,106 +18,112 @@ use crate::app::App;
 use crate::prepare::prepare;
 use crate::server::{PATIENCE, Server, address_in, binary};
 
-/// A user who has no processes but those of this test.
-const NOBODY_ELSE: u32 = 61_742;
+/// A user id with no processes but those of this test.
+const TEST_UID: u32 = 61_742;
 /// A day.
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
 faults! {
-    /// Accepting rests until there are some again.
-    no_file_descriptors_left(scene) [] {
-        let server = &scene.host.server;
-        let open = fs::read_dir(format!("/proc/{}/fd", server.pid())).expect("it runs").count();
+    /// The server accepts again when there are some.
+    exhausted_file_descriptors_pause_accepting(scene) [] {
+        let server = &scene.agent.server;
+        let open = fs::read_dir(format!("/proc/{}/fd", server.pid())).expect("the server runs").count();
         let usual = set_limit(server, "Max open files", "nofile", &(open + 5).to_string());
         let waiting: Vec<TcpStream> = (0..50)
-            .map(|_| TcpStream::connect(server.address).expect("it listens"))
+            .map(|_| TcpStream::connect(server.address).expect("the server listens"))
             .collect();
-        server.logged("cannot accept connections");
+        server.wait_for_log("cannot accept connections");
         let (start, before) = (Instant::now(), processor_ticks(server));
-        scene.healthy.beats(20);
+        scene.healthy.wait_for_rounds(20);
         let ticks = processor_ticks(server) - before;
-        // A tick is 10 ms: a thread that spins has 100 a second.
-        let share = Duration::from_millis(10) * u32::try_from(ticks).expect("few") ;
-        assert!(share < start.elapsed() / 2, "it spins: {share:?} in {:?}", start.elapsed());
+        // A tick is 10 ms: a thread that spins takes 100 a second.
+        let share = Duration::from_millis(10) * u32::try_from(ticks).expect("the ticks are few") ;
+        assert!(share < start.elapsed() / 2, "the server spins: {share:?} in {:?}", start.elapsed());
         drop(waiting);
         set_limit(server, "Max open files", "nofile", &usual);
         App::connect(server, "s1");
     }
 
-    log_file_on_a_full_disk(scene) ["--log-file", "/dev/full", "--log-level", "trace"] {
+    log_file_on_full_disk_disturbs_nobody(scene) ["--log-file", "/dev/full", "--log-level", "trace"] {
         for _ in 0..100 {
-            App::connect(&scene.host.server, "s1");
+            App::connect(&scene.agent.server, "s1");
         }
-        scene.host.server.health_until(|health| health["clients"] == 1);
+        scene.agent.server.wait_for_health(|health| health["clients"] == 1);
     }
 
-    /// Nobody can connect, everyone who has goes on, and then it listens again.
-    port_lost(scene) [] {
-        let server = &scene.host.server;
-        rustix::net::shutdown(listening_socket(server), rustix::net::Shutdown::Read).expect("it listens");
-        // Somebody else has it before the server does.
+    /// Open connections go on, and the server listens again when it can.
+    lost_port_is_bound_again(scene) [] {
+        let server = &scene.agent.server;
+        rustix::net::shutdown(listening_socket(server), rustix::net::Shutdown::Read).expect("the server listens");
+        // Another listener takes the port before the server does.
         let deadline = Instant::now() + PATIENCE;
         let other = loop {
             match TcpListener::bind(server.address) {
                 Ok(other) => break Some(other),
-                // Or the server was quicker, and that is fine, too.
+                // The server was quicker, which is fine too.
                 Err(_) if TcpStream::connect(server.address).is_ok() => break None,
                 Err(error) => assert!(Instant::now() < deadline, "{error}"),
             }
         };
         if other.is_some() {
-            server.logged("is taken by");
+            server.wait_for_log("is taken by");
         }
-        scene.healthy.beats(20);
+        scene.healthy.wait_for_rounds(20);
         drop(other);
-        server.logged("listening on ");
+        server.wait_for_log("listening on ");
         let mut app = App::connect(server, "s1");
-        app.say("back again");
-        assert_eq!(scene.host.hears()["content"], "back again");
+        app.send_message("back again");
+        assert_eq!(scene.agent.next_message()["content"], "back again");
     }
 }
 
-/// Who needs one for itself is turned away; everyone else goes on.
+/// A client that needs one is disconnected, and the others go on.
 #[test]
-fn no_threads_left() {
+fn exhausted_threads_disconnect_only_who_needs_one() {
     let folder = Folder::new("threads");
-    let mut command = as_nobody_else(&folder);
+    let mut command = as_test_user(&folder);
     let mut server = Server::spawn(command.args(["--port", "0"]));
-    server.address = address_in(&server.logged("listening on "));
+    server.address = address_in(&server.wait_for_log("listening on "));
     Scene::with(server).play(|scene| {
-        let server = &scene.host.server;
-        // Who reads nothing needs one as soon as its socket is full.
+        let server = &scene.agent.server;
+        // A client that reads nothing needs one as soon as its socket is full.
         let stuck = App::connect(server, "stuck");
         let usual = set_limit(server, "Max processes", "nproc", "1");
         for _ in 0..20 {
-            let mut stream = TcpStream::connect(server.address).expect("it listens");
-            stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
-            assert_eq!(stream.read(&mut [0]).unwrap_or(0), 0, "it is cut");
+            let mut stream = TcpStream::connect(server.address).expect("the server listens");
+            stream
+                .set_read_timeout(Some(PATIENCE))
+                .expect("the timeout is valid");
+            assert_eq!(
+                stream.read(&mut [0]).unwrap_or(0),
+                0,
+                "the connection is closed"
+            );
         }
-        server.logged("no thread for it");
+        server.wait_for_log("no thread for it");
         let arguments = json!({ "chat_id": "stuck", "text": "x".repeat(500_000) });
         let params = json!({ "name": "reply", "arguments": arguments });
         for id in 0..20 {
-            scene.host.send(
+            scene.agent.send(
                 &json!({ "jsonrpc": "2.0", "id": id, "method": "tools/call", "params": params }),
             );
-            scene.host.answer();
+            scene.agent.response();
         }
-        server.logged("no thread to wait for it");
-        scene.healthy.beats(20);
+        server.wait_for_log("no thread to wait for it");
+        scene.healthy.wait_for_rounds(20);
         set_limit(server, "Max processes", "nproc", &usual);
         drop(stuck);
         App::connect(server, "s1");
     });
 }
 
-/// Forth and back again. Only what the time is called changes.
+/// Forth and back again: only the timestamps change.
 #[test]
-fn clock_jumping_by_a_day() {
+fn clock_jump_of_a_day_expires_nothing() {
     prepare(&["faketime"]);
     let folder = Folder::new("clock");
     let clock = folder.0.join("clock");
-    fs::write(&clock, "+0").expect("it can be written");
+    fs::write(&clock, "+0").expect("the file can be written");
     let mut command = binary();
     command
         .args(["--port", "0"])
@@ -126,43 +132,44 @@ fn clock_jumping_by_a_day() {
         .env("FAKETIME_NO_CACHE", "1")
         .env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
     let mut server = Server::spawn(&mut command);
-    server.address = address_in(&server.logged("listening on "));
+    server.address = address_in(&server.wait_for_log("listening on "));
     Scene::with(server).play(|scene| {
-        let server = &scene.host.server;
+        let server = &scene.agent.server;
         let mut app = App::connect(server, "s1");
         let mut left = App::connect(server, "left");
-        left.say("something to remember");
-        scene.host.hears();
+        left.send_message("something to remember");
+        scene.agent.next_message();
         drop(left);
         for (jump, days) in [("+1d", 1.0), ("+0", 0.0), ("-1d", -1.0), ("+0", 0.0)] {
-            fs::write(&clock, jump).expect("it can be written");
-            app.say(jump);
-            let ts = scene.host.hears()["meta"]["ts"].take();
-            let ts = humantime::parse_rfc3339(ts.as_str().expect("a time")).expect("a time");
+            fs::write(&clock, jump).expect("the file can be written");
+            app.send_message(jump);
+            let ts = scene.agent.next_message()["meta"]["ts"].take();
+            let ts = humantime::parse_rfc3339(ts.as_str().expect("ts is a string"))
+                .expect("ts is a time");
             let ahead = match ts.duration_since(SystemTime::now()) {
                 Ok(ahead) => ahead.as_secs_f64(),
                 Err(behind) => -behind.duration().as_secs_f64(),
             };
             let expected = days * DAY.as_secs_f64();
             assert!((ahead - expected).abs() < 60.0, "{jump}: {ahead} s");
-            scene.healthy.beats(5);
+            scene.healthy.wait_for_rounds(5);
         }
-        // No session has expired by it.
+        // No session has expired.
         app.send(&json!({ "type": "fetch_history", "session_id": "left" }));
         assert_eq!(
             app.expect("history")["messages"][0]["content"],
             "something to remember"
         );
-        assert_eq!(app.pong(), [] as [Value; 0]);
+        assert_eq!(app.until_pong(), [] as [Value; 0]);
     });
 }
 
-/// Where Debian has it.
+/// Returns the path of libfaketime on Debian.
 fn libfaketime() -> PathBuf {
     let list = Command::new("dpkg")
         .args(["-L", "libfaketime"])
         .output()
-        .expect("Debian has it");
+        .expect("Debian has dpkg");
     let list = String::from_utf8_lossy(&list.stdout).into_owned();
     let library = list
         .lines()
@@ -170,67 +177,66 @@ fn libfaketime() -> PathBuf {
     library.expect("the package is installed").into()
 }
 
-/// A command for the binary as a user whose threads can be counted. Limits don't bind root.
-fn as_nobody_else(folder: &Folder) -> Command {
+/// Returns a command for the binary as a user whose threads are limited: limits don't bind root.
+fn as_test_user(folder: &Folder) -> Command {
     let mut command = binary();
     if getuid().is_root() {
-        // Where that user can't look, it can't run anything.
+        // That user may not have access to the target folder.
         let copy = folder.0.join("claude-socket");
-        // Not made by this process: another test may be starting a program just now, and
-        // hold the open file for a moment, and what is open for writing can't be run.
+        // Copied by another process: while this one has a file open for writing, so may a child of
+        // another test for a moment, and then the file can't be executed.
         let copied = Command::new("cp")
             .arg(command.get_program())
             .arg(&copy)
             .status();
-        assert!(copied.expect("every system has it").success());
+        assert!(copied.expect("the system has cp").success());
         command = Command::new(copy);
-        command.env_clear().uid(NOBODY_ELSE).gid(NOBODY_ELSE);
+        command.env_clear().uid(TEST_UID).gid(TEST_UID);
     }
     command
 }
 
-/// Sets a limit of the server's, as its own user: `name` in its `limits` (proc(5)), which
-/// prlimit(1) calls `flag`. Returns what it was.
+/// Sets a limit of the server as its own user, and returns the old value. `name` is the one in
+/// `limits` (proc(5)), and `flag` that of prlimit(1).
 fn set_limit(server: &Server, name: &str, flag: &str, to: &str) -> String {
     let process = format!("/proc/{}", server.pid());
-    let limits = fs::read_to_string(format!("{process}/limits")).expect("it runs");
+    let limits = fs::read_to_string(format!("{process}/limits")).expect("the server runs");
     let limit = limits.lines().find_map(|line| line.strip_prefix(name));
     let usual = limit.and_then(|limit| limit.split_whitespace().next());
-    let owner = fs::metadata(process).expect("it runs");
+    let owner = fs::metadata(process).expect("the server runs");
     let set = Command::new("prlimit")
         .args(["--pid", &server.pid().to_string()])
         .arg(format!("--{flag}={to}:"))
         .uid(owner.uid())
         .gid(owner.gid())
         .status();
-    assert!(set.expect("util-linux has it").success());
-    usual.expect("it has a limit").to_owned()
+    assert!(set.expect("the system has prlimit").success());
+    usual.expect("the process has this limit").to_owned()
 }
 
-/// The socket on which the server listens.
+/// Returns the socket on which the server listens.
 fn listening_socket(server: &Server) -> OwnedFd {
-    let pid = Pid::from_child(&server.child);
-    let pidfd = pidfd_open(pid, PidfdFlags::empty()).expect("it runs");
-    let files = fs::read_dir(format!("/proc/{}/fd", server.pid())).expect("it runs");
+    let pidfd = pidfd_open(server.process(), PidfdFlags::empty()).expect("the server runs");
+    let files = fs::read_dir(format!("/proc/{}/fd", server.pid())).expect("the server runs");
     let sockets = files.flatten().filter_map(|file| {
         let number = file.file_name().to_str()?.parse().ok()?;
         pidfd_getfd(&pidfd, number, PidfdGetfdFlags::empty()).ok()
     });
     let mut listening =
         sockets.filter(|socket| rustix::net::sockopt::socket_acceptconn(socket) == Ok(true));
-    listening.next().expect("it listens")
+    listening.next().expect("the server listens")
 }
 
-/// A folder of its own, as long as the test lasts.
+/// A folder that is removed when this is dropped.
 struct Folder(PathBuf);
 
 impl Folder {
     fn new(name: &str) -> Self {
         let name = format!("claude-socket-{name}-{}", std::process::id());
         let folder = std::env::temp_dir().join(name);
-        fs::create_dir_all(&folder).expect("it can be made");
+        fs::create_dir_all(&folder).expect("the folder can be created");
         let for_all = fs::Permissions::from_mode(0o755);
-        fs::set_permissions(&folder, for_all).expect("it is one's own");
+        fs::set_permissions(&folder, for_all).expect("the folder belongs to this user");
         Self(folder)
     }
 }

@@ -1,16 +1,14 @@
-//! Everything that can go wrong, in a table with one row a fault: [`clients`], [`hosts`]
-//! and the [`machine`].
+//! Faults, in tables with one row each: of [`clients`], of [`agents`] and of the [`machine`].
 //!
-//! Beside each fault a healthy client talks with Claude Code all the while, and must
-//! notice nothing: none of its messages is lost or doubled, and none is delayed by more
-//! than a second. What delays a second pair, of which the fault knows nothing, is the
-//! machine's doing and not counted. When it is over, the server has never had more than
-//! 64 MiB of memory, and does nothing any more.
+//! During each fault a healthy client exchanges messages with Claude Code. None of them may be
+//! lost, duplicated or delayed by more than a second. The delay of a control pair, which is not
+//! exposed to the fault, is the machine's and not counted. Afterwards the server must be idle, and
+//! must never have had more than 64 MiB of memory.
 
+mod agent;
+mod agents;
 mod clients;
 mod healthy;
-mod host;
-mod hosts;
 mod machine;
 
 use std::fs;
@@ -18,19 +16,19 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::server::{PATIENCE, Server};
-use healthy::{Healthy, Pulse};
-use host::Host;
+use agent::Agent;
+use healthy::{Delays, Healthy};
 
 /// The most memory that the server may ever take, in KiB.
 const MEMORY: u64 = 64 << 10;
-/// The longest that the healthy client may wait, if the machine is quick.
+/// The longest that the healthy client may wait beyond the delay of the control pair.
 const DELAY: Duration = Duration::from_secs(1);
-/// How long the server is watched doing nothing.
-const STILL: Duration = Duration::from_millis(250);
-/// How often the healthy client is heard before a fault, and after it.
-const BEATS: usize = 3;
+/// How long the server must be idle.
+const IDLE_TIME: Duration = Duration::from_millis(250);
+/// The round trips of the healthy client before a fault, and after it.
+const ROUNDS: usize = 3;
 
-/// A table of faults, each a test: `name(scene) [flags] { what goes wrong }`.
+/// A table of faults, each a test: `name(scene) [flags] { fault }`.
 macro_rules! faults {
     ($($(#[$about:meta])* $name:ident($scene:ident) $flags:tt $fault:block)*) => {
         $(
@@ -44,99 +42,98 @@ macro_rules! faults {
 }
 use faults;
 
-/// A server with a host and a healthy client, and another one to compare with.
+/// A server with an agent and a healthy client, and a control pair with a server of its own.
 pub struct Scene {
-    pub host: Host,
+    pub agent: Agent,
     pub healthy: Healthy,
-    control: (Host, Healthy),
+    control: (Agent, Healthy),
 }
 
 impl Scene {
-    /// Starts everything, the first server with these flags.
+    /// Starts everything, the server of the fault with these flags.
     pub fn start(flags: &[&str]) -> Self {
         Self::with(Server::listening(flags))
     }
 
-    /// Takes a server that listens and has heard nothing yet.
+    /// Takes a server that listens and is not initialized.
     pub fn with(server: Server) -> Self {
         let pair = |mut server: Server| {
-            server.shake_hands();
-            let host = Host::new(server);
-            let healthy = Healthy::connect(&host);
-            (host, healthy)
+            server.initialize();
+            let agent = Agent::new(server);
+            let healthy = Healthy::connect(&agent);
+            (agent, healthy)
         };
         let control = pair(Server::listening(&[]));
-        let (host, healthy) = pair(server);
+        let (agent, healthy) = pair(server);
         Self {
-            host,
+            agent,
             healthy,
             control,
         }
     }
 
-    /// Lets something go wrong, and looks at what came of it.
+    /// Runs a fault and checks its consequences.
     pub fn play(mut self, fault: impl FnOnce(&mut Self)) {
-        self.healthy.beats(BEATS);
+        self.healthy.wait_for_rounds(ROUNDS);
         fault(&mut self);
-        self.healthy.beats(BEATS);
-        let pulse = self.healthy.leave();
+        self.healthy.wait_for_rounds(ROUNDS);
+        let delays = self.healthy.leave();
         let control = self.control.1.leave();
-        judge(pulse, control);
-        let server = &self.host.server;
-        server.health_until(|health| health["clients"] == 0);
-        is_still(server);
+        assert_prompt(delays, control);
+        let server = &self.agent.server;
+        server.wait_for_health(|health| health["clients"] == 0);
+        wait_until_idle(server);
         let memory = server.memory("VmHWM");
-        assert!(memory < MEMORY, "it took {memory} KiB of memory");
+        assert!(memory < MEMORY, "the server took {memory} KiB of memory");
     }
 
-    /// The same for what ends the server. That doesn't take longer than a second, and the
-    /// healthy client knows of each of its messages what became of it.
+    /// Runs a fault that ends the server. It must end within a second, and the healthy client
+    /// must know the fate of each of its messages.
     pub fn play_to_the_end(mut self, fault: impl FnOnce(&mut Self)) {
-        self.healthy.beats(BEATS);
-        let memory = self.host.server.memory("VmHWM");
-        assert!(memory < MEMORY, "it took {memory} KiB of memory");
+        self.healthy.wait_for_rounds(ROUNDS);
+        let memory = self.agent.server.memory("VmHWM");
+        assert!(memory < MEMORY, "the server took {memory} KiB of memory");
         fault(&mut self);
-        let (status, took) = self.host.server.ended();
+        let (status, took) = self.agent.server.wait_for_exit();
         assert!(status.success(), "{status}");
-        assert!(took < DELAY, "it took {took:?} to end");
-        self.healthy.was_sent_away(&self.host.heard_of_healthy());
+        assert!(took < DELAY, "the server took {took:?} to end");
+        self.healthy
+            .assert_disconnected(&self.agent.healthy_messages());
     }
 }
 
-/// Nothing may have delayed the healthy client that didn't delay the other one, too.
-fn judge(pulse: Pulse, control: Pulse) {
+/// Asserts that the healthy client waited no longer than allowed beyond the control pair.
+fn assert_prompt(delays: Delays, control: Delays) {
     for (what, took, usual) in [
-        ("a pong", pulse.pong, control.pong),
-        ("a reply", pulse.reply, control.reply),
+        ("a pong", delays.pong, control.pong),
+        ("a reply", delays.reply, control.reply),
     ] {
         assert!(
             took <= DELAY + usual,
-            "{what} took {took:?}; elsewhere {usual:?}"
+            "{what} took {took:?}; for the control pair {usual:?}"
         );
     }
 }
 
-/// Waits until the server does nothing at all for a while: it takes no time of the
-/// processor, and none of its threads wakes up.
-fn is_still(server: &Server) {
+/// Waits until the server is idle: it takes no processor time, and none of its threads wakes up.
+fn wait_until_idle(server: &Server) {
     let deadline = Instant::now() + PATIENCE;
     loop {
         let before = activity(server);
-        thread::sleep(STILL);
+        thread::sleep(IDLE_TIME);
         if activity(server) == before {
             return;
         }
-        assert!(Instant::now() < deadline, "it never comes to rest");
+        assert!(Instant::now() < deadline, "the server is never idle");
     }
 }
 
-/// What the server has done so far: its time on the processor, in ticks (proc(5), `stat`),
-/// and how often its threads have gone to sleep.
+/// Returns the server's processor time, in ticks (proc(5), `stat`), and its context switches.
 fn activity(server: &Server) -> (u64, u64) {
     let mut sum = (processor_ticks(server), 0);
-    let tasks = fs::read_dir(format!("/proc/{}/task", server.pid())).expect("it runs");
+    let tasks = fs::read_dir(format!("/proc/{}/task", server.pid())).expect("the server runs");
     for task in tasks.flatten() {
-        // A thread may end while it is looked at.
+        // A thread may have ended meanwhile.
         let status = fs::read_to_string(task.path().join("status")).unwrap_or_default();
         let switches = status
             .lines()
@@ -147,13 +144,13 @@ fn activity(server: &Server) -> (u64, u64) {
     sum
 }
 
-/// Its time on the processor, in ticks of ten milliseconds.
+/// Returns the server's processor time, in ticks of ten milliseconds.
 fn processor_ticks(server: &Server) -> u64 {
-    let stat = fs::read_to_string(format!("/proc/{}/stat", server.pid())).expect("it runs");
-    let (_, fields) = stat.rsplit_once(") ").expect("it has a name");
+    let stat = fs::read_to_string(format!("/proc/{}/stat", server.pid())).expect("the server runs");
+    let (_, fields) = stat.rsplit_once(") ").expect("the process has a name");
     let field = |number: usize| fields.split(' ').nth(number - 3)?.parse::<u64>().ok();
     field(14)
         .zip(field(15))
         .map(|(user, system)| user + system)
-        .expect("numbers")
+        .expect("the times are numbers")
 }
