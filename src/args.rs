@@ -173,7 +173,7 @@ pub fn parse<C: Subcommand>(
         Some(line) => Error::Failed(Failure::Usage, line),
         None => Error::Arguments(error),
     })?;
-    config::env_secret().map_err(|line| Error::Failed(Failure::Usage, line))?;
+    config::check_env_token().map_err(|line| Error::Failed(Failure::Usage, line))?;
     Ok(program)
 }
 

@@ -210,11 +210,22 @@ pub fn env_token() -> Option<String> {
 /// # Errors
 /// One line, without the token.
 pub fn env_secret() -> Result<Option<EnvToken>, String> {
+    with_env_token(EnvToken::parse)
+}
+
+/// Checks the token of the environment.
+///
+/// # Errors
+/// One line, without the token.
+pub fn check_env_token() -> Result<(), String> {
+    with_env_token(EnvToken::check).map(|_| ())
+}
+
+fn with_env_token<T>(parse: impl Fn(&str) -> Result<T, String>) -> Result<Option<T>, String> {
     let Some(token) = env::var_os(TOKEN_VARIABLE).filter(|token| !token.is_empty()) else {
         return Ok(None);
     };
-    let secret = EnvToken::parse(&token.to_string_lossy());
-    secret
+    parse(&token.to_string_lossy())
         .map(Some)
         .map_err(|why| format!("{TOKEN_VARIABLE} cannot be used: {why}"))
 }
