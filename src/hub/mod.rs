@@ -80,7 +80,7 @@ fn timestamp(time: SystemTime) -> Arc<str> {
     let mut text = [0; "2026-01-01T00:00:00.000Z".len()];
     let mut rest = &mut text[..];
     write!(rest, "{}", humantime::format_rfc3339_millis(time)).expect("the text has this length");
-    String::from_utf8_lossy(&text).into()
+    str::from_utf8(&text).expect("digits are UTF-8").into()
 }
 
 /// The usual [`Limits::inbox_messages`].
