@@ -169,6 +169,7 @@ pub struct FrameRanges(SmallVec<[Range<usize>; 1]>);
 
 impl FrameRanges {
     /// Adds the range of the next frame.
+    #[inline(always)] // once for each client of a broadcast
     pub fn push(&mut self, frame: Range<usize>) {
         match self.0.last_mut() {
             Some(last) if last.end == frame.start => last.end = frame.end,
