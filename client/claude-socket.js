@@ -339,6 +339,9 @@ export class DeliveryError extends Error {
   }
 }
 
+/** @type {DeliveryState[]} */
+const DELIVERY_STATES = ['accepted', 'seen', 'unseen', 'answered', 'rejected'];
+
 /** A message that was sent, with promises of its delivery states. */
 export class SentMessage {
   /** @type {Record<'accepted' | 'seen' | 'answered', Deferred<DeliveryMessage>>} */
@@ -892,6 +895,8 @@ export class ClaudeSocket {
   /** @param {DeliveryMessage} delivery */
   #onReceipt(delivery) {
     const { id, state, message_id, seq = 0 } = delivery;
+    // A state that only a newer server knows says nothing about those that are known here.
+    if (!DELIVERY_STATES.includes(state)) return this.#emitMessage(delivery);
     const message = this.#unacknowledged.get(id) ?? this.#accepted.get(id)?.message;
     this.#unacknowledged.delete(id);
     this.#accepted.delete(id);

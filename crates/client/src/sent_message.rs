@@ -121,6 +121,7 @@ impl SentMessage {
             DeliveryState::Accepted | DeliveryState::Unseen => Stage::Accepted,
             DeliveryState::Seen => Stage::Seen,
             DeliveryState::Answered => Stage::Answered,
+            DeliveryState::Other => return,
             DeliveryState::Rejected => {
                 let kind = code.map_or_else(String::new, |code| format!(" ({})", code.as_str()));
                 let why = format!("the server has not taken the message{kind}");

@@ -137,6 +137,7 @@ fn activity(status: Status, detail: Option<&str>) -> String {
         Status::Thinking => "Claude thinks",
         Status::ToolUse => "Claude uses a tool",
         Status::Idle => "Claude waits",
+        Status::Other => "Claude does something that only a newer claude-socket knows",
     };
     match detail {
         Some(detail) => format!("{status}: {detail}"),

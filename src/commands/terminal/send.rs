@@ -235,6 +235,7 @@ impl DeliveryWait<'_> {
                 let is_done = match state {
                     DeliveryState::Rejected => return Err(rejected()),
                     DeliveryState::Answered => true,
+                    DeliveryState::Other => false,
                     _ => !self.wants_answer,
                 };
                 if is_done {

@@ -161,6 +161,10 @@ impl Conversation {
     }
 
     pub(super) fn handle_receipt(&mut self, id: &str, receipt: Receipt, code: Option<ErrorCode>) {
+        // A state that only a newer server knows says nothing about those that are known here.
+        if receipt.state == DeliveryState::Other {
+            return self.emit_receipt(id, receipt, code);
+        }
         let waiting = self
             .unacknowledged
             .iter()
@@ -196,6 +200,10 @@ impl Conversation {
                 self.forget_oldest();
             }
         }
+        self.emit_receipt(id, receipt, code);
+    }
+
+    fn emit_receipt(&mut self, id: &str, receipt: Receipt, code: Option<ErrorCode>) {
         let Receipt {
             state,
             message_id,

@@ -348,6 +348,9 @@ pub enum Status {
     ToolUse,
     /// It waits for somebody.
     Idle,
+    /// Something that only a newer server knows.
+    #[serde(other)]
+    Other,
 }
 
 impl Status {
@@ -381,6 +384,9 @@ pub enum DeliveryState {
     Answered,
     /// It was not taken. `code` says why, and an `error` before says more.
     Rejected,
+    /// A state that only a newer server knows.
+    #[serde(other)]
+    Other,
 }
 
 /// The kind of an error, for programs.
