@@ -97,7 +97,7 @@ pub fn answer(user: &str, content: &str, said: &str) -> String {
     } else if has(&["help", "what can you", "what do you do"]) {
         HELP.to_owned()
     } else if has(&["who are you", "your name", "are you claude", "are you real"]) {
-        "I am not Claude. I stand in for Claude Code so that you can try the bridge; \
+        "I am not Claude. I stand in for Claude Code so that you can try the server; \
          everything between you and me is the real thing."
             .to_owned()
     } else if has(&["forget to reply"]) {

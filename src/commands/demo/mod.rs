@@ -118,7 +118,7 @@ fn relay(
 
 fn banner(address: SocketAddr) -> String {
     format!(
-        "\n  The bridge is up, with a stand-in for Claude Code behind it.\n\n\
+        "\n  The server is up, with a stand-in for Claude Code behind it.\n\n\
          \x20   open     http://{address}/\n\
          \x20   connect  ws://{address}/?session=default\n\
          \x20   health   http://{address}/healthz\n\n  \
