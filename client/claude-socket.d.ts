@@ -321,7 +321,7 @@ export type StreamMessage = {
     delta: string;
 };
 /**
- * What Claude is doing. To everyone in the session.
+ * What Claude is doing. To everyone in the session, and to a client that joins while it isn't `idle`.
  */
 export type StatusMessage = {
     type: "status";

@@ -113,7 +113,7 @@
  */
 
 /**
- * What Claude is doing. To everyone in the session.
+ * What Claude is doing. To everyone in the session, and to a client that joins while it isn't `idle`.
  * @typedef {object} StatusMessage
  * @property {'status'} type
  * @property {string} session_id The session.

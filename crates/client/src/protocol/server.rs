@@ -52,7 +52,7 @@ pub enum ServerMessage<T = String> {
     },
     /// What Claude is doing.
     ///
-    /// To everyone in the session.
+    /// To everyone in the session, and to a client that joins while it isn't `idle`.
     ///
     /// ```json
     /// {"type": "status", "session_id": "greenhouse", "status": "tool_use", "detail": "Bash: open the window"}
