@@ -3,7 +3,7 @@
 use std::ops::Deref;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use crossbeam_channel::Sender;
 use parking_lot::{Condvar, Mutex};
@@ -75,6 +75,9 @@ impl Deref for ConnectionPermit {
     }
 }
 
+/// How often a sender that is held back looks whether it was closed.
+const HOLD_CHECK: Duration = Duration::from_secs(1);
+
 /// Backpressure: while an agent's inbox is full, the readers of its senders wait here, so that
 /// their sockets are not read and TCP holds the senders back.
 #[derive(Debug, Default)]
@@ -101,19 +104,32 @@ impl SenderHold {
         }
     }
 
-    /// Blocks while senders are held back.
-    pub fn wait(&self) {
+    /// Blocks while senders are held back and `is_open` returns `true` for the sender. A sender
+    /// that had to wait counts as waiting until what is returned is dropped.
+    pub fn wait(&self, is_open: impl Fn() -> bool) -> Option<HeldSender<'_>> {
         if !self.on.load(Ordering::Acquire) {
-            return;
+            return None;
         }
         let mut state = self.state.lock();
         state.waiting += 1;
-        self.changed.wait_while(&mut state, |state| state.on);
-        state.waiting -= 1;
+        while state.on && is_open() {
+            self.changed.wait_for(&mut state, HOLD_CHECK);
+        }
+        Some(HeldSender(self))
     }
 
     /// Returns `true` if a sender still waits.
     pub fn has_waiting(&self) -> bool {
         self.state.lock().waiting > 0
+    }
+}
+
+/// Counts a sender that had to wait until its message is on its way.
+#[derive(Debug)]
+pub struct HeldSender<'a>(&'a SenderHold);
+
+impl Drop for HeldSender<'_> {
+    fn drop(&mut self) {
+        self.0.state.lock().waiting -= 1;
     }
 }

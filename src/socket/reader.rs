@@ -175,7 +175,7 @@ impl Reader {
         }
         match protocol::parse_cached(text, options.max_name, &mut self.names) {
             Ok(ClientMessage::Message(message)) => {
-                self.context.hold.wait();
+                let _held = self.context.hold.wait(|| self.outbox.is_open());
                 self.send(ClientInput::Message(message), None);
             }
             Ok(ClientMessage::Request(request)) => self.request(request),

@@ -509,3 +509,29 @@ fn ten_thousand_tokens_are_all_valid() {
         connect(&server, "s1", &format!("token-{number}"));
     }
 }
+
+/// Its reader waits for room in the inbox, and would not read the close.
+#[test]
+fn held_sender_with_removed_token_is_disconnected() {
+    let state = State::new();
+    let [ann, dev] = [
+        state.add("ann", "operator", None),
+        state.add("dev", "sender", None),
+    ];
+    // Claude Code accepts no messages yet.
+    let server = Server::listening(&["--state-dir", state.path()]);
+    let mut app = connect(&server, "s1", &ann);
+    for _ in 0..3 {
+        app.send_message(&"x".repeat(500_000));
+    }
+    app.until_pong();
+    let mut held = connect(&server, "s2", &dev);
+    held.send_message("this waits for room");
+    state.remove("dev");
+    assert_eq!(held.close_code(), 4401);
+    let end = held.socket.read();
+    assert!(
+        matches!(end, Err(tungstenite::Error::ConnectionClosed)),
+        "the server closes the connection: {end:?}"
+    );
+}
