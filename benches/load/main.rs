@@ -6,39 +6,22 @@
 //! The figures hold on a noisy machine as far as they can: CPU time and memory are those that
 //! the kernel counts for the server, and two servers are measured in turn, figure by figure.
 
-#[path = "bridge/app.rs"]
 mod app;
-#[path = "bridge/counts.rs"]
 mod counts;
-#[path = "bridge/crowd.rs"]
 mod crowd;
-#[path = "bridge/figures.rs"]
 mod figures;
-#[path = "bridge/guard.rs"]
 mod guard;
-#[path = "bridge/host.rs"]
 mod host;
-#[path = "bridge/latency.rs"]
 mod latency;
-#[path = "bridge/limits.rs"]
 mod limits;
-#[path = "bridge/load.rs"]
-mod load;
-#[path = "bridge/machine.rs"]
 mod machine;
-#[path = "bridge/options.rs"]
 mod options;
-#[path = "bridge/plot.rs"]
 mod plot;
-#[path = "bridge/process.rs"]
 mod process;
-#[path = "bridge/report.rs"]
 mod report;
-#[path = "bridge/rest.rs"]
 mod rest;
-#[path = "bridge/server.rs"]
 mod server;
-#[path = "bridge/watch.rs"]
+mod throughput;
 mod watch;
 
 use std::process::ExitCode;
@@ -79,7 +62,7 @@ const SCENARIOS: [Scenario; 8] = [
     Scenario {
         name: "messages",
         about: "apps' messages a second",
-        run: load::messages,
+        run: throughput::messages,
     },
     Scenario {
         name: "broadcast",
@@ -89,7 +72,7 @@ const SCENARIOS: [Scenario; 8] = [
     Scenario {
         name: "deliveries",
         about: "deliveries a second to many clients",
-        run: load::deliveries,
+        run: throughput::deliveries,
     },
     Scenario {
         name: "clients",
