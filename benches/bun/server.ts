@@ -20,9 +20,9 @@ const sessions = new Map<string, Session>();
 const permissions = new Set<string>();
 const stdout = Bun.stdout.writer();
 
-// Claude Code's side: JSON-RPC lines.
+// The agent (Claude Code): JSON-RPC lines.
 
-function toHost(message: object) {
+function toAgent(message: object) {
   stdout.write(JSON.stringify({ jsonrpc: '2.0', ...message }) + '\n');
   stdout.flush();
 }
@@ -58,21 +58,21 @@ function call(name: string, args: any) {
   return text(said.map((said) => `[${said.ts}] ${said.role}: ${said.content}`).join('\n'));
 }
 
-function fromHost({ id, method, params }: any) {
+function fromAgent({ id, method, params }: any) {
   switch (method) {
     case 'initialize': {
       const experimental = { 'claude/channel': {}, 'claude/channel/permission': {} };
       const serverInfo = { name: 'bun', version: '1' };
       const { protocolVersion } = params;
-      return toHost({ id, result: { protocolVersion, capabilities: { tools: {}, experimental }, serverInfo } });
+      return toAgent({ id, result: { protocolVersion, capabilities: { tools: {}, experimental }, serverInfo } });
     }
     case 'ping':
-      return toHost({ id, result: {} });
+      return toAgent({ id, result: {} });
     case 'tools/list':
-      return toHost({ id, result: { tools: TOOLS } });
+      return toAgent({ id, result: { tools: TOOLS } });
     case 'tools/call':
       if (!TOOLS.some((tool) => tool.name === params.name)) break;
-      return toHost({ id, result: call(params.name, params.arguments ?? {}) });
+      return toAgent({ id, result: call(params.name, params.arguments ?? {}) });
     case 'notifications/claude/channel/permission_request':
       permissions.add(params.request_id);
       for (const session_id of sessions.keys()) {
@@ -80,10 +80,10 @@ function fromHost({ id, method, params }: any) {
       }
       return;
   }
-  if (id !== undefined) toHost({ id, error: { code: -32601, message: 'Method not found' } });
+  if (id !== undefined) toAgent({ id, error: { code: -32601, message: 'Method not found' } });
 }
 
-// The apps' side: WebSockets.
+// The clients: WebSockets.
 
 function remember(session: Session, said: Said) {
   session.history.push(said);
@@ -110,7 +110,7 @@ function leave(client: Client) {
   }
 }
 
-function fromApp(client: Client, raw: string) {
+function fromClient(client: Client, raw: string) {
   const say = (message: object) => client.send(JSON.stringify(message));
   let message: any;
   try {
@@ -124,7 +124,7 @@ function fromApp(client: Client, raw: string) {
       const { content, user = 'user', ts = new Date().toISOString() } = message;
       remember(join(client, session_id), { role: 'user', content, ts });
       const meta = { chat_id: session_id, user, ts, message_id: crypto.randomUUID() };
-      return toHost({ method: 'notifications/claude/channel', params: { content, meta } });
+      return toAgent({ method: 'notifications/claude/channel', params: { content, meta } });
     }
     case 'fetch_history': {
       const limit = Math.min(Math.max(message.limit ?? 50, 1), HISTORY);
@@ -135,7 +135,7 @@ function fromApp(client: Client, raw: string) {
       const { request_id, allowed } = message;
       if (!permissions.delete(request_id)) return say({ type: 'error', session_id, message: 'unknown request' });
       const params = { request_id, behavior: allowed ? 'allow' : 'deny' };
-      return toHost({ method: 'notifications/claude/channel/permission', params });
+      return toAgent({ method: 'notifications/claude/channel/permission', params });
     }
   }
   say({ type: 'error', session_id, message: `unknown message type: ${message.type}` });
@@ -151,10 +151,10 @@ const server = Bun.serve({
   },
   websocket: {
     open: (client: Client) => void join(client, client.data.session),
-    message: (client: Client, raw) => fromApp(client, String(raw)),
+    message: (client: Client, raw) => fromClient(client, String(raw)),
     close: leave,
   },
 });
 
-for await (const line of console) if (line) fromHost(JSON.parse(line));
+for await (const line of console) if (line) fromAgent(JSON.parse(line));
 process.exit(0);

@@ -12,15 +12,15 @@ use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::app::{App, message};
-use crate::crowd::Crowd;
-use crate::host::reply;
+use crate::agent::reply;
+use crate::client::{Client, message};
+use crate::client_pool::ClientPool;
 use crate::process::Tree;
 use crate::server::{OURS, Outcome, PATIENCE, Server, Start, Target};
 use crate::watch::within;
 
 /// The clients that get a broadcast.
-const CROWD: usize = 100;
+const POOL: usize = 100;
 /// The connections whose memory is measured.
 const CONNECTIONS: usize = 1_000;
 /// Messages of each kind before those that are counted: a session remembers 100, and while that
@@ -45,7 +45,7 @@ struct Play {
     broadcasts: usize,
 }
 
-/// With one app, and with a crowd: its threads make valgrind slow, so they are only there for
+/// With one client, and with a pool: its threads make valgrind slow, so they are only there for
 /// broadcasts.
 const ONE: Play = Play {
     messages: BEFORE,
@@ -62,7 +62,7 @@ const ALL: Play = Play {
 /// Each kind: its name, two runs, and how many more the second one has.
 const KINDS: [(&str, Play, Play, usize); 3] = [
     (
-        "message app to host",
+        "message client to agent",
         ONE,
         Play {
             messages: BEFORE + COUNTED,
@@ -71,7 +71,7 @@ const KINDS: [(&str, Play, Play, usize); 3] = [
         COUNTED,
     ),
     (
-        "reply host to app",
+        "reply agent to client",
         ONE,
         Play {
             replies: BEFORE + COUNTED,
@@ -221,32 +221,32 @@ impl Tool {
 
 impl Play {
     fn on(self, server: &mut Server) -> Outcome<()> {
-        let mut app = App::join(server.address, "one")?;
-        let clients = if self.broadcasts > 0 { CROWD } else { 0 };
-        let mut crowd = Crowd::join(server.address, clients, |_| "all".into())?;
+        let mut client = Client::join(server.address, "one")?;
+        let clients = if self.broadcasts > 0 { POOL } else { 0 };
+        let mut pool = ClientPool::join(server.address, clients, |_| "all".into())?;
         until_idle(server.tree)?;
         let (message, to_one, to_all) = (message("one"), reply("one"), reply("all"));
         for _ in 0..self.messages {
-            app.send(&message)?;
-            server.host.heard()?;
+            client.send(&message)?;
+            server.agent.heard()?;
             until_idle(server.tree)?;
         }
         for _ in 0..self.replies {
-            server.host.write(&to_one)?;
-            app.take("reply")?;
-            server.host.answered()?;
+            server.agent.write(&to_one)?;
+            client.take("reply")?;
+            server.agent.answered()?;
             until_idle(server.tree)?;
         }
         for _ in 0..self.broadcasts {
-            server.host.write(&to_all)?;
-            crowd.all_get_one()?;
-            server.host.answered()?;
+            server.agent.write(&to_all)?;
+            pool.all_get_one()?;
+            server.agent.answered()?;
             until_idle(server.tree)?;
         }
         // One after the other, so that the end is always the same too.
-        drop(app);
+        drop(client);
         until_idle(server.tree)?;
-        crowd.leave(|| until_idle(server.tree))
+        pool.leave(|| until_idle(server.tree))
     }
 }
 
@@ -260,7 +260,7 @@ pub fn memory_of_connection() -> Outcome<Count> {
     let value = target.measure(|server| {
         until_idle(server.tree)?;
         let before = server.tree.memory().own;
-        let _crowd = Crowd::join(server.address, CONNECTIONS, |_| "all".into())?;
+        let _pool = ClientPool::join(server.address, CONNECTIONS, |_| "all".into())?;
         until_idle(server.tree)?;
         Ok((server.tree.memory().own - before) / CONNECTIONS as f64)
     })?;

@@ -2,58 +2,65 @@
 
 use std::time::Instant;
 
-use crate::app::{App, message};
-use crate::crowd::Crowd;
+use crate::agent::{Agent, reply};
+use crate::client::{Client, message};
+use crate::client_pool::ClientPool;
 use crate::figures::{Figure, Samples, Unit};
-use crate::host::{Host, reply};
 use crate::options::Effort;
 use crate::server::{Outcome, Server, Target};
 
-/// App to Claude Code, Claude Code to app, and there and back. One message is on its way at a
+/// Client to agent, agent to client, and there and back. One message is on its way at a
 /// time.
 pub fn one(target: &Target, effort: &Effort) -> Outcome<Vec<Figure>> {
     target.measure(|server| {
-        let mut app = App::join(server.address, "s1")?;
-        let mut figures = there(server, &mut app, effort)?.figures("app → Claude Code");
-        figures.extend(back(server, &mut app, effort)?.figures("Claude Code → app"));
-        figures.extend(round_trip("s1", &mut server.host, &mut app, effort)?.figures("round trip"));
+        let mut client = Client::join(server.address, "s1")?;
+        let mut figures = there(server, &mut client, effort)?.figures("client → agent");
+        figures.extend(back(server, &mut client, effort)?.figures("agent → client"));
+        figures.extend(
+            round_trip("s1", &mut server.agent, &mut client, effort)?.figures("round trip"),
+        );
         Ok(figures)
     })
 }
 
-fn there(server: &mut Server, app: &mut App, effort: &Effort) -> Outcome<Samples> {
+fn there(server: &mut Server, client: &mut Client, effort: &Effort) -> Outcome<Samples> {
     let message = message("s1");
     measure(effort.warm_up, effort.samples, || {
         let start = Instant::now();
-        app.send(&message)?;
-        server.host.heard()?;
+        client.send(&message)?;
+        server.agent.heard()?;
         Ok(start.elapsed().as_secs_f64())
     })
 }
 
-fn back(server: &mut Server, app: &mut App, effort: &Effort) -> Outcome<Samples> {
+fn back(server: &mut Server, client: &mut Client, effort: &Effort) -> Outcome<Samples> {
     let reply = reply("s1");
     measure(effort.warm_up, effort.samples, || {
         let start = Instant::now();
-        server.host.write(&reply)?;
-        app.take("reply")?;
+        server.agent.write(&reply)?;
+        client.take("reply")?;
         let took = start.elapsed().as_secs_f64();
-        server.host.answered()?;
+        server.agent.answered()?;
         Ok(took)
     })
 }
 
-/// An app asks, Claude answers, the app has the answer.
-fn round_trip(session: &str, host: &mut Host, app: &mut App, effort: &Effort) -> Outcome<Samples> {
+/// A client asks, Claude answers, the client has the answer.
+fn round_trip(
+    session: &str,
+    agent: &mut Agent,
+    client: &mut Client,
+    effort: &Effort,
+) -> Outcome<Samples> {
     let (message, reply) = (message(session), reply(session));
     measure(effort.warm_up, effort.samples, || {
         let start = Instant::now();
-        app.send(&message)?;
-        host.heard()?;
-        host.write(&reply)?;
-        app.take("reply")?;
+        client.send(&message)?;
+        agent.heard()?;
+        agent.write(&reply)?;
+        client.take("reply")?;
         let took = start.elapsed().as_secs_f64();
-        host.answered()?;
+        agent.answered()?;
         Ok(took)
     })
 }
@@ -61,22 +68,22 @@ fn round_trip(session: &str, host: &mut Host, app: &mut App, effort: &Effort) ->
 /// One reply to a session full of clients, until the last of them has it.
 pub fn broadcast(target: &Target, effort: &Effort) -> Outcome<Vec<Figure>> {
     target.measure(|server| {
-        let count = effort.crowd;
-        let mut crowd = Crowd::join(server.address, count, |_| "s1".into())?;
-        let took = to_all(&mut server.host, &mut crowd, effort.broadcasts)?;
+        let count = effort.pool;
+        let mut pool = ClientPool::join(server.address, count, |_| "s1".into())?;
+        let took = to_all(&mut server.agent, &mut pool, effort.broadcasts)?;
         Ok(took.figures(&format!("one reply to {count} clients, the last has it")))
     })
 }
 
 /// As often as asked for, after a tenth of that to warm up.
-fn to_all(host: &mut Host, crowd: &mut Crowd, times: usize) -> Outcome<Samples> {
+fn to_all(agent: &mut Agent, pool: &mut ClientPool, times: usize) -> Outcome<Samples> {
     let reply = reply("s1");
     measure(times / 10, times, || {
         let start = Instant::now();
-        host.write(&reply)?;
-        crowd.all_get_one()?;
+        agent.write(&reply)?;
+        pool.all_get_one()?;
         let took = start.elapsed().as_secs_f64();
-        host.answered()?;
+        agent.answered()?;
         Ok(took)
     })
 }
@@ -97,7 +104,7 @@ fn measure(
 }
 
 /// How latency and memory grow with the number of clients: that of a reply to all of them, and
-/// that of one more app in a session of its own. These are the points of the plot.
+/// that of one more client in a session of its own. These are the points of the plot.
 pub fn growth(target: &Target, effort: &Effort) -> Outcome<Vec<Figure>> {
     let mut figures = Vec::new();
     let mut count = 1;
@@ -112,18 +119,18 @@ pub fn growth(target: &Target, effort: &Effort) -> Outcome<Vec<Figure>> {
 }
 
 fn with(count: usize, server: &mut Server, effort: &Effort) -> Outcome<Vec<Figure>> {
-    let mut crowd = Crowd::join(server.address, count, |_| "s1".into())?;
+    let mut pool = ClientPool::join(server.address, count, |_| "s1".into())?;
     let memory = server.tree.memory();
     // A tenth of the usual samples: here only their middle counts.
     let times = (effort.samples / 10).clamp(10, (1_000_000 / count).max(20));
-    let mut all = to_all(&mut server.host, &mut crowd, times)?;
-    let mut app = App::join(server.address, "own")?;
+    let mut all = to_all(&mut server.agent, &mut pool, times)?;
+    let mut client = Client::join(server.address, "own")?;
     let effort = Effort {
         warm_up: effort.warm_up / 4,
         samples: effort.samples / 4,
         ..*effort
     };
-    let mut own = round_trip("own", &mut server.host, &mut app, &effort)?;
+    let mut own = round_trip("own", &mut server.agent, &mut client, &effort)?;
     let figure =
         |what, value, unit| Figure::new(format!("{what} with {count} clients"), value, unit);
     Ok(vec![

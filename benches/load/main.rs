@@ -1,4 +1,4 @@
-//! The benchmark: plays Claude Code and its apps around the real program, and measures it.
+//! The benchmark: plays the agent (Claude Code) and its clients around the real program, and measures it.
 //!
 //! `cargo bench -- --help` tells what it can be asked, and benches/README.md how to read what it
 //! says. Here is what there is to measure, and in which order.
@@ -6,12 +6,12 @@
 //! The figures hold on a noisy machine as far as they can: CPU time and memory are those that
 //! the kernel counts for the server, and two servers are measured in turn, figure by figure.
 
-mod app;
+mod agent;
+mod client;
+mod client_pool;
 mod counts;
-mod crowd;
 mod figures;
 mod guard;
-mod host;
 mod latency;
 mod limits;
 mod machine;
@@ -61,7 +61,7 @@ const SCENARIOS: [Scenario; 8] = [
     },
     Scenario {
         name: "messages",
-        about: "apps' messages a second",
+        about: "clients' messages a second",
         run: throughput::messages,
     },
     Scenario {
@@ -217,7 +217,7 @@ fn effort(options: &Options) -> Effort {
                 effort.most
             );
             effort.most = clients;
-            effort.crowd = effort.crowd.min(clients);
+            effort.pool = effort.pool.min(clients);
         }
     }
     effort

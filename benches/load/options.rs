@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Parser;
 
-/// Plays Claude Code and its apps around claude-socket, and measures it.
+/// Plays the agent (Claude Code) and its clients around claude-socket, and measures it.
 ///
 /// Without arguments it measures the program that cargo has just built. With others it needs a
 /// server that speaks MCP on stdin and stdout, and the WebSocket protocol of the README on the
@@ -75,7 +75,7 @@ pub struct Effort {
     /// Broadcasts to many clients.
     pub broadcasts: usize,
     /// How many clients get them.
-    pub crowd: usize,
+    pub pool: usize,
     /// The most clients that are connected at once.
     pub most: usize,
     /// For how long messages are sent as fast as possible, in seconds.
@@ -93,7 +93,7 @@ impl Effort {
                 warm_up: 50,
                 samples: 100,
                 broadcasts: 5,
-                crowd: 100,
+                pool: 100,
                 most: 500,
                 load: 0.2,
                 idle: 0.5,
@@ -104,7 +104,7 @@ impl Effort {
             warm_up: 2_000,
             samples: 2_000,
             broadcasts: 200,
-            crowd: 1_000,
+            pool: 1_000,
             most: 10_000,
             load: 3.0,
             idle: 5.0,

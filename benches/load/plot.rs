@@ -32,7 +32,7 @@ pub fn draw(report: &Report, file: &Path) -> Result<(), Box<dyn Error>> {
         &panels[0],
         report,
         ROUND_TRIP,
-        &seconds("Round trip of one app"),
+        &seconds("Round trip of one client"),
         1e3,
     )?;
     panel(

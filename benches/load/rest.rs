@@ -3,25 +3,25 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::app::App;
-use crate::crowd::Crowd;
+use crate::client::Client;
+use crate::client_pool::ClientPool;
 use crate::figures::{Figure, Samples, Unit};
 use crate::options::Effort;
 use crate::process::Memory;
 use crate::server::{Outcome, Server, Target};
 
-/// From the start of the process until `initialize` is answered, and until the port answers an
-/// app's handshake. The two are taken from different starts: who tries the port again and again
+/// From the start of the process until `initialize` is answered, and until the port answers a
+/// client's handshake. The two are taken from different starts: who tries the port again and again
 /// takes CPU time from the start.
 pub fn start(target: &Target, effort: &Effort) -> Outcome<Vec<Figure>> {
     let (mut initialize, mut port) = (Samples::default(), Samples::default());
     for n in 0..=effort.starts {
-        let answered = timed(target, |server| server.host.initialize())?;
+        let answered = timed(target, |server| server.agent.initialize())?;
         let listens = timed(target, |server| {
-            // Some servers listen only after Claude Code has said something.
-            server.host.ask_to_initialize()?;
+            // Some servers listen only after the agent has said something.
+            server.agent.ask_to_initialize()?;
             server.wait_for_port()?;
-            App::open(server.address, "s1").map(drop)
+            Client::open(server.address, "s1").map(drop)
         })?;
         // The first one reads the program from the disk.
         if n > 0 {
@@ -70,8 +70,8 @@ pub fn idle(target: &Target, effort: &Effort) -> Outcome<Vec<Figure>> {
 /// most in a session each.
 pub fn clients(target: &Target, effort: &Effort) -> Outcome<Vec<Figure>> {
     let most = target.most(effort);
-    let mut figures = with(target, effort.crowd, "clients", |_| "s1".into(), effort)?;
-    if most > effort.crowd {
+    let mut figures = with(target, effort.pool, "clients", |_| "s1".into(), effort)?;
+    if most > effort.pool {
         figures.extend(with(target, most, "clients", |_| "s1".into(), effort)?);
     }
     // One less than the sessions that a server has to allow.
@@ -96,13 +96,13 @@ fn with(
     target.measure(|server| {
         settle(effort);
         let before = server.tree.memory();
-        let crowd = Crowd::join(server.address, count, session)?;
+        let pool = ClientPool::join(server.address, count, session)?;
         settle(effort);
         let during = server.tree.memory();
         let cpu = server.tree.cpu();
         thread::sleep(Duration::from_secs_f64(effort.idle));
         let cpu = (server.tree.cpu() - cpu) / effort.idle;
-        drop(crowd);
+        drop(pool);
         settle(effort);
         let after = server.tree.memory();
         let each = |memory: fn(&Memory) -> f64| (memory(&during) - memory(&before)) / count as f64;

@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::host::Host;
+use crate::agent::Agent;
 use crate::limits::Limits;
 use crate::options::Effort;
 use crate::process::Tree;
@@ -124,8 +124,8 @@ impl fmt::Display for Target {
 
 /// A running server.
 pub struct Server {
-    /// Claude Code's place: its stdin and stdout.
-    pub host: Host,
+    /// The agent's place: its stdin and stdout.
+    pub agent: Agent,
     /// Where it listens.
     pub address: SocketAddr,
     /// Its processes.
@@ -139,13 +139,13 @@ pub struct Server {
 impl Server {
     fn around(name: String, port: u16, mut child: Child) -> Self {
         running(|pids| pids.push(child.id()));
-        let host = Host::new(child.stdin.take(), child.stdout.take());
+        let agent = Agent::new(child.stdin.take(), child.stdout.take());
         let log = child
             .stderr
             .take()
             .map(|stderr| thread::spawn(move || tail(stderr)));
         Self {
-            host,
+            agent,
             address: SocketAddr::from((Ipv4Addr::LOCALHOST, port)),
             tree: Tree(child.id()),
             name,
@@ -156,8 +156,8 @@ impl Server {
 
     /// MCP's handshake.
     pub fn shake_hands(&mut self) -> Outcome<()> {
-        self.host.initialize()?;
-        self.host.initialized()
+        self.agent.initialize()?;
+        self.agent.initialized()
     }
 
     /// Waits until it answers on its port. Looks often: this is measured.
@@ -204,7 +204,7 @@ impl Server {
 
     /// Ends it: stdin first, then by force.
     pub fn end(&mut self) {
-        self.host.close();
+        self.agent.close();
         let deadline = Instant::now() + GRACE;
         while Instant::now() < deadline && matches!(self.child.try_wait(), Ok(None)) {
             thread::sleep(Duration::from_millis(1));

@@ -1,4 +1,4 @@
-//! As much as goes: messages of apps a second, deliveries to clients a second, and what CPU time
+//! As much as goes: messages of clients a second, deliveries to clients a second, and what CPU time
 //! each of them takes.
 //!
 //! Both send for a while before the clock runs, and go on while it runs, so that neither the
@@ -13,10 +13,10 @@ use std::time::{Duration, Instant};
 
 use rustix::net::{RecvFlags, recv};
 
-use crate::app::{App, message};
-use crate::crowd::Crowd;
+use crate::agent::reply;
+use crate::client::{Client, message};
+use crate::client_pool::ClientPool;
 use crate::figures::{Figure, Unit};
-use crate::host::reply;
 use crate::options::Effort;
 use crate::process::Tree;
 use crate::server::{Outcome, Server, Target};
@@ -28,11 +28,11 @@ const BATCH: usize = 100;
 /// and so little that a client which is a moment late isn't one that reads too slowly.
 const WINDOW: usize = 20;
 
-/// Messages of one app, and of four at once.
+/// Messages of one client, and of four at once.
 pub fn messages(target: &Target, effort: &Effort) -> Outcome<Vec<Figure>> {
     let mut figures = Vec::new();
-    for (apps, whose) in [(1, "one app"), (4, "four apps")] {
-        let (rate, cpu) = target.measure(|server| said(server, apps, effort))?;
+    for (clients, whose) in [(1, "one client"), (4, "four clients")] {
+        let (rate, cpu) = target.measure(|server| said(server, clients, effort))?;
         figures.push(Figure::new(
             format!("messages of {whose}"),
             rate,
@@ -43,15 +43,15 @@ pub fn messages(target: &Target, effort: &Effort) -> Outcome<Vec<Figure>> {
     Ok(figures)
 }
 
-fn said(server: &mut Server, apps: usize, effort: &Effort) -> Outcome<(f64, f64)> {
-    let apps = (0..apps).map(|n| Talker::join(server.address, n));
-    let mut apps = apps.collect::<Outcome<Vec<_>>>()?;
+fn said(server: &mut Server, clients: usize, effort: &Effort) -> Outcome<(f64, f64)> {
+    let clients = (0..clients).map(|n| Talker::join(server.address, n));
+    let mut clients = clients.collect::<Outcome<Vec<_>>>()?;
     // It ends when the server has.
-    thread::spawn(move || while apps.iter_mut().all(|app| app.talk().is_ok()) {});
+    thread::spawn(move || while clients.iter_mut().all(|client| client.talk().is_ok()) {});
     let mut clock = Clock::new(server.tree, effort);
     let mut lines = 0;
     let measured = loop {
-        lines += server.host.count_lines()?;
+        lines += server.agent.count_lines()?;
         if let Some(measured) = clock.look(lines) {
             break measured;
         }
@@ -60,9 +60,9 @@ fn said(server: &mut Server, apps: usize, effort: &Effort) -> Outcome<(f64, f64)
     Ok(measured)
 }
 
-/// An app that says the same again and again.
+/// A client that says the same again and again.
 struct Talker {
-    app: App,
+    client: Client,
     batch: Vec<u8>,
 }
 
@@ -70,26 +70,26 @@ impl Talker {
     fn join(server: SocketAddr, n: usize) -> Outcome<Self> {
         // In a session of its own, or each of them would get what the others say.
         let session = format!("talk-{n}");
-        let app = App::join(server, &session)?;
+        let client = Client::join(server, &session)?;
         let batch = message(&session).repeat(BATCH);
-        Ok(Self { app, batch })
+        Ok(Self { client, batch })
     }
 
     fn talk(&mut self) -> Outcome<()> {
-        self.app.send(&self.batch)?;
+        self.client.send(&self.batch)?;
         // What the server says to it, if anything, must not wait there.
         let mut buffer = [0; 16 * 1024];
-        let _ = recv(&self.app.stream, &mut buffer, RecvFlags::DONTWAIT);
+        let _ = recv(&self.client.stream, &mut buffer, RecvFlags::DONTWAIT);
         Ok(())
     }
 }
 
 /// Replies to a session full of clients.
 pub fn deliveries(target: &Target, effort: &Effort) -> Outcome<Vec<Figure>> {
-    let count = effort.crowd;
+    let count = effort.pool;
     let (rate, cpu) = target.measure(|server| {
-        let crowd = Crowd::join(server.address, count, |_| "s1".into())?;
-        delivered(server, crowd, count, effort)
+        let pool = ClientPool::join(server.address, count, |_| "s1".into())?;
+        delivered(server, pool, count, effort)
     })?;
     Ok(vec![
         Figure::new(
@@ -103,11 +103,11 @@ pub fn deliveries(target: &Target, effort: &Effort) -> Outcome<Vec<Figure>> {
 
 fn delivered(
     server: &mut Server,
-    mut crowd: Crowd,
+    mut pool: ClientPool,
     clients: usize,
     effort: &Effort,
 ) -> Outcome<(f64, f64)> {
-    let Some((stdin, mut stdout)) = server.host.take() else {
+    let Some((stdin, mut stdout)) = server.agent.take() else {
         return Err("its pipes are in use".into());
     };
     thread::spawn(move || {
@@ -117,14 +117,14 @@ fn delivered(
     let (batches, permitted) = sync_channel(WINDOW);
     thread::spawn(move || write_batches(stdin, &permitted));
     permit(&batches, WINDOW)?;
-    crowd.forget();
+    pool.forget();
     let mut clock = Clock::new(server.tree, effort);
     let mut deliveries = 0;
     // How many clients have the whole of each batch; the oldest that someone misses is the first.
     let mut missing = Batches::default();
     let measured = loop {
         let mut complete = 0;
-        crowd.read(|before, now| {
+        pool.read(|before, now| {
             deliveries += (now - before) as usize;
             complete += missing.got(before, now, clients);
         })?;

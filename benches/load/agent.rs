@@ -1,4 +1,4 @@
-//! Claude Code's place: MCP on the server's stdin and stdout, and the lines it would write.
+//! The agent's place: MCP on the server's stdin and stdout, and the lines it would write.
 
 use std::io::{BufRead, BufReader, Write};
 use std::process::{ChildStdin, ChildStdout};
@@ -14,13 +14,13 @@ const ID: u64 = 7;
 pub const ANSWER: &str = "Twenty-one degrees in the greenhouse, and the window is open.";
 
 /// Both pipes.
-pub struct Host {
+pub struct Agent {
     stdin: Option<ChildStdin>,
     stdout: Option<BufReader<ChildStdout>>,
     line: Vec<u8>,
 }
 
-impl Host {
+impl Agent {
     /// Around the pipes of a child.
     pub fn new(stdin: Option<ChildStdin>, stdout: Option<ChildStdout>) -> Self {
         let stdout = stdout.map(|stdout| BufReader::with_capacity(1 << 20, stdout));
@@ -87,7 +87,7 @@ impl Host {
         }
     }
 
-    /// Waits for an app's message.
+    /// Waits for a client's message.
     pub fn heard(&mut self) -> Outcome<()> {
         while !contains(self.line()?, b"notifications/claude/channel") {}
         Ok(())
@@ -138,7 +138,7 @@ impl Host {
     }
 }
 
-/// The line in which Claude Code uses the tool `reply`.
+/// The line in which the agent uses the tool `reply`.
 pub fn reply(session: &str) -> Vec<u8> {
     let arguments = json!({ "chat_id": session, "text": ANSWER });
     let params = json!({ "name": "reply", "arguments": arguments });

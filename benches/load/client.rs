@@ -1,4 +1,4 @@
-//! One app: a WebSocket client that blocks, and its frames (RFC 6455, section 5).
+//! One client: a WebSocket client that blocks, and its frames (RFC 6455, section 5).
 //!
 //! It is written by hand so that it costs next to nothing: frames are encoded before the clock
 //! runs, and the mask is zero, which leaves the bytes as they are. A server has to unmask them
@@ -9,69 +9,70 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
 
 use socket2::{Domain, Socket, Type};
 
-use crate::host::contains;
+use crate::agent::contains;
 use crate::server::{Outcome, PATIENCE};
 
 /// What somebody says in a message, of a usual length.
 pub const QUESTION: &str = "How warm is it in the greenhouse, and is the window open?";
 
 /// A connection, past the handshake.
-pub struct App {
+pub struct Client {
     /// The socket, blocking.
     pub stream: TcpStream,
     /// Bytes that have come and are not taken yet.
     read: Vec<u8>,
 }
 
-impl App {
+impl Client {
     /// Connects, up to the point where the server knows that it is in the session.
     ///
     /// A `101` alone doesn't say that: the session may be another thread's affair. The history
     /// can only come from there.
     pub fn join(server: SocketAddr, session: &str) -> Outcome<Self> {
-        let mut app = Self::open(server, session)?;
-        app.send(&frame(br#"{"type":"fetch_history","limit":1}"#))?;
-        app.take("history")?;
-        Ok(app)
+        let mut client = Self::open(server, session)?;
+        client.send(&frame(br#"{"type":"fetch_history","limit":1}"#))?;
+        client.take("history")?;
+        Ok(client)
     }
 
     /// Connects, up to the server's `101`.
     pub fn open(server: SocketAddr, session: &str) -> Outcome<Self> {
-        let stream = connect(server).map_err(|error| format!("an app cannot connect ({error})"))?;
+        let stream =
+            connect(server).map_err(|error| format!("a client cannot connect ({error})"))?;
         let prepared = stream
             .set_nodelay(true)
             .and_then(|()| stream.set_read_timeout(Some(PATIENCE)))
             .and_then(|()| stream.set_write_timeout(Some(PATIENCE)));
         prepared.map_err(|error| format!("a socket cannot be set up ({error})"))?;
         let read = Vec::new();
-        let mut app = Self { stream, read };
+        let mut client = Self { stream, read };
         // The key of RFC 6455, section 1.3.
         let head = format!(
             "GET /?session={session} HTTP/1.1\r\nHost: {server}\r\nConnection: Upgrade\r\n\
              Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
              Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
         );
-        app.send(head.as_bytes())?;
+        client.send(head.as_bytes())?;
         loop {
-            if let Some(end) = app.read.windows(4).position(|four| four == b"\r\n\r\n") {
-                let head: Vec<u8> = app.read.drain(..end + 4).collect();
+            if let Some(end) = client.read.windows(4).position(|four| four == b"\r\n\r\n") {
+                let head: Vec<u8> = client.read.drain(..end + 4).collect();
                 if head.starts_with(b"HTTP/1.1 101") {
-                    return Ok(app);
+                    return Ok(client);
                 }
                 let head = String::from_utf8_lossy(&head);
                 return Err(format!(
-                    "an app is not let in: {}",
+                    "a client is not let in: {}",
                     head.lines().next().unwrap_or_default()
                 ));
             }
-            app.more()?;
+            client.more()?;
         }
     }
 
     /// Writes all of it.
     pub fn send(&mut self, bytes: &[u8]) -> Outcome<()> {
         let sent = self.stream.write_all(bytes);
-        sent.map_err(|error| format!("an app cannot send ({error})"))
+        sent.map_err(|error| format!("a client cannot send ({error})"))
     }
 
     /// Waits for a message of this type; others are passed over.
@@ -97,14 +98,14 @@ impl App {
     fn more(&mut self) -> Outcome<()> {
         let mut buffer = [0; 4096];
         match self.stream.read(&mut buffer) {
-            Ok(0) => Err("it closed an app's connection".into()),
+            Ok(0) => Err("it closed a client's connection".into()),
             Ok(read) => {
                 self.read.extend_from_slice(&buffer[..read]);
                 Ok(())
             }
             Err(error) if error.kind() == ErrorKind::Interrupted => Ok(()),
             Err(error) => Err(format!(
-                "nothing came for an app that waited for it ({error})"
+                "nothing came for a client that waited for it ({error})"
             )),
         }
     }

@@ -1,8 +1,8 @@
-//! Many apps that one thread reads, as fast as a machine with two cores can while the server
+//! Many clients that one thread reads, as fast as a machine with two cores can while the server
 //! runs on it too.
 //!
 //! One epoll set, one big buffer, and of each frame only the header is looked at: what the
-//! readers cost, the server cannot have. A thread per app would cost more than the server.
+//! readers cost, the server cannot have. A thread per client would cost more than the server.
 
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
@@ -12,22 +12,22 @@ use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, recv};
 
-use crate::app::{App, header};
+use crate::client::{Client, header};
 use crate::server::{Outcome, PATIENCE};
 
 /// What one read takes from a socket.
 const BUFFER: usize = 256 * 1024;
 
-/// The apps.
-pub struct Crowd {
-    apps: Vec<Member>,
+/// The clients.
+pub struct ClientPool {
+    members: Vec<Member>,
     epoll: OwnedFd,
     events: Vec<Event>,
     buffer: Vec<u8>,
 }
 
 struct Member {
-    app: App,
+    client: Client,
     /// How many text frames it has got.
     got: u64,
     /// How many bytes of the frame are still to come.
@@ -36,39 +36,39 @@ struct Member {
     torn: Vec<u8>,
 }
 
-impl Crowd {
-    /// Has `count` apps join; the session of each is asked for.
+impl ClientPool {
+    /// Has `count` clients join; the session of each is asked for.
     pub fn join(
         server: SocketAddr,
         count: usize,
         session: impl Fn(usize) -> String,
     ) -> Outcome<Self> {
         let failed = |error: Errno| format!("epoll doesn't work ({error})");
-        let mut crowd = Self {
-            apps: Vec::with_capacity(count),
+        let mut pool = Self {
+            members: Vec::with_capacity(count),
             epoll: epoll::create(CreateFlags::CLOEXEC).map_err(failed)?,
             events: Vec::with_capacity(1024),
             buffer: vec![0; BUFFER],
         };
         for n in 0..count {
-            let app = App::join(server, &session(n))
+            let client = Client::join(server, &session(n))
                 .map_err(|error| format!("{error}, with {n} clients connected"))?;
             let data = EventData::new_u64(n as u64);
-            epoll::add(&crowd.epoll, &app.stream, data, EventFlags::IN).map_err(failed)?;
+            epoll::add(&pool.epoll, &client.stream, data, EventFlags::IN).map_err(failed)?;
             let torn = Vec::new();
-            crowd.apps.push(Member {
-                app,
+            pool.members.push(Member {
+                client,
                 got: 0,
                 missing: 0,
                 torn,
             });
         }
-        Ok(crowd)
+        Ok(pool)
     }
 
     /// Nobody has got anything yet.
     pub fn forget(&mut self) {
-        for member in &mut self.apps {
+        for member in &mut self.members {
             member.got = 0;
         }
     }
@@ -88,9 +88,9 @@ impl Crowd {
             Err(error) => return Err(format!("epoll doesn't work ({error})")),
         }
         for event in &self.events {
-            let member = &mut self.apps[event.data.u64() as usize];
+            let member = &mut self.members[event.data.u64() as usize];
             let (_, length) = match recv(
-                &member.app.stream,
+                &member.client.stream,
                 &mut self.buffer[..],
                 RecvFlags::DONTWAIT,
             ) {
@@ -112,7 +112,7 @@ impl Crowd {
 
     /// Has one after the other leave, and something happen after each.
     pub fn leave(mut self, mut then: impl FnMut() -> Outcome<()>) -> Outcome<()> {
-        while let Some(member) = self.apps.pop() {
+        while let Some(member) = self.members.pop() {
             drop(member);
             then()?;
         }
@@ -122,7 +122,7 @@ impl Crowd {
     /// Reads until everyone has got one message.
     pub fn all_get_one(&mut self) -> Outcome<()> {
         self.forget();
-        let mut waiting = self.apps.len();
+        let mut waiting = self.members.len();
         while waiting > 0 {
             self.read(|before, _| waiting -= usize::from(before == 0))?;
         }
