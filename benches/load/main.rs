@@ -9,7 +9,6 @@
 mod agent;
 mod client;
 mod client_pool;
-mod counts;
 mod figures;
 mod guard;
 mod latency;

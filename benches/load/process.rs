@@ -5,6 +5,10 @@
 
 use std::fs;
 use std::path::PathBuf;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::server::{Outcome, PATIENCE};
 
 /// How long a process has computed is told in this unit. It is 10 ms on every Linux, whatever
 /// the kernel's own tick is (`USER_HZ`, time(7)).
@@ -68,6 +72,21 @@ impl Tree {
                 stat.is_empty() || after_name(&stat).is_some_and(|rest| rest.starts_with('S'))
             })
         })
+    }
+
+    /// Waits until [`Self::is_idle`] was true twice, 100 µs apart: between two system calls a busy
+    /// thread can look asleep.
+    pub fn wait_until_idle(self) -> Outcome<()> {
+        let deadline = Instant::now() + PATIENCE;
+        let mut seen = 0;
+        while seen < 2 {
+            if Instant::now() > deadline {
+                return Err(format!("the server is still busy after {PATIENCE:?}"));
+            }
+            seen = if self.is_idle() { seen + 1 } else { 0 };
+            thread::sleep(Duration::from_micros(100));
+        }
+        Ok(())
     }
 
     fn pids(self) -> Vec<u32> {

@@ -1,33 +1,33 @@
-//! The guard: compares what was counted with what is recorded in a file, and says what became
-//! worse.
+//! The guard: compares counted figures with those recorded in a file. It times nothing, so its
+//! figures don't depend on how busy the machine is.
 //!
 //! The file has a line `NAME: NUMBER UNIT` for each figure, and one with the compiler.
+
+mod counts;
+mod valgrind;
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 use std::process::{Command, ExitCode};
 
-use crate::counts::{self, Count};
+use self::counts::Count;
 use crate::server::Outcome;
 
-/// By how much a figure may differ from the recorded one.
+/// The part by which a figure may exceed the recorded one.
 const TOLERANCE: f64 = 0.05;
-/// How to record.
+/// The command that records.
 const RECORD: &str = "tests/guard --record";
 
-/// Counts, and compares or records.
-///
-/// # Errors
-/// If something can't be counted, or the file can't be read or written.
+/// Counts, then compares with `file` or records into it.
 pub fn run(file: &Path, record: bool) -> Outcome<ExitCode> {
     let mut counts = vec![
-        counts::size("claude-socket")?,
-        counts::size("claude-socket-cli")?,
-        counts::memory_of_connection()?,
+        counts::program_size("claude-socket")?,
+        counts::program_size("claude-socket-cli")?,
+        counts::connection_memory()?,
     ];
-    match counts::valgrind() {
-        Ok(()) => counts.extend(counts::under_valgrind()?),
+    match valgrind::check() {
+        Ok(()) => counts.extend(valgrind::count()?),
         Err(why) if record => return Err(format!("{why}, so nothing is recorded")),
         Err(why) => println!("{why}, so instructions and allocations are not counted."),
     }
@@ -35,28 +35,29 @@ pub fn run(file: &Path, record: bool) -> Outcome<ExitCode> {
     if record {
         let written = fs::write(file, Recorded::text(&compiler, &counts));
         written.map_err(|error| format!("{} cannot be written: {error}", file.display()))?;
-        println!("{} has the figures now.", file.display());
+        println!("{}: figures recorded.", file.display());
         return Ok(ExitCode::SUCCESS);
     }
     let text = fs::read_to_string(file).map_err(|error| {
         format!(
-            "{} cannot be read: {error}; {RECORD} writes it",
+            "{} cannot be read: {error}; run {RECORD} to write it",
             file.display()
         )
     })?;
     Ok(Recorded::parse(&text)?.compare(&compiler, &counts))
 }
 
-/// What the file says.
+/// The content of the file.
 struct Recorded {
     compiler: String,
+    /// The figures by name and unit.
     figures: BTreeMap<(String, String), f64>,
 }
 
 impl Recorded {
     fn text(compiler: &str, counts: &[Count]) -> String {
         let mut text = format!(
-            "# What {RECORD} has counted. tests/guard fails when one of these grows by more than {:.0}%.\n\
+            "# Counted by {RECORD}. tests/guard fails when one of these grows by more than {:.0}%.\n\
              compiler: {compiler}\n",
             TOLERANCE * 100.0
         );
@@ -75,8 +76,11 @@ impl Recorded {
             .lines()
             .filter(|line| !line.starts_with('#') && !line.trim().is_empty())
         {
-            let wrong =
-                || format!("«{line}» should be \"NAME: NUMBER UNIT\"; {RECORD} writes it anew");
+            let wrong = || {
+                format!(
+                    "«{line}» is not \"NAME: NUMBER UNIT\"; run {RECORD} to write the file anew"
+                )
+            };
             let (name, rest) = line.split_once(": ").ok_or_else(wrong)?;
             if name == "compiler" {
                 recorded.compiler = rest.to_owned();
@@ -91,7 +95,8 @@ impl Recorded {
         Ok(recorded)
     }
 
-    /// Prints each figure beside the recorded one, and what follows from them.
+    /// Prints each figure and its change. Fails if one is worse than [`TOLERANCE`] allows or isn't
+    /// recorded.
     fn compare(&self, compiler: &str, counts: &[Count]) -> ExitCode {
         let same_compiler = compiler == self.compiler;
         let (mut worse, mut better, mut unknown) = (Vec::new(), Vec::new(), Vec::new());
@@ -113,10 +118,10 @@ impl Recorded {
                 number(*value),
                 change * 100.0
             );
-            // What the compiler makes of the code isn't the code's fault.
-            let depends = *unit == "instructions" || name == "claude-socket";
+            // Another compiler may change these although the code is the same.
+            let depends_on_compiler = *unit == "instructions" || name == "claude-socket";
             match change {
-                TOLERANCE.. if same_compiler || !depends => worse.push(changed),
+                TOLERANCE.. if same_compiler || !depends_on_compiler => worse.push(changed),
                 change if change < -TOLERANCE => better.push(changed),
                 _ => {}
             }
@@ -124,13 +129,13 @@ impl Recorded {
         if !same_compiler {
             println!(
                 "Recorded with another compiler ({}, this is {compiler}), so instructions and the program's size \
-                 are shown and cannot fail. With a new compiler, record with it from the commit before.",
+                 are only shown; to compare them, record with this compiler from the commit before.",
                 self.compiler
             );
         }
         if !better.is_empty() {
             println!(
-                "Better than recorded: {}. Keep it so with {RECORD}.",
+                "Better than recorded: {}; run {RECORD} to keep it.",
                 better.join("; ")
             );
         }
@@ -140,20 +145,18 @@ impl Recorded {
         if !worse.is_empty() {
             eprintln!("Worse than recorded: {}.", worse.join("; "));
         }
-        eprintln!(
-            "If that is how it has to be, record the figures anew with {RECORD}, and say why in the commit."
-        );
+        eprintln!("If this is intended, run {RECORD}, and say why in the commit.");
         ExitCode::FAILURE
     }
 }
 
 fn number(value: f64) -> String {
-    // Allocations are few, and a tenth of one is worth seeing.
+    // Allocations are few: a message has about 3, so a tenth of one counts.
     let digits = if value < 1_000.0 { 2 } else { 0 };
     format!("{value:.digits$}")
 }
 
-/// The compiler's version and what it compiles for.
+/// Returns the compiler's version and its target.
 fn compiler() -> Outcome<String> {
     let output = Command::new("rustc").arg("-vV").output();
     let output =

@@ -1,0 +1,239 @@
+//! Instructions and heap allocations of one message, counted by valgrind.
+//!
+//! Messages are sent one at a time, and the next only when every thread of the server sleeps.
+//! Otherwise the scheduler decides whether a thread finds work while it still looks for some, or
+//! sleeps and must be woken, and how many messages one wake-up takes. The count of a baseline run
+//! is subtracted from that of a run with more messages, so that start and end don't count.
+
+use std::process::{Command, Stdio};
+use std::thread;
+use std::time::Duration;
+
+use super::counts::Count;
+use crate::agent::reply;
+use crate::client::{Client, message};
+use crate::client_pool::ClientPool;
+use crate::server::{OURS, Outcome, Server, Start, Target};
+use crate::watch::within;
+
+/// The clients that get a broadcast.
+const BROADCAST_CLIENTS: usize = 100;
+/// Messages of each kind before those that are counted: a session remembers 100, and allocates
+/// until it has that many.
+const WARM_UP: usize = 120;
+/// Messages that are counted.
+const COUNTED_MESSAGES: usize = 400;
+/// Broadcasts that are counted.
+const COUNTED_BROADCASTS: usize = 80;
+/// The longest that one run may take; then its server is killed.
+const RUN_TIMEOUT: Duration = Duration::from_secs(120);
+
+/// How many messages of each kind are sent in one run.
+#[derive(Clone, Copy)]
+struct Traffic {
+    messages: usize,
+    replies: usize,
+    broadcasts: usize,
+}
+
+/// The baseline of messages and replies, with one client.
+const ONE_CLIENT: Traffic = Traffic {
+    messages: WARM_UP,
+    replies: WARM_UP,
+    broadcasts: 0,
+};
+/// The baseline of broadcasts. Its 100 clients are only there for them, because their threads
+/// make valgrind slow.
+const MANY_CLIENTS: Traffic = Traffic {
+    messages: 0,
+    replies: 0,
+    broadcasts: WARM_UP,
+};
+
+/// A kind of message: what a run has beyond its baseline.
+struct Kind {
+    name: &'static str,
+    baseline: Traffic,
+    more: Traffic,
+    /// How many messages `more` has beyond `baseline`.
+    counted: usize,
+}
+
+const KINDS: [Kind; 3] = [
+    Kind {
+        name: "message client to agent",
+        baseline: ONE_CLIENT,
+        more: Traffic {
+            messages: WARM_UP + COUNTED_MESSAGES,
+            ..ONE_CLIENT
+        },
+        counted: COUNTED_MESSAGES,
+    },
+    Kind {
+        name: "reply agent to client",
+        baseline: ONE_CLIENT,
+        more: Traffic {
+            replies: WARM_UP + COUNTED_MESSAGES,
+            ..ONE_CLIENT
+        },
+        counted: COUNTED_MESSAGES,
+    },
+    Kind {
+        name: "broadcast to 100 clients",
+        baseline: MANY_CLIENTS,
+        more: Traffic {
+            broadcasts: WARM_UP + COUNTED_BROADCASTS,
+            ..MANY_CLIENTS
+        },
+        counted: COUNTED_BROADCASTS,
+    },
+];
+
+/// A tool of valgrind.
+struct Tool {
+    /// What it counts.
+    unit: &'static str,
+    arguments: &'static [&'static str],
+    /// The text before the count in its summary.
+    label: &'static str,
+}
+
+const TOOLS: [Tool; 2] = [
+    Tool {
+        unit: "instructions",
+        arguments: &["--tool=callgrind", "--callgrind-out-file=/dev/null"],
+        label: "Collected : ",
+    },
+    Tool {
+        unit: "allocations",
+        arguments: &[
+            "--tool=memcheck",
+            "--leak-check=no",
+            "--undef-value-errors=no",
+        ],
+        label: "total heap usage: ",
+    },
+];
+
+/// Returns an error that says why valgrind cannot run here.
+pub fn check() -> Result<(), String> {
+    let tried = Command::new("valgrind")
+        .args(["--quiet", "--tool=none", OURS, "--version"])
+        .stdin(Stdio::null())
+        .output();
+    match tried {
+        Ok(output) if output.status.success() => Ok(()),
+        Ok(output) => Err(format!(
+            "valgrind cannot run the program ({})",
+            output.status
+        )),
+        Err(error) => Err(format!("valgrind cannot be started ({error})")),
+    }
+}
+
+/// Counts instructions and allocations of each kind of message.
+pub fn count() -> Outcome<Vec<Count>> {
+    // Both tools run at the same time, because no count depends on speed.
+    let counted = thread::scope(|scope| {
+        let tools = TOOLS.map(|tool| scope.spawn(move || tool.count()));
+        tools.map(|tool| {
+            tool.join()
+                .unwrap_or_else(|_| Err("the thread of a valgrind tool panicked".into()))
+        })
+    });
+    let mut counts = Vec::new();
+    for tool in counted {
+        counts.extend(tool?);
+    }
+    Ok(counts)
+}
+
+impl Tool {
+    fn count(&self) -> Outcome<Vec<Count>> {
+        // Two kinds share this baseline.
+        let one_client = self.run(ONE_CLIENT)?;
+        let counts = KINDS.iter().map(|kind| {
+            let baseline = if kind.baseline.broadcasts == 0 {
+                one_client
+            } else {
+                self.run(kind.baseline)?
+            };
+            let value = (self.run(kind.more)? - baseline) / kind.counted as f64;
+            Ok(Count {
+                name: kind.name.into(),
+                value,
+                unit: self.unit,
+            })
+        });
+        counts.collect()
+    }
+
+    /// Runs a server under this tool, and returns its count.
+    fn run(&self, traffic: Traffic) -> Outcome<f64> {
+        let mut command = vec!["valgrind".to_owned()];
+        command.extend(self.arguments.iter().map(|&argument| argument.to_owned()));
+        let name = command[..2].join(" ");
+        let target = Target {
+            name,
+            start: Start::Under(command),
+            limits: None,
+        };
+        let log = within(RUN_TIMEOUT, || {
+            target.measure(|server| {
+                traffic.send(server)?;
+                Ok(server.finish())
+            })
+        })?;
+        self.parse(&log).ok_or_else(|| {
+            let label = self.label.trim();
+            format!("{} printed no \"{label}\" in its summary", target.name)
+        })
+    }
+
+    /// Returns the count in the tool's summary: digits with commas in between.
+    fn parse(&self, log: &str) -> Option<f64> {
+        let (_, rest) = log.split_once(self.label)?;
+        let digits: String = rest
+            .chars()
+            .take_while(|&c| c.is_ascii_digit() || c == ',')
+            .filter(|&c| c != ',')
+            .collect();
+        digits.parse().ok()
+    }
+}
+
+impl Traffic {
+    fn send(self, server: &mut Server) -> Outcome<()> {
+        let tree = server.tree;
+        let mut client = Client::join(server.address, "one")?;
+        let clients = if self.broadcasts > 0 {
+            BROADCAST_CLIENTS
+        } else {
+            0
+        };
+        let mut pool = ClientPool::join(server.address, clients, |_| "all".into())?;
+        tree.wait_until_idle()?;
+        let (message, to_one, to_all) = (message("one"), reply("one"), reply("all"));
+        for _ in 0..self.messages {
+            client.send(&message)?;
+            server.agent.heard()?;
+            tree.wait_until_idle()?;
+        }
+        for _ in 0..self.replies {
+            server.agent.write(&to_one)?;
+            client.take("reply")?;
+            server.agent.answered()?;
+            tree.wait_until_idle()?;
+        }
+        for _ in 0..self.broadcasts {
+            server.agent.write(&to_all)?;
+            pool.all_get_one()?;
+            server.agent.answered()?;
+            tree.wait_until_idle()?;
+        }
+        // Clients disconnect one after the other, so that the end is the same in every run.
+        drop(client);
+        tree.wait_until_idle()?;
+        pool.leave(|| tree.wait_until_idle())
+    }
+}
