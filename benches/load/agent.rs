@@ -5,10 +5,10 @@ use std::process::{ChildStdin, ChildStdout};
 
 use serde_json::{Value, json};
 
-use crate::server::Outcome;
+use crate::server::Result;
 
 /// The id of every request after the handshake. One at a time is open where answers are read.
-const ID: u64 = 7;
+const REQUEST_ID: u64 = 7;
 
 /// What Claude says in a reply, of a usual length.
 pub const ANSWER: &str = "Twenty-one degrees in the greenhouse, and the window is open.";
@@ -33,9 +33,9 @@ impl Agent {
     }
 
     /// Asks for the handshake and waits for the answer.
-    pub fn initialize(&mut self) -> Outcome<()> {
-        self.ask_to_initialize()?;
-        let line = self.line()?;
+    pub fn initialize(&mut self) -> Result<()> {
+        self.send_initialize()?;
+        let line = self.read_line()?;
         let answer: Value = serde_json::from_slice(line).unwrap_or_default();
         if answer["result"]["protocolVersion"].is_string() {
             return Ok(());
@@ -48,7 +48,7 @@ impl Agent {
     }
 
     /// Asks for the handshake.
-    pub fn ask_to_initialize(&mut self) -> Outcome<()> {
+    pub fn send_initialize(&mut self) -> Result<()> {
         let params = json!({
             "protocolVersion": "2025-11-25",
             "capabilities": { "roots": { "listChanged": true } },
@@ -60,12 +60,12 @@ impl Agent {
     }
 
     /// Tells it that messages may come.
-    pub fn initialized(&mut self) -> Outcome<()> {
+    pub fn send_initialized(&mut self) -> Result<()> {
         self.write(b"{\"jsonrpc\":\"2.0\",\"method\":\"notifications/initialized\"}\n")
     }
 
     /// Writes to its stdin.
-    pub fn write(&mut self, bytes: &[u8]) -> Outcome<()> {
+    pub fn write(&mut self, bytes: &[u8]) -> Result<()> {
         let Some(stdin) = &mut self.stdin else {
             return Err("its stdin is in use".into());
         };
@@ -75,7 +75,7 @@ impl Agent {
     }
 
     /// The next line of its stdout.
-    pub fn line(&mut self) -> Outcome<&[u8]> {
+    pub fn read_line(&mut self) -> Result<&[u8]> {
         self.line.clear();
         let Some(stdout) = &mut self.stdout else {
             return Err("its stdout is in use".into());
@@ -88,14 +88,14 @@ impl Agent {
     }
 
     /// Waits for a client's message.
-    pub fn heard(&mut self) -> Outcome<()> {
-        while !contains(self.line()?, b"notifications/claude/channel") {}
+    pub fn wait_for_message(&mut self) -> Result<()> {
+        while !contains(self.read_line()?, b"notifications/claude/channel") {}
         Ok(())
     }
 
     /// Waits for the answer to a call.
-    pub fn answered(&mut self) -> Outcome<()> {
-        while !contains(self.line()?, b"\"result\"") {
+    pub fn wait_for_result(&mut self) -> Result<()> {
+        while !contains(self.read_line()?, b"\"result\"") {
             if contains(&self.line, b"\"error\"") {
                 let line = String::from_utf8_lossy(&self.line);
                 return Err(format!("it refuses a reply: {}", line.trim_end()));
@@ -109,7 +109,7 @@ impl Agent {
     }
 
     /// Counts how many lines there are in what has come by now; waits for the first bytes.
-    pub fn count_lines(&mut self) -> Outcome<usize> {
+    pub fn count_available_lines(&mut self) -> Result<usize> {
         let Some(stdout) = &mut self.stdout else {
             return Err("its stdout is in use".into());
         };
@@ -128,7 +128,7 @@ impl Agent {
     }
 
     /// Takes the pipes out, for threads that each use one of them.
-    pub fn take(&mut self) -> Option<(ChildStdin, BufReader<ChildStdout>)> {
+    pub fn take_pipes(&mut self) -> Option<(ChildStdin, BufReader<ChildStdout>)> {
         Some((self.stdin.take()?, self.stdout.take()?))
     }
 
@@ -139,10 +139,11 @@ impl Agent {
 }
 
 /// The line in which the agent uses the tool `reply`.
-pub fn reply(session: &str) -> Vec<u8> {
+pub fn reply_call(session: &str) -> Vec<u8> {
     let arguments = json!({ "chat_id": session, "text": ANSWER });
     let params = json!({ "name": "reply", "arguments": arguments });
-    let call = json!({ "jsonrpc": "2.0", "id": ID, "method": "tools/call", "params": params });
+    let call =
+        json!({ "jsonrpc": "2.0", "id": REQUEST_ID, "method": "tools/call", "params": params });
     format!("{call}\n").into_bytes()
 }
 

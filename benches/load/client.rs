@@ -10,7 +10,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
 use socket2::{Domain, Socket, Type};
 
 use crate::agent::contains;
-use crate::server::{Outcome, PATIENCE};
+use crate::server::{Result, TIMEOUT};
 
 /// What somebody says in a message, of a usual length.
 pub const QUESTION: &str = "How warm is it in the greenhouse, and is the window open?";
@@ -20,7 +20,7 @@ pub struct Client {
     /// The socket, blocking.
     pub stream: TcpStream,
     /// Bytes that have come and are not taken yet.
-    read: Vec<u8>,
+    received: Vec<u8>,
 }
 
 impl Client {
@@ -28,24 +28,26 @@ impl Client {
     ///
     /// A `101` alone doesn't say that: the session may be another thread's affair. The history
     /// can only come from there.
-    pub fn join(server: SocketAddr, session: &str) -> Outcome<Self> {
-        let mut client = Self::open(server, session)?;
-        client.send(&frame(br#"{"type":"fetch_history","limit":1}"#))?;
-        client.take("history")?;
+    pub fn join(server: SocketAddr, session: &str) -> Result<Self> {
+        let mut client = Self::connect(server, session)?;
+        client.send(&text_frame(br#"{"type":"fetch_history","limit":1}"#))?;
+        client.wait_for("history")?;
         Ok(client)
     }
 
     /// Connects, up to the server's `101`.
-    pub fn open(server: SocketAddr, session: &str) -> Outcome<Self> {
+    pub fn connect(server: SocketAddr, session: &str) -> Result<Self> {
         let stream =
-            connect(server).map_err(|error| format!("a client cannot connect ({error})"))?;
+            connect_tcp(server).map_err(|error| format!("a client cannot connect ({error})"))?;
         let prepared = stream
             .set_nodelay(true)
-            .and_then(|()| stream.set_read_timeout(Some(PATIENCE)))
-            .and_then(|()| stream.set_write_timeout(Some(PATIENCE)));
+            .and_then(|()| stream.set_read_timeout(Some(TIMEOUT)))
+            .and_then(|()| stream.set_write_timeout(Some(TIMEOUT)));
         prepared.map_err(|error| format!("a socket cannot be set up ({error})"))?;
-        let read = Vec::new();
-        let mut client = Self { stream, read };
+        let mut client = Self {
+            stream,
+            received: Vec::new(),
+        };
         // The key of RFC 6455, section 1.3.
         let head = format!(
             "GET /?session={session} HTTP/1.1\r\nHost: {server}\r\nConnection: Upgrade\r\n\
@@ -54,8 +56,12 @@ impl Client {
         );
         client.send(head.as_bytes())?;
         loop {
-            if let Some(end) = client.read.windows(4).position(|four| four == b"\r\n\r\n") {
-                let head: Vec<u8> = client.read.drain(..end + 4).collect();
+            if let Some(end) = client
+                .received
+                .windows(4)
+                .position(|four| four == b"\r\n\r\n")
+            {
+                let head: Vec<u8> = client.received.drain(..end + 4).collect();
                 if head.starts_with(b"HTTP/1.1 101") {
                     return Ok(client);
                 }
@@ -65,42 +71,42 @@ impl Client {
                     head.lines().next().unwrap_or_default()
                 ));
             }
-            client.more()?;
+            client.read_more()?;
         }
     }
 
     /// Writes all of it.
-    pub fn send(&mut self, bytes: &[u8]) -> Outcome<()> {
+    pub fn send(&mut self, bytes: &[u8]) -> Result<()> {
         let sent = self.stream.write_all(bytes);
         sent.map_err(|error| format!("a client cannot send ({error})"))
     }
 
     /// Waits for a message of this type; others are passed over.
-    pub fn take(&mut self, kind: &str) -> Outcome<()> {
+    pub fn wait_for(&mut self, kind: &str) -> Result<()> {
         let kind = format!("\"{kind}\"");
         loop {
-            let Some((head, payload)) =
-                header(&self.read).filter(|(head, payload)| self.read.len() >= head + payload)
+            let Some((head, payload)) = parse_header(&self.received)
+                .filter(|(head, payload)| self.received.len() >= head + payload)
             else {
-                self.more()?;
+                self.read_more()?;
                 continue;
             };
-            let is_text = self.read[0] & 0xf == 1;
+            let is_text = self.received[0] & 0xf == 1;
             // The type can stand anywhere, but no other field here is as short a word.
-            let found = is_text && contains(&self.read[head..head + payload], kind.as_bytes());
-            self.read.drain(..head + payload);
+            let found = is_text && contains(&self.received[head..head + payload], kind.as_bytes());
+            self.received.drain(..head + payload);
             if found {
                 return Ok(());
             }
         }
     }
 
-    fn more(&mut self) -> Outcome<()> {
+    fn read_more(&mut self) -> Result<()> {
         let mut buffer = [0; 4096];
         match self.stream.read(&mut buffer) {
             Ok(0) => Err("it closed a client's connection".into()),
             Ok(read) => {
-                self.read.extend_from_slice(&buffer[..read]);
+                self.received.extend_from_slice(&buffer[..read]);
                 Ok(())
             }
             Err(error) if error.kind() == ErrorKind::Interrupted => Ok(()),
@@ -113,7 +119,7 @@ impl Client {
 
 /// Connects from whatever address still has a port. One address has 28,000 of them on most
 /// systems, and a server's limits may count connections; all of 127.0.0.0/8 is this machine.
-fn connect(server: SocketAddr) -> std::io::Result<TcpStream> {
+fn connect_tcp(server: SocketAddr) -> std::io::Result<TcpStream> {
     match TcpStream::connect(server) {
         Err(error) if error.kind() == ErrorKind::AddrNotAvailable => {}
         done => return done,
@@ -134,15 +140,15 @@ fn connect(server: SocketAddr) -> std::io::Result<TcpStream> {
 }
 
 /// A client's message in a frame, ready to be sent.
-pub fn message(session: &str) -> Vec<u8> {
+pub fn message_frame(session: &str) -> Vec<u8> {
     let text = format!(
         r#"{{"type":"message","session_id":"{session}","content":"{QUESTION}","user":"ann","ts":"2026-01-01T00:00:00.000Z"}}"#
     );
-    frame(text.as_bytes())
+    text_frame(text.as_bytes())
 }
 
 /// A text frame of a client.
-pub fn frame(payload: &[u8]) -> Vec<u8> {
+pub fn text_frame(payload: &[u8]) -> Vec<u8> {
     let mut frame = vec![0x81];
     match payload.len() {
         length @ ..126 => frame.push(0x80 | length as u8),
@@ -157,7 +163,7 @@ pub fn frame(payload: &[u8]) -> Vec<u8> {
 }
 
 /// How long the header and the payload of a server's frame are, once the header is there.
-pub fn header(bytes: &[u8]) -> Option<(usize, usize)> {
+pub fn parse_header(bytes: &[u8]) -> Option<(usize, usize)> {
     match bytes.get(1)? & 0x7f {
         126 => Some((
             4,

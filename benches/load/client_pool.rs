@@ -12,8 +12,8 @@ use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, recv};
 
-use crate::client::{Client, header};
-use crate::server::{Outcome, PATIENCE};
+use crate::client::{Client, parse_header};
+use crate::server::{Result, TIMEOUT};
 
 /// What one read takes from a socket.
 const BUFFER: usize = 256 * 1024;
@@ -29,11 +29,11 @@ pub struct ClientPool {
 struct Member {
     client: Client,
     /// How many text frames it has got.
-    got: u64,
+    received: u64,
     /// How many bytes of the frame are still to come.
-    missing: usize,
+    remaining: usize,
     /// A header that hasn't come to its end.
-    torn: Vec<u8>,
+    partial_header: Vec<u8>,
 }
 
 impl ClientPool {
@@ -42,7 +42,7 @@ impl ClientPool {
         server: SocketAddr,
         count: usize,
         session: impl Fn(usize) -> String,
-    ) -> Outcome<Self> {
+    ) -> Result<Self> {
         let failed = |error: Errno| format!("epoll doesn't work ({error})");
         let mut pool = Self {
             members: Vec::with_capacity(count),
@@ -55,30 +55,30 @@ impl ClientPool {
                 .map_err(|error| format!("{error}, with {n} clients connected"))?;
             let data = EventData::new_u64(n as u64);
             epoll::add(&pool.epoll, &client.stream, data, EventFlags::IN).map_err(failed)?;
-            let torn = Vec::new();
+            let partial_header = Vec::new();
             pool.members.push(Member {
                 client,
-                got: 0,
-                missing: 0,
-                torn,
+                received: 0,
+                remaining: 0,
+                partial_header,
             });
         }
         Ok(pool)
     }
 
     /// Nobody has got anything yet.
-    pub fn forget(&mut self) {
+    pub fn reset_counts(&mut self) {
         for member in &mut self.members {
-            member.got = 0;
+            member.received = 0;
         }
     }
 
     /// Reads what is there for any of them, after waiting for something. Tells of everyone who
     /// has got frames how many they had before and have now.
-    pub fn read(&mut self, mut got: impl FnMut(u64, u64)) -> Outcome<()> {
+    pub fn read_ready(&mut self, mut on_received: impl FnMut(u64, u64)) -> Result<()> {
         self.events.clear();
         let patience = Timespec {
-            tv_sec: PATIENCE.as_secs() as i64,
+            tv_sec: TIMEOUT.as_secs() as i64,
             tv_nsec: 0,
         };
         let room = rustix::buffer::spare_capacity(&mut self.events);
@@ -101,17 +101,17 @@ impl ClientPool {
                 Err(Errno::AGAIN | Errno::INTR) => continue,
                 Err(error) => return Err(format!("a client cannot read ({error})")),
             };
-            let before = member.got;
-            member.take(&self.buffer[..length]);
-            if member.got > before {
-                got(before, member.got);
+            let before = member.received;
+            member.consume(&self.buffer[..length]);
+            if member.received > before {
+                on_received(before, member.received);
             }
         }
         Ok(())
     }
 
     /// Has one after the other leave, and something happen after each.
-    pub fn leave(mut self, mut then: impl FnMut() -> Outcome<()>) -> Outcome<()> {
+    pub fn disconnect_each(mut self, mut then: impl FnMut() -> Result<()>) -> Result<()> {
         while let Some(member) = self.members.pop() {
             drop(member);
             then()?;
@@ -120,40 +120,40 @@ impl ClientPool {
     }
 
     /// Reads until everyone has got one message.
-    pub fn all_get_one(&mut self) -> Outcome<()> {
-        self.forget();
+    pub fn wait_for_one_each(&mut self) -> Result<()> {
+        self.reset_counts();
         let mut waiting = self.members.len();
         while waiting > 0 {
-            self.read(|before, _| waiting -= usize::from(before == 0))?;
+            self.read_ready(|before, _| waiting -= usize::from(before == 0))?;
         }
         Ok(())
     }
 }
 
 impl Member {
-    fn take(&mut self, mut bytes: &[u8]) {
+    fn consume(&mut self, mut bytes: &[u8]) {
         while !bytes.is_empty() {
-            let now = self.missing.min(bytes.len());
-            self.missing -= now;
+            let now = self.remaining.min(bytes.len());
+            self.remaining -= now;
             bytes = &bytes[now..];
             if bytes.is_empty() {
                 return;
             }
-            if self.torn.is_empty() {
-                let Some((head, payload)) = header(bytes) else {
-                    self.torn.extend_from_slice(bytes);
+            if self.partial_header.is_empty() {
+                let Some((head, payload)) = parse_header(bytes) else {
+                    self.partial_header.extend_from_slice(bytes);
                     return;
                 };
-                self.begin(bytes[0]);
-                self.missing = head + payload;
+                self.count_frame(bytes[0]);
+                self.remaining = head + payload;
             } else {
-                self.torn.push(bytes[0]);
+                self.partial_header.push(bytes[0]);
                 bytes = &bytes[1..];
-                if let Some((_, payload)) = header(&self.torn) {
-                    let first = self.torn[0];
-                    self.torn.clear();
-                    self.begin(first);
-                    self.missing = payload;
+                if let Some((_, payload)) = parse_header(&self.partial_header) {
+                    let first = self.partial_header[0];
+                    self.partial_header.clear();
+                    self.count_frame(first);
+                    self.remaining = payload;
                 }
             }
         }
@@ -161,7 +161,7 @@ impl Member {
 
     /// Counts texts: a ping of the server is no message. It counts at its header, but the rest
     /// has left the server with it.
-    fn begin(&mut self, first: u8) {
-        self.got += u64::from(first & 0xf == 1);
+    fn count_frame(&mut self, first: u8) {
+        self.received += u64::from(first & 0xf == 1);
     }
 }

@@ -36,11 +36,11 @@ impl Figure {
 
     /// With three digits, in the unit that people would choose.
     pub fn text(&self) -> String {
-        write(self.value, self.unit)
+        format_value(self.value, self.unit)
     }
 }
 
-fn write(value: f64, unit: Unit) -> String {
+fn format_value(value: f64, unit: Unit) -> String {
     let scales: &[(f64, &str)] = match unit {
         Unit::Seconds => &[(1.0, "s"), (1e-3, "ms"), (1e-6, "µs"), (1e-9, "ns")],
         Unit::Bytes => &[
@@ -90,7 +90,7 @@ impl Samples {
     }
 
     /// Two figures, the middle and what one in a hundred is above.
-    pub fn figures(mut self, name: &str) -> Vec<Figure> {
+    pub fn into_figures(mut self, name: &str) -> Vec<Figure> {
         vec![
             Figure::new(format!("{name}, p50"), self.p50(), Unit::Seconds),
             Figure::new(format!("{name}, p99"), self.percentile(0.99), Unit::Seconds),

@@ -10,6 +10,8 @@ use std::path::{Path, PathBuf};
 use std::process;
 use std::sync::Arc;
 
+use crate::server::Result;
+
 /// The memory of a small machine, in bytes.
 pub const MEMORY: u64 = 64 * 1024 * 1024;
 
@@ -29,7 +31,7 @@ impl Limits {
     ///
     /// # Errors
     /// A sentence, if there is no cgroup to be had.
-    pub fn small() -> Result<Self, String> {
+    pub fn small() -> Result<Self> {
         let name = format!("{PREFIX}{}", process::id());
         // Version 2, alone or beside version 1, and version 1 (cgroups(7)).
         let kinds = [
@@ -57,7 +59,7 @@ impl Limits {
     }
 
     /// A command that becomes the given one within the limits.
-    pub fn around(&self, line: Vec<String>) -> Vec<String> {
+    pub fn wrap(&self, line: Vec<String>) -> Vec<String> {
         let procs = self.folder.0.join("cgroup.procs");
         let script = r#"echo $$ >"$0" && exec taskset -c 0 "$@""#;
         let mut around = vec!["sh".into(), "-c".into(), script.into()];

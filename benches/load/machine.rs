@@ -19,7 +19,7 @@ pub struct Machine {
 
 impl Machine {
     /// This one, now.
-    pub fn here() -> Self {
+    pub fn detect() -> Self {
         let read = |path| fs::read_to_string(path).unwrap_or_default();
         let field = |text: &str, name| {
             let line = text.lines().find(|line| line.starts_with(name));
@@ -38,7 +38,7 @@ impl Machine {
             memory: field(&read("/proc/meminfo"), "MemTotal").unwrap_or_default(),
             date: humantime::format_rfc3339_seconds(SystemTime::now()).to_string(),
             version: env!("CARGO_PKG_VERSION"),
-            command: format!("cargo bench -- {}", shell(&arguments))
+            command: format!("cargo bench -- {}", shell_quote(&arguments))
                 .trim_end()
                 .trim_end_matches(" --")
                 .into(),
@@ -63,7 +63,7 @@ impl Machine {
 }
 
 /// The arguments as a shell would take them.
-fn shell(arguments: &[String]) -> String {
+fn shell_quote(arguments: &[String]) -> String {
     let quoted = arguments.iter().map(|argument| {
         let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=,".contains(c);
         if !argument.is_empty() && argument.chars().all(plain) {

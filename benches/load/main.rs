@@ -11,6 +11,7 @@ mod client;
 mod client_pool;
 mod figures;
 mod guard;
+mod idle;
 mod latency;
 mod limits;
 mod machine;
@@ -18,10 +19,9 @@ mod options;
 mod plot;
 mod process;
 mod report;
-mod rest;
 mod server;
 mod throughput;
-mod watch;
+mod watchdog;
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -31,32 +31,32 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::figures::{Figure, Samples};
 use crate::limits::Limits;
-use crate::options::{Effort, Options};
+use crate::options::{Options, Workload};
 use crate::report::{Measurement, Report};
-use crate::server::{Outcome, Start, Target};
+use crate::server::{Launch, Result, Target};
 
 /// What there is to measure.
 struct Scenario {
     name: &'static str,
     about: &'static str,
-    run: fn(&Target, &Effort) -> Outcome<Vec<Figure>>,
+    run: fn(&Target, &Workload) -> Result<Vec<Figure>>,
 }
 
 const SCENARIOS: [Scenario; 8] = [
     Scenario {
         name: "start",
         about: "from the start until it answers",
-        run: rest::start,
+        run: idle::start,
     },
     Scenario {
         name: "idle",
         about: "memory of a server that nobody uses",
-        run: rest::idle,
+        run: idle::idle,
     },
     Scenario {
         name: "latency",
         about: "one message each way, and both",
-        run: latency::one,
+        run: latency::one_message,
     },
     Scenario {
         name: "messages",
@@ -76,7 +76,7 @@ const SCENARIOS: [Scenario; 8] = [
     Scenario {
         name: "clients",
         about: "memory and CPU time of idle clients",
-        run: rest::clients,
+        run: idle::clients,
     },
     Scenario {
         name: GROWTH,
@@ -88,9 +88,9 @@ const SCENARIOS: [Scenario; 8] = [
 /// The scenario that is drawn, and measured only then or when asked for.
 const GROWTH: &str = "growth";
 /// How long a scenario may take before its server is killed.
-const LIMIT: Duration = Duration::from_secs(300);
+const SCENARIO_TIMEOUT: Duration = Duration::from_secs(300);
 /// Files that the benchmark has open beside its clients.
-const OTHER_FILES: u64 = 64;
+const RESERVED_FILES: u64 = 64;
 
 fn main() -> ExitCode {
     match run(&Options::parse()) {
@@ -102,26 +102,27 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(options: &Options) -> Outcome<ExitCode> {
+fn run(options: &Options) -> Result<ExitCode> {
     if options.list {
         for Scenario { name, about, .. } in &SCENARIOS {
             println!("{name:12}{about}");
         }
         return Ok(ExitCode::SUCCESS);
     }
-    let scenarios = chosen(options)?;
-    watch::end_on_signals().map_err(|error| format!("signals cannot be caught: {error}"))?;
+    let scenarios = select_scenarios(options)?;
+    watchdog::kill_servers_on_signal()
+        .map_err(|error| format!("signals cannot be caught: {error}"))?;
     if let Some(file) = &options.guard {
         raise_file_limit();
         return guard::run(file, options.record);
     }
     let targets = targets(options)?;
-    let effort = effort(options);
+    let workload = workload(options);
     let names = targets.iter().map(|target| target.name.clone());
     let mut report = Report::new(names.collect(), options.vs.is_some());
     for scenario in scenarios {
         eprintln!("{} …", scenario.name);
-        let figures = in_turn(scenario, &targets, &effort, options.rounds);
+        let figures = measure_in_turn(scenario, &targets, &workload, options.rounds);
         report.add(Measurement {
             name: scenario.name,
             figures,
@@ -148,7 +149,7 @@ fn run(options: &Options) -> Outcome<ExitCode> {
     })
 }
 
-fn chosen(options: &Options) -> Outcome<Vec<&'static Scenario>> {
+fn select_scenarios(options: &Options) -> Result<Vec<&'static Scenario>> {
     let wanted = |scenario: &&Scenario| match &options.only[..] {
         [] => scenario.name != GROWTH || options.plot.is_some(),
         only => {
@@ -169,28 +170,28 @@ fn chosen(options: &Options) -> Outcome<Vec<&'static Scenario>> {
     Ok(chosen)
 }
 
-fn targets(options: &Options) -> Outcome<Vec<Target>> {
-    let started = |command: &String| Target {
-        name: short(command),
-        start: Start::Command(command.clone()),
+fn targets(options: &Options) -> Result<Vec<Target>> {
+    let shell = |command: &String| Target {
+        name: program_name(command),
+        launch: Launch::Shell(command.clone()),
         limits: None,
     };
-    let ours = Target {
+    let built = Target {
         name: "claude-socket".into(),
-        start: Start::Ours,
+        launch: Launch::Built,
         limits: None,
     };
-    let first = options.server.as_ref().map_or(ours, started);
+    let first = options.server.as_ref().map_or(built, shell);
     let mut targets = vec![first];
-    targets.extend(options.vs.as_ref().map(started));
+    targets.extend(options.vs.as_ref().map(shell));
     if options.small {
         let limits = Limits::small()?;
         for place in 0..targets.len() {
-            let Target { name, start, .. } = targets[place].clone();
+            let Target { name, launch, .. } = targets[place].clone();
             let (name, limits) = (format!("{name}, small"), Some(limits.clone()));
             targets.push(Target {
                 name,
-                start,
+                launch,
                 limits,
             });
         }
@@ -199,27 +200,27 @@ fn targets(options: &Options) -> Outcome<Vec<Target>> {
 }
 
 /// The name of a program in a command.
-fn short(command: &str) -> String {
+fn program_name(command: &str) -> String {
     let program = command.split_whitespace().next().unwrap_or_default();
     program.rsplit('/').next().unwrap_or_default().into()
 }
 
 /// As many clients as there may be open files, here and in the servers, which inherit the limit.
-fn effort(options: &Options) -> Effort {
-    let mut effort = Effort::new(options.quick);
+fn workload(options: &Options) -> Workload {
+    let mut workload = Workload::new(options.quick);
     raise_file_limit();
     if let Some(files) = getrlimit(Resource::Nofile).current {
-        let clients = usize::try_from(files.saturating_sub(OTHER_FILES)).unwrap_or(usize::MAX);
-        if clients < effort.most {
+        let clients = usize::try_from(files.saturating_sub(RESERVED_FILES)).unwrap_or(usize::MAX);
+        if clients < workload.max_clients {
             eprintln!(
                 "{files} files may be open (ulimit -Hn), so there are {clients} clients at most, not {}",
-                effort.most
+                workload.max_clients
             );
-            effort.most = clients;
-            effort.pool = effort.pool.min(clients);
+            workload.max_clients = clients;
+            workload.clients = workload.clients.min(clients);
         }
     }
-    effort
+    workload
 }
 
 fn raise_file_limit() {
@@ -230,28 +231,30 @@ fn raise_file_limit() {
 
 /// Measures one thing with each server in turn, so that whatever else the machine does meets all
 /// of them, and takes the middle of what the rounds say.
-fn in_turn(
+fn measure_in_turn(
     scenario: &Scenario,
     targets: &[Target],
-    effort: &Effort,
+    workload: &Workload,
     rounds: u32,
-) -> Vec<Outcome<Vec<Figure>>> {
-    let mut all: Vec<Outcome<Vec<Vec<Figure>>>> = targets.iter().map(|_| Ok(Vec::new())).collect();
+) -> Vec<Result<Vec<Figure>>> {
+    let mut all: Vec<Result<Vec<Vec<Figure>>>> = targets.iter().map(|_| Ok(Vec::new())).collect();
     for _ in 0..rounds {
         for (target, rounds) in targets.iter().zip(&mut all) {
             let Ok(done) = rounds else {
                 continue;
             };
-            match watch::within(LIMIT, || (scenario.run)(target, effort)) {
+            match watchdog::with_timeout(SCENARIO_TIMEOUT, || (scenario.run)(target, workload)) {
                 Ok(figures) => done.push(figures),
                 Err(error) => *rounds = Err(format!("{}: {error}", scenario.name)),
             }
         }
     }
-    all.into_iter().map(|rounds| Ok(middle(&rounds?))).collect()
+    all.into_iter()
+        .map(|rounds| Ok(medians(&rounds?)))
+        .collect()
 }
 
-fn middle(rounds: &[Vec<Figure>]) -> Vec<Figure> {
+fn medians(rounds: &[Vec<Figure>]) -> Vec<Figure> {
     let Some((first, _)) = rounds.split_first() else {
         return Vec::new();
     };

@@ -1,6 +1,7 @@
 //! What the benchmark can be asked.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::Parser;
 
@@ -65,7 +66,7 @@ pub struct Options {
 
 /// How much is measured.
 #[derive(Clone, Copy)]
-pub struct Effort {
+pub struct Workload {
     /// How often a server is started.
     pub starts: usize,
     /// Before anything is measured, so that caches and compilers have warmed up.
@@ -75,16 +76,16 @@ pub struct Effort {
     /// Broadcasts to many clients.
     pub broadcasts: usize,
     /// How many clients get them.
-    pub pool: usize,
+    pub clients: usize,
     /// The most clients that are connected at once.
-    pub most: usize,
+    pub max_clients: usize,
     /// For how long messages are sent as fast as possible, in seconds.
-    pub load: f64,
+    pub load_time: Duration,
     /// For how long nothing happens, in seconds.
-    pub idle: f64,
+    pub idle_time: Duration,
 }
 
-impl Effort {
+impl Workload {
     /// Of a benchmark that somebody waits for, or of one that counts.
     pub fn new(quick: bool) -> Self {
         if quick {
@@ -93,10 +94,10 @@ impl Effort {
                 warm_up: 50,
                 samples: 100,
                 broadcasts: 5,
-                pool: 100,
-                most: 500,
-                load: 0.2,
-                idle: 0.5,
+                clients: 100,
+                max_clients: 500,
+                load_time: Duration::from_millis(200),
+                idle_time: Duration::from_millis(500),
             };
         }
         Self {
@@ -104,10 +105,10 @@ impl Effort {
             warm_up: 2_000,
             samples: 2_000,
             broadcasts: 200,
-            pool: 1_000,
-            most: 10_000,
-            load: 3.0,
-            idle: 5.0,
+            clients: 1_000,
+            max_clients: 10_000,
+            load_time: Duration::from_secs(3),
+            idle_time: Duration::from_secs(5),
         }
     }
 }

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::server::{Outcome, PATIENCE};
+use crate::server::{Result, TIMEOUT};
 
 /// How long a process has computed is told in this unit. It is 10 ms on every Linux, whatever
 /// the kernel's own tick is (`USER_HZ`, time(7)).
@@ -25,9 +25,9 @@ pub struct Memory {
 
 /// A process and its descendants.
 #[derive(Clone, Copy)]
-pub struct Tree(pub u32);
+pub struct ProcessTree(pub u32);
 
-impl Tree {
+impl ProcessTree {
     /// Seconds of CPU time, in user mode and in the kernel, ended threads and children included.
     /// It counts in steps of 10 ms, so measure what takes a second.
     pub fn cpu(self) -> f64 {
@@ -76,12 +76,12 @@ impl Tree {
 
     /// Waits until [`Self::is_idle`] was true twice, 100 µs apart: between two system calls a busy
     /// thread can look asleep.
-    pub fn wait_until_idle(self) -> Outcome<()> {
-        let deadline = Instant::now() + PATIENCE;
+    pub fn wait_until_idle(self) -> Result<()> {
+        let deadline = Instant::now() + TIMEOUT;
         let mut seen = 0;
         while seen < 2 {
             if Instant::now() > deadline {
-                return Err(format!("the server is still busy after {PATIENCE:?}"));
+                return Err(format!("the server is still busy after {TIMEOUT:?}"));
             }
             seen = if self.is_idle() { seen + 1 } else { 0 };
             thread::sleep(Duration::from_micros(100));

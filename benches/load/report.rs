@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use crate::figures::{Figure, Unit};
 use crate::machine::Machine;
+use crate::server::Result;
 
 /// A whole run.
 pub struct Report {
@@ -20,13 +21,13 @@ pub struct Measurement {
     /// Its name, as `--only` takes it.
     pub name: &'static str,
     /// For each server, its figures, or why there are none.
-    pub figures: Vec<Result<Vec<Figure>, String>>,
+    pub figures: Vec<Result<Vec<Figure>>>,
 }
 
 impl Report {
     /// Of nothing yet.
     pub fn new(servers: Vec<String>, compares: bool) -> Self {
-        let machine = Machine::here();
+        let machine = Machine::detect();
         let measurements = Vec::new();
         Self {
             machine,
@@ -46,7 +47,7 @@ impl Report {
         let measurements = self.measurements.iter().flat_map(|measurement| {
             let servers = self.servers.iter().zip(&measurement.figures);
             servers.map(|(server, figures)| match figures {
-                Ok(figures) => json!({ "name": measurement.name, "server": server, "figures": in_full(figures) }),
+                Ok(figures) => json!({ "name": measurement.name, "server": server, "figures": with_full_names(figures) }),
                 Err(error) => json!({ "name": measurement.name, "server": server, "error": error }),
             })
         });
@@ -125,7 +126,12 @@ impl Report {
         let all: Vec<Option<Vec<Figure>>> = measurement
             .figures
             .iter()
-            .map(|figures| figures.as_ref().ok().map(|figures| in_full(figures)))
+            .map(|figures| {
+                figures
+                    .as_ref()
+                    .ok()
+                    .map(|figures| with_full_names(figures))
+            })
             .collect();
         if all.iter().all(Option::is_none) {
             return vec![vec![format!("{}: failed", measurement.name)]];
@@ -158,7 +164,7 @@ impl Report {
             if let [Some(ours), Some(theirs), ..] = figures[..]
                 && self.compares
             {
-                row.push(times(ours, theirs));
+                row.push(ratio(ours, theirs));
             }
             row
         });
@@ -166,7 +172,7 @@ impl Report {
     }
 }
 
-fn times(ours: &Figure, theirs: &Figure) -> String {
+fn ratio(ours: &Figure, theirs: &Figure) -> String {
     let times = match ours.unit {
         Unit::PerSecond => ours.value / theirs.value,
         _ => theirs.value / ours.value,
@@ -180,7 +186,7 @@ fn times(ours: &Figure, theirs: &Figure) -> String {
 }
 
 /// The figures with names that stand alone: in the table, an indented one belongs to the one above.
-fn in_full(figures: &[Figure]) -> Vec<Figure> {
+fn with_full_names(figures: &[Figure]) -> Vec<Figure> {
     let mut above = "";
     let named = figures.iter().map(|figure| {
         let name = match figure.name.strip_prefix("  ") {

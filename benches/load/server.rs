@@ -1,7 +1,7 @@
 //! The server that is measured, as a child process: which command it is, its start, its end.
 //!
 //! Whatever happens, it ends: when a [`Server`] is dropped, when the benchmark is interrupted
-//! (`watch`), and also when the benchmark is killed, because then its stdin ends.
+//! (`watchdog`), and also when the benchmark is killed, because then its stdin ends.
 
 use std::env;
 use std::fmt;
@@ -15,17 +15,17 @@ use std::time::{Duration, Instant};
 
 use crate::agent::Agent;
 use crate::limits::Limits;
-use crate::options::Effort;
-use crate::process::Tree;
-use crate::watch::{kill, running};
+use crate::options::Workload;
+use crate::process::ProcessTree;
+use crate::watchdog::{kill, with_running};
 
 /// How long anything may take that should happen at once. Machines can be slow.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+pub const TIMEOUT: Duration = Duration::from_secs(30);
 /// How long a server may take to end after its stdin has, before it is killed.
-const GRACE: Duration = Duration::from_secs(10);
+const EXIT_GRACE: Duration = Duration::from_secs(10);
 
 /// What goes wrong in a measurement, as a sentence.
-pub type Outcome<T> = Result<T, String>;
+pub type Result<T, E = String> = std::result::Result<T, E>;
 
 /// A server that can be measured.
 #[derive(Clone)]
@@ -33,35 +33,35 @@ pub struct Target {
     /// What it is called in the table.
     pub name: String,
     /// How it is started.
-    pub start: Start,
+    pub launch: Launch,
     /// What it must live with.
     pub limits: Option<Limits>,
 }
 
 /// How a server is started.
 #[derive(Clone)]
-pub enum Start {
+pub enum Launch {
     /// The program that cargo has built.
-    Ours,
+    Built,
     /// A command for the shell.
-    Command(String),
+    Shell(String),
     /// A program and its arguments, around the one that cargo has built.
-    Under(Vec<String>),
+    Wrapped(Vec<String>),
 }
 
 /// The program that cargo has built, with the optimisations of a release.
-pub const OURS: &str = env!("CARGO_BIN_EXE_claude-socket");
+pub const PROGRAM: &str = env!("CARGO_BIN_EXE_claude-socket");
 
 impl Target {
     /// The command that starts it, without a variable that is meant for another server.
     fn command(&self) -> Command {
-        let mut line: Vec<String> = match &self.start {
-            Start::Ours => vec![OURS.into()],
-            Start::Command(command) => vec!["sh".into(), "-c".into(), command.clone()],
-            Start::Under(around) => around.iter().cloned().chain([OURS.into()]).collect(),
+        let mut line: Vec<String> = match &self.launch {
+            Launch::Built => vec![PROGRAM.into()],
+            Launch::Shell(command) => vec!["sh".into(), "-c".into(), command.clone()],
+            Launch::Wrapped(around) => around.iter().cloned().chain([PROGRAM.into()]).collect(),
         };
         if let Some(limits) = &self.limits {
-            line = limits.around(line);
+            line = limits.wrap(line);
         }
         let mut command = Command::new(&line[0]);
         command.args(&line[1..]);
@@ -77,7 +77,7 @@ impl Target {
     }
 
     /// Starts it on a free port.
-    pub fn spawn(&self) -> Outcome<Server> {
+    pub fn spawn(&self) -> Result<Server> {
         let port = free_port().map_err(|error| format!("there is no free port: {error}"))?;
         let mut command = self.command();
         let child = command
@@ -93,31 +93,31 @@ impl Target {
     }
 
     /// Starts it, up to the point where messages can go through, measures something, and ends it.
-    pub fn measure<T>(&self, measure: impl FnOnce(&mut Server) -> Outcome<T>) -> Outcome<T> {
+    pub fn measure<T>(&self, measure: impl FnOnce(&mut Server) -> Result<T>) -> Result<T> {
         let mut server = self.spawn()?;
-        let ready = server.shake_hands().and_then(|()| server.wait_for_port());
+        let ready = server.handshake().and_then(|()| server.wait_for_port());
         let measured = ready.and_then(|()| measure(&mut server));
         measured.map_err(|error| server.explain(error))
     }
 
     /// The most clients that it can have at once here.
-    pub fn most(&self, effort: &Effort) -> usize {
+    pub fn max_clients(&self, workload: &Workload) -> usize {
         // On a small machine, more would not fit, and the system would end it.
         let fitting = if self.limits.is_some() {
             1_000
         } else {
             usize::MAX
         };
-        effort.most.min(fitting)
+        workload.max_clients.min(fitting)
     }
 }
 
 impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.start {
-            Start::Ours => f.write_str(OURS),
-            Start::Command(command) => write!(f, "«{command}»"),
-            Start::Under(around) => write!(f, "«{} {OURS}»", around.join(" ")),
+        match &self.launch {
+            Launch::Built => f.write_str(PROGRAM),
+            Launch::Shell(command) => write!(f, "«{command}»"),
+            Launch::Wrapped(around) => write!(f, "«{} {PROGRAM}»", around.join(" ")),
         }
     }
 }
@@ -129,7 +129,7 @@ pub struct Server {
     /// Where it listens.
     pub address: SocketAddr,
     /// Its processes.
-    pub tree: Tree,
+    pub processes: ProcessTree,
     name: String,
     child: Child,
     /// The end of what it logs.
@@ -138,7 +138,7 @@ pub struct Server {
 
 impl Server {
     fn around(name: String, port: u16, mut child: Child) -> Self {
-        running(|pids| pids.push(child.id()));
+        with_running(|pids| pids.push(child.id()));
         let agent = Agent::new(child.stdin.take(), child.stdout.take());
         let log = child
             .stderr
@@ -147,7 +147,7 @@ impl Server {
         Self {
             agent,
             address: SocketAddr::from((Ipv4Addr::LOCALHOST, port)),
-            tree: Tree(child.id()),
+            processes: ProcessTree(child.id()),
             name,
             child,
             log,
@@ -155,14 +155,14 @@ impl Server {
     }
 
     /// MCP's handshake.
-    pub fn shake_hands(&mut self) -> Outcome<()> {
+    pub fn handshake(&mut self) -> Result<()> {
         self.agent.initialize()?;
-        self.agent.initialized()
+        self.agent.send_initialized()
     }
 
     /// Waits until it answers on its port. Looks often: this is measured.
-    pub fn wait_for_port(&mut self) -> Outcome<()> {
-        let deadline = Instant::now() + PATIENCE;
+    pub fn wait_for_port(&mut self) -> Result<()> {
+        let deadline = Instant::now() + TIMEOUT;
         while Instant::now() < deadline {
             if TcpStream::connect(self.address).is_ok() {
                 return Ok(());
@@ -174,7 +174,7 @@ impl Server {
         }
         let port = self.address.port();
         Err(format!(
-            "it doesn't listen on CLAUDE_SOCKET_PORT={port} after {PATIENCE:?}"
+            "it doesn't listen on CLAUDE_SOCKET_PORT={port} after {TIMEOUT:?}"
         ))
     }
 
@@ -205,14 +205,14 @@ impl Server {
     /// Ends it: stdin first, then by force.
     pub fn end(&mut self) {
         self.agent.close();
-        let deadline = Instant::now() + GRACE;
+        let deadline = Instant::now() + EXIT_GRACE;
         while Instant::now() < deadline && matches!(self.child.try_wait(), Ok(None)) {
             thread::sleep(Duration::from_millis(1));
         }
         // Also if it has ended: what it has started may not have.
         kill(self.child.id());
         let _ = self.child.wait();
-        running(|pids| pids.retain(|&pid| pid != self.child.id()));
+        with_running(|pids| pids.retain(|&pid| pid != self.child.id()));
     }
 }
 

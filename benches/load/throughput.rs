@@ -1,7 +1,7 @@
 //! As much as goes: messages of clients a second, deliveries to clients a second, and what CPU time
 //! each of them takes.
 //!
-//! Both send for a while before the clock runs, and go on while it runs, so that neither the
+//! Both send for a while before the meter runs, and go on while it runs, so that neither the
 //! start nor the end is in the figure.
 
 use std::io::{Read, Write};
@@ -13,26 +13,26 @@ use std::time::{Duration, Instant};
 
 use rustix::net::{RecvFlags, recv};
 
-use crate::agent::reply;
-use crate::client::{Client, message};
+use crate::agent::reply_call;
+use crate::client::{Client, message_frame};
 use crate::client_pool::ClientPool;
 use crate::figures::{Figure, Unit};
-use crate::options::Effort;
-use crate::process::Tree;
-use crate::server::{Outcome, Server, Target};
+use crate::options::Workload;
+use crate::process::ProcessTree;
+use crate::server::{Result, Server, Target};
 
 /// How many messages or replies are written at once. A writer that makes a system call for each
 /// would be slower than the server.
-const BATCH: usize = 100;
+const BATCH_SIZE: usize = 100;
 /// How many batches of replies may be on their way. It must be enough to keep the server at work,
 /// and so little that a client which is a moment late isn't one that reads too slowly.
-const WINDOW: usize = 20;
+const MAX_IN_FLIGHT: usize = 20;
 
 /// Messages of one client, and of four at once.
-pub fn messages(target: &Target, effort: &Effort) -> Outcome<Vec<Figure>> {
+pub fn messages(target: &Target, workload: &Workload) -> Result<Vec<Figure>> {
     let mut figures = Vec::new();
     for (clients, whose) in [(1, "one client"), (4, "four clients")] {
-        let (rate, cpu) = target.measure(|server| said(server, clients, effort))?;
+        let (rate, cpu) = target.measure(|server| measure_messages(server, clients, workload))?;
         figures.push(Figure::new(
             format!("messages of {whose}"),
             rate,
@@ -43,16 +43,20 @@ pub fn messages(target: &Target, effort: &Effort) -> Outcome<Vec<Figure>> {
     Ok(figures)
 }
 
-fn said(server: &mut Server, clients: usize, effort: &Effort) -> Outcome<(f64, f64)> {
-    let clients = (0..clients).map(|n| Talker::join(server.address, n));
-    let mut clients = clients.collect::<Outcome<Vec<_>>>()?;
+fn measure_messages(
+    server: &mut Server,
+    clients: usize,
+    workload: &Workload,
+) -> Result<(f64, f64)> {
+    let clients = (0..clients).map(|n| BatchSender::join(server.address, n));
+    let mut clients = clients.collect::<Result<Vec<_>>>()?;
     // It ends when the server has.
-    thread::spawn(move || while clients.iter_mut().all(|client| client.talk().is_ok()) {});
-    let mut clock = Clock::new(server.tree, effort);
+    thread::spawn(move || while clients.iter_mut().all(|client| client.send_batch().is_ok()) {});
+    let mut meter = RateMeter::new(server.processes, workload);
     let mut lines = 0;
     let measured = loop {
-        lines += server.agent.count_lines()?;
-        if let Some(measured) = clock.look(lines) {
+        lines += server.agent.count_available_lines()?;
+        if let Some(measured) = meter.update(lines) {
             break measured;
         }
     };
@@ -61,21 +65,21 @@ fn said(server: &mut Server, clients: usize, effort: &Effort) -> Outcome<(f64, f
 }
 
 /// A client that says the same again and again.
-struct Talker {
+struct BatchSender {
     client: Client,
     batch: Vec<u8>,
 }
 
-impl Talker {
-    fn join(server: SocketAddr, n: usize) -> Outcome<Self> {
+impl BatchSender {
+    fn join(server: SocketAddr, n: usize) -> Result<Self> {
         // In a session of its own, or each of them would get what the others say.
         let session = format!("talk-{n}");
         let client = Client::join(server, &session)?;
-        let batch = message(&session).repeat(BATCH);
+        let batch = message_frame(&session).repeat(BATCH_SIZE);
         Ok(Self { client, batch })
     }
 
-    fn talk(&mut self) -> Outcome<()> {
+    fn send_batch(&mut self) -> Result<()> {
         self.client.send(&self.batch)?;
         // What the server says to it, if anything, must not wait there.
         let mut buffer = [0; 16 * 1024];
@@ -85,11 +89,11 @@ impl Talker {
 }
 
 /// Replies to a session full of clients.
-pub fn deliveries(target: &Target, effort: &Effort) -> Outcome<Vec<Figure>> {
-    let count = effort.pool;
+pub fn deliveries(target: &Target, workload: &Workload) -> Result<Vec<Figure>> {
+    let count = workload.clients;
     let (rate, cpu) = target.measure(|server| {
         let pool = ClientPool::join(server.address, count, |_| "s1".into())?;
-        delivered(server, pool, count, effort)
+        measure_deliveries(server, pool, count, workload)
     })?;
     Ok(vec![
         Figure::new(
@@ -101,55 +105,55 @@ pub fn deliveries(target: &Target, effort: &Effort) -> Outcome<Vec<Figure>> {
     ])
 }
 
-fn delivered(
+fn measure_deliveries(
     server: &mut Server,
     mut pool: ClientPool,
     clients: usize,
-    effort: &Effort,
-) -> Outcome<(f64, f64)> {
-    let Some((stdin, mut stdout)) = server.agent.take() else {
+    workload: &Workload,
+) -> Result<(f64, f64)> {
+    let Some((stdin, mut stdout)) = server.agent.take_pipes() else {
         return Err("its pipes are in use".into());
     };
     thread::spawn(move || {
         let mut answers = vec![0; 256 * 1024];
         while stdout.read(&mut answers).is_ok_and(|read| read > 0) {}
     });
-    let (batches, permitted) = sync_channel(WINDOW);
-    thread::spawn(move || write_batches(stdin, &permitted));
-    permit(&batches, WINDOW)?;
-    pool.forget();
-    let mut clock = Clock::new(server.tree, effort);
+    let (credits_sender, credits) = sync_channel(MAX_IN_FLIGHT);
+    thread::spawn(move || write_batches(stdin, &credits));
+    add_credits(&credits_sender, MAX_IN_FLIGHT)?;
+    pool.reset_counts();
+    let mut meter = RateMeter::new(server.processes, workload);
     let mut deliveries = 0;
     // How many clients have the whole of each batch; the oldest that someone misses is the first.
-    let mut missing = Batches::default();
+    let mut tracker = BatchTracker::default();
     let measured = loop {
         let mut complete = 0;
-        pool.read(|before, now| {
+        pool.read_ready(|before, now| {
             deliveries += (now - before) as usize;
-            complete += missing.got(before, now, clients);
+            complete += tracker.record(before, now, clients);
         })?;
-        permit(&batches, complete)?;
-        if let Some(measured) = clock.look(deliveries) {
+        add_credits(&credits_sender, complete)?;
+        if let Some(measured) = meter.update(deliveries) {
             break measured;
         }
     };
     // The writer ends with its last batch, and the reader when the server has ended.
-    drop(batches);
+    drop(credits_sender);
     server.end();
     Ok(measured)
 }
 
-fn permit(batches: &SyncSender<()>, count: usize) -> Outcome<()> {
+fn add_credits(credits: &SyncSender<()>, count: usize) -> Result<()> {
     (0..count).try_for_each(|_| {
-        batches
+        credits
             .send(())
             .map_err(|_| "it doesn't read its stdin any more".to_owned())
     })
 }
 
-fn write_batches(mut stdin: ChildStdin, permitted: &Receiver<()>) {
-    let batch = reply("s1").repeat(BATCH);
-    for () in permitted {
+fn write_batches(mut stdin: ChildStdin, credits: &Receiver<()>) {
+    let batch = reply_call("s1").repeat(BATCH_SIZE);
+    for () in credits {
         if stdin.write_all(&batch).is_err() {
             return;
         }
@@ -158,15 +162,15 @@ fn write_batches(mut stdin: ChildStdin, permitted: &Receiver<()>) {
 
 /// Which batches all clients have got.
 #[derive(Default)]
-struct Batches {
+struct BatchTracker {
     /// How many clients have each.
     reached: Vec<usize>,
 }
 
-impl Batches {
+impl BatchTracker {
     /// A client had `before` replies, and has `now`. How many batches that completes.
-    fn got(&mut self, before: u64, now: u64, clients: usize) -> usize {
-        let batches = before as usize / BATCH..now as usize / BATCH;
+    fn record(&mut self, before: u64, now: u64, clients: usize) -> usize {
+        let batches = before as usize / BATCH_SIZE..now as usize / BATCH_SIZE;
         if self.reached.len() < batches.end {
             self.reached.resize(batches.end, 0);
         }
@@ -177,40 +181,40 @@ impl Batches {
 }
 
 /// What happens between two moments.
-struct Clock {
-    server: Tree,
-    warm: Instant,
+struct RateMeter {
+    server: ProcessTree,
+    warm_up_end: Instant,
     load: Duration,
-    began: Option<(Instant, f64, usize)>,
+    started: Option<(Instant, f64, usize)>,
 }
 
-impl Clock {
-    fn new(server: Tree, effort: &Effort) -> Self {
-        let load = Duration::from_secs_f64(effort.load);
-        let warm = Instant::now() + load / 4;
+impl RateMeter {
+    fn new(server: ProcessTree, workload: &Workload) -> Self {
+        let load = workload.load_time;
+        let warm_up_end = Instant::now() + load / 4;
         Self {
             server,
-            warm,
+            warm_up_end,
             load,
-            began: None,
+            started: None,
         }
     }
 
     /// `count` things have happened by now. Once enough time has gone by, how many of them
     /// happened a second, and the CPU time of each in seconds.
-    fn look(&mut self, count: usize) -> Option<(f64, f64)> {
+    fn update(&mut self, count: usize) -> Option<(f64, f64)> {
         let now = Instant::now();
-        let Some((began, cpu, first)) = self.began else {
-            if now >= self.warm {
-                self.began = Some((now, self.server.cpu(), count));
+        let Some((started, cpu, first)) = self.started else {
+            if now >= self.warm_up_end {
+                self.started = Some((now, self.server.cpu(), count));
             }
             return None;
         };
-        if now < began + self.load {
+        if now < started + self.load {
             return None;
         }
         let count = (count - first) as f64;
-        let took = (now - began).as_secs_f64();
+        let took = (now - started).as_secs_f64();
         Some((count / took, (self.server.cpu() - cpu) / count))
     }
 }

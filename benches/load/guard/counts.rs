@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use crate::client_pool::ClientPool;
-use crate::server::{OURS, Outcome, Start, Target};
+use crate::server::{Launch, PROGRAM, Result, Target};
 
 /// The connections whose memory is measured.
 const CONNECTIONS: usize = 1_000;
@@ -17,8 +17,8 @@ pub struct Count {
 }
 
 /// Returns the size of one of our programs.
-pub fn program_size(name: &str) -> Outcome<Count> {
-    let file = Path::new(OURS).with_file_name(name);
+pub fn program_size(name: &str) -> Result<Count> {
+    let file = Path::new(PROGRAM).with_file_name(name);
     let size = std::fs::metadata(&file)
         .map_err(|error| format!("the size of {} cannot be read: {error}", file.display()))?
         .len();
@@ -30,18 +30,18 @@ pub fn program_size(name: &str) -> Outcome<Count> {
 }
 
 /// Returns the server's own memory (`RssAnon`) for each of [`CONNECTIONS`] idle connections.
-pub fn connection_memory() -> Outcome<Count> {
+pub fn connection_memory() -> Result<Count> {
     let target = Target {
         name: "claude-socket".into(),
-        start: Start::Ours,
+        launch: Launch::Built,
         limits: None,
     };
     let value = target.measure(|server| {
-        server.tree.wait_until_idle()?;
-        let before = server.tree.memory().own;
+        server.processes.wait_until_idle()?;
+        let before = server.processes.memory().own;
         let _pool = ClientPool::join(server.address, CONNECTIONS, |_| "all".into())?;
-        server.tree.wait_until_idle()?;
-        Ok((server.tree.memory().own - before) / CONNECTIONS as f64)
+        server.processes.wait_until_idle()?;
+        Ok((server.processes.memory().own - before) / CONNECTIONS as f64)
     })?;
     Ok(Count {
         name: "idle connection".into(),

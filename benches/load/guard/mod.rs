@@ -12,7 +12,7 @@ use std::path::Path;
 use std::process::{Command, ExitCode};
 
 use self::counts::Count;
-use crate::server::Outcome;
+use crate::server::Result;
 
 /// The part by which a figure may exceed the recorded one.
 const TOLERANCE: f64 = 0.05;
@@ -20,7 +20,7 @@ const TOLERANCE: f64 = 0.05;
 const RECORD: &str = "tests/guard --record";
 
 /// Counts, then compares with `file` or records into it.
-pub fn run(file: &Path, record: bool) -> Outcome<ExitCode> {
+pub fn run(file: &Path, record: bool) -> Result<ExitCode> {
     let mut counts = vec![
         counts::program_size("claude-socket")?,
         counts::program_size("claude-socket-cli")?,
@@ -67,7 +67,7 @@ impl Recorded {
         text
     }
 
-    fn parse(text: &str) -> Outcome<Self> {
+    fn parse(text: &str) -> Result<Self> {
         let mut recorded = Self {
             compiler: String::new(),
             figures: BTreeMap::new(),
@@ -157,7 +157,7 @@ fn number(value: f64) -> String {
 }
 
 /// Returns the compiler's version and its target.
-fn compiler() -> Outcome<String> {
+fn compiler() -> Result<String> {
     let output = Command::new("rustc").arg("-vV").output();
     let output =
         output.map_err(|error| format!("rustc cannot be asked for its version ({error})"))?;

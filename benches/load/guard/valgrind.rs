@@ -10,11 +10,11 @@ use std::thread;
 use std::time::Duration;
 
 use super::counts::Count;
-use crate::agent::reply;
-use crate::client::{Client, message};
+use crate::agent::reply_call;
+use crate::client::{Client, message_frame};
 use crate::client_pool::ClientPool;
-use crate::server::{OURS, Outcome, Server, Start, Target};
-use crate::watch::within;
+use crate::server::{Launch, PROGRAM, Result, Server, Target};
+use crate::watchdog::with_timeout;
 
 /// The clients that get a broadcast.
 const BROADCAST_CLIENTS: usize = 100;
@@ -116,9 +116,9 @@ const TOOLS: [Tool; 2] = [
 ];
 
 /// Returns an error that says why valgrind cannot run here.
-pub fn check() -> Result<(), String> {
+pub fn check() -> Result<()> {
     let tried = Command::new("valgrind")
-        .args(["--quiet", "--tool=none", OURS, "--version"])
+        .args(["--quiet", "--tool=none", PROGRAM, "--version"])
         .stdin(Stdio::null())
         .output();
     match tried {
@@ -132,7 +132,7 @@ pub fn check() -> Result<(), String> {
 }
 
 /// Counts instructions and allocations of each kind of message.
-pub fn count() -> Outcome<Vec<Count>> {
+pub fn count() -> Result<Vec<Count>> {
     // Both tools run at the same time, because no count depends on speed.
     let counted = thread::scope(|scope| {
         let tools = TOOLS.map(|tool| scope.spawn(move || tool.count()));
@@ -149,7 +149,7 @@ pub fn count() -> Outcome<Vec<Count>> {
 }
 
 impl Tool {
-    fn count(&self) -> Outcome<Vec<Count>> {
+    fn count(&self) -> Result<Vec<Count>> {
         // Two kinds share this baseline.
         let one_client = self.run(ONE_CLIENT)?;
         let counts = KINDS.iter().map(|kind| {
@@ -169,16 +169,16 @@ impl Tool {
     }
 
     /// Runs a server under this tool, and returns its count.
-    fn run(&self, traffic: Traffic) -> Outcome<f64> {
+    fn run(&self, traffic: Traffic) -> Result<f64> {
         let mut command = vec!["valgrind".to_owned()];
         command.extend(self.arguments.iter().map(|&argument| argument.to_owned()));
         let name = command[..2].join(" ");
         let target = Target {
             name,
-            start: Start::Under(command),
+            launch: Launch::Wrapped(command),
             limits: None,
         };
-        let log = within(RUN_TIMEOUT, || {
+        let log = with_timeout(RUN_TIMEOUT, || {
             target.measure(|server| {
                 traffic.send(server)?;
                 Ok(server.finish())
@@ -203,8 +203,8 @@ impl Tool {
 }
 
 impl Traffic {
-    fn send(self, server: &mut Server) -> Outcome<()> {
-        let tree = server.tree;
+    fn send(self, server: &mut Server) -> Result<()> {
+        let processes = server.processes;
         let mut client = Client::join(server.address, "one")?;
         let clients = if self.broadcasts > 0 {
             BROADCAST_CLIENTS
@@ -212,28 +212,29 @@ impl Traffic {
             0
         };
         let mut pool = ClientPool::join(server.address, clients, |_| "all".into())?;
-        tree.wait_until_idle()?;
-        let (message, to_one, to_all) = (message("one"), reply("one"), reply("all"));
+        processes.wait_until_idle()?;
+        let (message, to_one, to_all) =
+            (message_frame("one"), reply_call("one"), reply_call("all"));
         for _ in 0..self.messages {
             client.send(&message)?;
-            server.agent.heard()?;
-            tree.wait_until_idle()?;
+            server.agent.wait_for_message()?;
+            processes.wait_until_idle()?;
         }
         for _ in 0..self.replies {
             server.agent.write(&to_one)?;
-            client.take("reply")?;
-            server.agent.answered()?;
-            tree.wait_until_idle()?;
+            client.wait_for("reply")?;
+            server.agent.wait_for_result()?;
+            processes.wait_until_idle()?;
         }
         for _ in 0..self.broadcasts {
             server.agent.write(&to_all)?;
-            pool.all_get_one()?;
-            server.agent.answered()?;
-            tree.wait_until_idle()?;
+            pool.wait_for_one_each()?;
+            server.agent.wait_for_result()?;
+            processes.wait_until_idle()?;
         }
         // Clients disconnect one after the other, so that the end is the same in every run.
         drop(client);
-        tree.wait_until_idle()?;
-        pool.leave(|| tree.wait_until_idle())
+        processes.wait_until_idle()?;
+        pool.disconnect_each(|| processes.wait_until_idle())
     }
 }

@@ -6,22 +6,22 @@ use std::time::{Duration, Instant};
 use crate::client::Client;
 use crate::client_pool::ClientPool;
 use crate::figures::{Figure, Samples, Unit};
-use crate::options::Effort;
+use crate::options::Workload;
 use crate::process::Memory;
-use crate::server::{Outcome, Server, Target};
+use crate::server::{Result, Server, Target};
 
 /// From the start of the process until `initialize` is answered, and until the port answers a
 /// client's handshake. The two are taken from different starts: who tries the port again and again
 /// takes CPU time from the start.
-pub fn start(target: &Target, effort: &Effort) -> Outcome<Vec<Figure>> {
+pub fn start(target: &Target, workload: &Workload) -> Result<Vec<Figure>> {
     let (mut initialize, mut port) = (Samples::default(), Samples::default());
-    for n in 0..=effort.starts {
-        let answered = timed(target, |server| server.agent.initialize())?;
-        let listens = timed(target, |server| {
+    for n in 0..=workload.starts {
+        let answered = time_start(target, |server| server.agent.initialize())?;
+        let listens = time_start(target, |server| {
             // Some servers listen only after the agent has said something.
-            server.agent.ask_to_initialize()?;
+            server.agent.send_initialize()?;
             server.wait_for_port()?;
-            Client::open(server.address, "s1").map(drop)
+            Client::connect(server.address, "s1").map(drop)
         })?;
         // The first one reads the program from the disk.
         if n > 0 {
@@ -43,7 +43,7 @@ pub fn start(target: &Target, effort: &Effort) -> Outcome<Vec<Figure>> {
     ])
 }
 
-fn timed(target: &Target, act: impl FnOnce(&mut Server) -> Outcome<()>) -> Outcome<f64> {
+fn time_start(target: &Target, act: impl FnOnce(&mut Server) -> Result<()>) -> Result<f64> {
     let start = Instant::now();
     let mut server = target.spawn()?;
     let done = act(&mut server);
@@ -53,11 +53,11 @@ fn timed(target: &Target, act: impl FnOnce(&mut Server) -> Outcome<()>) -> Outco
 }
 
 /// The memory of a server that nobody uses, and the size of the program.
-pub fn idle(target: &Target, effort: &Effort) -> Outcome<Vec<Figure>> {
+pub fn idle(target: &Target, workload: &Workload) -> Result<Vec<Figure>> {
     target.measure(|server| {
-        settle(effort);
-        let memory = server.tree.memory();
-        let program = server.tree.program().unwrap_or(f64::NAN);
+        settle(workload);
+        let memory = server.processes.memory();
+        let program = server.processes.program().unwrap_or(f64::NAN);
         Ok(vec![
             Figure::new("memory, idle (VmRSS)", memory.resident, Unit::Bytes),
             Figure::new("  its own part (RssAnon)", memory.own, Unit::Bytes),
@@ -68,43 +68,55 @@ pub fn idle(target: &Target, effort: &Effort) -> Outcome<Vec<Figure>> {
 
 /// Memory and CPU time of idle clients, a thousand and ten thousand in one session, and the
 /// most in a session each.
-pub fn clients(target: &Target, effort: &Effort) -> Outcome<Vec<Figure>> {
-    let most = target.most(effort);
-    let mut figures = with(target, effort.pool, "clients", |_| "s1".into(), effort)?;
-    if most > effort.pool {
-        figures.extend(with(target, most, "clients", |_| "s1".into(), effort)?);
+pub fn clients(target: &Target, workload: &Workload) -> Result<Vec<Figure>> {
+    let most = target.max_clients(workload);
+    let mut figures = idle_clients(
+        target,
+        workload.clients,
+        "clients",
+        |_| "s1".into(),
+        workload,
+    )?;
+    if most > workload.clients {
+        figures.extend(idle_clients(
+            target,
+            most,
+            "clients",
+            |_| "s1".into(),
+            workload,
+        )?);
     }
     // One less than the sessions that a server has to allow.
     let alone = most - 1;
-    figures.extend(with(
+    figures.extend(idle_clients(
         target,
         alone,
         "clients in a session each",
         |n| format!("s{n}"),
-        effort,
+        workload,
     )?);
     Ok(figures)
 }
 
-fn with(
+fn idle_clients(
     target: &Target,
     count: usize,
     who: &str,
     session: impl Fn(usize) -> String,
-    effort: &Effort,
-) -> Outcome<Vec<Figure>> {
+    workload: &Workload,
+) -> Result<Vec<Figure>> {
     target.measure(|server| {
-        settle(effort);
-        let before = server.tree.memory();
+        settle(workload);
+        let before = server.processes.memory();
         let pool = ClientPool::join(server.address, count, session)?;
-        settle(effort);
-        let during = server.tree.memory();
-        let cpu = server.tree.cpu();
-        thread::sleep(Duration::from_secs_f64(effort.idle));
-        let cpu = (server.tree.cpu() - cpu) / effort.idle;
+        settle(workload);
+        let during = server.processes.memory();
+        let cpu = server.processes.cpu();
+        thread::sleep(workload.idle_time);
+        let cpu = (server.processes.cpu() - cpu) / workload.idle_time.as_secs_f64();
         drop(pool);
-        settle(effort);
-        let after = server.tree.memory();
+        settle(workload);
+        let after = server.processes.memory();
         let each = |memory: fn(&Memory) -> f64| (memory(&during) - memory(&before)) / count as f64;
         Ok(vec![
             Figure::new(
@@ -134,6 +146,6 @@ fn with(
 }
 
 /// Gives it the time to finish what it has begun.
-fn settle(effort: &Effort) {
-    thread::sleep(Duration::from_secs_f64((effort.idle / 5.0).max(0.3)));
+fn settle(workload: &Workload) {
+    thread::sleep((workload.idle_time / 5).max(Duration::from_millis(300)));
 }

@@ -18,13 +18,13 @@ static RUNNING: Mutex<Vec<u32>> = Mutex::new(Vec::new());
 
 /// Does something, and kills the servers if it hasn't come to an end by then: whoever waits for
 /// them gets an error.
-pub fn within<T>(limit: Duration, act: impl FnOnce() -> T) -> T {
+pub fn with_timeout<T>(limit: Duration, act: impl FnOnce() -> T) -> T {
     let (done, wait) = channel::<()>();
     thread::scope(|scope| {
         scope.spawn(move || {
             if wait.recv_timeout(limit) == Err(RecvTimeoutError::Timeout) {
                 eprintln!("this takes more than {limit:?}, so the server is killed");
-                running(|pids| pids.iter().copied().for_each(kill));
+                with_running(|pids| pids.iter().copied().for_each(kill));
             }
         });
         let result = act();
@@ -34,20 +34,20 @@ pub fn within<T>(limit: Duration, act: impl FnOnce() -> T) -> T {
 }
 
 /// Ends the servers and this process when somebody interrupts it.
-pub fn end_on_signals() -> io::Result<()> {
+pub fn kill_servers_on_signal() -> io::Result<()> {
     let (mut signals, wake) = UnixStream::pair()?;
     pipe::register(SIGINT, wake.try_clone()?)?;
     pipe::register(SIGTERM, wake)?;
     thread::spawn(move || {
         let _ = signals.read(&mut [0]);
-        running(|pids| pids.iter().copied().for_each(kill));
+        with_running(|pids| pids.iter().copied().for_each(kill));
         process::exit(130);
     });
     Ok(())
 }
 
 /// Looks at the list of the servers that run, or changes it.
-pub fn running<T>(act: impl FnOnce(&mut Vec<u32>) -> T) -> T {
+pub fn with_running<T>(act: impl FnOnce(&mut Vec<u32>) -> T) -> T {
     act(&mut RUNNING
         .lock()
         .unwrap_or_else(std::sync::PoisonError::into_inner))
