@@ -1,4 +1,4 @@
-//! The agent's place: MCP on the server's stdin and stdout, and the lines it would write.
+//! The agent (Claude Code): MCP on the server's stdin and stdout.
 
 use std::io::{BufRead, BufReader, Write};
 use std::process::{ChildStdin, ChildStdout};
@@ -7,13 +7,14 @@ use serde_json::{Value, json};
 
 use crate::server::Result;
 
-/// The id of every request after the handshake. One at a time is open where answers are read.
+/// The id of every request after the handshake. Where results are read, one request at most is
+/// pending.
 const REQUEST_ID: u64 = 7;
 
-/// What Claude says in a reply, of a usual length.
+/// The text of a reply: 61 characters, a usual length.
 pub const ANSWER: &str = "Twenty-one degrees in the greenhouse, and the window is open.";
 
-/// Both pipes.
+/// The agent's ends of both pipes.
 pub struct Agent {
     stdin: Option<ChildStdin>,
     stdout: Option<BufReader<ChildStdout>>,
@@ -21,7 +22,6 @@ pub struct Agent {
 }
 
 impl Agent {
-    /// Around the pipes of a child.
     pub fn new(stdin: Option<ChildStdin>, stdout: Option<ChildStdout>) -> Self {
         let stdout = stdout.map(|stdout| BufReader::with_capacity(1 << 20, stdout));
         let line = Vec::new();
@@ -32,7 +32,7 @@ impl Agent {
         }
     }
 
-    /// Asks for the handshake and waits for the answer.
+    /// Sends `initialize` and waits for the result.
     pub fn initialize(&mut self) -> Result<()> {
         self.send_initialize()?;
         let line = self.read_line()?;
@@ -42,12 +42,12 @@ impl Agent {
         }
         let line = String::from_utf8_lossy(line);
         Err(format!(
-            "it doesn't answer \"initialize\", but writes {}",
+            "the server wrote {} instead of a result of \"initialize\"",
             line.trim_end()
         ))
     }
 
-    /// Asks for the handshake.
+    /// Sends `initialize`.
     pub fn send_initialize(&mut self) -> Result<()> {
         let params = json!({
             "protocolVersion": "2025-11-25",
@@ -59,65 +59,68 @@ impl Agent {
         self.write(format!("{request}\n").as_bytes())
     }
 
-    /// Tells it that messages may come.
+    /// Sends `notifications/initialized`, after which messages may come.
     pub fn send_initialized(&mut self) -> Result<()> {
         self.write(b"{\"jsonrpc\":\"2.0\",\"method\":\"notifications/initialized\"}\n")
     }
 
-    /// Writes to its stdin.
+    /// Writes to the server's stdin.
     pub fn write(&mut self, bytes: &[u8]) -> Result<()> {
         let Some(stdin) = &mut self.stdin else {
-            return Err("its stdin is in use".into());
+            return Err("the server's stdin is in use".into());
         };
         stdin
             .write_all(bytes)
-            .map_err(|error| format!("it doesn't read its stdin any more ({error})"))
+            .map_err(|error| format!("the server no longer reads its stdin ({error})"))
     }
 
-    /// The next line of its stdout.
+    /// Returns the next line of the server's stdout.
     pub fn read_line(&mut self) -> Result<&[u8]> {
         self.line.clear();
         let Some(stdout) = &mut self.stdout else {
-            return Err("its stdout is in use".into());
+            return Err("the server's stdout is in use".into());
         };
         match stdout.read_until(b'\n', &mut self.line) {
             Ok(1..) => Ok(&self.line),
-            Ok(0) => Err("it has ended".into()),
-            Err(error) => Err(format!("its stdout cannot be read ({error})")),
+            Ok(0) => Err("the server closed its stdout".into()),
+            Err(error) => Err(format!("the server's stdout cannot be read ({error})")),
         }
     }
 
-    /// Waits for a client's message.
+    /// Reads up to the next message of a client.
     pub fn wait_for_message(&mut self) -> Result<()> {
         while !contains(self.read_line()?, b"notifications/claude/channel") {}
         Ok(())
     }
 
-    /// Waits for the answer to a call.
+    /// Reads up to the next result of a tool call.
+    ///
+    /// # Errors
+    /// If the server rejects the call.
     pub fn wait_for_result(&mut self) -> Result<()> {
         while !contains(self.read_line()?, b"\"result\"") {
             if contains(&self.line, b"\"error\"") {
                 let line = String::from_utf8_lossy(&self.line);
-                return Err(format!("it refuses a reply: {}", line.trim_end()));
+                return Err(format!("the server rejected a reply: {}", line.trim_end()));
             }
         }
         if contains(&self.line, b"\"isError\":true") {
             let line = String::from_utf8_lossy(&self.line);
-            return Err(format!("it refuses a reply: {}", line.trim_end()));
+            return Err(format!("the server rejected a reply: {}", line.trim_end()));
         }
         Ok(())
     }
 
-    /// Counts how many lines there are in what has come by now; waits for the first bytes.
+    /// Counts the lines that can be read without blocking; blocks only until there is a byte.
     pub fn count_available_lines(&mut self) -> Result<usize> {
         let Some(stdout) = &mut self.stdout else {
-            return Err("its stdout is in use".into());
+            return Err("the server's stdout is in use".into());
         };
         let came = stdout
             .fill_buf()
-            .map_err(|error| format!("its stdout cannot be read ({error})"))?;
+            .map_err(|error| format!("the server's stdout cannot be read ({error})"))?;
         if came.is_empty() {
-            return Err("it has ended".into());
+            return Err("the server closed its stdout".into());
         }
         let (lines, length) = (
             came.iter().filter(|&&byte| byte == b'\n').count(),
@@ -127,18 +130,18 @@ impl Agent {
         Ok(lines)
     }
 
-    /// Takes the pipes out, for threads that each use one of them.
+    /// Moves the pipes out, for two threads that each use one of them.
     pub fn take_pipes(&mut self) -> Option<(ChildStdin, BufReader<ChildStdout>)> {
         Some((self.stdin.take()?, self.stdout.take()?))
     }
 
-    /// Hangs up: its stdin ends, and nobody reads its stdout.
+    /// Closes both pipes.
     pub fn close(&mut self) {
         (self.stdin, self.stdout) = (None, None);
     }
 }
 
-/// The line in which the agent uses the tool `reply`.
+/// Returns the line with which the agent calls the tool `reply`.
 pub fn reply_call(session: &str) -> Vec<u8> {
     let arguments = json!({ "chat_id": session, "text": ANSWER });
     let params = json!({ "name": "reply", "arguments": arguments });
@@ -147,7 +150,7 @@ pub fn reply_call(session: &str) -> Vec<u8> {
     format!("{call}\n").into_bytes()
 }
 
-/// Whether `text` has `part` in it.
+/// Returns `true` if `part` occurs in `text`.
 pub fn contains(text: &[u8], part: &[u8]) -> bool {
     text.windows(part.len()).any(|window| window == part)
 }

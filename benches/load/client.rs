@@ -1,8 +1,8 @@
-//! One client: a WebSocket client that blocks, and its frames (RFC 6455, section 5).
+//! One client: a blocking WebSocket client, and its frames (RFC 6455, section 5).
 //!
-//! It is written by hand so that it costs next to nothing: frames are encoded before the clock
-//! runs, and the mask is zero, which leaves the bytes as they are. A server has to unmask them
-//! all the same.
+//! Written by hand so that it takes little CPU time from the server: frames are encoded before the
+//! timing starts, and the mask is zero, which leaves the bytes as they are. The server must unmask
+//! them all the same.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
@@ -12,22 +12,22 @@ use socket2::{Domain, Socket, Type};
 use crate::agent::contains;
 use crate::server::{Result, TIMEOUT};
 
-/// What somebody says in a message, of a usual length.
+/// The text of a message: 57 characters, a usual length.
 pub const QUESTION: &str = "How warm is it in the greenhouse, and is the window open?";
 
-/// A connection, past the handshake.
+/// A connection after the handshake.
 pub struct Client {
-    /// The socket, blocking.
+    /// A blocking socket.
     pub stream: TcpStream,
-    /// Bytes that have come and are not taken yet.
+    /// Bytes that were read from the socket and are not parsed yet.
     received: Vec<u8>,
 }
 
 impl Client {
-    /// Connects, up to the point where the server knows that it is in the session.
+    /// Connects, and returns once the client is in the session.
     ///
-    /// A `101` alone doesn't say that: the session may be another thread's affair. The history
-    /// can only come from there.
+    /// A `101` alone doesn't prove that, because another thread may own the sessions. Only that
+    /// thread can send the history, so the client asks for it and waits.
     pub fn join(server: SocketAddr, session: &str) -> Result<Self> {
         let mut client = Self::connect(server, session)?;
         client.send(&text_frame(br#"{"type":"fetch_history","limit":1}"#))?;
@@ -35,7 +35,7 @@ impl Client {
         Ok(client)
     }
 
-    /// Connects, up to the server's `101`.
+    /// Connects, and returns after the server's `101`.
     pub fn connect(server: SocketAddr, session: &str) -> Result<Self> {
         let stream =
             connect_tcp(server).map_err(|error| format!("a client cannot connect ({error})"))?;
@@ -67,7 +67,7 @@ impl Client {
                 }
                 let head = String::from_utf8_lossy(&head);
                 return Err(format!(
-                    "a client is not let in: {}",
+                    "the server rejected a client: {}",
                     head.lines().next().unwrap_or_default()
                 ));
             }
@@ -75,13 +75,13 @@ impl Client {
         }
     }
 
-    /// Writes all of it.
+    /// Sends all bytes; blocks while the socket is full.
     pub fn send(&mut self, bytes: &[u8]) -> Result<()> {
         let sent = self.stream.write_all(bytes);
         sent.map_err(|error| format!("a client cannot send ({error})"))
     }
 
-    /// Waits for a message of this type; others are passed over.
+    /// Reads up to the next message of type `kind`; skips others.
     pub fn wait_for(&mut self, kind: &str) -> Result<()> {
         let kind = format!("\"{kind}\"");
         loop {
@@ -92,7 +92,7 @@ impl Client {
                 continue;
             };
             let is_text = self.received[0] & 0xf == 1;
-            // The type can stand anywhere, but no other field here is as short a word.
+            // Searches the whole text, because fields have no order; no other value is this word.
             let found = is_text && contains(&self.received[head..head + payload], kind.as_bytes());
             self.received.drain(..head + payload);
             if found {
@@ -104,21 +104,19 @@ impl Client {
     fn read_more(&mut self) -> Result<()> {
         let mut buffer = [0; 4096];
         match self.stream.read(&mut buffer) {
-            Ok(0) => Err("it closed a client's connection".into()),
+            Ok(0) => Err("the server closed a client's connection".into()),
             Ok(read) => {
                 self.received.extend_from_slice(&buffer[..read]);
                 Ok(())
             }
             Err(error) if error.kind() == ErrorKind::Interrupted => Ok(()),
-            Err(error) => Err(format!(
-                "nothing came for a client that waited for it ({error})"
-            )),
+            Err(error) => Err(format!("a client received nothing ({error})")),
         }
     }
 }
 
-/// Connects from whatever address still has a port. One address has 28,000 of them on most
-/// systems, and a server's limits may count connections; all of 127.0.0.0/8 is this machine.
+/// Connects from 127.0.0.1, or from 127.0.0.2 to 127.0.0.9 when its ports are used up: one address
+/// has 28,000 on most systems.
 fn connect_tcp(server: SocketAddr) -> std::io::Result<TcpStream> {
     match TcpStream::connect(server) {
         Err(error) if error.kind() == ErrorKind::AddrNotAvailable => {}
@@ -139,7 +137,7 @@ fn connect_tcp(server: SocketAddr) -> std::io::Result<TcpStream> {
     Err(last)
 }
 
-/// A client's message in a frame, ready to be sent.
+/// Returns a frame with a client's message.
 pub fn message_frame(session: &str) -> Vec<u8> {
     let text = format!(
         r#"{{"type":"message","session_id":"{session}","content":"{QUESTION}","user":"ann","ts":"2026-01-01T00:00:00.000Z"}}"#
@@ -147,7 +145,7 @@ pub fn message_frame(session: &str) -> Vec<u8> {
     text_frame(text.as_bytes())
 }
 
-/// A text frame of a client.
+/// Returns a client's text frame, of 65,535 bytes at most, with a mask of zero.
 pub fn text_frame(payload: &[u8]) -> Vec<u8> {
     let mut frame = vec![0x81];
     match payload.len() {
@@ -162,7 +160,8 @@ pub fn text_frame(payload: &[u8]) -> Vec<u8> {
     frame
 }
 
-/// How long the header and the payload of a server's frame are, once the header is there.
+/// Returns the lengths in bytes of a server frame's header and payload, or `None` if the header is
+/// incomplete.
 pub fn parse_header(bytes: &[u8]) -> Option<(usize, usize)> {
     match bytes.get(1)? & 0x7f {
         126 => Some((

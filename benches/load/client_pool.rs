@@ -1,8 +1,8 @@
-//! Many clients that one thread reads, as fast as a machine with two cores can while the server
-//! runs on it too.
+//! Many clients that one thread reads.
 //!
-//! One epoll set, one big buffer, and of each frame only the header is looked at: what the
-//! readers cost, the server cannot have. A thread per client would cost more than the server.
+//! The clients share two cores with the server, so reading must be cheap: one epoll set, one
+//! buffer, and of each frame only the header is parsed. A thread for each client would take more
+//! CPU time than the server.
 
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
@@ -15,10 +15,10 @@ use rustix::net::{RecvFlags, recv};
 use crate::client::{Client, parse_header};
 use crate::server::{Result, TIMEOUT};
 
-/// What one read takes from a socket.
+/// Bytes that one read takes at most.
 const BUFFER: usize = 256 * 1024;
 
-/// The clients.
+/// Clients, numbered in the order in which they joined.
 pub struct ClientPool {
     members: Vec<Member>,
     epoll: OwnedFd,
@@ -28,16 +28,16 @@ pub struct ClientPool {
 
 struct Member {
     client: Client,
-    /// How many text frames it has got.
+    /// Text frames since the counts were reset.
     received: u64,
-    /// How many bytes of the frame are still to come.
+    /// Bytes of the current frame that were not read yet.
     remaining: usize,
-    /// A header that hasn't come to its end.
+    /// The beginning of a header that was not read to its end.
     partial_header: Vec<u8>,
 }
 
 impl ClientPool {
-    /// Has `count` clients join; the session of each is asked for.
+    /// Connects `count` clients; `session` returns the session of each.
     pub fn join(
         server: SocketAddr,
         count: usize,
@@ -66,24 +66,23 @@ impl ClientPool {
         Ok(pool)
     }
 
-    /// Nobody has got anything yet.
     pub fn reset_counts(&mut self) {
         for member in &mut self.members {
             member.received = 0;
         }
     }
 
-    /// Reads what is there for any of them, after waiting for something. Tells of everyone who
-    /// has got frames how many they had before and have now.
+    /// Blocks until a client can read, then reads once for each that can. Calls `on_received` for
+    /// each client that got frames, with its counts before and after.
     pub fn read_ready(&mut self, mut on_received: impl FnMut(u64, u64)) -> Result<()> {
         self.events.clear();
-        let patience = Timespec {
+        let timeout = Timespec {
             tv_sec: TIMEOUT.as_secs() as i64,
             tv_nsec: 0,
         };
         let room = rustix::buffer::spare_capacity(&mut self.events);
-        match epoll::wait(&self.epoll, room, Some(&patience)) {
-            Ok(0) => return Err("nothing came for clients that waited for it".into()),
+        match epoll::wait(&self.epoll, room, Some(&timeout)) {
+            Ok(0) => return Err("the clients received nothing".into()),
             Ok(_) | Err(Errno::INTR) => {}
             Err(error) => return Err(format!("epoll doesn't work ({error})")),
         }
@@ -95,7 +94,7 @@ impl ClientPool {
                 RecvFlags::DONTWAIT,
             ) {
                 Ok((_, 0)) | Err(Errno::CONNRESET) => {
-                    return Err("it closed a client's connection".into());
+                    return Err("the server closed a client's connection".into());
                 }
                 Ok(read) => read,
                 Err(Errno::AGAIN | Errno::INTR) => continue,
@@ -110,7 +109,7 @@ impl ClientPool {
         Ok(())
     }
 
-    /// Has one after the other leave, and something happen after each.
+    /// Disconnects the clients one by one, and calls `then` after each.
     pub fn disconnect_each(mut self, mut then: impl FnMut() -> Result<()>) -> Result<()> {
         while let Some(member) = self.members.pop() {
             drop(member);
@@ -119,7 +118,7 @@ impl ClientPool {
         Ok(())
     }
 
-    /// Reads until everyone has got one message.
+    /// Resets the counts, then reads until each client has received a message.
     pub fn wait_for_one_each(&mut self) -> Result<()> {
         self.reset_counts();
         let mut waiting = self.members.len();
@@ -131,6 +130,7 @@ impl ClientPool {
 }
 
 impl Member {
+    /// Counts the frames in `bytes`, which can begin and end anywhere in one.
     fn consume(&mut self, mut bytes: &[u8]) {
         while !bytes.is_empty() {
             let now = self.remaining.min(bytes.len());
@@ -159,8 +159,7 @@ impl Member {
         }
     }
 
-    /// Counts texts: a ping of the server is no message. It counts at its header, but the rest
-    /// has left the server with it.
+    /// Counts a text frame, and no ping. The header is enough: the server sends the rest with it.
     fn count_frame(&mut self, first: u8) {
         self.received += u64::from(first & 0xf == 1);
     }
