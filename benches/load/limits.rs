@@ -1,9 +1,9 @@
 //! A small machine: one core and little memory.
 //!
-//! The core is `taskset -c 0`. The memory is a cgroup's, not `ulimit -v`: that one counts addresses,
-//! and a thread's stack or a runtime's heap reserves far more of those than it ever uses (Bun reserves
-//! tens of gigabytes and would not start). A cgroup counts pages, those that the kernel needs for
-//! sockets and threads too. It takes root, or a cgroup that was given to this user.
+//! `taskset -c 0` limits the core, and a cgroup the memory. `ulimit -v` would count addresses, of
+//! which stacks and runtimes reserve far more than they use: Bun reserves tens of gigabytes and
+//! would not start. A cgroup counts pages, and those that the kernel needs for sockets and threads
+//! too. It needs root, or a cgroup that was delegated to this user.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -15,10 +15,10 @@ use crate::server::Result;
 /// The memory of a small machine, in bytes.
 pub const MEMORY: u64 = 64 * 1024 * 1024;
 
-/// What the cgroups' names begin with.
+/// The prefix of the cgroups' names.
 const PREFIX: &str = "claude-socket-bench-";
 
-/// A cgroup, removed when nothing refers to it any more.
+/// A cgroup. It is removed when the last clone is dropped.
 #[derive(Clone)]
 pub struct Limits {
     folder: Arc<Folder>,
@@ -27,10 +27,10 @@ pub struct Limits {
 struct Folder(PathBuf);
 
 impl Limits {
-    /// One core, and [`MEMORY`].
+    /// Creates a cgroup with [`MEMORY`].
     ///
     /// # Errors
-    /// A sentence, if there is no cgroup to be had.
+    /// If no cgroup can be created.
     pub fn small() -> Result<Self> {
         let name = format!("{PREFIX}{}", process::id());
         // Version 2, alone or beside version 1, and version 1 (cgroups(7)).
@@ -46,37 +46,37 @@ impl Limits {
             }
             let folder = Folder(folder);
             if fs::write(folder.0.join(limit), MEMORY.to_string()).is_ok() {
-                // No way out into swap, where there is any.
+                // Where there is swap, it must not be used.
                 let _ = fs::write(folder.0.join("memory.swap.max"), "0");
                 let folder = Arc::new(folder);
                 return Ok(Self { folder });
             }
         }
         Err(
-            "--small needs a cgroup with a memory controller under /sys/fs/cgroup; run it as root"
+            "--small cannot create a cgroup with a memory controller under /sys/fs/cgroup; run it as root"
                 .into(),
         )
     }
 
-    /// A command that becomes the given one within the limits.
-    pub fn wrap(&self, line: Vec<String>) -> Vec<String> {
+    /// Returns a command that enters the cgroup, then becomes `command` on one core.
+    pub fn wrap(&self, command: Vec<String>) -> Vec<String> {
         let procs = self.folder.0.join("cgroup.procs");
         let script = r#"echo $$ >"$0" && exec taskset -c 0 "$@""#;
-        let mut around = vec!["sh".into(), "-c".into(), script.into()];
-        around.push(procs.to_string_lossy().into_owned());
-        around.extend(line);
-        around
+        let mut wrapped = vec!["sh".into(), "-c".into(), script.into()];
+        wrapped.push(procs.to_string_lossy().into_owned());
+        wrapped.extend(command);
+        wrapped
     }
 }
 
 impl Drop for Folder {
     fn drop(&mut self) {
-        // It is empty: the servers have ended.
+        // The cgroup is empty, because the servers have ended.
         let _ = fs::remove_dir(&self.0);
     }
 }
 
-/// Removes what interrupted benchmarks have left. One in which something runs cannot be removed.
+/// Removes the cgroups of interrupted benchmarks. The kernel keeps those in which a process runs.
 fn remove_old(root: &Path) {
     for folder in fs::read_dir(root).into_iter().flatten().flatten() {
         if folder.file_name().to_string_lossy().starts_with(PREFIX) {

@@ -1,7 +1,7 @@
-//! What `/proc` knows of a server: the CPU time it took and the memory it has.
+//! CPU time and memory of a server, from `/proc`.
 //!
-//! The process and everything it has started count together, because a shell or a runtime may
-//! start another one that does the work.
+//! A process and its descendants count together, because a shell or a runtime may start another
+//! process that does the work.
 
 use std::fs;
 use std::path::PathBuf;
@@ -10,16 +10,16 @@ use std::time::{Duration, Instant};
 
 use crate::server::{Result, TIMEOUT};
 
-/// How long a process has computed is told in this unit. It is 10 ms on every Linux, whatever
-/// the kernel's own tick is (`USER_HZ`, time(7)).
+/// Ticks a second in `/proc/pid/stat`: 100 on every Linux, whatever the kernel's own tick is
+/// (`USER_HZ`, time(7)).
 const TICKS_PER_SECOND: f64 = 100.0;
 
 /// Memory in bytes.
 #[derive(Clone, Copy, Default)]
 pub struct Memory {
-    /// All of its pages that are in memory, those of the program's file too: `VmRSS`.
+    /// `VmRSS`: all resident pages, those of the program's file too.
     pub resident: f64,
-    /// Those that are its own, heap and stacks: `RssAnon`.
+    /// `RssAnon`: the resident pages of no file, which are heap and stacks.
     pub own: f64,
 }
 
@@ -28,8 +28,8 @@ pub struct Memory {
 pub struct ProcessTree(pub u32);
 
 impl ProcessTree {
-    /// Seconds of CPU time, in user mode and in the kernel, ended threads and children included.
-    /// It counts in steps of 10 ms, so measure what takes a second.
+    /// Returns seconds of CPU time, user and kernel, with those of ended threads and children. The
+    /// resolution is 10 ms, so what is measured should take a second.
     pub fn cpu(self) -> f64 {
         let ticks = |pid| {
             let stat = Stat::read(pid)?;
@@ -38,7 +38,7 @@ impl ProcessTree {
         self.pids().into_iter().filter_map(ticks).sum::<f64>() / TICKS_PER_SECOND
     }
 
-    /// The memory it has now.
+    /// Returns the memory that it has now.
     pub fn memory(self) -> Memory {
         let mut memory = Memory::default();
         for pid in self.pids() {
@@ -50,8 +50,8 @@ impl ProcessTree {
         memory
     }
 
-    /// The size in bytes of the largest program that runs in it, without the libraries and the
-    /// scripts that this program loads.
+    /// Returns the bytes of the largest program that runs in it, without the libraries and scripts
+    /// that the program loads.
     pub fn program(self) -> Option<f64> {
         let size = |pid| {
             let program: PathBuf = format!("/proc/{pid}/exe").into();
@@ -60,7 +60,7 @@ impl ProcessTree {
         self.pids().into_iter().filter_map(size).reduce(f64::max)
     }
 
-    /// Whether every thread of it waits for something.
+    /// Returns `true` if every thread sleeps.
     pub fn is_idle(self) -> bool {
         self.pids().into_iter().all(|pid| {
             let Ok(threads) = fs::read_dir(format!("/proc/{pid}/task")) else {
@@ -68,7 +68,7 @@ impl ProcessTree {
             };
             threads.flatten().all(|thread| {
                 let stat = fs::read_to_string(thread.path().join("stat")).unwrap_or_default();
-                // Asleep, or already gone.
+                // Asleep, or ended.
                 stat.is_empty() || after_name(&stat).is_some_and(|rest| rest.starts_with('S'))
             })
         })
@@ -93,9 +93,9 @@ impl ProcessTree {
         let mut found = vec![self.0];
         let mut next = 0;
         while let Some(&pid) = found.get(next) {
-            // The children of each thread; one that starts processes is seldom the first.
+            // Each thread has children of its own, and it is seldom the first that starts
+            // processes. Reading thousands of threads would disturb what is measured, so 64 are.
             let threads = fs::read_dir(format!("/proc/{pid}/task"));
-            // With thousands of threads, reading all of them would disturb what is measured.
             for thread in threads.into_iter().flatten().flatten().take(64) {
                 let children = fs::read_to_string(thread.path().join("children"));
                 let children = children.unwrap_or_default();
@@ -111,13 +111,15 @@ impl ProcessTree {
     }
 }
 
+/// CPU time in ticks.
 struct Stat {
     own: f64,
+    /// That of children that were waited for.
     reaped: f64,
 }
 
 impl Stat {
-    /// proc(5), `/proc/pid/stat`: the fields 14 to 17, in ticks.
+    /// Reads fields 14 to 17 of `/proc/pid/stat` (proc(5)), in ticks.
     fn read(pid: u32) -> Option<Self> {
         let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
         let mut ticks = after_name(&stat)?
@@ -132,7 +134,7 @@ impl Stat {
     }
 }
 
-/// What follows the name, in which anything may stand.
+/// Returns the fields after the name, in which any character can occur.
 fn after_name(stat: &str) -> Option<&str> {
     Some(stat.rsplit_once(") ")?.1)
 }

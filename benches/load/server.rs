@@ -1,7 +1,7 @@
-//! The server that is measured, as a child process: which command it is, its start, its end.
+//! The measured server, a child process: its command, its start, its end.
 //!
-//! Whatever happens, it ends: when a [`Server`] is dropped, when the benchmark is interrupted
-//! (`watchdog`), and also when the benchmark is killed, because then its stdin ends.
+//! A server never outlives the benchmark. It ends when its [`Server`] is dropped, when the benchmark
+//! is interrupted (`watchdog`), and when the benchmark is killed, because that closes its stdin.
 
 use std::env;
 use std::fmt;
@@ -19,41 +19,43 @@ use crate::options::Workload;
 use crate::process::ProcessTree;
 use crate::watchdog::{kill, with_running};
 
-/// How long anything may take that should happen at once. Machines can be slow.
+/// The longest wait for anything that should happen at once. Machines can be slow.
 pub const TIMEOUT: Duration = Duration::from_secs(30);
-/// How long a server may take to end after its stdin has, before it is killed.
+/// The time that a server has to exit after its stdin was closed; then it is killed.
 const EXIT_GRACE: Duration = Duration::from_secs(10);
 
-/// What goes wrong in a measurement, as a sentence.
+/// The bytes of a server's log that are kept.
+const LOG_TAIL: usize = 4096;
+
+/// A result whose error is a sentence for people.
 pub type Result<T, E = String> = std::result::Result<T, E>;
 
 /// A server that can be measured.
 #[derive(Clone)]
 pub struct Target {
-    /// What it is called in the table.
+    /// The head of its column in the table.
     pub name: String,
-    /// How it is started.
     pub launch: Launch,
-    /// What it must live with.
+    /// The limits of a small machine, if it runs on one.
     pub limits: Option<Limits>,
 }
 
 /// How a server is started.
 #[derive(Clone)]
 pub enum Launch {
-    /// The program that cargo has built.
+    /// [`PROGRAM`].
     Built,
-    /// A command for the shell.
+    /// A command that the shell runs.
     Shell(String),
-    /// A program and its arguments, around the one that cargo has built.
+    /// A program and arguments, to which [`PROGRAM`] is added as the last: valgrind.
     Wrapped(Vec<String>),
 }
 
-/// The program that cargo has built, with the optimisations of a release.
+/// The path of the `claude-socket` that cargo has built with the optimizations of a release.
 pub const PROGRAM: &str = env!("CARGO_BIN_EXE_claude-socket");
 
 impl Target {
-    /// The command that starts it, without a variable that is meant for another server.
+    /// Returns the command that starts it, without the `CLAUDE_*` variables of this process.
     fn command(&self) -> Command {
         let mut line: Vec<String> = match &self.launch {
             Launch::Built => vec![PROGRAM.into()],
@@ -68,31 +70,32 @@ impl Target {
         for (name, _) in env::vars().filter(|(name, _)| name.starts_with("CLAUDE_")) {
             command.env_remove(name);
         }
-        // The tokens of whoever measures are none of its business.
+        // An empty folder: the tokens of the user who runs the benchmark must not apply.
         command.env(
             "CLAUDE_SOCKET_STATE_DIR",
-            concat!(env!("CARGO_TARGET_TMPDIR"), "/nobody"),
+            concat!(env!("CARGO_TARGET_TMPDIR"), "/no-state"),
         );
         command
     }
 
     /// Starts it on a free port.
     pub fn spawn(&self) -> Result<Server> {
-        let port = free_port().map_err(|error| format!("there is no free port: {error}"))?;
+        let port =
+            free_port().map_err(|error| format!("no port from 20000 to 29999 is free: {error}"))?;
         let mut command = self.command();
         let child = command
             .env("CLAUDE_SOCKET_PORT", port.to_string())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
-            // A group of its own, so that all of it can be ended at once.
+            // A process group of its own, so that one signal reaches its children too.
             .process_group(0)
             .spawn()
             .map_err(|error| format!("{self} cannot be started: {error}"))?;
-        Ok(Server::around(self.name.clone(), port, child))
+        Ok(Server::new(self.name.clone(), port, child))
     }
 
-    /// Starts it, up to the point where messages can go through, measures something, and ends it.
+    /// Starts a server, calls `measure` once messages can pass, and ends the server.
     pub fn measure<T>(&self, measure: impl FnOnce(&mut Server) -> Result<T>) -> Result<T> {
         let mut server = self.spawn()?;
         let ready = server.handshake().and_then(|()| server.wait_for_port());
@@ -100,15 +103,15 @@ impl Target {
         measured.map_err(|error| server.explain(error))
     }
 
-    /// The most clients that it can have at once here.
+    /// Returns the most clients that it can have at once here.
     pub fn max_clients(&self, workload: &Workload) -> usize {
-        // On a small machine, more would not fit, and the system would end it.
-        let fitting = if self.limits.is_some() {
+        // With more, a small machine runs out of memory and the kernel kills the server.
+        let limit = if self.limits.is_some() {
             1_000
         } else {
             usize::MAX
         };
-        workload.max_clients.min(fitting)
+        workload.max_clients.min(limit)
     }
 }
 
@@ -124,21 +127,20 @@ impl fmt::Display for Target {
 
 /// A running server.
 pub struct Server {
-    /// The agent's place: its stdin and stdout.
+    /// The other end of its stdin and stdout.
     pub agent: Agent,
-    /// Where it listens.
+    /// The address that it listens on.
     pub address: SocketAddr,
-    /// Its processes.
     pub processes: ProcessTree,
     name: String,
     child: Child,
-    /// The end of what it logs.
+    /// Returns the last [`LOG_TAIL`] bytes of its stderr.
     log: Option<thread::JoinHandle<String>>,
 }
 
 impl Server {
-    fn around(name: String, port: u16, mut child: Child) -> Self {
-        with_running(|pids| pids.push(child.id()));
+    fn new(name: String, port: u16, mut child: Child) -> Self {
+        with_running(|groups| groups.push(child.id()));
         let agent = Agent::new(child.stdin.take(), child.stdout.take());
         let log = child
             .stderr
@@ -154,13 +156,13 @@ impl Server {
         }
     }
 
-    /// MCP's handshake.
+    /// Does the handshake of MCP.
     pub fn handshake(&mut self) -> Result<()> {
         self.agent.initialize()?;
         self.agent.send_initialized()
     }
 
-    /// Waits until it answers on its port. Looks often: this is measured.
+    /// Waits until its port accepts a connection. Tries every 50 µs, because this time is measured.
     pub fn wait_for_port(&mut self) -> Result<()> {
         let deadline = Instant::now() + TIMEOUT;
         while Instant::now() < deadline {
@@ -168,51 +170,51 @@ impl Server {
                 return Ok(());
             }
             if let Ok(Some(status)) = self.child.try_wait() {
-                return Err(format!("it ended before it listened ({status})"));
+                return Err(format!("the server exited before it listened ({status})"));
             }
             thread::sleep(Duration::from_micros(50));
         }
         let port = self.address.port();
         Err(format!(
-            "it doesn't listen on CLAUDE_SOCKET_PORT={port} after {TIMEOUT:?}"
+            "the server doesn't listen on CLAUDE_SOCKET_PORT={port} after {TIMEOUT:?}"
         ))
     }
 
-    /// What went wrong, with what the server has said about it.
+    /// Ends the server, and returns `error` with its name and the last five lines of its log.
     pub fn explain(&mut self, error: String) -> String {
         let log = self.finish();
         let lines: Vec<&str> = log.lines().rev().take(5).collect();
-        let said: String = lines
+        let lines: String = lines
             .iter()
             .rev()
             .map(|line| format!("\n    {line}"))
             .collect();
-        let said = if said.is_empty() {
-            ", and it logged nothing".into()
+        let log = if lines.is_empty() {
+            "; it logged nothing".into()
         } else {
-            format!("; its last words:{said}")
+            format!("; its log ends with:{lines}")
         };
-        format!("{}: {error}{said}", self.name)
+        format!("{}: {error}{log}", self.name)
     }
 
-    /// Ends it, and returns the end of its log.
+    /// Ends the server, and returns the last [`LOG_TAIL`] bytes of its log.
     pub fn finish(&mut self) -> String {
         self.end();
         let log = self.log.take().and_then(|log| log.join().ok());
         log.unwrap_or_default()
     }
 
-    /// Ends it: stdin first, then by force.
+    /// Closes its stdin, waits [`EXIT_GRACE`] at most, then kills its process group.
     pub fn end(&mut self) {
         self.agent.close();
         let deadline = Instant::now() + EXIT_GRACE;
         while Instant::now() < deadline && matches!(self.child.try_wait(), Ok(None)) {
             thread::sleep(Duration::from_millis(1));
         }
-        // Also if it has ended: what it has started may not have.
+        // Also when it has exited: its children may still run.
         kill(self.child.id());
         let _ = self.child.wait();
-        with_running(|pids| pids.retain(|&pid| pid != self.child.id()));
+        with_running(|groups| groups.retain(|&group| group != self.child.id()));
     }
 }
 
@@ -222,8 +224,9 @@ impl Drop for Server {
     }
 }
 
-/// A port that nobody listens on, below those that the system gives to outgoing connections.
-/// Never the same twice in a row: another thread may be about to start its server there.
+/// Returns a port from 20000 to 29999 that nobody listens on; outgoing connections get higher ones.
+/// Never returns the same port twice in a row, because another thread may be about to start its
+/// server there.
 fn free_port() -> io::Result<u16> {
     static TRIED: AtomicU32 = AtomicU32::new(0);
     let free = (0..10_000).find_map(|_| {
@@ -237,14 +240,14 @@ fn free_port() -> io::Result<u16> {
     free.ok_or_else(|| io::ErrorKind::AddrInUse.into())
 }
 
-/// Reads to the end, and keeps the last of it.
+/// Reads to the end, and returns the last [`LOG_TAIL`] bytes.
 fn tail(mut from: impl Read) -> String {
     let mut kept = Vec::new();
     let mut buffer = [0; 4096];
     while let Ok(read @ 1..) = from.read(&mut buffer) {
         kept.extend_from_slice(&buffer[..read]);
-        let too_many = kept.len().saturating_sub(4096);
-        kept.drain(..too_many);
+        let excess = kept.len().saturating_sub(LOG_TAIL);
+        kept.drain(..excess);
     }
     String::from_utf8_lossy(&kept).into_owned()
 }
