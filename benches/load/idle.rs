@@ -1,4 +1,4 @@
-//! What a server takes when nothing happens: its start, its memory, idle clients.
+//! The start of a server, its memory, and the cost of idle clients.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -10,20 +10,20 @@ use crate::options::Workload;
 use crate::process::Memory;
 use crate::server::{Result, Server, Target};
 
-/// From the start of the process until `initialize` is answered, and until the port answers a
-/// client's handshake. The two are taken from different starts: who tries the port again and again
-/// takes CPU time from the start.
+/// Measures from the start of the process until the result of `initialize`, and until a client's
+/// WebSocket handshake is done. Each has starts of its own, because trying the port again and again
+/// takes CPU time from the server.
 pub fn start(target: &Target, workload: &Workload) -> Result<Vec<Figure>> {
     let (mut initialize, mut port) = (Samples::default(), Samples::default());
     for n in 0..=workload.starts {
         let answered = time_start(target, |server| server.agent.initialize())?;
         let listens = time_start(target, |server| {
-            // Some servers listen only after the agent has said something.
+            // Some servers don't listen before the agent's first line.
             server.agent.send_initialize()?;
             server.wait_for_port()?;
             Client::connect(server.address, "s1").map(drop)
         })?;
-        // The first one reads the program from the disk.
+        // The first start is left out: it reads the program from the disk.
         if n > 0 {
             initialize.push(answered);
             port.push(listens);
@@ -43,6 +43,7 @@ pub fn start(target: &Target, workload: &Workload) -> Result<Vec<Figure>> {
     ])
 }
 
+/// Returns the seconds from the start of a server to the end of `act`.
 fn time_start(target: &Target, act: impl FnOnce(&mut Server) -> Result<()>) -> Result<f64> {
     let start = Instant::now();
     let mut server = target.spawn()?;
@@ -52,7 +53,7 @@ fn time_start(target: &Target, act: impl FnOnce(&mut Server) -> Result<()>) -> R
     Ok(took)
 }
 
-/// The memory of a server that nobody uses, and the size of the program.
+/// Measures the memory of a server without clients, and the size of its program.
 pub fn idle(target: &Target, workload: &Workload) -> Result<Vec<Figure>> {
     target.measure(|server| {
         settle(workload);
@@ -66,8 +67,8 @@ pub fn idle(target: &Target, workload: &Workload) -> Result<Vec<Figure>> {
     })
 }
 
-/// Memory and CPU time of idle clients, a thousand and ten thousand in one session, and the
-/// most in a session each.
+/// Measures memory and CPU time with idle clients: 1,000 and 10,000 in one session, and 9,999 with a
+/// session each.
 pub fn clients(target: &Target, workload: &Workload) -> Result<Vec<Figure>> {
     let most = target.max_clients(workload);
     let mut figures = idle_clients(
@@ -86,11 +87,11 @@ pub fn clients(target: &Target, workload: &Workload) -> Result<Vec<Figure>> {
             workload,
         )?);
     }
-    // One less than the sessions that a server has to allow.
-    let alone = most - 1;
+    // One less than the sessions that a server must allow.
+    let sessions = most - 1;
     figures.extend(idle_clients(
         target,
-        alone,
+        sessions,
         "clients in a session each",
         |n| format!("s{n}"),
         workload,
@@ -145,7 +146,7 @@ fn idle_clients(
     })
 }
 
-/// Gives it the time to finish what it has begun.
+/// Gives the server time to become idle: a fifth of the idle time, at least 300 ms.
 fn settle(workload: &Workload) {
     thread::sleep((workload.idle_time / 5).max(Duration::from_millis(300)));
 }

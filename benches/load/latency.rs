@@ -1,4 +1,4 @@
-//! What one message takes, each way, and one reply to many clients.
+//! The latency of one message in each direction, and of one reply to many clients.
 
 use std::time::Instant;
 
@@ -9,8 +9,7 @@ use crate::figures::{Figure, Samples, Unit};
 use crate::options::Workload;
 use crate::server::{Result, Server, Target};
 
-/// Client to agent, agent to client, and there and back. One message is on its way at a
-/// time.
+/// Measures client to agent, agent to client, and the round trip, with one message in flight.
 pub fn one_message(target: &Target, workload: &Workload) -> Result<Vec<Figure>> {
     target.measure(|server| {
         let mut client = Client::join(server.address, "s1")?;
@@ -45,7 +44,7 @@ fn to_client(server: &mut Server, client: &mut Client, workload: &Workload) -> R
     })
 }
 
-/// A client asks, Claude answers, the client has the answer.
+/// Measures from a client's message until it has the agent's reply.
 fn round_trip(
     session: &str,
     agent: &mut Agent,
@@ -65,18 +64,20 @@ fn round_trip(
     })
 }
 
-/// One reply to a session full of clients, until the last of them has it.
+/// Measures one reply to all clients of a session, until the last has it.
 pub fn broadcast(target: &Target, workload: &Workload) -> Result<Vec<Figure>> {
     target.measure(|server| {
         let count = workload.clients;
         let mut pool = ClientPool::join(server.address, count, |_| "s1".into())?;
-        let took = one_to_all(&mut server.agent, &mut pool, workload.broadcasts)?;
-        Ok(took.into_figures(&format!("one reply to {count} clients, the last has it")))
+        let took = broadcasts(&mut server.agent, &mut pool, workload.broadcasts)?;
+        Ok(took.into_figures(&format!(
+            "one reply to {count} clients, until the last has it"
+        )))
     })
 }
 
-/// As often as asked for, after a tenth of that to warm up.
-fn one_to_all(agent: &mut Agent, pool: &mut ClientPool, times: usize) -> Result<Samples> {
+/// Measures `times` replies, after a tenth of that to warm up.
+fn broadcasts(agent: &mut Agent, pool: &mut ClientPool, times: usize) -> Result<Samples> {
     let reply = reply_call("s1");
     collect_samples(times / 10, times, || {
         let start = Instant::now();
@@ -103,13 +104,13 @@ fn collect_samples(
     Ok(all)
 }
 
-/// How latency and memory grow with the number of clients: that of a reply to all of them, and
-/// that of one more client in a session of its own. These are the points of the plot.
+/// Measures how memory, the latency of a reply to all clients, and the round trip of one more client in
+/// a session of its own grow with the number of clients. These are the points of the plot.
 pub fn growth(target: &Target, workload: &Workload) -> Result<Vec<Figure>> {
     let mut figures = Vec::new();
     let mut count = 1;
     loop {
-        // Each number on a server that nothing has happened to yet.
+        // A new server for each number of clients.
         figures.extend(target.measure(|server| growth_point(count, server, workload))?);
         if count >= target.max_clients(workload) {
             return Ok(figures);
@@ -121,9 +122,9 @@ pub fn growth(target: &Target, workload: &Workload) -> Result<Vec<Figure>> {
 fn growth_point(count: usize, server: &mut Server, workload: &Workload) -> Result<Vec<Figure>> {
     let mut pool = ClientPool::join(server.address, count, |_| "s1".into())?;
     let memory = server.processes.memory();
-    // A tenth of the usual samples: here only their middle counts.
+    // A tenth of the usual samples is enough, because only their median is used.
     let times = (workload.samples / 10).clamp(10, (1_000_000 / count).max(20));
-    let mut all = one_to_all(&mut server.agent, &mut pool, times)?;
+    let mut all = broadcasts(&mut server.agent, &mut pool, times)?;
     let mut client = Client::join(server.address, "own")?;
     let workload = Workload {
         warm_up: workload.warm_up / 4,
@@ -140,9 +141,7 @@ fn growth_point(count: usize, server: &mut Server, workload: &Workload) -> Resul
     ])
 }
 
-/// What the figures of [`growth`] begin with.
+// The beginnings of the names of the figures of `growth`, by which the plot finds them.
 pub const ROUND_TRIP: &str = "round trip";
-/// The second of them.
 pub const TO_ALL: &str = "reply to all";
-/// The third.
 pub const MEMORY: &str = "memory";

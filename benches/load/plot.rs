@@ -1,4 +1,4 @@
-//! How latency and memory grow with the number of clients, drawn as SVG.
+//! Draws how latency and memory grow with the number of clients, as SVG.
 
 use std::error::Error;
 use std::path::Path;
@@ -9,7 +9,7 @@ use crate::figures::Figure;
 use crate::latency::{MEMORY, ROUND_TRIP, TO_ALL};
 use crate::report::Report;
 
-/// A line for each server.
+/// The colors of the servers' lines.
 const COLORS: [RGBColor; 4] = [
     RGBColor(196, 84, 45),
     RGBColor(38, 84, 124),
@@ -19,10 +19,7 @@ const COLORS: [RGBColor; 4] = [
 
 type Area<'a> = DrawingArea<SVGBackend<'a>, plotters::coord::Shift>;
 
-/// Three panels beside each other, logarithmic both ways.
-///
-/// # Errors
-/// If the file can't be written.
+/// Draws three panels beside each other, with logarithmic axes.
 pub fn draw(report: &Report, file: &Path) -> Result<(), Box<dyn Error>> {
     let area = SVGBackend::new(file, (1_200, 400)).into_drawing_area();
     area.fill(&WHITE)?;
@@ -39,7 +36,7 @@ pub fn draw(report: &Report, file: &Path) -> Result<(), Box<dyn Error>> {
         &panels[1],
         report,
         TO_ALL,
-        &seconds("Reply to all, the last has it"),
+        &seconds("Reply to all, until the last has it"),
         1e3,
     )?;
     panel(
@@ -115,7 +112,8 @@ fn panel(
     Ok(())
 }
 
-/// The numbers of clients, and what was measured with so many.
+/// Returns pairs of a number of clients and the figure that was measured with it, multiplied by
+/// `scale`.
 fn points(figures: &[Figure], what: &str, scale: f64) -> Vec<(f64, f64)> {
     let point = |figure: &Figure| {
         let rest = figure.name.strip_prefix(what)?.strip_prefix(" with ")?;

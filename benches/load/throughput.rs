@@ -1,8 +1,8 @@
-//! As much as goes: messages of clients a second, deliveries to clients a second, and what CPU time
-//! each of them takes.
+//! Messages of clients a second, deliveries to clients a second, and the CPU time of each, under full
+//! load.
 //!
-//! Both send for a while before the meter runs, and go on while it runs, so that neither the
-//! start nor the end is in the figure.
+//! The load starts before the measurement and ends after it, so that neither the start nor the end
+//! is in the figures.
 
 use std::io::{Read, Write};
 use std::net::SocketAddr;
@@ -21,14 +21,14 @@ use crate::options::Workload;
 use crate::process::ProcessTree;
 use crate::server::{Result, Server, Target};
 
-/// How many messages or replies are written at once. A writer that makes a system call for each
-/// would be slower than the server.
+/// Messages or replies in one write. A writer with a system call for each would be slower than the
+/// server.
 const BATCH_SIZE: usize = 100;
-/// How many batches of replies may be on their way. It must be enough to keep the server at work,
-/// and so little that a client which is a moment late isn't one that reads too slowly.
+/// The most batches of replies in flight. Enough to keep the server busy, and so few that it doesn't
+/// take a client which is a moment late for one that reads too slowly.
 const MAX_IN_FLIGHT: usize = 20;
 
-/// Messages of one client, and of four at once.
+/// Measures messages of one client, and of four at once.
 pub fn messages(target: &Target, workload: &Workload) -> Result<Vec<Figure>> {
     let mut figures = Vec::new();
     for (clients, whose) in [(1, "one client"), (4, "four clients")] {
@@ -50,7 +50,7 @@ fn measure_messages(
 ) -> Result<(f64, f64)> {
     let clients = (0..clients).map(|n| BatchSender::join(server.address, n));
     let mut clients = clients.collect::<Result<Vec<_>>>()?;
-    // It ends when the server has.
+    // The thread ends with the server.
     thread::spawn(move || while clients.iter_mut().all(|client| client.send_batch().is_ok()) {});
     let mut meter = RateMeter::new(server.processes, workload);
     let mut lines = 0;
@@ -64,7 +64,7 @@ fn measure_messages(
     Ok(measured)
 }
 
-/// A client that says the same again and again.
+/// A client that sends the same batch again and again.
 struct BatchSender {
     client: Client,
     batch: Vec<u8>,
@@ -72,7 +72,7 @@ struct BatchSender {
 
 impl BatchSender {
     fn join(server: SocketAddr, n: usize) -> Result<Self> {
-        // In a session of its own, or each of them would get what the others say.
+        // In a session of its own: in the same one each would get the messages of the others.
         let session = format!("talk-{n}");
         let client = Client::join(server, &session)?;
         let batch = message_frame(&session).repeat(BATCH_SIZE);
@@ -81,14 +81,14 @@ impl BatchSender {
 
     fn send_batch(&mut self) -> Result<()> {
         self.client.send(&self.batch)?;
-        // What the server says to it, if anything, must not wait there.
+        // Discards what the server sends, so that it never waits for this client.
         let mut buffer = [0; 16 * 1024];
         let _ = recv(&self.client.stream, &mut buffer, RecvFlags::DONTWAIT);
         Ok(())
     }
 }
 
-/// Replies to a session full of clients.
+/// Measures deliveries of replies to all clients of a session.
 pub fn deliveries(target: &Target, workload: &Workload) -> Result<Vec<Figure>> {
     let count = workload.clients;
     let (rate, cpu) = target.measure(|server| {
@@ -112,7 +112,7 @@ fn measure_deliveries(
     workload: &Workload,
 ) -> Result<(f64, f64)> {
     let Some((stdin, mut stdout)) = server.agent.take_pipes() else {
-        return Err("its pipes are in use".into());
+        return Err("the server's pipes are in use".into());
     };
     thread::spawn(move || {
         let mut answers = vec![0; 256 * 1024];
@@ -124,7 +124,6 @@ fn measure_deliveries(
     pool.reset_counts();
     let mut meter = RateMeter::new(server.processes, workload);
     let mut deliveries = 0;
-    // How many clients have the whole of each batch; the oldest that someone misses is the first.
     let mut tracker = BatchTracker::default();
     let measured = loop {
         let mut complete = 0;
@@ -137,20 +136,22 @@ fn measure_deliveries(
             break measured;
         }
     };
-    // The writer ends with its last batch, and the reader when the server has ended.
+    // The writer ends when there are no more credits, the reader with the server.
     drop(credits_sender);
     server.end();
     Ok(measured)
 }
 
+/// Lets the writer send `count` more batches.
 fn add_credits(credits: &SyncSender<()>, count: usize) -> Result<()> {
     (0..count).try_for_each(|_| {
         credits
             .send(())
-            .map_err(|_| "it doesn't read its stdin any more".to_owned())
+            .map_err(|_| "the server no longer reads its stdin".to_owned())
     })
 }
 
+/// Writes a batch of replies for each credit.
 fn write_batches(mut stdin: ChildStdin, credits: &Receiver<()>) {
     let batch = reply_call("s1").repeat(BATCH_SIZE);
     for () in credits {
@@ -160,15 +161,16 @@ fn write_batches(mut stdin: ChildStdin, credits: &Receiver<()>) {
     }
 }
 
-/// Which batches all clients have got.
+/// Counts who has received each batch.
 #[derive(Default)]
 struct BatchTracker {
-    /// How many clients have each.
+    /// For each batch, the clients that have all of it.
     reached: Vec<usize>,
 }
 
 impl BatchTracker {
-    /// A client had `before` replies, and has `now`. How many batches that completes.
+    /// Records that a client's count of replies went from `before` to `now`. Returns how many batches
+    /// all clients have since.
     fn record(&mut self, before: u64, now: u64, clients: usize) -> usize {
         let batches = before as usize / BATCH_SIZE..now as usize / BATCH_SIZE;
         if self.reached.len() < batches.end {
@@ -180,28 +182,29 @@ impl BatchTracker {
     }
 }
 
-/// What happens between two moments.
+/// Measures the rate of a counter, and the server's CPU time for each count.
 struct RateMeter {
     server: ProcessTree,
     warm_up_end: Instant,
-    load: Duration,
+    duration: Duration,
+    /// When the measurement started, with the CPU time in seconds and the count of then.
     started: Option<(Instant, f64, usize)>,
 }
 
 impl RateMeter {
     fn new(server: ProcessTree, workload: &Workload) -> Self {
-        let load = workload.load_time;
-        let warm_up_end = Instant::now() + load / 4;
+        let duration = workload.load_time;
+        let warm_up_end = Instant::now() + duration / 4;
         Self {
             server,
             warm_up_end,
-            load,
+            duration,
             started: None,
         }
     }
 
-    /// `count` things have happened by now. Once enough time has gone by, how many of them
-    /// happened a second, and the CPU time of each in seconds.
+    /// Takes the total count of now. Returns the rate a second and the seconds of CPU time of each
+    /// when the measurement is over.
     fn update(&mut self, count: usize) -> Option<(f64, f64)> {
         let now = Instant::now();
         let Some((started, cpu, first)) = self.started else {
@@ -210,7 +213,7 @@ impl RateMeter {
             }
             return None;
         };
-        if now < started + self.load {
+        if now < started + self.duration {
             return None;
         }
         let count = (count - first) as f64;
