@@ -1,40 +1,33 @@
-//! What is measured: a number with a name and a unit, and how it is written.
+//! Figures: numbers with a name and a unit, and their format.
 
 use serde::Serialize;
 
-/// The unit of a figure, which is also what the number stands in.
+/// The unit of a figure's value.
 #[derive(Clone, Copy, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Unit {
-    /// Seconds.
     Seconds,
-    /// Bytes.
     Bytes,
-    /// A second.
     PerSecond,
-    /// Parts of one core.
+    /// CPU time by wall time: 1.0 is one busy core.
     Cores,
 }
 
-/// One number.
 #[derive(Clone, Serialize)]
 pub struct Figure {
-    /// What was measured.
+    /// What was measured. In the table, a name with two leading spaces belongs to the figure above.
     pub name: String,
-    /// The number.
     pub value: f64,
-    /// Its unit.
     pub unit: Unit,
 }
 
 impl Figure {
-    /// A figure.
     pub fn new(name: impl Into<String>, value: f64, unit: Unit) -> Self {
         let name = name.into();
         Self { name, value, unit }
     }
 
-    /// With three digits, in the unit that people would choose.
+    /// Returns the value with three digits, in the largest unit that keeps it at 1 or above.
     pub fn text(&self) -> String {
         format_value(self.value, self.unit)
     }
@@ -63,33 +56,33 @@ fn format_value(value: f64, unit: Unit) -> String {
     format!("{value:.digits$} {name}")
 }
 
-/// Many measurements of the same, in seconds.
+/// Values of the same figure, from many measurements or rounds.
 #[derive(Default)]
 pub struct Samples(Vec<f64>);
 
 impl Samples {
-    /// One more.
-    pub fn push(&mut self, seconds: f64) {
-        self.0.push(seconds);
+    pub fn push(&mut self, value: f64) {
+        self.0.push(value);
     }
 
-    /// What this part of them, from 0 to 1, is not above.
-    pub fn percentile(&mut self, part: f64) -> f64 {
+    /// Returns the smallest value that at least the fraction `rank`, from 0 to 1, doesn't exceed
+    /// (nearest rank); NaN if there is none.
+    pub fn percentile(&mut self, rank: f64) -> f64 {
         self.0.sort_by(f64::total_cmp);
         let last = self.0.len().saturating_sub(1);
-        let place = (self.0.len() as f64 * part).ceil() as usize;
+        let place = (self.0.len() as f64 * rank).ceil() as usize;
         self.0
             .get(place.saturating_sub(1).min(last))
             .copied()
             .unwrap_or(f64::NAN)
     }
 
-    /// The middle one.
+    /// Returns the median.
     pub fn p50(&mut self) -> f64 {
         self.percentile(0.5)
     }
 
-    /// Two figures, the middle and what one in a hundred is above.
+    /// Returns two figures, p50 and p99, of samples in seconds.
     pub fn into_figures(mut self, name: &str) -> Vec<Figure> {
         vec![
             Figure::new(format!("{name}, p50"), self.p50(), Unit::Seconds),

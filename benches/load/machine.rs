@@ -1,11 +1,11 @@
-//! Where and when something was measured.
+//! The machine, date and command of a report.
 
 use std::fs;
 use std::time::SystemTime;
 
 use serde::Serialize;
 
-/// What figures are worth nothing without.
+/// The conditions that the figures hold for.
 #[derive(Serialize)]
 pub struct Machine {
     cpu: String,
@@ -18,14 +18,14 @@ pub struct Machine {
 }
 
 impl Machine {
-    /// This one, now.
+    /// Reads them from `/proc`.
     pub fn detect() -> Self {
         let read = |path| fs::read_to_string(path).unwrap_or_default();
         let field = |text: &str, name| {
             let line = text.lines().find(|line| line.starts_with(name));
             line.and_then(|line| Some(line.split_once(':')?.1.trim().to_owned()))
         };
-        // ARM's /proc/cpuinfo has no names.
+        // /proc/cpuinfo has no "model name" on ARM.
         let cpu = field(&read("/proc/cpuinfo"), "model name");
         let arguments: Vec<String> = std::env::args()
             .skip(1)
@@ -45,7 +45,7 @@ impl Machine {
         }
     }
 
-    /// As people read it, in a few lines.
+    /// Returns three lines for people.
     pub fn text(&self) -> String {
         let Self {
             cpu,
@@ -62,7 +62,7 @@ impl Machine {
     }
 }
 
-/// The arguments as a shell would take them.
+/// Returns the arguments, quoted for a shell.
 fn shell_quote(arguments: &[String]) -> String {
     let quoted = arguments.iter().map(|argument| {
         let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=,".contains(c);

@@ -1,10 +1,12 @@
-//! The benchmark: plays the agent (Claude Code) and its clients around the real program, and measures it.
+//! The benchmark: plays the agent (Claude Code) and its clients around the real program, and measures
+//! it. `cargo bench -- --help` lists its options; benches/README.md explains the figures.
 //!
-//! `cargo bench -- --help` tells what it can be asked, and benches/README.md how to read what it
-//! says. Here is what there is to measure, and in which order.
+//! This file has the scenarios, and the order in which they run. A scenario starts servers
+//! (`server`), has the `agent` and clients (`client`, `client_pool`) talk to them, and returns
+//! `figures`; `report` and `plot` print them. `guard` counts instead, and times nothing.
 //!
-//! The figures hold on a noisy machine as far as they can: CPU time and memory are those that
-//! the kernel counts for the server, and two servers are measured in turn, figure by figure.
+//! On a noisy machine the figures are as stable as they can be: CPU time and memory are the kernel's
+//! own counts for the server, and two servers are measured in turn, scenario by scenario.
 
 mod agent;
 mod client;
@@ -35,7 +37,7 @@ use crate::options::{Options, Workload};
 use crate::report::{Measurement, Report};
 use crate::server::{Launch, Result, Target};
 
-/// What there is to measure.
+/// A group of figures that are measured together.
 struct Scenario {
     name: &'static str,
     about: &'static str,
@@ -45,27 +47,27 @@ struct Scenario {
 const SCENARIOS: [Scenario; 8] = [
     Scenario {
         name: "start",
-        about: "from the start until it answers",
+        about: "time from the start until it answers",
         run: idle::start,
     },
     Scenario {
         name: "idle",
-        about: "memory of a server that nobody uses",
+        about: "memory of a server without clients",
         run: idle::idle,
     },
     Scenario {
         name: "latency",
-        about: "one message each way, and both",
+        about: "latency of one message: each direction, round trip",
         run: latency::one_message,
     },
     Scenario {
         name: "messages",
-        about: "clients' messages a second",
+        about: "messages of clients a second",
         run: throughput::messages,
     },
     Scenario {
         name: "broadcast",
-        about: "one reply to many clients",
+        about: "latency of one reply to many clients",
         run: latency::broadcast,
     },
     Scenario {
@@ -85,11 +87,11 @@ const SCENARIOS: [Scenario; 8] = [
     },
 ];
 
-/// The scenario that is drawn, and measured only then or when asked for.
+/// The scenario of the plot. It is only measured for `--plot`, or if `--only` names it.
 const GROWTH: &str = "growth";
-/// How long a scenario may take before its server is killed.
+/// The longest that a scenario may take; then its server is killed.
 const SCENARIO_TIMEOUT: Duration = Duration::from_secs(300);
-/// Files that the benchmark has open beside its clients.
+/// The open files that are left for anything but clients.
 const RESERVED_FILES: u64 = 64;
 
 fn main() -> ExitCode {
@@ -158,16 +160,16 @@ fn select_scenarios(options: &Options) -> Result<Vec<&'static Scenario>> {
                 || (scenario.name == GROWTH && options.plot.is_some())
         }
     };
-    let chosen: Vec<&Scenario> = SCENARIOS.iter().filter(wanted).collect();
-    if chosen.is_empty() {
+    let selected: Vec<&Scenario> = SCENARIOS.iter().filter(wanted).collect();
+    if selected.is_empty() {
         let names: Vec<&str> = SCENARIOS.iter().map(|scenario| scenario.name).collect();
         return Err(format!(
-            "--only knows {}, not \"{}\"",
-            names.join(", "),
-            options.only.join("\", \"")
+            "no scenario has \"{}\" in its name; there are {}",
+            options.only.join("\" or \""),
+            names.join(", ")
         ));
     }
-    Ok(chosen)
+    Ok(selected)
 }
 
 fn targets(options: &Options) -> Result<Vec<Target>> {
@@ -186,8 +188,8 @@ fn targets(options: &Options) -> Result<Vec<Target>> {
     targets.extend(options.vs.as_ref().map(shell));
     if options.small {
         let limits = Limits::small()?;
-        for place in 0..targets.len() {
-            let Target { name, launch, .. } = targets[place].clone();
+        for index in 0..targets.len() {
+            let Target { name, launch, .. } = targets[index].clone();
             let (name, limits) = (format!("{name}, small"), Some(limits.clone()));
             targets.push(Target {
                 name,
@@ -199,13 +201,14 @@ fn targets(options: &Options) -> Result<Vec<Target>> {
     Ok(targets)
 }
 
-/// The name of a program in a command.
+/// Returns the name of the program that a command starts.
 fn program_name(command: &str) -> String {
     let program = command.split_whitespace().next().unwrap_or_default();
     program.rsplit('/').next().unwrap_or_default().into()
 }
 
-/// As many clients as there may be open files, here and in the servers, which inherit the limit.
+/// Raises the limit of open files, which the servers inherit, and returns a workload with no more
+/// clients than it allows.
 fn workload(options: &Options) -> Workload {
     let mut workload = Workload::new(options.quick);
     raise_file_limit();
@@ -213,7 +216,7 @@ fn workload(options: &Options) -> Workload {
         let clients = usize::try_from(files.saturating_sub(RESERVED_FILES)).unwrap_or(usize::MAX);
         if clients < workload.max_clients {
             eprintln!(
-                "{files} files may be open (ulimit -Hn), so there are {clients} clients at most, not {}",
+                "only {files} files may be open (ulimit -Hn), so there are {clients} clients at most instead of {}",
                 workload.max_clients
             );
             workload.max_clients = clients;
@@ -229,8 +232,8 @@ fn raise_file_limit() {
     let _ = setrlimit(Resource::Nofile, Rlimit { current, maximum });
 }
 
-/// Measures one thing with each server in turn, so that whatever else the machine does meets all
-/// of them, and takes the middle of what the rounds say.
+/// Runs a scenario with each server in turn, so that other work of the machine affects all of them.
+/// Returns for each server the medians over the rounds, or its first error.
 fn measure_in_turn(
     scenario: &Scenario,
     targets: &[Target],
@@ -258,11 +261,11 @@ fn medians(rounds: &[Vec<Figure>]) -> Vec<Figure> {
     let Some((first, _)) = rounds.split_first() else {
         return Vec::new();
     };
-    let figures = first.iter().enumerate().map(|(place, figure)| {
+    let figures = first.iter().enumerate().map(|(index, figure)| {
         let mut values = Samples::default();
         rounds
             .iter()
-            .for_each(|round| values.push(round[place].value));
+            .for_each(|round| values.push(round[index].value));
         Figure::new(figure.name.clone(), values.p50(), figure.unit)
     });
     figures.collect()

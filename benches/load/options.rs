@@ -1,20 +1,20 @@
-//! What the benchmark can be asked.
+//! The command line, and how much is measured.
 
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Parser;
 
-/// Plays the agent (Claude Code) and its clients around claude-socket, and measures it.
+/// Measures claude-socket: plays the agent (Claude Code) and its clients.
 ///
-/// Without arguments it measures the program that cargo has just built. With others it needs a
-/// server that speaks MCP on stdin and stdout, and the WebSocket protocol of the README on the
-/// port in the environment variable CLAUDE_SOCKET_PORT. CPU time and memory are those of the
-/// server and all processes it has started, as /proc tells.
+/// Without arguments it measures the program that cargo has just built. Another server must speak MCP
+/// on stdin and stdout, and the WebSocket protocol of docs/protocol.md on the port in the environment
+/// variable CLAUDE_SOCKET_PORT. CPU time and memory are those of the server and its child processes,
+/// from /proc.
 #[derive(Parser, Clone)]
 #[command(name = "cargo bench --", version)]
 pub struct Options {
-    /// Measure this server instead, started by the shell
+    /// Measure this server instead; the shell starts it
     #[arg(long, value_name = "COMMAND")]
     pub server: Option<String>,
 
@@ -22,24 +22,24 @@ pub struct Options {
     #[arg(long, value_name = "COMMAND")]
     pub vs: Option<String>,
 
-    /// Measure what has this word in its name; can be given several times. See --list
+    /// Measure only scenarios with this in their name (see --list); can be repeated
     #[arg(long, value_name = "NAME")]
     pub only: Vec<String>,
 
-    /// Only say what there is to measure
+    /// List the scenarios
     #[arg(long)]
     pub list: bool,
 
-    /// Fewer samples and clients: to see whether all of it works
+    /// Fewer samples and clients, only to test that everything works
     #[arg(long)]
     pub quick: bool,
 
-    /// Measure everything so many times, in turn, and tell the middle of each figure
+    /// Measure everything this often, and print the median of each figure
     #[arg(long, value_name = "COUNT", default_value = "1", value_parser = clap::value_parser!(u32).range(1..=100))]
     pub rounds: u32,
 
-    /// Measure each server once more on a small machine: one core (taskset -c 0) and 64 MiB of
-    /// memory (a cgroup, so it takes root)
+    /// Measure each server also on a small machine: one core (taskset -c 0) and 64 MiB of memory (a
+    /// cgroup, which needs root)
     #[arg(long)]
     pub small: bool,
 
@@ -51,15 +51,15 @@ pub struct Options {
     #[arg(long, value_name = "FILE.svg")]
     pub plot: Option<PathBuf>,
 
-    /// Count instead of measuring, and compare with what this file says: what tests/guard does
+    /// Count instead of measuring, and compare with this file; used by tests/guard
     #[arg(long, value_name = "FILE", conflicts_with_all = ["server", "vs", "only", "quick", "small", "json", "plot"])]
     pub guard: Option<PathBuf>,
 
-    /// Write what was counted into that file
+    /// Record what was counted in that file
     #[arg(long, requires = "guard")]
     pub record: bool,
 
-    /// What cargo passes to every benchmark
+    /// Ignored: cargo passes it to every benchmark
     #[arg(long, hide = true)]
     bench: bool,
 }
@@ -67,26 +67,26 @@ pub struct Options {
 /// How much is measured.
 #[derive(Clone, Copy)]
 pub struct Workload {
-    /// How often a server is started.
+    /// Starts of a server.
     pub starts: usize,
-    /// Before anything is measured, so that caches and compilers have warmed up.
+    /// Messages before the first sample, for caches and compilers to warm up.
     pub warm_up: usize,
-    /// Of each latency.
+    /// Samples of each latency.
     pub samples: usize,
     /// Broadcasts to many clients.
     pub broadcasts: usize,
-    /// How many clients get them.
+    /// The clients that get them.
     pub clients: usize,
     /// The most clients that are connected at once.
     pub max_clients: usize,
-    /// For how long messages are sent as fast as possible, in seconds.
+    /// How long a rate under full load is measured.
     pub load_time: Duration,
-    /// For how long nothing happens, in seconds.
+    /// How long the CPU time of idle clients is measured.
     pub idle_time: Duration,
 }
 
 impl Workload {
-    /// Of a benchmark that somebody waits for, or of one that counts.
+    /// Returns the full workload, or with `quick` one that takes seconds.
     pub fn new(quick: bool) -> Self {
         if quick {
             return Self {

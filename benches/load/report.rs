@@ -1,4 +1,4 @@
-//! What was measured, for people as a table and for programs as JSON.
+//! The report of a run: a table for people, or JSON for programs.
 
 use serde_json::{Value, json};
 
@@ -6,26 +6,24 @@ use crate::figures::{Figure, Unit};
 use crate::machine::Machine;
 use crate::server::Result;
 
-/// A whole run.
 pub struct Report {
     machine: Machine,
     /// The servers, in the order of the columns.
     servers: Vec<String>,
-    /// Whether the second is there to be compared with the first.
+    /// `true` if the table compares the second server with the first.
     compares: bool,
     measurements: Vec<Measurement>,
 }
 
-/// What one of the measurements has come to.
+/// The result of one scenario.
 pub struct Measurement {
-    /// Its name, as `--only` takes it.
+    /// The scenario's name, as `--only` takes it.
     pub name: &'static str,
-    /// For each server, its figures, or why there are none.
+    /// For each server its figures, or the error.
     pub figures: Vec<Result<Vec<Figure>>>,
 }
 
 impl Report {
-    /// Of nothing yet.
     pub fn new(servers: Vec<String>, compares: bool) -> Self {
         let machine = Machine::detect();
         let measurements = Vec::new();
@@ -37,12 +35,11 @@ impl Report {
         }
     }
 
-    /// One more measurement.
     pub fn add(&mut self, measurement: Measurement) {
         self.measurements.push(measurement);
     }
 
-    /// For programs: numbers are seconds, bytes, a second, or parts of one core.
+    /// Returns JSON. A value is in its figure's [`Unit`].
     pub fn json(&self) -> String {
         let measurements = self.measurements.iter().flat_map(|measurement| {
             let servers = self.servers.iter().zip(&measurement.figures);
@@ -56,7 +53,7 @@ impl Report {
         format!("{report:#}")
     }
 
-    /// Why something couldn't be measured.
+    /// Returns the errors of all measurements.
     pub fn failures(&self) -> impl Iterator<Item = &String> {
         let all = self
             .measurements
@@ -65,7 +62,7 @@ impl Report {
         all.filter_map(|figures| figures.as_ref().err())
     }
 
-    /// The figures of one server, of the measurements with this name.
+    /// Returns one server's figures of the scenario `name`; none if it failed.
     pub fn figures(&self, name: &str, server: usize) -> &[Figure] {
         let found = self
             .measurements
@@ -75,12 +72,12 @@ impl Report {
         figures.map_or(&[], Vec::as_slice)
     }
 
-    /// What the servers are called.
+    /// Returns the servers' names.
     pub fn servers(&self) -> &[String] {
         &self.servers
     }
 
-    /// For people. If two servers are compared, a last column says how many times better the
+    /// Returns the table. If two servers are compared, the last column says how many times better the
     /// first is.
     pub fn table(&self) -> String {
         let mut rows = vec![self.head()];
@@ -136,7 +133,7 @@ impl Report {
         if all.iter().all(Option::is_none) {
             return vec![vec![format!("{}: failed", measurement.name)]];
         }
-        // On a small machine there are fewer clients, and so other figures.
+        // A small machine has fewer clients, and so figures with other names.
         let mut names: Vec<(&str, String)> = Vec::new();
         for (short, full) in measurement
             .figures
@@ -172,12 +169,13 @@ impl Report {
     }
 }
 
+/// Returns how many times better `ours` is: a higher rate, or less of everything else.
 fn ratio(ours: &Figure, theirs: &Figure) -> String {
     let times = match ours.unit {
         Unit::PerSecond => ours.value / theirs.value,
         _ => theirs.value / ours.value,
     };
-    // Nothing at all is neither better nor worse than nothing.
+    // Zero by zero, such as the CPU time of two idle servers.
     if !times.is_finite() {
         return "–".into();
     }
@@ -185,7 +183,7 @@ fn ratio(ours: &Figure, theirs: &Figure) -> String {
     format!("{times:.digits$}")
 }
 
-/// The figures with names that stand alone: in the table, an indented one belongs to the one above.
+/// Returns the figures with names that are complete without the figure above.
 fn with_full_names(figures: &[Figure]) -> Vec<Figure> {
     let mut above = "";
     let named = figures.iter().map(|figure| {

@@ -119,8 +119,8 @@ impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.launch {
             Launch::Built => f.write_str(PROGRAM),
-            Launch::Shell(command) => write!(f, "«{command}»"),
-            Launch::Wrapped(around) => write!(f, "«{} {PROGRAM}»", around.join(" ")),
+            Launch::Shell(command) => write!(f, "`{command}`"),
+            Launch::Wrapped(around) => write!(f, "`{} {PROGRAM}`", around.join(" ")),
         }
     }
 }

@@ -78,7 +78,7 @@ impl Recorded {
         {
             let wrong = || {
                 format!(
-                    "«{line}» is not \"NAME: NUMBER UNIT\"; run {RECORD} to write the file anew"
+                    "`{line}` is not \"NAME: NUMBER UNIT\"; run {RECORD} to write the file anew"
                 )
             };
             let (name, rest) = line.split_once(": ").ok_or_else(wrong)?;
