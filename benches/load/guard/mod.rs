@@ -119,7 +119,7 @@ impl Recorded {
                 change * 100.0
             );
             // Another compiler may change these although the code is the same.
-            let depends_on_compiler = *unit == "instructions" || name == "claude-socket";
+            let depends_on_compiler = *unit == "instructions" || name.starts_with("claude-socket");
             match change {
                 TOLERANCE.. if same_compiler || !depends_on_compiler => worse.push(changed),
                 change if change < -TOLERANCE => better.push(changed),
@@ -128,7 +128,7 @@ impl Recorded {
         }
         if !same_compiler {
             println!(
-                "Recorded with another compiler ({}, this is {compiler}), so instructions and the program's size \
+                "Recorded with another compiler ({}, this is {compiler}), so instructions and the programs' sizes \
                  are only shown; to compare them, record with this compiler from the commit before.",
                 self.compiler
             );
