@@ -1,18 +1,18 @@
 // A server that speaks the same protocol as claude-socket, in TypeScript on Bun, to compare with.
 //
-// It stands for the usual way to write one: one process, one event loop, Bun's own WebSocket
+// It is written the usual way: one process, one event loop, Bun's own WebSocket
 // server, and for a reply Bun's own publish to a topic. It speaks the part of the protocol that
 // all servers of this kind share: messages, replies, statuses, histories, permission requests.
-// It is not the implementation that claude-socket can take the place of, but one of the same
-// shape, and it leaves out what would slow it down: the MCP SDK, tokens, origins, receipts,
-// limits, a log. A whole server on Bun starts later, and needs more memory.
+// It is not the TypeScript server that claude-socket replaces, but has the same shape. It leaves out
+// what would slow it down: the MCP SDK, tokens, origins, receipts, limits, a log. A complete server
+// on Bun starts later, and needs more memory.
 //
 //     CLAUDE_SOCKET_PORT=3100 bun benches/bun/server.ts
 import type { ServerWebSocket } from 'bun';
 
 type Client = ServerWebSocket<{ session: string; joined: Set<string> }>;
-type Said = { role: 'user' | 'assistant'; content: string; ts: string };
-type Session = { history: Said[]; clients: number; end?: Timer };
+type Message = { role: 'user' | 'assistant'; content: string; ts: string };
+type Session = { history: Message[]; clients: number; end?: Timer };
 
 const HISTORY = 100;
 const TTL = 5 * 60 * 1000;
@@ -45,7 +45,7 @@ function call(name: string, args: any) {
   if (!session) return { ...text(`there is no session "${id}"`), isError: true };
   const ts = new Date().toISOString();
   if (name === 'reply') {
-    remember(session, { role: 'assistant', content: args.text, ts });
+    append(session, { role: 'assistant', content: args.text, ts });
     const message_id = crypto.randomUUID();
     server.publish(id, JSON.stringify({ type: 'reply', session_id: id, message_id, content: args.text, ts }));
     return text('sent');
@@ -54,8 +54,8 @@ function call(name: string, args: any) {
     server.publish(id, JSON.stringify({ type: 'status', session_id: id, status: args.status, detail: args.detail }));
     return text('sent');
   }
-  const said = session.history.slice(-(args.limit ?? 50));
-  return text(said.map((said) => `[${said.ts}] ${said.role}: ${said.content}`).join('\n'));
+  const messages = session.history.slice(-(args.limit ?? 50));
+  return text(messages.map(({ ts, role, content }) => `[${ts}] ${role}: ${content}`).join('\n'));
 }
 
 function fromAgent({ id, method, params }: any) {
@@ -85,8 +85,8 @@ function fromAgent({ id, method, params }: any) {
 
 // The clients: WebSockets.
 
-function remember(session: Session, said: Said) {
-  session.history.push(said);
+function append(session: Session, message: Message) {
+  session.history.push(message);
   if (session.history.length > HISTORY) session.history.shift();
 }
 
@@ -111,34 +111,34 @@ function leave(client: Client) {
 }
 
 function fromClient(client: Client, raw: string) {
-  const say = (message: object) => client.send(JSON.stringify(message));
+  const send = (message: object) => client.send(JSON.stringify(message));
   let message: any;
   try {
     message = JSON.parse(raw);
   } catch {
-    return say({ type: 'error', session_id: '', message: 'invalid JSON' });
+    return send({ type: 'error', session_id: '', message: 'invalid JSON' });
   }
   const session_id = message.session_id ?? client.data.session;
   switch (message.type) {
     case 'message': {
       const { content, user = 'user', ts = new Date().toISOString() } = message;
-      remember(join(client, session_id), { role: 'user', content, ts });
+      append(join(client, session_id), { role: 'user', content, ts });
       const meta = { chat_id: session_id, user, ts, message_id: crypto.randomUUID() };
       return toAgent({ method: 'notifications/claude/channel', params: { content, meta } });
     }
     case 'fetch_history': {
       const limit = Math.min(Math.max(message.limit ?? 50, 1), HISTORY);
       const messages = sessions.get(session_id)?.history.slice(-limit) ?? [];
-      return say({ type: 'history', session_id, messages });
+      return send({ type: 'history', session_id, messages });
     }
     case 'permission_response': {
       const { request_id, allowed } = message;
-      if (!permissions.delete(request_id)) return say({ type: 'error', session_id, message: 'unknown request' });
+      if (!permissions.delete(request_id)) return send({ type: 'error', session_id, message: 'unknown request' });
       const params = { request_id, behavior: allowed ? 'allow' : 'deny' };
       return toAgent({ method: 'notifications/claude/channel/permission', params });
     }
   }
-  say({ type: 'error', session_id, message: `unknown message type: ${message.type}` });
+  send({ type: 'error', session_id, message: `unknown message type: ${message.type}` });
 }
 
 const server = Bun.serve({
