@@ -39,10 +39,11 @@ pub enum Event {
 /// What became of the lines that waited.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Flushed {
-    /// There were none, or no messages among those that were written, or the thread is busy.
+    /// There were none, or the thread is busy.
     Nothing,
-    /// All were written, and every message up to this number.
-    Written(u64),
+    /// All were written, and there is room again. With messages among them: every message up to
+    /// this number.
+    Written(Option<u64>),
     /// The thread is writing them, so that messages up to this number may be read any moment.
     Writing(u64),
 }
@@ -68,6 +69,8 @@ pub struct AgentWriter {
     chunks: Sender<Chunk>,
     /// The thread is writing a chunk.
     is_busy: bool,
+    /// Writing has failed.
+    is_broken: bool,
     /// A buffer that was used before.
     recycled: Vec<u8>,
 }
@@ -93,6 +96,7 @@ impl AgentWriter {
             reported: 0,
             chunks,
             is_busy: false,
+            is_broken: false,
             recycled: Vec::new(),
         };
         Ok((writer, written))
@@ -134,6 +138,9 @@ impl AgentWriter {
     /// # Errors
     /// What writing fails with: the agent has closed its end.
     pub fn flush(&mut self) -> io::Result<Flushed> {
+        if self.is_broken {
+            return Err(io::ErrorKind::BrokenPipe.into());
+        }
         if self.pending.is_empty() || self.is_busy {
             return Ok(Flushed::Nothing);
         }
@@ -141,11 +148,9 @@ impl AgentWriter {
         if written == self.pending.len() {
             self.pending.clear();
             self.pending.shrink_to(2 * HIGH_WATER_MARK);
-            if self.up_to == self.reported {
-                return Ok(Flushed::Nothing);
-            }
+            let has_messages = self.up_to > self.reported;
             self.reported = self.up_to;
-            return Ok(Flushed::Written(self.up_to));
+            return Ok(Flushed::Written(has_messages.then_some(self.up_to)));
         }
         self.pending.drain(..written);
         let next = mem::take(&mut self.recycled);
@@ -166,6 +171,11 @@ impl AgentWriter {
         buffer.clear();
         buffer.shrink_to(2 * HIGH_WATER_MARK);
         self.recycled = buffer;
+    }
+
+    /// Takes note that the thread could not write its chunk.
+    pub fn mark_broken(&mut self) {
+        self.is_broken = true;
     }
 
     /// Returns `true` while the thread writes a chunk, and an [`Event`] is to come.

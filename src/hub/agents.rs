@@ -1,6 +1,7 @@
 //! Agents: what the hub knows of each Claude Code, and what it does when one introduces
 //! itself, gets messages, asks for permission or ends.
 
+use std::iter::once;
 use std::ops::{Index, IndexMut};
 use std::time::Instant;
 
@@ -11,9 +12,7 @@ use super::inbox::{Inbox, InboxItem, Notification};
 use super::permissions::Permissions;
 use super::turn::Turn;
 use super::{AgentId, AgentInput, CloseReason, Effects, Hub, Limits, Now, PermissionRequest};
-use crate::protocol::{
-    DeliveryState, EXPIRED, ErrorCode, MessageId, Rejection, ServerMessage, SessionId,
-};
+use crate::protocol::{DeliveryState, EXPIRED, ErrorCode, MessageId, Rejection, ServerMessage};
 
 /// One Claude Code.
 #[derive(Debug)]
@@ -148,6 +147,7 @@ impl Hub {
     ) {
         let agent = &mut self.agents[id];
         agent.writing_up_to = agent.writing_up_to.max(number);
+        let mut answered_soon = Vec::new();
         while let Some((number, item)) = agent.inbox.pop_written(number) {
             let InboxItem {
                 session,
@@ -158,12 +158,15 @@ impl Hub {
             } = item;
             if let Some(key) = &key
                 && let Some(state) = self.sessions.get_mut(&session)
-                && let Some((receipt, reached)) = state.receipts.mark_accepted(key)
+                && let Some((receipt, reached)) = state.receipts.mark_accepted(key, message.id)
             {
                 for state in reached {
                     let delivery = receipt.delivery(&session, key, *state, None);
-                    out.send(std::iter::once(receipt.client), &delivery);
+                    out.send(once(receipt.client), &delivery);
                 }
+            }
+            if self.awaits_agent.remove(&session) {
+                answered_soon.push(session.clone());
             }
             if agent.monitor.has_hooks() {
                 agent.monitor.add(Unconfirmed {
@@ -177,6 +180,9 @@ impl Hub {
         }
         if let Some(hold) = agent.inbox.poll_hold() {
             out.hold_senders(id, hold);
+        }
+        for session in answered_soon {
+            self.keep_longer(now, &session);
         }
     }
 
@@ -216,7 +222,8 @@ impl Hub {
         self.is_closing = true;
         let mut pending = Vec::new();
         for agent in self.agents.iter_mut() {
-            pending.extend(agent.inbox.drain());
+            // Messages that are being written may have been read, so they are not rejected.
+            pending.extend(agent.inbox.drain(agent.writing_up_to));
             if agent.inbox.poll_hold() == Some(false) {
                 out.hold_senders(agent.id, false);
             }
@@ -228,28 +235,42 @@ impl Hub {
             );
         }
         for item in pending {
-            let Some(session) = self.sessions.get(&item.session) else {
-                continue;
-            };
-            let Some(key) = &item.key else {
-                self.counters.rejected += 1;
-                let rejection = host_closed(Some(&item.session), None);
-                out.send(std::iter::once(item.sender), &rejection.error());
-                continue;
-            };
-            if let Some(receipt) = session.receipts.get(key) {
-                let rejected = ServerMessage::Delivery {
-                    session_id: item.session.as_str(),
-                    id: key,
-                    message_id: Some(receipt.message_id),
-                    seq: Some(receipt.seq),
-                    state: DeliveryState::Rejected,
-                    code: Some(ErrorCode::HostClosed),
-                    hint: None,
-                };
-                out.send(std::iter::once(receipt.client), &rejected);
-            }
+            self.reject_item(&item, ErrorCode::HostClosed, AGENT_ENDED, out);
         }
+    }
+
+    /// Tells the sender of a message that an agent will not get it: by a receipt if the message has
+    /// a client's id, and else by an error. Sent again, the message is a new one.
+    pub(super) fn reject_item(
+        &mut self,
+        item: &InboxItem,
+        code: ErrorCode,
+        why: &str,
+        out: &mut impl Effects,
+    ) {
+        self.counters.rejected += 1;
+        let Some(key) = &item.key else {
+            let session_id = item.session.to_string();
+            let rejection = Rejection {
+                session_id,
+                ..Rejection::new(code, why)
+            };
+            out.send(once(item.sender), &rejection.error());
+            return;
+        };
+        let session = self.sessions.get_mut(&item.session);
+        let receipt = session.and_then(|session| session.receipts.remove(key));
+        let rejected = ServerMessage::Delivery {
+            session_id: item.session.as_str(),
+            id: key,
+            message_id: Some(item.message.id),
+            seq: Some(item.message.seq),
+            state: DeliveryState::Rejected,
+            code: Some(code),
+            hint: None,
+        };
+        let sender = receipt.map_or(item.sender, |receipt| receipt.client);
+        out.send(once(sender), &rejected);
     }
 
     /// Closes every connection.
@@ -260,14 +281,6 @@ impl Hub {
     }
 }
 
-/// What the sender of a message is told that comes when Claude Code has ended.
-pub(super) fn host_closed(session: Option<&SessionId>, key: Option<&str>) -> Rejection {
-    Rejection {
-        session_id: session.map(SessionId::to_string).unwrap_or_default(),
-        id: key.map(str::to_owned),
-        ..Rejection::new(
-            ErrorCode::HostClosed,
-            "Claude Code has ended; send the message again when it is back",
-        )
-    }
-}
+/// For the sender of a message that the agent didn't get before its end.
+pub(super) const AGENT_ENDED: &str =
+    "Claude Code has ended; send the message again when it is back";

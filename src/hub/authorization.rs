@@ -1,11 +1,7 @@
 //! What clients may not do, and what happens when they may do less.
 
-use std::iter::once;
-
 use super::{AuditEvent, Effects, Hub, Now, Revocation};
-use crate::protocol::{
-    ConnId, DeliveryState, ErrorCode, Grant, Rejection, ServerMessage, SessionId,
-};
+use crate::protocol::{ConnId, ErrorCode, Grant, Rejection, SessionId};
 
 impl Hub {
     /// Disconnects the clients whose grant isn't valid any more. The agents don't get what they
@@ -19,30 +15,15 @@ impl Hub {
             }
         }
         for item in removed {
-            let Some(key) = &item.key else {
-                continue;
-            };
-            if let Some(session) = self.sessions.get_mut(&item.session) {
-                session.receipts.remove(key);
-            }
-            let rejected = ServerMessage::Delivery {
-                session_id: item.session.as_str(),
-                id: key,
-                message_id: None,
-                seq: None,
-                state: DeliveryState::Rejected,
-                code: Some(ErrorCode::Forbidden),
-                hint: None,
-            };
-            out.send(once(item.sender), &rejected);
+            let why = "the token was removed or changed before Claude Code had this message";
+            self.reject_item(&item, ErrorCode::Forbidden, why, out);
         }
         let clients = self.clients.iter();
         let revoked = clients.filter(|(_, client)| !(revocation.is_valid)(&client.grant));
         let revoked: Vec<ConnId> = revoked.map(|(id, _)| *id).collect();
         for client in revoked {
             out.close(client, revocation.reason);
-            self.leave_sessions(now, client, |_| {});
-            self.clients.remove(&client);
+            self.disconnect(now, client);
         }
     }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::authorization::check_read;
 use super::session::Session;
-use super::{AuditEvent, ClientInput, CloseReason, Effects, Hub, Now};
+use super::{AuditEvent, CloseReason, Effects, Hub, Now};
 use crate::protocol::{
     ClientRequest, ConnId, DEFAULT_USER, DeliveryState, ErrorCode, Grant, HostInfo, MAX_QUOTED,
     RESERVED_NAMES, Rejection, ServerMessage, SessionId, Status,
@@ -34,32 +34,8 @@ pub struct Client {
 }
 
 impl Hub {
-    /// Reacts to what happens with a client. Whatever comes from one that is not connected,
-    /// because it was turned away or revoked, is ignored.
-    pub(super) fn handle_client(
-        &mut self,
-        now: Now,
-        client: ConnId,
-        input: ClientInput,
-        out: &mut impl Effects,
-    ) {
-        match input {
-            ClientInput::Connected { session, grant } => {
-                self.connect(now, client, session, grant, out);
-            }
-            ClientInput::Message(message) => self.message(now, client, message, out),
-            ClientInput::Request(request) => self.request(client, request, out),
-            ClientInput::Rejected(rejection) => self.reject(client, &rejection, out),
-            ClientInput::Disconnected => {
-                self.leave_sessions(now, client, |_| {});
-                self.clients.remove(&client);
-            }
-            ClientInput::Lost => self.connection_lost(now, client),
-        }
-    }
-
     /// Adds a client to the session of its URL. An operator gets the pending permission requests.
-    fn connect(
+    pub(super) fn connect(
         &mut self,
         now: Now,
         client: ConnId,
@@ -95,7 +71,7 @@ impl Hub {
 
     /// A client was cut off. If nobody else is in a session whose newest message is a reply,
     /// that may not have been received, and the session is kept for it.
-    fn connection_lost(&mut self, now: Now, client: ConnId) {
+    pub(super) fn connection_lost(&mut self, now: Now, client: ConnId) {
         self.leave_sessions(now, client, |session| {
             let is_reply = session.last().is_some_and(|message| message.is_reply());
             if session.members.is_empty() && is_reply {
@@ -105,6 +81,12 @@ impl Hub {
         if let Some(lost) = self.clients.get_mut(&client) {
             lost.is_lost = true;
         }
+    }
+
+    /// Removes a client. Whatever else comes from it, or from one that was never added, is ignored.
+    pub(super) fn disconnect(&mut self, now: Now, client: ConnId) {
+        self.leave_sessions(now, client, |_| {});
+        self.clients.remove(&client);
     }
 
     pub(super) fn leave_sessions(&mut self, now: Now, client: ConnId, then: impl Fn(&mut Session)) {
@@ -165,7 +147,12 @@ impl Hub {
     }
 
     /// Answers what Claude has no part in.
-    fn request(&mut self, client: ConnId, request: ClientRequest, out: &mut impl Effects) {
+    pub(super) fn request(
+        &mut self,
+        client: ConnId,
+        request: ClientRequest,
+        out: &mut impl Effects,
+    ) {
         let Some(requester) = self.clients.get_mut(&client) else {
             return;
         };

@@ -126,12 +126,18 @@ impl Inbox {
         removed
     }
 
-    /// Removes and returns all messages, in flight or not, oldest first.
-    pub fn drain(&mut self) -> impl Iterator<Item = InboxItem> + use<> {
+    /// Removes all messages, in flight or not, and returns those after `number`, oldest first.
+    pub fn drain(&mut self, number: u64) -> impl Iterator<Item = InboxItem> + use<> {
         self.in_flight = 0;
         self.bytes = 0;
         let all = std::mem::take(&mut self.queue).into_iter();
-        all.map(|(_, item)| item)
+        all.filter(move |(other, _)| *other > number)
+            .map(|(_, item)| item)
+    }
+
+    /// Returns `true` if a message of this session is in it.
+    pub fn has_session(&self, session: &SessionId) -> bool {
+        self.queue.iter().any(|(_, item)| item.session == *session)
     }
 
     /// The messages in flight with their numbers, oldest first.

@@ -5,7 +5,7 @@ use std::iter::once;
 
 use log::debug;
 
-use super::agents::host_closed;
+use super::agents::AGENT_ENDED;
 use super::authorization::check_send;
 use super::inbox::InboxItem;
 use super::receipts::{Fingerprint, Receipt};
@@ -28,7 +28,11 @@ impl Hub {
             return debug!("{client} is not connected any more; its message is dropped");
         };
         if self.is_closing {
-            let rejection = host_closed(message.session.as_ref(), message.id.as_deref());
+            let rejection = Rejection {
+                session_id: message.session.map(|id| id.to_string()).unwrap_or_default(),
+                id: message.id.map(|key| key.to_string()),
+                ..Rejection::new(ErrorCode::HostClosed, AGENT_ENDED)
+            };
             return self.reject(client, &rejection, out);
         }
         let session = message.session.take();

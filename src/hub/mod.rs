@@ -39,7 +39,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use log::{debug, info};
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 use uuid::Uuid;
 
 use agents::{Agent, Agents};
@@ -129,6 +129,8 @@ pub struct Hub {
     clients: FxHashMap<ConnId, Client>,
     /// The sessions without clients, by the moment they expire.
     expiries: BTreeSet<(Instant, SessionId)>,
+    /// Sessions that would have expired while a message of theirs was in an inbox.
+    awaits_agent: FxHashSet<SessionId>,
     /// The random part of every message id; see [`Hub::next_id`].
     id_prefix: u64,
     ids: u32,
@@ -149,6 +151,7 @@ impl Hub {
             history_total: 0,
             clients: FxHashMap::default(),
             expiries: BTreeSet::new(),
+            awaits_agent: FxHashSet::default(),
             id_prefix,
             ids: 0,
             counters: Counters::default(),
@@ -159,10 +162,16 @@ impl Hub {
     /// Reacts to one input.
     pub fn handle(&mut self, now: Now, input: Input, out: &mut impl Effects) {
         match input {
-            Input::Client(client, ClientInput::Message(message)) => {
-                self.message(now, client, message, out);
-            }
-            Input::Client(client, input) => self.handle_client(now, client, input, out),
+            Input::Client(client, input) => match input {
+                ClientInput::Connected { session, grant } => {
+                    self.connect(now, client, session, grant, out);
+                }
+                ClientInput::Message(message) => self.message(now, client, message, out),
+                ClientInput::Request(request) => self.request(client, request, out),
+                ClientInput::Rejected(rejection) => self.reject(client, &rejection, out),
+                ClientInput::Disconnected => self.disconnect(now, client),
+                ClientInput::Lost => self.connection_lost(now, client),
+            },
             Input::Agent(agent, input) => self.handle_agent(now, agent, input, out),
             Input::TokensChanged(revocation) => self.revoke(now, &revocation, out),
             Input::Closing => self.reject_pending(out),
@@ -198,6 +207,11 @@ impl Hub {
             .is_some_and(|(at, _)| *at <= now.instant)
             && let Some((_, id)) = self.expiries.pop_first()
         {
+            if self.agents.iter().any(|agent| agent.inbox.has_session(&id)) {
+                self.keep_longer(now, &id);
+                self.awaits_agent.insert(id);
+                continue;
+            }
             debug!("session \"{id}\" has expired");
             let expired = self.sessions.remove(&id);
             self.history_total -= expired.map_or(0, |session| session.history_bytes());
@@ -227,6 +241,14 @@ impl Hub {
     }
 
     // ---- Shared by the rooms of the hub ----
+
+    /// Lets a session without clients expire as if the last had left now.
+    fn keep_longer(&mut self, now: Now, id: &SessionId) {
+        if let Some(session) = self.sessions.get_mut(id) {
+            session.restart_expiry(now);
+        }
+        self.reschedule(id);
+    }
 
     /// Updates when a session expires.
     fn reschedule(&mut self, id: &SessionId) {

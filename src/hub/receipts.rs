@@ -90,11 +90,6 @@ pub struct Receipts {
 
 impl Receipts {
     /// The receipt of a message that is already known under this key.
-    pub fn get(&self, key: &str) -> Option<&Receipt> {
-        self.by_key.get(key)
-    }
-
-    /// The same, to change it.
     pub fn get_mut(&mut self, key: &str) -> Option<&mut Receipt> {
         self.by_key.get_mut(key)
     }
@@ -105,18 +100,19 @@ impl Receipts {
         self.by_key.insert(key, receipt);
     }
 
-    /// Forgets a message that is still in the inbox and is removed there.
-    pub fn remove(&mut self, key: &str) {
-        if let Some(receipt) = self.by_key.remove(key) {
-            self.by_message.remove(&receipt.message_id);
-        }
+    /// Removes and returns the receipt of a message, which is then a new one if it is sent again.
+    pub fn remove(&mut self, key: &str) -> Option<Receipt> {
+        let receipt = self.by_key.remove(key)?;
+        self.by_message.remove(&receipt.message_id);
+        Some(receipt)
     }
 
     /// Records that the agent has the message. Returns its receipt and the states it has
-    /// reached by that.
+    /// reached by that; `None` if the key is another message's by now.
     pub fn mark_accepted(
         &mut self,
         key: &MessageKey,
+        message_id: MessageId,
     ) -> Option<(&Receipt, &'static [DeliveryState])> {
         if self.accepted.len() == MAX_REMEMBERED
             && let Some(oldest) = self.accepted.pop_front()
@@ -125,6 +121,9 @@ impl Receipts {
             self.unanswered.pop_front_if(|key| *key == oldest);
         }
         let receipt = self.by_key.get_mut(key)?;
+        if receipt.message_id != message_id {
+            return None;
+        }
         self.accepted.push_back(key.clone());
         let reached: &[_] = if receipt.number <= self.answered_up_to {
             &[DeliveryState::Accepted, DeliveryState::Answered]

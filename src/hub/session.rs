@@ -105,6 +105,11 @@ impl Session {
         }
     }
 
+    /// Counts the time since the last client left from now on.
+    pub fn restart_expiry(&mut self, now: Now) {
+        self.empty_since = self.empty_since.map(|_| now.instant);
+    }
+
     /// Adds a message to the history; it is [`Session::last`] now. `total` counts the bytes of all
     /// sessions' histories.
     pub fn append(

@@ -33,6 +33,7 @@ impl Server {
                 self.agent_input(AgentInput::Written(up_to));
             }
             writer::Event::Failed(error) => {
+                self.out.agent.mark_broken();
                 self.shutdown = Some(Shutdown::now(Reason::WriteFailed(error)));
             }
         }

@@ -150,7 +150,12 @@ impl Server {
     /// follow from what was written to it.
     fn flush(&mut self) {
         self.flush_clients();
-        if let Err(error) = self.flush_agent() {
+        // An agent that ends gets no further messages: it would drop them.
+        let written = match self.shutdown {
+            None => self.flush_agent(),
+            Some(_) => self.write_agent().map(drop),
+        };
+        if let Err(error) = written {
             self.shutdown = Some(Shutdown::now(Reason::WriteFailed(error)));
         }
         self.flush_clients();
@@ -167,21 +172,33 @@ impl Server {
     ///
     /// # Errors
     /// What writing fails with: the agent has closed its end.
-    pub fn flush_agent(&mut self) -> io::Result<()> {
-        const AGENT: AgentId = AgentId::FIRST;
+    fn flush_agent(&mut self) -> io::Result<()> {
         loop {
             while self.out.agent.has_room()
-                && let Some(notification) = self.hub.poll_agent(AGENT)
+                && let Some(notification) = self.hub.poll_agent(AgentId::FIRST)
             {
                 self.out.agent.message(&notification);
             }
-            let written = match self.out.agent.flush()? {
-                Flushed::Nothing => return Ok(()),
-                Flushed::Written(number) => AgentInput::Written(number),
-                Flushed::Writing(number) => AgentInput::Writing(number),
-            };
-            self.handle_input(Input::Agent(AGENT, written));
+            if !self.write_agent()? {
+                return Ok(());
+            }
         }
+    }
+
+    /// Writes what waits for the agent, without blocking. Returns `true` if that was everything
+    /// and more than nothing, so that there may be room for further messages.
+    ///
+    /// # Errors
+    /// What writing fails with: the agent has closed its end.
+    pub fn write_agent(&mut self) -> io::Result<bool> {
+        let (input, has_room) = match self.out.agent.flush()? {
+            Flushed::Nothing => return Ok(false),
+            Flushed::Written(None) => return Ok(true),
+            Flushed::Written(Some(number)) => (AgentInput::Written(number), true),
+            Flushed::Writing(number) => (AgentInput::Writing(number), false),
+        };
+        self.handle_input(Input::Agent(AgentId::FIRST, input));
+        Ok(has_room)
     }
 }
 

@@ -130,7 +130,9 @@ pub fn run(
         server_key: config.server_key.clone(),
     };
     let agent = agent::start(agent_io.input, agent_io.output, parser)?;
-    let (_, id_prefix) = Uuid::new_v4().as_u64_pair();
+    // Each half of a UUID has fixed bits, at different places.
+    let (high, low) = Uuid::new_v4().as_u64_pair();
+    let id_prefix = high.rotate_left(32) ^ low;
     let mut server = Server {
         now: now(),
         hub: Hub::new(config.limits.clone(), id_prefix),

@@ -39,10 +39,11 @@ impl Server {
         }
     }
 
-    /// Gives the agent its last lines, if it reads them in time.
+    /// Gives the agent the lines that wait for it, if it reads them in time. It gets no further
+    /// messages from its inbox: it has ended, or is about to, and would drop them.
     fn drain_agent(&mut self, deadline: Instant) {
         // If it fails, the messages among them are rejected below.
-        while self.flush_agent().is_ok() && !self.out.agent.is_drained() {
+        while self.write_agent().is_ok() && !self.out.agent.is_drained() {
             let Ok(writer::Event::Written { up_to, buffer }) =
                 self.agent_written.recv_deadline(deadline)
             else {

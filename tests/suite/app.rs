@@ -110,6 +110,15 @@ impl App {
         }
     }
 
+    /// Reads until the server closes, and returns what it had to say before.
+    pub fn until_closed(&mut self) -> Vec<Value> {
+        let mut before = Vec::new();
+        while let Ok(Message::Text(text)) = self.read() {
+            before.push(serde_json::from_str(&text).expect("the server sends JSON"));
+        }
+        before
+    }
+
     /// Reads until the server closes, and returns its close code; 0 if there is none.
     pub fn close_code(&mut self) -> u16 {
         self.read_close().map_or(0, |frame| frame.code.into())

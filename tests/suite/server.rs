@@ -391,7 +391,7 @@ impl Drop for Server {
 }
 
 /// Returns the settings that these flags stand for, whatever the environment says.
-fn config(flags: &[&str]) -> Config {
+pub fn config(flags: &[&str]) -> Config {
     let command = ServerArgs::augment_args(clap::Command::new("claude-socket"))
         .no_binary_name(true)
         .args_override_self(true)
