@@ -312,8 +312,9 @@ const TOKEN_CHARACTERS = /^[!#$%&'*+\-.^_`|~0-9A-Za-z]+$/;
  */
 
 /**
- * A message with a receipt, and when the session of that receipt began.
- * @typedef {{message: SentMessage, receipt: DeliveryMessage, created: string | undefined}} Accepted
+ * A message with a receipt, when the session of that receipt began, and the highest `seq` when it
+ * came: only a reply after that can answer the message.
+ * @typedef {{message: SentMessage, receipt: DeliveryMessage, created: string | undefined, newest: number}} Accepted
  */
 
 /**
@@ -465,6 +466,8 @@ export class ClaudeSocket {
   #ownSeq = 0;
   /** `seq` of the last reply. */
   #lastReplySeq = 0;
+  /** The highest `seq` of which the server has told, be it of a message that was missed. */
+  #newestSeq = 0;
   /**
    * New messages that are held back until the missed ones before them are there; null when nothing is missing.
    * @type {{messages: (ReplyMessage | UserMessage)[], ownSeq: number} | null}
@@ -788,6 +791,7 @@ export class ClaudeSocket {
       case 'reply':
       case 'user_message':
         if (message.session_id !== this.session) return this.#emitMessage(message);
+        this.#newestSeq = Math.max(this.#newestSeq, message.seq);
         return void (this.#reorderBuffer ? this.#reorderBuffer.messages.push(message) : this.#emitInOrder(message));
       case 'history': {
         const request = this.#historyRequests.shift();
@@ -822,8 +826,9 @@ export class ClaudeSocket {
     this.#maxMessage = max_message;
     this.#welcomed = true;
     if (this.#created === undefined) this.#seq = seq;
-    else if (created !== this.#created) this.#seq = this.#ownSeq = this.#lastReplySeq = 0;
+    else if (created !== this.#created) this.#seq = this.#ownSeq = this.#lastReplySeq = this.#newestSeq = 0;
     this.#created = created;
+    this.#newestSeq = Math.max(this.#newestSeq, seq);
 
     this.#seq = Math.max(this.#seq, this.#ownSeq);
     if (seq > this.#seq) this.#requestMissed();
@@ -904,7 +909,7 @@ export class ClaudeSocket {
     if (this.#reorderBuffer) this.#reorderBuffer.ownSeq = Math.max(this.#reorderBuffer.ownSeq, seq);
     else this.#ownSeq = Math.max(this.#ownSeq, seq);
     if (message && state !== 'answered' && state !== 'rejected') {
-      this.#accepted.set(id, { message, receipt: delivery, created: this.#created });
+      this.#accepted.set(id, { message, receipt: delivery, created: this.#created, newest: this.#newestSeq });
       this.#forgetOldest();
     }
     const { code, message: why } = this.#lastError ?? {};
@@ -934,8 +939,8 @@ export class ClaudeSocket {
     for (const accepted of [...this.#accepted.values()].filter(concerned)) {
       const { receipt, created } = accepted;
       // A session that began anew counts from 1 again, and every reply in it is later.
-      const seq = created === this.#created ? (receipt.seq ?? 0) : 0;
-      if (seq < this.#lastReplySeq) this.#onReceipt({ ...receipt, state: 'answered' });
+      const newest = created === this.#created ? accepted.newest : 0;
+      if (newest < this.#lastReplySeq) this.#onReceipt({ ...receipt, state: 'answered' });
     }
   }
 

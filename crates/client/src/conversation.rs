@@ -80,6 +80,8 @@ pub struct Conversation {
     own_seq: u64,
     /// The `seq` of the last reply.
     replied: u64,
+    /// The highest `seq` of which the server has told, be it of a message that was missed.
+    newest: u64,
     reorder_buffer: Option<ReorderBuffer>,
     outputs: VecDeque<Output>,
 }
@@ -104,6 +106,7 @@ impl Conversation {
             seq: 0,
             own_seq: 0,
             replied: 0,
+            newest: 0,
             reorder_buffer: None,
             outputs: VecDeque::new(),
         }

@@ -35,10 +35,13 @@ impl Conversation {
                 ref session_id,
                 seq,
                 ..
-            } if *session_id == self.options.session => match &mut self.reorder_buffer {
-                Some(buffer) => buffer.messages.push((seq, message)),
-                None => self.emit_in_order(seq, message),
-            },
+            } if *session_id == self.options.session => {
+                self.newest = self.newest.max(seq);
+                match &mut self.reorder_buffer {
+                    Some(buffer) => buffer.messages.push((seq, message)),
+                    None => self.emit_in_order(seq, message),
+                }
+            }
             ServerMessage::History { ref messages, .. } => {
                 let messages = messages.clone();
                 match self

@@ -40,6 +40,8 @@ pub struct Accepted {
     receipt: Receipt,
     /// When the session began.
     created: Option<String>,
+    /// The highest `seq` when the receipt came. Only a reply after it can answer the message.
+    newest: u64,
 }
 
 /// The server's ids of this client's last [`MAX_REMEMBERED`] messages.
@@ -192,10 +194,12 @@ impl Conversation {
             ) {
                 let created = self.created.clone();
                 let receipt = receipt.clone();
+                let newest = self.newest;
                 self.accepted.push_back(Accepted {
                     sent,
                     receipt,
                     created,
+                    newest,
                 });
                 self.forget_oldest();
             }
@@ -253,9 +257,9 @@ impl Conversation {
             .iter()
             .filter(|accepted| {
                 let same = accepted.created == *created;
-                // In a session that began anew it has no seq, and any reply came later.
-                let seq = accepted.receipt.seq.filter(|_| same).unwrap_or(0);
-                !(earlier && same) && seq < replied
+                // In a session that began anew any reply came later.
+                let newest = if same { accepted.newest } else { 0 };
+                !(earlier && same) && newest < replied
             })
             .map(|accepted| (accepted.sent.id().to_owned(), accepted.receipt.clone()))
             .collect();

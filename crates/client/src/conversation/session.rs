@@ -97,11 +97,12 @@ impl Conversation {
         match &self.created {
             None => self.seq = seq,
             Some(known) if *known != created => {
-                (self.seq, self.own_seq, self.replied) = (0, 0, 0);
+                (self.seq, self.own_seq, self.replied, self.newest) = (0, 0, 0, 0);
             }
             Some(_) => {}
         }
         self.created = Some(created);
+        self.newest = self.newest.max(seq);
         self.seq = self.seq.max(self.own_seq);
 
         let is_wanted =
