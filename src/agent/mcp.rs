@@ -49,7 +49,6 @@ pub enum Request {
         revision: &'static str,
         /// Claude Code's name.
         name: String,
-        /// Its version.
         version: String,
     },
     /// A sign of life.

@@ -36,7 +36,7 @@ pub enum Event {
     Failed(io::Error),
 }
 
-/// What became of the lines that waited.
+/// The result of [`AgentWriter::flush`].
 #[derive(Debug, PartialEq, Eq)]
 pub enum Flushed {
     /// There were none, or the thread is busy.
@@ -199,7 +199,7 @@ fn run(stdout: &Stdout, chunks: Receiver<Chunk>, events: &Sender<Event>) {
             },
             Err(error) => Event::Failed(error),
         };
-        // If the hub is gone, so is the process in a moment.
+        // It fails only if the loop has ended, and then the process ends, too.
         if events.send(event).is_err() {
             return;
         }

@@ -76,8 +76,8 @@ impl Agent {
     }
 }
 
-/// All agents, each at the index of its id. An agent is never removed, and ids come from sessions and from the loop, so
-/// that an id always has its agent.
+/// All agents, each at the index of its id. An agent is never removed, and ids come from
+/// sessions and from the loop, so an id always has its agent.
 #[derive(Debug)]
 pub struct Agents(Vec<Agent>);
 

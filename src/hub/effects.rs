@@ -39,18 +39,15 @@ pub enum CloseReason {
 pub enum AuditEvent<'a> {
     /// A client has answered a permission request.
     Verdict {
-        /// The client.
         client: ConnId,
         /// The name it goes by.
         user: &'a str,
-        /// The request.
         request: &'a PermissionRequest,
         /// The tool may run.
         allowed: bool,
     },
     /// A client asked for something it may not do, for the first time.
     Forbidden {
-        /// The client.
         client: ConnId,
         /// What it may do.
         grant: &'a Grant,

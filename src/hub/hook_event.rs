@@ -52,18 +52,15 @@ pub enum HookEvent {
     },
     /// A tool is about to run, or to ask for permission.
     ToolStarted {
-        /// The turn.
         prompt: PromptId,
         /// A subagent uses it, which may outlive the turn.
         by_subagent: bool,
         /// This use of it.
         tool_use: ToolUseId,
-        /// Which tool.
         tool: Tool,
     },
     /// A tool has run or failed.
     ToolEnded {
-        /// The turn.
         prompt: PromptId,
         /// This use of it.
         tool_use: ToolUseId,
@@ -74,7 +71,6 @@ pub enum HookEvent {
     },
     /// Some of Claude's text has appeared.
     TextDelta {
-        /// The turn.
         prompt: PromptId,
         /// The text it belongs to.
         text: TextId,
@@ -85,7 +81,6 @@ pub enum HookEvent {
     },
     /// Claude has finished.
     Stopped {
-        /// The turn.
         prompt: PromptId,
         /// Its last text.
         text: Arc<str>,
@@ -94,7 +89,6 @@ pub enum HookEvent {
     },
     /// The turn has failed.
     Failed {
-        /// The turn.
         prompt: PromptId,
         /// Why, in a few words.
         detail: Arc<str>,
@@ -108,13 +102,12 @@ pub enum HookEvent {
 /// The tag at the start of a prompt.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ChannelTag {
-    /// The session.
     pub chat_id: String,
     /// The message; `None` if that is no id of this server.
     pub message_id: Option<MessageId>,
 }
 
-/// A tool, as far as it matters.
+/// Which tool a hook reports.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Tool {
     /// The `reply` of this server.

@@ -42,7 +42,6 @@ pub struct Notification<'a> {
     pub number: u64,
     /// The session it was said in; `chat_id` for Claude.
     pub session: &'a SessionId,
-    /// The message.
     pub message: &'a Message,
 }
 

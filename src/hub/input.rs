@@ -85,7 +85,6 @@ pub enum AgentInput {
     Initialized {
         /// Its name, such as `claude-code`.
         name: String,
-        /// Its version.
         version: String,
     },
     /// It accepts messages from now on.
@@ -109,24 +108,16 @@ pub struct CallId(pub Box<str>);
 #[derive(Clone, Debug, PartialEq)]
 pub enum ToolCall {
     /// Answers the people in a session.
-    Reply {
-        /// The session.
-        chat_id: String,
-        /// The answer.
-        text: Arc<str>,
-    },
+    Reply { chat_id: String, text: Arc<str> },
     /// Shows them what Claude is doing.
     Status {
-        /// The session.
         chat_id: String,
-        /// What Claude is doing.
         status: Status,
-        /// A few more words.
+        /// More about it, such as the running tool.
         detail: Option<String>,
     },
     /// Reads the latest messages of a session.
     FetchMessages {
-        /// The session.
         session_id: String,
         /// 1 to [`crate::protocol::MAX_LIMIT`].
         limit: usize,
@@ -139,18 +130,14 @@ pub enum ToolCall {
 /// What became of a tool call.
 #[derive(Clone, Debug, PartialEq)]
 pub enum ToolOutcome<'a> {
-    /// The reply is in the session's history, and went to whoever is there.
+    /// The reply is in the session's history, and went to the clients there.
     Replied {
-        /// The session.
         chat_id: &'a str,
-        /// Who got it.
         result: PublishResult,
     },
-    /// The status was shown to whoever is there.
+    /// The status was shown to the clients there.
     StatusShown {
-        /// The session.
         chat_id: &'a str,
-        /// Who got it.
         result: PublishResult,
     },
     /// The messages that were asked for, oldest first.

@@ -1,6 +1,6 @@
 //! The hub: who is in which session, what was said there, and what happens next.
 //!
-//! A plain state machine. It knows apps as [`ConnId`]s and each Claude Code as an
+//! A plain state machine. It knows clients as [`ConnId`]s and each Claude Code as an
 //! [`AgentId`]. [`Hub::handle`] takes an [`Input`], effects go out through [`Effects`], time is
 //! an argument. The hub opens no socket, starts no thread and reads no clock, so every rule
 //! here is tested in microseconds.

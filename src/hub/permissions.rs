@@ -27,7 +27,7 @@ pub struct PermissionRequest {
 }
 
 impl PermissionRequest {
-    /// The frame for an operator whose session that is.
+    /// The frame for an operator in this session.
     pub(super) fn frame<'a>(&'a self, session: &'a SessionId) -> ServerMessage<&'a str> {
         ServerMessage::PermissionRequest {
             session_id: session.as_str(),

@@ -37,9 +37,8 @@ pub struct Session {
 /// What Claude is doing, as clients are shown it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StatusUpdate {
-    /// One of three.
     pub status: Status,
-    /// A few more words.
+    /// More about it, such as the running tool.
     pub detail: Option<Arc<str>>,
 }
 
@@ -211,16 +210,16 @@ pub enum Author {
         /// How the reply came, if not by the reply tool.
         via: Option<ReplySource>,
     },
-    /// Somebody at an app.
+    /// The user of a client.
     User {
-        /// Whoever that is, independent of the name.
+        /// The user's identity, whatever the name.
         id: AuthorId,
         /// The name that others see.
         name: Arc<str>,
     },
 }
 
-/// The identity of somebody at an app. A name is no identity: without a token everybody may
+/// The identity of a user. A name is no identity: without a token everybody may
 /// use any.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AuthorId {

@@ -7,7 +7,6 @@ use serde::{Deserialize, Serialize};
 /// Figures at one moment.
 #[derive(Clone, Debug, Default)]
 pub struct Stats {
-    /// Sessions.
     pub sessions: usize,
     /// Connected clients.
     pub clients: usize,
@@ -49,7 +48,6 @@ pub struct Counters {
     pub resent: u64,
     /// Messages that Claude Code has put into its conversation.
     pub seen: u64,
-    /// Replies.
     pub replies: u64,
     /// Verdicts of clients.
     pub verdicts: u64,

@@ -39,7 +39,7 @@ impl Context {
         self.ended.load(Ordering::Relaxed)
     }
 
-    /// Sends the hub's loop an event. If the loop is gone, the connections close in a moment.
+    /// Sends the hub's loop an event. If the loop has ended, the connections close in a moment.
     pub fn send(&self, event: Event) {
         let _ = self.events.send(event);
     }
