@@ -162,7 +162,7 @@ struct PermissionRequestParams {
 impl From<PermissionRequestParams> for PermissionRequest {
     fn from(params: PermissionRequestParams) -> Self {
         Self {
-            request_id: params.request_id,
+            request_id: params.request_id.into(),
             tool_name: params.tool_name,
             description: params.description,
             input_preview: params.input_preview,

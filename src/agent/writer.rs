@@ -14,7 +14,7 @@ use serde::Serialize;
 use super::channel;
 use super::rpc;
 use super::stdout::Stdout;
-use crate::hub::{CallId, Notification};
+use crate::hub::{CallId, Notification, RequestId};
 
 /// With this many bytes waiting, no further message is taken from the inbox.
 const HIGH_WATER_MARK: usize = 64 * 1024;
@@ -119,8 +119,8 @@ impl AgentWriter {
     }
 
     /// Adds the answer to a permission request.
-    pub fn verdict(&mut self, request_id: &str, allowed: bool) {
-        channel::write_verdict(&mut self.pending, request_id, allowed);
+    pub fn verdict(&mut self, request_id: &RequestId, allowed: bool) {
+        channel::write_verdict(&mut self.pending, request_id.as_str(), allowed);
     }
 
     /// Returns `true` if another message may be taken from the inbox.

@@ -314,7 +314,7 @@ impl Hub {
             request: &request,
             allowed,
         });
-        out.verdict(agent, request_id, allowed);
+        out.verdict(agent, &request.request_id, allowed);
         self.broadcast_resolved(&request, allowed, by, out);
         if !allowed {
             self.tool_denied(agent, &request.tool_name, out);

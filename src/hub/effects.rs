@@ -1,6 +1,6 @@
 //! What the hub does to the world around it.
 
-use super::{AgentId, CallId, PermissionRequest, ToolOutcome};
+use super::{AgentId, CallId, PermissionRequest, RequestId, ToolOutcome};
 use crate::protocol::{ConnId, Grant, ServerMessage};
 
 /// Where the hub's output goes. It is a sink, and not a queue of owned events, so that a
@@ -14,7 +14,7 @@ pub trait Effects {
     /// Answers a tool call.
     fn answer(&mut self, agent: AgentId, call: &CallId, outcome: &ToolOutcome<'_>);
     /// Answers a permission request of an agent.
-    fn verdict(&mut self, agent: AgentId, request_id: &str, allowed: bool);
+    fn verdict(&mut self, agent: AgentId, request_id: &RequestId, allowed: bool);
     /// Holds back the senders of an agent's messages, or lets them go on.
     fn hold_senders(&mut self, agent: AgentId, hold: bool);
     /// Records what people may want to know later.

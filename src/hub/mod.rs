@@ -52,7 +52,7 @@ pub use input::{
     AgentId, AgentInput, CallId, ClientInput, Input, PublishResult, Revocation, ToolCall,
     ToolOutcome,
 };
-pub use permissions::PermissionRequest;
+pub use permissions::{PermissionRequest, RequestId};
 use session::Session;
 pub use session::{Author, AuthorId, Message};
 pub use stats::{ChannelHealth, Counters, Stats};
@@ -278,7 +278,7 @@ impl Hub {
     ) {
         self.send_to_operators(out, |session| ServerMessage::PermissionResolved {
             session_id: session.as_str(),
-            request_id: &request.request_id,
+            request_id: request.request_id.as_str(),
             allowed,
             by,
         });

@@ -13,11 +13,27 @@ use crate::protocol::{ServerMessage, SessionId};
 /// The most requests that were allowed by clients and are remembered.
 const MAX_ALLOWED: usize = 64;
 
+/// The id of a permission request, as the agent gave it: five letters. Two agents can use the
+/// same one.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct RequestId(Box<str>);
+
+impl RequestId {
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl From<String> for RequestId {
+    fn from(id: String) -> Self {
+        Self(id.into())
+    }
+}
+
 /// A tool call that waits for a verdict. The texts are from Claude Code, and untrusted.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PermissionRequest {
-    /// Claude Code's id: five letters.
-    pub request_id: String,
+    pub request_id: RequestId,
     /// The name of the tool.
     pub tool_name: String,
     /// What the tool is about to do.
@@ -31,7 +47,7 @@ impl PermissionRequest {
     pub(super) fn frame<'a>(&'a self, session: &'a SessionId) -> ServerMessage<&'a str> {
         ServerMessage::PermissionRequest {
             session_id: session.as_str(),
-            request_id: &self.request_id,
+            request_id: self.request_id.as_str(),
             tool_name: &self.tool_name,
             description: &self.description,
             input_preview: &self.input_preview,
@@ -42,7 +58,7 @@ impl PermissionRequest {
 /// For the log: escaped, so that it stays on its line.
 impl fmt::Display for PermissionRequest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (tool, id) = (&self.tool_name, &self.request_id);
+        let (tool, id) = (&self.tool_name, self.request_id.as_str());
         write!(f, "{} ({})", tool.escape_debug(), id.escape_debug())
     }
 }
@@ -98,7 +114,7 @@ impl Permissions {
         expires: Instant,
         max: usize,
     ) -> Option<PermissionRequest> {
-        let evicted = self.close(&request.request_id).or_else(|| {
+        let evicted = self.close(request.request_id.as_str()).or_else(|| {
             let full = self.open.len() >= max;
             full.then(|| self.open.pop_front())
                 .flatten()
@@ -113,7 +129,7 @@ impl Permissions {
         let place = self
             .open
             .iter()
-            .position(|(_, request)| request.request_id == request_id)?;
+            .position(|(_, request)| request.request_id.as_str() == request_id)?;
         self.open.remove(place).map(|(_, request)| request)
     }
 
@@ -190,7 +206,7 @@ mod tests {
     #[test]
     fn request_in_log_stays_on_its_line() {
         let request = PermissionRequest {
-            request_id: "ab\rde".into(),
+            request_id: "ab\rde".to_owned().into(),
             tool_name: "Ba\nsh\u{1b}[2J".into(),
             description: String::new(),
             input_preview: String::new(),

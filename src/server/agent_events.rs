@@ -104,7 +104,7 @@ impl Server {
                 client: None,
                 user: env!("CARGO_PKG_NAME"),
                 tool: &request.tool_name,
-                request_id: &request.request_id,
+                request_id: request.request_id.as_str(),
                 allowed: true,
             });
             return self.out.agent.verdict(&request.request_id, true);

@@ -10,7 +10,7 @@ use rustc_hash::FxHashMap;
 use crate::agent::tools;
 use crate::agent::writer::AgentWriter;
 use crate::audit::{Audit, Record};
-use crate::hub::{AgentId, AuditEvent, CallId, CloseReason, Effects, ToolOutcome};
+use crate::hub::{AgentId, AuditEvent, CallId, CloseReason, Effects, RequestId, ToolOutcome};
 use crate::protocol::{ConnId, ServerMessage};
 use crate::socket::context::SenderHold;
 use crate::socket::frame::{self, Batch, CloseCode, EncodedFrames, FrameRanges};
@@ -157,7 +157,7 @@ impl Effects for Outputs {
         self.agent.result(call, &tools::render(outcome));
     }
 
-    fn verdict(&mut self, _: AgentId, request_id: &str, allowed: bool) {
+    fn verdict(&mut self, _: AgentId, request_id: &RequestId, allowed: bool) {
         self.agent.verdict(request_id, allowed);
     }
 
@@ -176,7 +176,7 @@ impl Effects for Outputs {
                 client: Some(client),
                 user,
                 tool: &request.tool_name,
-                request_id: &request.request_id,
+                request_id: request.request_id.as_str(),
                 allowed,
             },
             AuditEvent::Forbidden { client, grant, why } => {

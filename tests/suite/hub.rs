@@ -8,7 +8,7 @@ use std::time::{Duration, Instant, SystemTime};
 use claude_socket::agent::{channel, tools};
 use claude_socket::hub::{
     AgentId, AgentInput, CallId, ClientInput, CloseReason, Effects, Hub, Input, Limits, Now,
-    PermissionRequest, Revocation, ToolOutcome,
+    PermissionRequest, RequestId, Revocation, ToolOutcome,
 };
 use claude_socket::protocol::{
     self, ClientMessage, ConnId, Grant, Role, ServerMessage, SessionId, SessionPattern,
@@ -53,9 +53,9 @@ impl Effects for Sent {
         self.result = serde_json::to_value(tools::render(outcome)).expect("a result serializes");
     }
 
-    fn verdict(&mut self, _: AgentId, request_id: &str, allowed: bool) {
+    fn verdict(&mut self, _: AgentId, request_id: &RequestId, allowed: bool) {
         let mut line = Vec::new();
-        channel::write_verdict(&mut line, request_id, allowed);
+        channel::write_verdict(&mut line, request_id.as_str(), allowed);
         self.agent.push_back(params(&line));
     }
 
@@ -226,7 +226,7 @@ impl Stage for HubStage {
     fn request_permission(&mut self, request: Value) {
         let text = |name: &str| request[name].as_str().unwrap_or_default().to_owned();
         let request = PermissionRequest {
-            request_id: text("request_id"),
+            request_id: text("request_id").into(),
             tool_name: text("tool_name"),
             description: text("description"),
             input_preview: text("input_preview"),
