@@ -15,7 +15,7 @@ use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches};
 use log::LevelFilter;
 
 use crate::access;
-use crate::access::token::EnvToken;
+use crate::access::token::{EnvToken, EnvTokenError};
 use crate::audit::Audit;
 use crate::hub::{INBOX_BYTES, INBOX_MESSAGES, Limits};
 use crate::socket::admission::AllowedOrigins;
@@ -221,7 +221,9 @@ pub fn check_env_token() -> Result<(), String> {
     with_env_token(EnvToken::check).map(|_| ())
 }
 
-fn with_env_token<T>(parse: impl Fn(&str) -> Result<T, String>) -> Result<Option<T>, String> {
+fn with_env_token<T>(
+    parse: impl Fn(&str) -> Result<T, EnvTokenError>,
+) -> Result<Option<T>, String> {
     let Some(token) = env::var_os(TOKEN_VARIABLE).filter(|token| !token.is_empty()) else {
         return Ok(None);
     };

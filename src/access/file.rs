@@ -60,7 +60,7 @@ impl StoredToken {
     }
 
     fn check(&self) -> Result<(), String> {
-        check_name(&self.name)?;
+        check_name(&self.name).map_err(|error| error.to_string())?;
         if self.role.can_approve() && self.sessions.is_some() {
             return Err(format!(
                 "\"{}\" is an operator, who decides for all sessions, and cannot be bound to some",

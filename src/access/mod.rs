@@ -16,6 +16,7 @@ mod rate_limit;
 pub mod token;
 mod tokens;
 
+use std::fmt;
 use std::net::IpAddr;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
@@ -25,7 +26,7 @@ use std::time::Instant;
 use log::{info, warn};
 use parking_lot::Mutex;
 
-use crate::protocol::{Grant, RESERVED_NAMES};
+use crate::protocol::{self, FieldError, Grant, MAX_NAME, RESERVED_NAMES};
 use file::{FileProblem, StoredToken, TokenFileError};
 use file_stamp::FileStamp;
 use rate_limit::RateLimit;
@@ -213,19 +214,54 @@ impl Access {
 /// Checks that a name can be a token's. The names that the server itself uses can't.
 ///
 /// # Errors
-/// A sentence that says what is wrong with the name.
-pub fn check_name(name: &str) -> Result<(), String> {
+/// [`NameError`].
+pub fn check_name(name: &str) -> Result<(), NameError> {
     if name.is_empty() || name.trim() != name {
-        return Err("a token's name must not be empty, or begin or end with a space; give the name of who uses it, such as greenhouse".into());
+        return Err(NameError::NotTrimmed);
     }
-    crate::json::check_name("name", name, crate::protocol::MAX_NAME)?;
-    match name {
-        OPERATOR => Err(format!(
-            "\"{OPERATOR}\" is what CLAUDE_SOCKET_TOKEN goes by; choose another name"
-        )),
-        name if RESERVED_NAMES.contains(&name) => Err(format!(
-            "\"{name}\" as the author of a verdict means something else; choose another name"
-        )),
-        _ => Ok(()),
+    protocol::check_name("name", name, MAX_NAME).map_err(NameError::Malformed)?;
+    if name == OPERATOR {
+        return Err(NameError::EnvToken);
+    }
+    match RESERVED_NAMES
+        .into_iter()
+        .find(|reserved| *reserved == name)
+    {
+        Some(reserved) => Err(NameError::Reserved(reserved)),
+        None => Ok(()),
     }
 }
+
+/// Why a name can't be a token's. Its `Display` is one sentence that says what to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NameError {
+    /// It is empty, or begins or ends with a space.
+    NotTrimmed,
+    /// It is too long, or has control characters.
+    Malformed(FieldError),
+    /// It is [`OPERATOR`], the name of the token in the environment.
+    EnvToken,
+    /// It means something else as the author of a verdict.
+    Reserved(&'static str),
+}
+
+impl fmt::Display for NameError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotTrimmed => f.write_str(
+                "a token's name must not be empty, or begin or end with a space; give the name of who uses it, such as greenhouse",
+            ),
+            Self::Malformed(error) => error.fmt(f),
+            Self::EnvToken => write!(
+                f,
+                "\"{OPERATOR}\" is what CLAUDE_SOCKET_TOKEN goes by; choose another name"
+            ),
+            Self::Reserved(name) => write!(
+                f,
+                "\"{name}\" as the author of a verdict means something else; choose another name"
+            ),
+        }
+    }
+}
+
+impl std::error::Error for NameError {}

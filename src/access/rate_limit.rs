@@ -84,7 +84,7 @@ mod tests {
     #[test]
     fn ipv6_network_counts_as_one_address_and_memory_is_bounded() {
         let now = Instant::now();
-        let ip = |ip: &str| ip.parse::<IpAddr>().expect("an address");
+        let ip = |ip: &str| ip.parse::<IpAddr>().expect("the address parses");
         let mut limit = RateLimit::default();
         for last in 0..MAX_FAILURES {
             limit.count(ip(&format!("2001:db8::{last}")), now);

@@ -14,7 +14,7 @@ const TOKEN: &str = "0123456789abcdef01234567";
 
 #[test]
 fn wrong_tokens_are_limited_per_address_and_valid_ones_never() {
-    let ip = |ip: &str| ip.parse::<IpAddr>().expect("an address");
+    let ip = |ip: &str| ip.parse::<IpAddr>().expect("the address parses");
     let (here, there) = (ip("10.0.0.7"), ip("10.0.0.8"));
     let start = Instant::now();
     let after = |seconds| start + Duration::from_secs(seconds);
@@ -57,7 +57,7 @@ fn grant_is_valid_while_its_token_is_unchanged() {
     assert!(access.update(Ok(vec![ann.clone(), shed.clone()]), None));
     assert_eq!(access.policy(), Policy::Token);
     assert!(!access.is_valid(&access.anonymous()) && !access.has_operator());
-    let grants = [admit("ann").expect("known"), admit("shed").expect("known")];
+    let grants = ["ann", "shed"].map(|token| admit(token).expect("a stored token is admitted"));
     assert!(!access.update(Ok(vec![ann.clone(), shed.clone()]), None));
     assert_eq!([0, 1].map(|i| access.is_valid(&grants[i])), [true, true]);
 

@@ -76,8 +76,8 @@ impl EnvToken {
     /// Parses a token.
     ///
     /// # Errors
-    /// As [`EnvToken::check`].
-    pub fn parse(text: &str) -> Result<Self, String> {
+    /// [`EnvTokenError`].
+    pub fn parse(text: &str) -> Result<Self, EnvTokenError> {
         Self::check(text)?;
         Ok(Self {
             digest: Digest::of(text),
@@ -87,28 +87,62 @@ impl EnvToken {
     /// Checks a token. A program that only sends it needs no digest, whose code is 11 KB.
     ///
     /// # Errors
-    /// A sentence that says what is wrong with the token, and never repeats it.
-    pub fn check(text: &str) -> Result<(), String> {
+    /// [`EnvTokenError`].
+    pub fn check(text: &str) -> Result<(), EnvTokenError> {
         let length = text.chars().count();
-        let right = format!(
-            "give it at least {MIN_LENGTH} characters, such as what \"openssl rand -hex 32\" prints"
-        );
         if length < MIN_LENGTH {
-            return Err(format!("it has {length} characters; {right}"));
+            return Err(EnvTokenError::TooShort { length });
         }
         if length > MAX_LENGTH {
-            return Err(format!(
-                "it has {length} characters, too many for a request; give it 64"
-            ));
+            return Err(EnvTokenError::TooLong { length });
         }
         if !text.chars().all(|c| c.is_ascii_graphic()) {
-            return Err(format!(
-                "it has spaces or characters that cannot travel in a header; {right}"
-            ));
+            return Err(EnvTokenError::InvalidCharacters);
         }
         Ok(())
     }
 }
+
+/// What is wrong with the token of the environment. Its `Display` says what to do, and never
+/// repeats the token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EnvTokenError {
+    /// It could be guessed.
+    TooShort {
+        /// Its length, in characters.
+        length: usize,
+    },
+    /// It does not fit into the head of a request.
+    TooLong {
+        /// Its length, in characters.
+        length: usize,
+    },
+    /// It has characters that a header can't carry.
+    InvalidCharacters,
+}
+
+impl fmt::Display for EnvTokenError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::TooShort { length } => write!(f, "it has {length} characters; ")?,
+            Self::TooLong { length } => {
+                return write!(
+                    f,
+                    "it has {length} characters, too many for a request; give it 64"
+                );
+            }
+            Self::InvalidCharacters => {
+                f.write_str("it has spaces or characters that cannot travel in a header; ")?;
+            }
+        }
+        write!(
+            f,
+            "give it at least {MIN_LENGTH} characters, such as what \"openssl rand -hex 32\" prints"
+        )
+    }
+}
+
+impl std::error::Error for EnvTokenError {}
 
 #[cfg(test)]
 mod tests {
@@ -141,7 +175,8 @@ mod tests {
         for (token, expected) in cases {
             let parsed = EnvToken::parse(token);
             assert_eq!(parsed.is_ok(), expected, "{token}");
-            if let Err(why) = parsed {
+            if let Err(error) = parsed {
+                let why = error.to_string();
                 assert!(!why.contains(token), "{why}");
             }
         }
