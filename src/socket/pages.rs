@@ -12,7 +12,8 @@ use crate::health::Health;
 use crate::hub::Stats;
 
 /// The beginnings of paths that are for programs. What is unknown there is not found, while any
-/// other path answers with the web chat or with the health.
+/// other path answers with the web chat or with the health. `/metrics` stands for whatever begins
+/// so, such as `/metrics.json`: whoever misspells it must get no page.
 const RESERVED: [&str; 4] = ["/api/", "/files/", "/client/", "/metrics"];
 
 /// Returns the answer to a request for the web chat, or for what belongs to it. That never
@@ -126,7 +127,7 @@ fn metrics(stats: &Stats) -> String {
     let mut text = String::new();
     for (name, kind, help, value) in figures {
         let name = format!("claude_socket_{name}");
-        // Writing to a string cannot fail.
+        // Writing to memory cannot fail.
         let _ = writeln!(
             text,
             "# HELP {name} {help}\n# TYPE {name} {kind}\n{name} {value}"
