@@ -1,5 +1,7 @@
 //! What comes from an agent, on its way to the hub.
 
+use std::fmt;
+
 use log::info;
 use serde_json::json;
 
@@ -11,6 +13,26 @@ use crate::agent::tools::{self, ToolResult};
 use crate::agent::{channel, writer};
 use crate::audit::Record;
 use crate::hub::{AgentId, AgentInput, CallId, Input, PermissionRequest, ToolCall};
+use crate::socket::port::BindError;
+
+/// Why no client can connect. Its `Display` is the sentence for Claude.
+#[derive(Debug)]
+enum Unreachable<'a> {
+    /// The server does not listen.
+    NotListening(&'a BindError),
+    /// The server listens, but the file with the tokens can't be used, for the reason in the
+    /// sentence.
+    TokenFileUnusable(String),
+}
+
+impl fmt::Display for Unreachable<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotListening(error) => error.fmt(f),
+            Self::TokenFileUnusable(why) => write!(f, "no app can connect: {why}"),
+        }
+    }
+}
 
 impl Server {
     pub fn agent_line(&mut self, line: Incoming) {
@@ -66,16 +88,22 @@ impl Server {
             }
             Request::Ping => self.out.agent.result(&id, &json!({})),
             Request::ListTools => self.out.agent.result(&id, &tools::list()),
-            // What a hook reports counts whether clients can connect or not.
+            // Hooks report whether clients can connect or not.
             Request::CallTool(call @ ToolCall::Activity(_)) => {
                 self.agent_input(AgentInput::Call(id, call));
             }
             Request::CallTool(call) => match self.check_reachable() {
                 Ok(()) => self.agent_input(AgentInput::Call(id, call)),
-                Err(why) => self.out.agent.result(&id, &ToolResult::error(why)),
+                Err(error) => {
+                    let result = ToolResult::error(error.to_string());
+                    self.out.agent.result(&id, &result);
+                }
             },
-            Request::InvalidCall(wrong) => {
-                let why = self.check_reachable().err().unwrap_or(wrong);
+            Request::InvalidCall(invalid) => {
+                let why = match self.check_reachable() {
+                    Ok(()) => invalid,
+                    Err(error) => error.to_string(),
+                };
                 self.out.agent.result(&id, &ToolResult::error(why));
             }
         }
@@ -84,17 +112,21 @@ impl Server {
     /// Checks that a client is connected or can connect.
     ///
     /// # Errors
-    /// The sentence for Claude that says why none can.
-    fn check_reachable(&self) -> Result<(), String> {
-        let unusable = || match self.access.usable_tokens() {
-            Err(NoTokens::FileUnusable(why)) => Some(format!("no app can connect: {why}")),
-            Ok(_) | Err(NoTokens::NotConfigured) => None,
+    /// [`Unreachable`].
+    fn check_reachable(&self) -> Result<(), Unreachable<'_>> {
+        let error = match &self.listen_error {
+            Some(error) => Unreachable::NotListening(error),
+            None => match self.access.usable_tokens() {
+                Err(NoTokens::FileUnusable(why)) => Unreachable::TokenFileUnusable(why),
+                Ok(_) | Err(NoTokens::NotConfigured) => return Ok(()),
+            },
         };
-        match self.listen_error.clone().or_else(unusable) {
-            // Clients that connected before the port was lost are still there.
-            Some(why) if self.hub.stats().clients == 0 => Err(why),
-            _ => Ok(()),
+        // Clients that connected before are still there. `stats` copies every figure, so it is
+        // only asked when there is an error.
+        if self.hub.stats().clients > 0 {
+            return Ok(());
         }
+        Err(error)
     }
 
     fn permission_request(&mut self, request: PermissionRequest) {

@@ -30,7 +30,7 @@ pub struct Server {
     /// What Claude Code was told: that somebody may answer its permission requests, or not.
     pub permission_relay_announced: Option<bool>,
     /// Why no client can connect.
-    pub listen_error: Option<String>,
+    pub listen_error: Option<socket::port::BindError>,
     /// The server ends after this turn.
     pub shutdown: Option<Shutdown>,
     pub client_events: Receiver<socket::Event>,

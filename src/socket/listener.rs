@@ -33,9 +33,9 @@ const REJECT_CAPACITY: usize = 16;
 /// File descriptors for everything that is no connection, and for connections over the limit.
 const RESERVED_FILES: usize = 32;
 
-/// Starts listening, or tells the hub why that isn't possible. `bound` is a listener that is
-/// bound already; without one, the address of the settings is bound. Returns the number of open
-/// connections.
+/// Starts the `listener` thread, and returns the number of open connections. `bound` is a listener
+/// that is bound already; without one, the address of the settings is bound. The hub's loop gets
+/// an [`Event::Listening`] whenever the server begins or fails to listen.
 ///
 /// # Errors
 /// If the system has no thread left.
@@ -58,8 +58,8 @@ pub fn start(mut context: Context, bound: Option<TcpListener>) -> io::Result<Arc
         }
     };
     if let Some(Err(error)) = &first {
-        // Finding out who has the port takes a moment, and Claude may ask before.
-        context.send(Event::Listening(Err(error.to_string())));
+        // Finding out who has the port takes some 300 ms, and Claude may ask before.
+        context.send(Event::Listening(Err(error.clone())));
     }
     let listener = Listener {
         context: Arc::new(context),
@@ -75,17 +75,18 @@ pub fn start(mut context: Context, bound: Option<TcpListener>) -> io::Result<Arc
 
 /// Checks that listening is allowed: if other machines can reach the address, there must be a
 /// token.
-fn check_bind(context: &Context) -> Result<(), String> {
+///
+/// # Errors
+/// [`BindError::NoToken`] or [`BindError::TokenFileUnusable`].
+fn check_bind(context: &Context) -> Result<(), BindError> {
     let host = context.options.host;
     if host.is_loopback() {
         return Ok(());
     }
     match context.access.usable_tokens() {
         Ok(_) => Ok(()),
-        Err(NoTokens::NotConfigured) => Err(format!(
-            "nothing listens: at {host} (CLAUDE_SOCKET_HOST) other machines could connect, and without a token only this one may; make one with \"claude-socket token add NAME --role operator\", set CLAUDE_SOCKET_TOKEN, or listen on 127.0.0.1"
-        )),
-        Err(NoTokens::FileUnusable(why)) => Err(format!("nothing listens on {host}: {why}")),
+        Err(NoTokens::NotConfigured) => Err(BindError::NoToken(host)),
+        Err(NoTokens::FileUnusable(why)) => Err(BindError::TokenFileUnusable { host, why }),
     }
 }
 
@@ -133,7 +134,7 @@ impl Listener {
             error.find_owner(self.address);
             let why = error.to_string();
             if why != reported {
-                self.context.send(Event::Listening(Err(why.clone())));
+                self.context.send(Event::Listening(Err(error.clone())));
                 warn!("{why}");
                 reported = why;
             }
@@ -153,7 +154,7 @@ impl Listener {
 
     /// Accepts connections as long as that is allowed and possible.
     fn accept(&mut self, listener: &TcpListener) {
-        // A connection that is gone before it is accepted must not block.
+        // A connection that has ended before it is accepted must not block `accept`.
         let _ = listener.set_nonblocking(true);
         let mut is_paused = false;
         loop {
@@ -200,8 +201,7 @@ impl Listener {
         }
     }
 
-    /// Returns `true` if the last token is gone, and with it the right to listen, or the server
-    /// has ended.
+    /// Returns `true` if the server has ended, or listening is not allowed any more.
     fn must_stop(&self) -> bool {
         self.context.has_ended() || check_bind(&self.context).is_err()
     }

@@ -16,7 +16,6 @@ pub(crate) mod listener;
 pub(crate) mod outbox;
 pub(crate) mod pages;
 pub(crate) mod port;
-
 pub(crate) mod reader;
 
 use std::io::{self, Read};
@@ -30,6 +29,7 @@ use crate::hub::{ClientInput, Stats};
 use crate::protocol::{ConnId, Grant, SessionId};
 use admission::AllowedOrigins;
 use outbox::Outbox;
+use port::BindError;
 
 /// The settings of the clients' side.
 #[derive(Clone, Debug)]
@@ -86,8 +86,8 @@ pub enum Event {
     Stats(Sender<Stats>),
     /// The tokens have changed.
     TokensChanged,
-    /// The server listens at an address, or doesn't, for the reason in the sentence.
-    Listening(Result<SocketAddr, String>),
+    /// The server listens at an address, or doesn't.
+    Listening(Result<SocketAddr, BindError>),
 }
 
 /// How long a client that was closed may go on sending.

@@ -5,6 +5,7 @@ use std::fmt;
 use std::fs;
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener};
+use std::sync::Arc;
 use std::time::Duration;
 
 use socket2::{Domain, Protocol, Socket, Type};
@@ -20,9 +21,18 @@ const UNKNOWN_OWNER: &str = "another program";
 /// How long the owner of the port may take to say who it is.
 const PROBE_TIMEOUT: Duration = Duration::from_millis(300);
 
-/// Why the port can't be had. It is displayed as one sentence that says what to do.
-#[derive(Debug)]
+/// Why the server does not listen. Its `Display` is one sentence that says what to do.
+#[derive(Clone, Debug)]
 pub enum BindError {
+    /// Other machines can reach the address, and no token is configured.
+    NoToken(IpAddr),
+    /// Other machines can reach the address, and the file with the tokens can't be used.
+    TokenFileUnusable {
+        /// The address.
+        host: IpAddr,
+        /// What is wrong with the file, as a sentence.
+        why: String,
+    },
     /// Another program has the port.
     InUse {
         /// The port.
@@ -42,7 +52,7 @@ pub enum BindError {
         /// The address.
         address: SocketAddr,
         /// The system's error.
-        error: io::Error,
+        error: Arc<io::Error>,
     },
 }
 
@@ -56,7 +66,10 @@ impl BindError {
             },
             io::ErrorKind::PermissionDenied => Self::NotPermitted { port },
             io::ErrorKind::AddrNotAvailable => Self::NoSuchAddress(address.ip()),
-            _ => Self::Other { address, error },
+            _ => Self::Other {
+                address,
+                error: Arc::new(error),
+            },
         }
     }
 
@@ -71,9 +84,16 @@ impl BindError {
 impl fmt::Display for BindError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::NoToken(host) => write!(
+                f,
+                "nothing listens: at {host} (CLAUDE_SOCKET_HOST) other machines could connect, and without a token only this one may; make one with \"claude-socket token add NAME --role operator\", set CLAUDE_SOCKET_TOKEN, or listen on 127.0.0.1"
+            ),
+            Self::TokenFileUnusable { host, why } => {
+                write!(f, "nothing listens on {host}: {why}")
+            }
             Self::InUse { port, owner } => write!(
                 f,
-                "port {port} is taken by {owner}, so no app can reach this session; end that program, and this server takes the port over at once, or give this one another port (CLAUDE_SOCKET_PORT)"
+                "port {port} is taken by {owner}, so no app can reach this session; end that program, and this server takes the port over as soon as it is free, or give this one another port (CLAUDE_SOCKET_PORT)"
             ),
             Self::NotPermitted { port } => write!(
                 f,
@@ -94,7 +114,7 @@ impl fmt::Display for BindError {
 impl std::error::Error for BindError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
-            Self::Other { error, .. } => Some(error),
+            Self::Other { error, .. } => Some(&**error),
             _ => None,
         }
     }
@@ -181,9 +201,9 @@ mod tests {
     #[test]
     fn taken_port_is_in_use_by_its_owner() {
         let address = SocketAddr::from(([127, 0, 0, 1], 0));
-        let listener = bind(address).expect("any port is free");
-        let address = listener.local_addr().expect("it is bound");
-        let mut error = bind(address).expect_err("the port is taken");
+        let listener = bind(address).expect("a free port binds");
+        let address = listener.local_addr().expect("a listener has an address");
+        let mut error = bind(address).expect_err("a taken port does not bind");
         let port = address.port();
         let start = format!("port {port} is taken by another program, so no app");
         assert!(error.to_string().starts_with(&start), "{error}");
@@ -191,16 +211,17 @@ mod tests {
         let own = format!("(process {})", std::process::id());
         assert!(error.to_string().contains(&own), "{error}");
         // Documentation addresses (RFC 5737) are never this machine's.
-        let error = bind(SocketAddr::from(([192, 0, 2, 1], 0))).expect_err("no such address");
+        let documentation = SocketAddr::from(([192, 0, 2, 1], 0));
+        let error = bind(documentation).expect_err("another machine's address does not bind");
         assert!(matches!(error, BindError::NoSuchAddress(_)), "{error}");
     }
 
     #[test]
     fn listening_process_is_found_by_its_port() {
         let address = SocketAddr::from(([127, 0, 0, 1], 0));
-        let listener = bind(address).expect("any port is free");
-        let port = listener.local_addr().expect("it is bound").port();
-        let (pid, _) = process_listening_on(port).expect("this process listens");
+        let listener = bind(address).expect("a free port binds");
+        let address = listener.local_addr().expect("a listener has an address");
+        let (pid, _) = process_listening_on(address.port()).expect("the owner is found");
         assert_eq!(pid, std::process::id());
     }
 }
