@@ -8,31 +8,19 @@ mod tag;
 use serde_json::Value;
 
 use super::channel;
+use super::tools::ArgumentError;
 use crate::hub::{DeltaIndex, HookEvent, PromptId, TextId, Tool, ToolUseId};
 use crate::json::{self, Field};
+use crate::protocol::FieldError;
 
 /// Parses what a hook reports.
 ///
 /// # Errors
-/// A sentence that names the argument.
-pub fn parse(arguments: &str, server_key: &str) -> Result<HookEvent, String> {
+/// [`ArgumentError`].
+pub fn parse(arguments: &str, server_key: &str) -> Result<HookEvent, ArgumentError> {
     let mut fields = Fields::new();
-    json::read_into(arguments, &mut fields).map_err(|_| "\"arguments\" must be an object")?;
-    let event: &str = fields.event.required_text()?;
-    match event {
-        "UserPromptSubmit" => fields.prompt(server_key),
-        "PreToolUse" => fields.tool_started(server_key),
-        "PostToolUse" | "PostToolUseFailure" => fields.tool_ended(),
-        "MessageDisplay" => fields.text_delta(),
-        // The end of a subagent is not the end of the turn.
-        "Stop" | "StopFailure" if !text(&fields.agent_id)?.is_empty() => Ok(HookEvent::Other),
-        "Stop" => fields.stopped(),
-        "StopFailure" => fields.failed(),
-        "Notification" if text(&fields.notification_type)? == "idle_prompt" => {
-            Ok(HookEvent::Waiting)
-        }
-        _ => Ok(HookEvent::Other),
-    }
+    json::read_into(arguments, &mut fields)?;
+    Ok(fields.hook_event(server_key)?)
 }
 
 json::fields! {
@@ -44,14 +32,31 @@ json::fields! {
 }
 
 impl Fields<'_> {
-    fn prompt(&self, server_key: &str) -> Result<HookEvent, String> {
+    fn hook_event(&self, server_key: &str) -> Result<HookEvent, FieldError> {
+        match self.event.required_text()? {
+            "UserPromptSubmit" => self.prompt(server_key),
+            "PreToolUse" => self.tool_started(server_key),
+            "PostToolUse" | "PostToolUseFailure" => self.tool_ended(),
+            "MessageDisplay" => self.text_delta(),
+            // The end of a subagent is not the end of the turn.
+            "Stop" | "StopFailure" if !text(&self.agent_id)?.is_empty() => Ok(HookEvent::Other),
+            "Stop" => self.stopped(),
+            "StopFailure" => self.failed(),
+            "Notification" if text(&self.notification_type)? == "idle_prompt" => {
+                Ok(HookEvent::Waiting)
+            }
+            _ => Ok(HookEvent::Other),
+        }
+    }
+
+    fn prompt(&self, server_key: &str) -> Result<HookEvent, FieldError> {
         Ok(HookEvent::Prompt {
             prompt: PromptId::new(text(&self.prompt_id)?),
             tag: tag::read(text(&self.prompt)?, server_key),
         })
     }
 
-    fn tool_started(&self, server_key: &str) -> Result<HookEvent, String> {
+    fn tool_started(&self, server_key: &str) -> Result<HookEvent, FieldError> {
         let name = self.tool_name.required_text()?;
         let tool = match channel::own_tool(name, server_key) {
             Some("reply") => Tool::Reply,
@@ -69,7 +74,7 @@ impl Fields<'_> {
         })
     }
 
-    fn tool_ended(&self) -> Result<HookEvent, String> {
+    fn tool_ended(&self) -> Result<HookEvent, FieldError> {
         Ok(HookEvent::ToolEnded {
             prompt: PromptId::new(text(&self.prompt_id)?),
             tool_use: ToolUseId::new(text(&self.tool_use_id)?),
@@ -78,7 +83,7 @@ impl Fields<'_> {
         })
     }
 
-    fn text_delta(&self) -> Result<HookEvent, String> {
+    fn text_delta(&self) -> Result<HookEvent, FieldError> {
         Ok(HookEvent::TextDelta {
             prompt: PromptId::new(text(&self.prompt_id)?),
             text: TextId::new(text(&self.message_id)?),
@@ -87,7 +92,7 @@ impl Fields<'_> {
         })
     }
 
-    fn stopped(&self) -> Result<HookEvent, String> {
+    fn stopped(&self) -> Result<HookEvent, FieldError> {
         Ok(HookEvent::Stopped {
             prompt: PromptId::new(text(&self.prompt_id)?),
             text: text(&self.last_assistant_message)?.into(),
@@ -95,7 +100,7 @@ impl Fields<'_> {
         })
     }
 
-    fn failed(&self) -> Result<HookEvent, String> {
+    fn failed(&self) -> Result<HookEvent, FieldError> {
         let mut line = String::from("stopped");
         detail::append(&mut line, text(&self.error)?);
         Ok(HookEvent::Failed {
@@ -114,7 +119,7 @@ fn can_request_permission(tasks: &str) -> bool {
 }
 
 /// Returns a string, or `""` if it was left out.
-fn text<'f>(field: &'f Field<'_>) -> Result<&'f str, String> {
+fn text<'f>(field: &'f Field<'_>) -> Result<&'f str, FieldError> {
     Ok(field.optional()?.unwrap_or_default())
 }
 
@@ -152,11 +157,8 @@ mod tests {
             ),
         ];
         for (arguments, expected) in cases {
-            assert_eq!(
-                parse(arguments, "k"),
-                Err(expected.to_owned()),
-                "{arguments}"
-            );
+            let error = parse(arguments, "k").expect_err(arguments);
+            assert_eq!(error.to_string(), expected, "{arguments}");
         }
         for event in [
             r#"{"event":"SubagentStop"}"#,

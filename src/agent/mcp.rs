@@ -8,7 +8,7 @@ use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
 use super::rpc::{self, Envelope, Malformed};
-use super::tools;
+use super::tools::{self, InvalidArgument};
 use crate::hub::{CallId, PermissionRequest, ToolCall};
 
 /// The revisions that the server speaks, newest first.
@@ -57,8 +57,8 @@ pub enum Request {
     ListTools,
     /// The use of a tool.
     CallTool(ToolCall),
-    /// The use of a tool with wrong arguments: the sentence for Claude.
-    InvalidCall(String),
+    /// The use of a tool with wrong arguments.
+    InvalidCall(InvalidArgument),
 }
 
 /// Parses lines of Claude Code.
@@ -106,7 +106,9 @@ impl Parser {
                 let arguments = call.arguments.map_or("{}", RawValue::get);
                 match tools::parse(&call.name, arguments, &self.server_key) {
                     Ok(call) => Ok(Request::CallTool(call)),
-                    Err(tools::ParseError::InvalidArgument(why)) => Ok(Request::InvalidCall(why)),
+                    Err(tools::ParseError::InvalidArgument(invalid)) => {
+                        Ok(Request::InvalidCall(invalid))
+                    }
                     Err(tools::ParseError::UnknownTool) => {
                         let why = format!("Unknown tool: {}", call.name);
                         Err(rpc::Error::new(rpc::INVALID_PARAMS, why))

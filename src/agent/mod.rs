@@ -60,7 +60,7 @@ pub fn start(
     })
 }
 
-/// Reads until the input ends or the hub is gone.
+/// Reads until the input ends or the hub has ended.
 fn read(input: impl BufRead, hub: &Sender<Incoming>, parser: &Parser) {
     let mut lines = LineReader::new(input, MAX_LINE);
     loop {

@@ -1,16 +1,17 @@
 //! The tools that Claude can use: their descriptions, their arguments, and how their outcome
 //! is rendered. What they do is decided in the hub.
 
-use std::fmt::Write;
+use std::fmt::{self, Write};
 
 use log::warn;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::{activity, channel};
-use crate::hub::{HookEvent, PublishResult, ToolCall, ToolOutcome};
+use super::activity;
+use super::channel;
+use crate::hub::{PublishResult, ToolCall, ToolOutcome};
 use crate::json::{self, ObjectError};
-use crate::protocol::{self, HistoryItem, SessionId, Status};
+use crate::protocol::{self, FieldError, HistoryItem, SessionId, Status};
 
 /// The most sessions that an error names before it counts the others.
 const MAX_LISTED: usize = 20;
@@ -62,66 +63,106 @@ impl ToolResult {
 pub enum ParseError {
     /// There is no tool of that name.
     UnknownTool,
-    /// An argument is missing or wrong: a sentence that names it.
-    InvalidArgument(String),
+    /// An argument is missing or wrong.
+    InvalidArgument(InvalidArgument),
 }
 
-/// Parses a call. `server_key` is the server's name in a raw MCP config.
+/// A call with a missing or wrong argument. Its `Display` is the sentence for Claude.
+#[derive(Debug, PartialEq, Eq)]
+pub struct InvalidArgument {
+    /// The name of the tool.
+    pub tool: &'static str,
+    /// What is wrong with which argument.
+    pub error: ArgumentError,
+}
+
+impl fmt::Display for InvalidArgument {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.tool, self.error)
+    }
+}
+
+/// What is wrong with the arguments of a call. Its `Display` names the argument.
+#[derive(Debug, PartialEq, Eq)]
+pub enum ArgumentError {
+    /// The arguments are no object.
+    NotAnObject,
+    /// An argument is missing, empty or of another kind.
+    Field(FieldError),
+    /// There is no status of this name.
+    UnknownStatus(String),
+}
+
+impl fmt::Display for ArgumentError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotAnObject => f.write_str("\"arguments\" must be an object"),
+            Self::Field(error) => error.fmt(f),
+            Self::UnknownStatus(name) => {
+                let names = Status::NAMES.join(", ");
+                write!(f, "\"status\" must be one of {names}, not \"{name}\"")
+            }
+        }
+    }
+}
+
+impl From<ObjectError> for ArgumentError {
+    fn from(_: ObjectError) -> Self {
+        Self::NotAnObject
+    }
+}
+
+impl From<FieldError> for ArgumentError {
+    fn from(error: FieldError) -> Self {
+        Self::Field(error)
+    }
+}
+
+/// Parses a call. `server_key` tells this server's tools and messages from others'.
 ///
 /// # Errors
 /// [`ParseError`].
 pub fn parse(name: &str, arguments: &str, server_key: &str) -> Result<ToolCall, ParseError> {
-    let call = match name {
-        "reply" => parse_reply(arguments),
-        "status" => parse_status(arguments),
-        "fetch_messages" => parse_fetch_messages(arguments),
-        "activity" => Ok(ToolCall::Activity(parse_hook(arguments, server_key))),
+    let (tool, call) = match name {
+        "reply" => ("reply", parse_reply(arguments)),
+        "status" => ("status", parse_status(arguments)),
+        "fetch_messages" => ("fetch_messages", parse_fetch_messages(arguments)),
+        "activity" => {
+            let event = activity::parse(arguments, server_key).inspect_err(|error| {
+                warn!("a hook reports something that cannot be understood: {error}");
+            });
+            return Ok(ToolCall::Activity(event.ok()));
+        }
         _ => return Err(ParseError::UnknownTool),
     };
-    call.map_err(|wrong| ParseError::InvalidArgument(format!("{name}: {wrong}")))
+    call.map_err(|error| ParseError::InvalidArgument(InvalidArgument { tool, error }))
 }
 
-fn parse_reply(arguments: &str) -> Result<ToolCall, String> {
-    let [chat_id, text] = json::object(arguments, ["chat_id", "text"]).map_err(no_object)?;
+fn parse_reply(arguments: &str) -> Result<ToolCall, ArgumentError> {
+    let [chat_id, text] = json::object(arguments, ["chat_id", "text"])?;
     Ok(ToolCall::Reply {
         chat_id: chat_id.required_text()?.to_owned(),
         text: text.required_text()?.into(),
     })
 }
 
-fn parse_status(arguments: &str) -> Result<ToolCall, String> {
-    let [chat_id, status, detail] =
-        json::object(arguments, ["chat_id", "status", "detail"]).map_err(no_object)?;
+fn parse_status(arguments: &str) -> Result<ToolCall, ArgumentError> {
+    let [chat_id, status, detail] = json::object(arguments, ["chat_id", "status", "detail"])?;
     let name = status.required_text()?;
     let detail: Option<&str> = detail.optional()?;
     Ok(ToolCall::Status {
         chat_id: chat_id.required_text()?.to_owned(),
-        status: Status::parse(name).ok_or_else(|| {
-            let names = Status::NAMES.join(", ");
-            format!("\"status\" must be one of {names}, not \"{name}\"")
-        })?,
+        status: Status::parse(name).ok_or_else(|| ArgumentError::UnknownStatus(name.to_owned()))?,
         detail: detail.map(str::to_owned),
     })
 }
 
-fn parse_fetch_messages(arguments: &str) -> Result<ToolCall, String> {
-    let [session_id, limit] =
-        json::object(arguments, ["session_id", "limit"]).map_err(no_object)?;
+fn parse_fetch_messages(arguments: &str) -> Result<ToolCall, ArgumentError> {
+    let [session_id, limit] = json::object(arguments, ["session_id", "limit"])?;
     Ok(ToolCall::FetchMessages {
         session_id: session_id.required_text()?.to_owned(),
         limit: protocol::clamp_limit(limit.optional()?),
     })
-}
-
-fn parse_hook(arguments: &str, server_key: &str) -> Option<HookEvent> {
-    let event = activity::parse(arguments, server_key);
-    event
-        .inspect_err(|wrong| warn!("a hook reports something that cannot be understood: {wrong}"))
-        .ok()
-}
-
-fn no_object(_: ObjectError) -> String {
-    "\"arguments\" must be an object".to_owned()
 }
 
 /// Renders what became of a call, for Claude.
@@ -153,7 +194,7 @@ fn render_messages(messages: &[HistoryItem<&str>]) -> String {
             text.push('\n');
         }
         let (role, content) = (message.role.as_str(), single_line(message.content));
-        write!(text, "[{}] {role}: {content}", message.ts).expect("a String takes everything");
+        write!(text, "[{}] {role}: {content}", message.ts).expect("writing to memory cannot fail");
     }
     text
 }
@@ -296,7 +337,10 @@ mod tests {
             ("fetch_messages", r#"{"session_id":"a","limit":"ten"}"#, "fetch_messages: \"limit\" must be a number, not a string"),
         ];
         for (tool, arguments, expected) in cases {
-            assert_eq!(parse(tool, arguments, ""), Err(ParseError::InvalidArgument(expected.to_owned())), "{arguments}");
+            let Err(ParseError::InvalidArgument(error)) = parse(tool, arguments, "") else {
+                panic!("{tool} takes {arguments}");
+            };
+            assert_eq!(error.to_string(), expected, "{arguments}");
         }
         assert_eq!(parse("dance", "{}", ""), Err(ParseError::UnknownTool));
     }

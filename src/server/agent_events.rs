@@ -101,7 +101,7 @@ impl Server {
             },
             Request::InvalidCall(invalid) => {
                 let why = match self.check_reachable() {
-                    Ok(()) => invalid,
+                    Ok(()) => invalid.to_string(),
                     Err(error) => error.to_string(),
                 };
                 self.out.agent.result(&id, &ToolResult::error(why));

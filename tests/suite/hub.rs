@@ -153,7 +153,7 @@ impl HubStage {
         let call = match tools::parse(tool, &arguments.to_string(), "claude-socket") {
             Ok(call) => call,
             Err(tools::ParseError::InvalidArgument(wrong)) => {
-                return json!({ "content": [{ "text": wrong }] });
+                return json!({ "content": [{ "text": wrong.to_string() }] });
             }
             Err(tools::ParseError::UnknownTool) => panic!("no tool is called {tool}"),
         };

@@ -21,7 +21,8 @@ const SUMMARY_FIELDS: [&str; 10] = [
     "subject",
 ];
 
-/// Returns what a tool does, in one line of at most [`MAX_DETAIL`] characters: `Bash: make a file`, `Edit: src/main.rs`.
+/// Returns what a tool does, in one line of at most [`MAX_DETAIL`] characters, such as
+/// `Bash: make a file` or `Edit: src/main.rs`.
 pub fn of_tool(name: &str, input: &str, cwd: &str) -> Arc<str> {
     let mut detail = String::new();
     match name
