@@ -309,7 +309,7 @@ impl ServerArgs {
             },
             ready_file: self.ready_file.clone(),
             approve_own_tools: self.approve_own_tools,
-            server_key: self.server_key.clone(),
+            server_key: self.server_key.as_str().into(),
             has_hooks: env::var_os(PLUGIN_ROOT_VARIABLE).is_some_and(|root| !root.is_empty()),
         }
     }

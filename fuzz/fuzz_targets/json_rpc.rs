@@ -18,7 +18,7 @@ fuzz_target!(|bytes: &[u8]| {
     // However it arrives, the same lines come of it.
     assert_eq!(whole, lines(bytes, 3));
     let parser = Parser {
-        server_key: "claude-socket".to_owned(),
+        server_key: "claude-socket".into(),
     };
     for line in whole.iter().flatten() {
         assert!(line.len() < MAX);

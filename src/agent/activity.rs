@@ -7,7 +7,7 @@ mod tag;
 
 use serde_json::Value;
 
-use super::channel;
+use super::channel::ServerKey;
 use super::tools::ArgumentError;
 use crate::hub::{DeltaIndex, HookEvent, PromptId, TextId, Tool, ToolUseId};
 use crate::json::{self, Field};
@@ -17,7 +17,7 @@ use crate::protocol::FieldError;
 ///
 /// # Errors
 /// [`ArgumentError`].
-pub fn parse(arguments: &str, server_key: &str) -> Result<HookEvent, ArgumentError> {
+pub fn parse(arguments: &str, server_key: &ServerKey) -> Result<HookEvent, ArgumentError> {
     let mut fields = Fields::new();
     json::read_into(arguments, &mut fields)?;
     Ok(fields.hook_event(server_key)?)
@@ -32,7 +32,7 @@ json::fields! {
 }
 
 impl Fields<'_> {
-    fn hook_event(&self, server_key: &str) -> Result<HookEvent, FieldError> {
+    fn hook_event(&self, server_key: &ServerKey) -> Result<HookEvent, FieldError> {
         match self.event.required_text()? {
             "UserPromptSubmit" => self.prompt(server_key),
             "PreToolUse" => self.tool_started(server_key),
@@ -49,16 +49,16 @@ impl Fields<'_> {
         }
     }
 
-    fn prompt(&self, server_key: &str) -> Result<HookEvent, FieldError> {
+    fn prompt(&self, server_key: &ServerKey) -> Result<HookEvent, FieldError> {
         Ok(HookEvent::Prompt {
             prompt: PromptId::new(text(&self.prompt_id)?),
             tag: tag::read(text(&self.prompt)?, server_key),
         })
     }
 
-    fn tool_started(&self, server_key: &str) -> Result<HookEvent, FieldError> {
+    fn tool_started(&self, server_key: &ServerKey) -> Result<HookEvent, FieldError> {
         let name = self.tool_name.required_text()?;
-        let tool = match channel::own_tool(name, server_key) {
+        let tool = match server_key.own_tool(name) {
             Some("reply") => Tool::Reply,
             Some(_) => Tool::Own,
             None => Tool::Other {
@@ -157,7 +157,7 @@ mod tests {
             ),
         ];
         for (arguments, expected) in cases {
-            let error = parse(arguments, "k").expect_err(arguments);
+            let error = parse(arguments, &"k".into()).expect_err(arguments);
             assert_eq!(error.to_string(), expected, "{arguments}");
         }
         for event in [
@@ -165,7 +165,7 @@ mod tests {
             r#"{"event":"Stop","agent_id":"a1"}"#,
             r#"{"event":"Notification","notification_type":"auth_success"}"#,
         ] {
-            assert_eq!(parse(event, "k"), Ok(HookEvent::Other), "{event}");
+            assert_eq!(parse(event, &"k".into()), Ok(HookEvent::Other), "{event}");
         }
     }
 }

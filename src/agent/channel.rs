@@ -10,11 +10,15 @@ use super::rpc;
 use crate::hub::Notification;
 use crate::json;
 
-/// The beginning of every message. `meta` has the tag's attributes, but no `source`: Claude Code sets that
-/// itself, and would show a second one as another attribute.
+/// The beginning of every message. `meta` has the tag's attributes, but no `source`: Claude Code
+/// sets that itself, and would show a second one as another attribute.
 const MESSAGE: &[u8] =
     br#"{"jsonrpc":"2.0","method":"notifications/claude/channel","params":{"content":"#;
 
+/// How Claude Code names the plugin's server in a channel tag.
+const PLUGIN_SOURCE: &str = "plugin:claude-socket:claude-socket";
+/// How Claude Code's names of the plugin's tools begin.
+const PLUGIN_TOOL_PREFIX: &str = "mcp__plugin_claude-socket_claude-socket__";
 /// The tools of this server, whose permission requests it may answer itself.
 const OWN_TOOLS: [&str; 3] = ["reply", "status", "fetch_messages"];
 
@@ -44,16 +48,34 @@ pub fn write_verdict(line: &mut Vec<u8>, request_id: &str, allowed: bool) {
     rpc::write_notification(line, "notifications/claude/channel/permission", &params);
 }
 
-/// Returns the tool of this server that Claude Code's name of a tool means: in the plugin, or
-/// under `server_key` in a raw MCP config.
-pub fn own_tool<'a>(name: &'a str, server_key: &str) -> Option<&'a str> {
-    let plugin = name.strip_prefix("mcp__plugin_claude-socket_claude-socket__");
-    let raw = || {
-        name.strip_prefix("mcp__")?
-            .strip_prefix(server_key)?
-            .strip_prefix("__")
-    };
-    plugin.or_else(raw).filter(|tool| OWN_TOOLS.contains(tool))
+/// The server's name in a raw MCP config. Claude Code names the server and its tools after it;
+/// the plugin's server has a name of its own.
+#[derive(Clone, Debug)]
+pub struct ServerKey(String);
+
+impl ServerKey {
+    /// Returns the tool of this server that Claude Code means by the name of a tool: the
+    /// plugin's, or that of the raw MCP config.
+    pub fn own_tool<'a>(&self, name: &'a str) -> Option<&'a str> {
+        let plugin = name.strip_prefix(PLUGIN_TOOL_PREFIX);
+        let raw = || {
+            name.strip_prefix("mcp__")?
+                .strip_prefix(&*self.0)?
+                .strip_prefix("__")
+        };
+        plugin.or_else(raw).filter(|tool| OWN_TOOLS.contains(tool))
+    }
+
+    /// Returns `true` if the `source` of a channel tag means this server.
+    pub fn is_source(&self, source: &str) -> bool {
+        source == PLUGIN_SOURCE || source == self.0
+    }
+}
+
+impl From<&str> for ServerKey {
+    fn from(key: &str) -> Self {
+        Self(key.to_owned())
+    }
 }
 
 /// Escapes channel tags in a text. Claude Code puts the text between `<channel …>` and
@@ -126,9 +148,11 @@ mod tests {
             "reply", "Bash", "mcp__other__reply", "mcp__claude-socket__", "mcp__claude-socket__reply2",
             "mcp__claude-socket2__reply", "mcp__plugin_other_claude-socket__reply", "mcp__claude-socket__bash",
         ];
-        assert!(own.iter().all(|name| own_tool(name, "claude-socket").is_some()));
-        assert!(!strangers.iter().any(|name| own_tool(name, "claude-socket").is_some()));
-        assert_eq!(own_tool("mcp__bridge__reply", "bridge"), Some("reply"));
-        assert_eq!(own_tool("mcp__claude-socket__reply", "bridge"), None);
+        let server_key = ServerKey::from("claude-socket");
+        assert!(own.iter().all(|name| server_key.own_tool(name).is_some()));
+        assert!(!strangers.iter().any(|name| server_key.own_tool(name).is_some()));
+        let bridge = ServerKey::from("bridge");
+        assert_eq!(bridge.own_tool("mcp__bridge__reply"), Some("reply"));
+        assert_eq!(bridge.own_tool("mcp__claude-socket__reply"), None);
     }
 }

@@ -7,6 +7,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
+use super::channel::ServerKey;
 use super::rpc::{self, Envelope, Malformed};
 use super::tools::{self, InvalidArgument};
 use crate::hub::{CallId, PermissionRequest, ToolCall};
@@ -65,7 +66,7 @@ pub enum Request {
 #[derive(Debug)]
 pub struct Parser {
     /// The server's name in a raw MCP config.
-    pub server_key: String,
+    pub server_key: ServerKey,
 }
 
 impl Parser {
@@ -197,7 +198,7 @@ mod tests {
 
     fn parser() -> Parser {
         Parser {
-            server_key: String::new(),
+            server_key: "".into(),
         }
     }
 

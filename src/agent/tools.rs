@@ -8,7 +8,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::activity;
-use super::channel;
+use super::channel::{self, ServerKey};
 use crate::hub::{PublishResult, ToolCall, ToolOutcome};
 use crate::json::{self, ObjectError};
 use crate::protocol::{self, FieldError, HistoryItem, SessionId, Status};
@@ -122,7 +122,7 @@ impl From<FieldError> for ArgumentError {
 ///
 /// # Errors
 /// [`ParseError`].
-pub fn parse(name: &str, arguments: &str, server_key: &str) -> Result<ToolCall, ParseError> {
+pub fn parse(name: &str, arguments: &str, server_key: &ServerKey) -> Result<ToolCall, ParseError> {
     let (tool, call) = match name {
         "reply" => ("reply", parse_reply(arguments)),
         "status" => ("status", parse_status(arguments)),
@@ -337,11 +337,11 @@ mod tests {
             ("fetch_messages", r#"{"session_id":"a","limit":"ten"}"#, "fetch_messages: \"limit\" must be a number, not a string"),
         ];
         for (tool, arguments, expected) in cases {
-            let Err(ParseError::InvalidArgument(error)) = parse(tool, arguments, "") else {
+            let Err(ParseError::InvalidArgument(error)) = parse(tool, arguments, &"".into()) else {
                 panic!("{tool} takes {arguments}");
             };
             assert_eq!(error.to_string(), expected, "{arguments}");
         }
-        assert_eq!(parse("dance", "{}", ""), Err(ParseError::UnknownTool));
+        assert_eq!(parse("dance", "{}", &"".into()), Err(ParseError::UnknownTool));
     }
 }

@@ -10,7 +10,7 @@ use super::signals::{Reason, Shutdown};
 use crate::access::NoTokens;
 use crate::agent::mcp::{self, Incoming, Request};
 use crate::agent::tools::{self, ToolResult};
-use crate::agent::{channel, writer};
+use crate::agent::writer;
 use crate::audit::Record;
 use crate::hub::{AgentId, AgentInput, CallId, Input, PermissionRequest, ToolCall};
 use crate::socket::port::BindError;
@@ -130,8 +130,9 @@ impl Server {
     }
 
     fn permission_request(&mut self, request: PermissionRequest) {
-        let own = channel::own_tool(&request.tool_name, &self.config.server_key).is_some();
-        if own && self.config.approve_own_tools {
+        let server_key = &self.config.server_key;
+        let is_own = server_key.own_tool(&request.tool_name).is_some();
+        if is_own && self.config.approve_own_tools {
             self.out.audit.record(&Record::Verdict {
                 client: None,
                 user: env!("CARGO_PKG_NAME"),

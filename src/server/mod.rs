@@ -49,7 +49,7 @@ pub struct Config {
     /// Permission requests for this server's own tools are allowed at once.
     pub approve_own_tools: bool,
     /// The server's name in a raw MCP config.
-    pub server_key: String,
+    pub server_key: agent::channel::ServerKey,
     /// The server was started by the plugin, so there are its hooks.
     pub has_hooks: bool,
     /// Records who came, went and decided.

@@ -4,16 +4,14 @@ use std::borrow::Cow;
 
 use uuid::Uuid;
 
+use crate::agent::channel::ServerKey;
 use crate::hub::ChannelTag;
 use crate::protocol::MessageId;
-
-/// How Claude Code names the plugin's server in a channel tag.
-const PLUGIN_SOURCE: &str = "plugin:claude-socket:claude-socket";
 
 /// Returns the tag of a prompt that is a message of this server. Only the tag at the very start
 /// counts: Claude Code wrote that one, and the sender of the message may have written others
 /// behind it.
-pub fn read(prompt: &str, server_key: &str) -> Option<ChannelTag> {
+pub fn read(prompt: &str, server_key: &ServerKey) -> Option<ChannelTag> {
     let mut rest = prompt.strip_prefix("<channel ")?;
     let (mut source, mut chat_id, mut message_id) = (None, None, None);
     loop {
@@ -39,8 +37,7 @@ pub fn read(prompt: &str, server_key: &str) -> Option<ChannelTag> {
         }
         rest = after;
     }
-    let source = source?;
-    if source != PLUGIN_SOURCE && source != server_key {
+    if !server_key.is_source(&source?) {
         return None;
     }
     Some(ChannelTag {
@@ -85,7 +82,7 @@ mod tests {
     const ID: &str = "01234567-89ab-8def-8000-000000000001";
 
     fn chat_id(prompt: &str) -> Option<String> {
-        read(prompt, "bridge").map(|tag| tag.chat_id)
+        read(prompt, &"bridge".into()).map(|tag| tag.chat_id)
     }
 
     #[rustfmt::skip]
@@ -122,7 +119,7 @@ mod tests {
     #[test]
     fn message_id_is_read_from_the_tag() {
         let prompt = |id| format!("<channel source=\"bridge\" chat_id=\"s1\" message_id=\"{id}\">");
-        let message_id = |id| read(&prompt(id), "bridge").and_then(|tag| tag.message_id);
+        let message_id = |id| read(&prompt(id), &"bridge".into()).and_then(|tag| tag.message_id);
         assert_eq!(message_id(ID).map(|id| id.to_string()).as_deref(), Some(ID));
         assert_eq!(message_id("m1"), None);
     }
