@@ -1,8 +1,8 @@
 //! The file with the tokens: `access.json` in the folder where channels conventionally keep
 //! theirs.
 //!
-//! No other user may read it or replace it. It is understood completely or not used at all: a
-//! restriction that was overlooked would be none.
+//! No other user may read it or replace it. A file with anything unknown in it is not used at
+//! all: that could be a restriction.
 
 use std::collections::HashSet;
 use std::env;
@@ -84,11 +84,11 @@ struct ContentsRef<'a> {
     tokens: &'a [StoredToken],
 }
 
-/// Why the tokens can't be read or changed. It is displayed as one sentence that says what is
-/// wrong with the file, and what to do.
+/// Why the tokens can't be read or changed. Its `Display` is one sentence that says what is wrong
+/// with the file, and what to do.
 #[derive(Debug)]
 pub enum TokenFileError {
-    /// The system is short of something, which says nothing about the file.
+    /// The system is out of descriptors or memory; the file itself may be fine.
     Transient(io::Error),
     /// The file can't be trusted or understood.
     Unusable {
@@ -338,7 +338,7 @@ fn parse(text: &str) -> Result<Vec<StoredToken>, String> {
     Ok(contents.tokens)
 }
 
-/// Returns `true` if the system is short of something, which says nothing about the file.
+/// Returns `true` if the system is out of descriptors or memory, or the call was interrupted.
 fn is_transient(error: &io::Error) -> bool {
     use rustix::io::Errno;
     let transient = [Errno::MFILE, Errno::NFILE, Errno::NOMEM, Errno::INTR];
@@ -372,7 +372,7 @@ pub fn change<T, E: From<TokenFileError>>(
     check_folder(path).map_err(|problem| TokenFileError::unusable(path, problem))?;
     let result = change(&mut tokens)?;
     write(path, &tokens).map_err(not_changed)?;
-    // The new name is on the disk when the folder is.
+    // The rename is on the disk once the folder is.
     folder.sync_all().map_err(not_changed)?;
     Ok(result)
 }
@@ -395,7 +395,7 @@ fn lock(folder: &File) -> io::Result<()> {
 
 fn write(path: &Path, tokens: &[StoredToken]) -> io::Result<()> {
     let new = path.with_extension("json.new");
-    // One that was left behind was never finished.
+    // A file that a crash has left behind is incomplete.
     match fs::remove_file(&new) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}

@@ -1,4 +1,4 @@
-//! Tells whether a file has changed, without opening it.
+//! Detects that a file has changed, without opening it.
 
 use std::fs;
 use std::io;
@@ -6,10 +6,10 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
-/// Two changes within this time may have the same mtime and ctime: so coarse can these be.
+/// The coarsest resolution of mtime and ctime: two changes within this time may have the same.
 const MTIME_GRANULARITY: Duration = Duration::from_secs(2);
 
-/// What stat(2) says of a file and its folder. If it is another one, the content may be, too.
+/// The results of stat(2) for a file and its folder. If they differ, the content may, too.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FileStamp {
     /// `None` if there is no file.
@@ -30,7 +30,7 @@ struct Stat {
 }
 
 impl FileStamp {
-    /// Returns the stamp of a file, or `None` if that can't be told.
+    /// Returns the stamp of a file, or `None` if stat(2) fails.
     pub fn of(path: &Path) -> Option<Self> {
         let folder = path.parent().unwrap_or(path);
         let stat = |metadata: io::Result<fs::Metadata>| match metadata {
@@ -44,7 +44,7 @@ impl FileStamp {
         })
     }
 
-    /// Returns `true` if there is something of the file's name, whatever it is.
+    /// Returns `true` if something is at the path, even if it is no file.
     pub fn exists(&self) -> bool {
         self.file.is_some()
     }

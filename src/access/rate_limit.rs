@@ -54,7 +54,7 @@ impl RateLimit {
         failures.count = failures.count.saturating_add(1);
     }
 
-    /// Forgets what counts no longer, or else the oldest.
+    /// Removes the addresses whose wrong tokens count no longer, or else the oldest.
     fn make_room(&mut self, now: Instant) {
         self.by_address.retain(|_, failures| !failures.is_over(now));
         if self.by_address.len() >= MAX_ADDRESSES {
@@ -69,7 +69,8 @@ impl RateLimit {
     }
 }
 
-/// Returns what is counted as one address: who has an IPv6 address has the 2^64 of its network.
+/// Returns what counts as one address: for IPv6 the /64 network, as its holder has all 2^64
+/// addresses of it.
 fn network(peer: IpAddr) -> IpAddr {
     match peer.to_canonical() {
         IpAddr::V6(ip) => Ipv6Addr::from_bits(ip.to_bits() >> 64 << 64).into(),

@@ -6,7 +6,7 @@ use super::*;
 use crate::protocol::Role;
 
 fn with_token(token: &str) -> Access {
-    let token = Some(EnvToken::parse(token).expect(token));
+    let token = Some(EnvToken::parse(token).expect("the token is valid"));
     Access::open(Options { token, file: None })
 }
 

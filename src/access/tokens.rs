@@ -19,8 +19,8 @@ pub struct Tokens {
     pub by_digest: Vec<(Digest, Arc<Grant>)>,
     /// The file's tokens, or a sentence that says what is wrong with the file.
     pub file: Result<Vec<StoredToken>, String>,
-    /// The file must be there, because it held tokens, or something that could not be read. That
-    /// it is gone must never mean that no tokens are wanted any more.
+    /// The file must be there, because it held tokens or could not be read. If it is missing then,
+    /// that must never count as no tokens configured.
     pub file_expected: bool,
     /// The stamp of the file when it was read. `None` if a change since could go unnoticed.
     pub stamp: Option<FileStamp>,

@@ -20,7 +20,7 @@ pub struct LineReader<R> {
 }
 
 impl<R: BufRead> LineReader<R> {
-    /// Bytes that the buffer keeps between two lines.
+    /// The capacity that the buffer keeps between two lines, in bytes.
     const KEPT_CAPACITY: usize = 64 * 1024;
 
     /// Accepts lines of fewer than `max` bytes.
@@ -89,7 +89,7 @@ mod tests {
         for buffer in [1, 2, 3, 7, 100] {
             let mut lines = LineReader::new(BufReader::with_capacity(buffer, &input[..]), 9);
             let mut seen = Vec::new();
-            while let Some(line) = lines.next_line().expect("memory does not fail") {
+            while let Some(line) = lines.next_line().expect("reading from memory cannot fail") {
                 seen.push(match line {
                     Line::Complete(bytes) => String::from_utf8_lossy(bytes).into_owned(),
                     Line::TooLong => "(too long)".to_owned(),

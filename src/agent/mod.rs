@@ -1,7 +1,7 @@
 //! Claude Code's side: JSON-RPC lines on stdin and stdout, MCP, tools, the channel.
 //!
-//! This room parses what Claude Code says and renders what it is told; what follows from it is
-//! decided in the hub. Two blocking threads do the I/O: `agent-reader` turns lines into
+//! This room parses the lines of Claude Code and renders those for it; the hub decides what follows
+//! from them. Two blocking threads do the I/O: `agent-reader` turns lines into
 //! [`mcp::Incoming`], and `agent-writer` writes what the hub's thread could not write at once.
 
 pub(crate) mod activity;
@@ -31,11 +31,11 @@ const LINE_CAPACITY: usize = 64;
 /// The hub's ends of the two threads.
 #[derive(Debug)]
 pub struct AgentConnection {
-    /// What Claude Code says; after [`Incoming::End`] nothing.
+    /// Lines from it, parsed. Nothing follows [`Incoming::End`].
     pub incoming: Receiver<Incoming>,
-    /// What it is told.
+    /// Lines for it.
     pub writer: AgentWriter,
-    /// What became of that.
+    /// Reports which of these lines are written.
     pub written: Receiver<writer::Event>,
 }
 

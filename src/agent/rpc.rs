@@ -1,5 +1,5 @@
-//! JSON-RPC 2.0: the envelope around everything that Claude Code and the server
-//! say to each other, one object a line.
+//! JSON-RPC 2.0: the envelope around all that Claude Code and the server send each other, one
+//! object a line.
 
 use std::borrow::Cow;
 
@@ -25,12 +25,12 @@ pub enum Envelope<'a> {
     Request {
         /// The id for the answer, a string or a number as it was written.
         id: CallId,
-        /// What is requested.
+        /// The method that is called.
         method: Cow<'a, str>,
         /// JSON, `{}` if left out.
         params: &'a str,
     },
-    /// Is not answered.
+    /// Must not be answered.
     Notification {
         /// What happened.
         method: Cow<'a, str>,
@@ -108,8 +108,8 @@ pub fn parse(line: &[u8]) -> Result<Envelope<'_>, Malformed> {
     }
 }
 
-/// MCP has had no batches since its revision 2025-06-18. To serde an array is as good
-/// as an object.
+/// Returns `true` if the line is an array. MCP has had no batches since its revision 2025-06-18,
+/// but serde reads a struct from an array, too.
 fn is_batch(text: &str) -> bool {
     text.trim_start().starts_with('[')
 }

@@ -1,5 +1,5 @@
 //! The tools that Claude can use: their descriptions, their arguments, and how their outcome
-//! is rendered. What they do is decided in the hub.
+//! is rendered. The hub decides what they do.
 
 use std::fmt::{self, Write};
 
@@ -58,7 +58,7 @@ impl ToolResult {
     }
 }
 
-/// Why a call can't be run.
+/// Why a call can't be parsed.
 #[derive(Debug, PartialEq, Eq)]
 pub enum ParseError {
     /// There is no tool of that name.
@@ -165,7 +165,7 @@ fn parse_fetch_messages(arguments: &str) -> Result<ToolCall, ArgumentError> {
     })
 }
 
-/// Renders what became of a call, for Claude.
+/// Renders the outcome of a call for Claude.
 pub fn render(outcome: &ToolOutcome<'_>) -> ToolResult {
     match outcome {
         ToolOutcome::Replied { chat_id, result } => match result {

@@ -1,4 +1,4 @@
-//! What comes from an agent, on its way to the hub.
+//! Passes the lines of an agent on to the hub, and answers those that need no hub.
 
 use std::fmt;
 

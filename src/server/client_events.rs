@@ -1,4 +1,4 @@
-//! What comes from the clients' side, on its way to the hub.
+//! Passes the events of the clients' side on to the hub.
 
 use log::warn;
 
@@ -20,7 +20,7 @@ impl Server {
             } => {
                 let link = Link::new(outbox);
                 self.out.links.insert(conn, link);
-                // The tokens may have changed on its way here.
+                // The tokens may have changed since the client was admitted.
                 if !self.access.is_valid(&grant) {
                     return self.out.close(conn, self.revocation_reason());
                 }
@@ -70,7 +70,7 @@ impl Server {
         }
     }
 
-    /// Why a client is disconnected whose grant isn't valid any more.
+    /// Returns why a client whose grant isn't valid any more is disconnected.
     fn revocation_reason(&self) -> CloseReason {
         match self.access.policy() {
             Policy::FileUnusable => CloseReason::AuthUnavailable,

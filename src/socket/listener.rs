@@ -19,7 +19,7 @@ use crate::access::NoTokens;
 use crate::audit::Record;
 use crate::protocol::ConnId;
 
-/// How often changed tokens are looked for.
+/// How often the tokens are checked for changes.
 const RELOAD_INTERVAL: Duration = Duration::from_secs(1);
 /// How often binding a taken port is tried again.
 const BIND_RETRY: Duration = Duration::from_millis(500);
@@ -27,10 +27,10 @@ const BIND_RETRY: Duration = Duration::from_millis(500);
 const RETRIES_PER_LOOKUP: u32 = 20;
 /// How long accepting pauses when the system has no descriptor or memory left.
 const ACCEPT_BACKOFF: Duration = Duration::from_millis(100);
-/// The connections over the limit that get a response at the same time; further ones are
+/// The most connections over the limit that get a response at the same time; further ones are
 /// dropped.
 const REJECT_CAPACITY: usize = 16;
-/// File descriptors for everything that is no connection, and for connections over the limit.
+/// The file descriptors that are kept for everything but admitted connections.
 const RESERVED_FILES: usize = 32;
 
 /// Starts the `listener` thread, and returns the number of open connections. `bound` is a listener
@@ -96,7 +96,7 @@ struct Listener {
     address: SocketAddr,
     /// The connections so far.
     connections: u64,
-    /// When changed tokens were last looked for.
+    /// When the tokens were last checked for changes.
     reloaded: Instant,
 }
 
@@ -159,7 +159,7 @@ impl Listener {
         let mut is_paused = false;
         loop {
             let timeout = Timespec::try_from(RELOAD_INTERVAL).unwrap_or_default();
-            // It fails only when interrupted, and then there is nothing to accept.
+            // `poll` fails only if it is interrupted, and then there is nothing to accept.
             let _ = poll(&mut [PollFd::new(listener, PollFlags::IN)], Some(&timeout));
             self.reload_tokens();
             if self.must_stop() {
@@ -169,12 +169,12 @@ impl Listener {
                 Ok((stream, peer)) => {
                     is_paused = false;
                     self.connections += 1;
-                    // Some systems inherit it from the listener.
+                    // On some systems the stream inherits the mode of the listener.
                     let _ = stream.set_nonblocking(false);
                     admit(ConnId(self.connections), stream, peer, &self.context);
                 }
                 Err(error) if is_transient(&error) => {}
-                // Something has ended the listening, which doesn't begin again by itself.
+                // The socket was shut down, and never listens again.
                 Err(error) if error.kind() == io::ErrorKind::InvalidInput => {
                     let port = self.address.port();
                     return error!("port {port} is lost ({error}); taking it again");
@@ -206,7 +206,7 @@ impl Listener {
         self.context.has_ended() || check_bind(&self.context).is_err()
     }
 
-    /// Reports why nothing listens any more.
+    /// Reports why nothing listens any more, if listening is not allowed any more.
     fn stopped(&self) {
         if let Err(why) = check_bind(&self.context) {
             error!("{why}");
@@ -238,7 +238,7 @@ fn admit(conn: ConnId, stream: TcpStream, peer: SocketAddr, context: &Arc<Contex
     connection.start();
 }
 
-/// Returns `true` for errors of one connection (accept(2)), and if there is none.
+/// Returns `true` for errors of a single connection (accept(2)), and if no connection waits.
 fn is_transient(error: &io::Error) -> bool {
     matches!(
         error.kind(),
@@ -252,7 +252,7 @@ fn is_transient(error: &io::Error) -> bool {
 /// Raises the limit of open files as far as the system allows, and returns it.
 fn raise_file_limit() -> usize {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-    /// What macOS allows when it reports no limit.
+    /// The limit of macOS when it reports none.
     const OPEN_MAX: u64 = 10_240;
     let limit = getrlimit(Resource::Nofile);
     for current in [limit.maximum, Some(OPEN_MAX)] {

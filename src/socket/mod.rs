@@ -48,7 +48,7 @@ pub struct Options {
     pub max_name: usize,
     /// The most bytes that wait for one slow client.
     pub max_backlog: usize,
-    /// How long a client may take for the head of its request.
+    /// How long a client may take to send the head of its request.
     pub handshake_timeout: Duration,
     /// How often a client is pinged.
     pub ping_interval: Duration,
@@ -56,7 +56,7 @@ pub struct Options {
     pub ping_timeout: Duration,
 }
 
-/// What the hub's loop learns from the clients' side. One channel carries all of it, so a
+/// An event of the clients' side, for the hub's loop. One channel carries all of it, so a
 /// client's frames keep their order.
 #[derive(Debug)]
 pub enum Event {
@@ -82,7 +82,7 @@ pub enum Event {
     },
     /// A connection has ended.
     Disconnected(ConnId),
-    /// A plain HTTP request asks for figures.
+    /// A plain HTTP request asks for the figures of the hub.
     Stats(Sender<Stats>),
     /// The tokens have changed.
     TokensChanged,

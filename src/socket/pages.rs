@@ -16,9 +16,9 @@ use crate::hub::Stats;
 /// so, such as `/metrics.json`: whoever misspells it must get no page.
 const RESERVED: [&str; 4] = ["/api/", "/files/", "/client/", "/metrics"];
 
-/// Returns the answer to a request for the web chat, or for what belongs to it. That never
-/// changes and says nothing about anyone. It needs no token, so that a browser can load the page
-/// in which the token is then typed.
+/// Returns the answer to a request for the web chat or one of its files. These are the same for
+/// everybody. They need no token, so that a browser can load the page in which the token is then
+/// typed.
 pub fn static_page(request: &Request<()>) -> Option<Response> {
     let headers = request.headers();
     match request.uri().path() {
@@ -44,12 +44,12 @@ fn is_reserved(path: &str) -> bool {
     RESERVED.iter().any(|start| path.starts_with(start))
 }
 
-/// Returns the answer to a request for how the server is.
+/// Returns the answer to a request for the health or the figures of the server.
 pub fn answer(path: &str, started: SystemTime, stats: &Stats) -> Response {
     match path {
         "/metrics" => Response::text("text/plain; version=0.0.4; charset=utf-8", metrics(stats)),
         "/healthz" => Response::json(&Health::of(started, stats)),
-        // To a browser it is the web chat.
+        // A browser gets the web chat at the same path.
         _ => Response::json(&Health::of(started, stats)).with("Vary", "Accept"),
     }
 }

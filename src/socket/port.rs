@@ -1,4 +1,4 @@
-//! Takes the port, and finds out who else has it.
+//! Binds the port, and finds out which process has it if it is taken.
 
 use std::fmt;
 #[cfg(target_os = "linux")]
@@ -16,9 +16,9 @@ use crate::owner;
 
 /// How many connections may wait to be accepted. The kernel caps it.
 const BACKLOG: i32 = 4096;
-/// Who has a port if nobody knows.
+/// The owner of a port that can't be found out.
 const UNKNOWN_OWNER: &str = "another program";
-/// How long the owner of the port may take to say who it is.
+/// How long the owner of the port may take to answer.
 const PROBE_TIMEOUT: Duration = Duration::from_millis(300);
 
 /// Why the server does not listen. Its `Display` is one sentence that says what to do.
@@ -40,14 +40,14 @@ pub enum BindError {
         /// Who has it, as far as that is known.
         owner: String,
     },
-    /// This user may not have the port.
+    /// This user may not bind the port.
     NotPermitted {
         /// The port.
         port: u16,
     },
     /// This machine has no such address.
     NoSuchAddress(IpAddr),
-    /// Something else.
+    /// Any other error of the system.
     Other {
         /// The address.
         address: SocketAddr,
@@ -123,7 +123,7 @@ impl std::error::Error for BindError {
 /// Listens on an address.
 ///
 /// # Errors
-/// [`BindError`], above all that the port is in use.
+/// One of the system's [`BindError`]s, most often [`BindError::InUse`].
 pub fn bind(address: SocketAddr) -> Result<TcpListener, BindError> {
     listen(address).map_err(|error| BindError::new(address, error))
 }
@@ -135,7 +135,7 @@ fn listen(address: SocketAddr) -> io::Result<TcpListener> {
         Some(Protocol::TCP),
     )?;
     // So that connections of an earlier server in TIME_WAIT don't block the port.
-    // Two servers can't listen on it at once all the same.
+    // Two servers still can't listen on it at the same time.
     socket.set_reuse_address(true)?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
