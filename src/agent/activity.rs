@@ -20,7 +20,7 @@ use crate::protocol::FieldError;
 pub fn parse(arguments: &str, server_key: &ServerKey) -> Result<HookEvent, ArgumentError> {
     let mut fields = Fields::new();
     json::read_into(arguments, &mut fields)?;
-    Ok(fields.hook_event(server_key)?)
+    Ok(Report { fields, server_key }.event()?)
 }
 
 json::fields! {
@@ -31,80 +31,92 @@ json::fields! {
     }
 }
 
-impl Fields<'_> {
-    fn hook_event(&self, server_key: &ServerKey) -> Result<HookEvent, FieldError> {
-        match self.event.required_text()? {
-            "UserPromptSubmit" => self.prompt(server_key),
-            "PreToolUse" => self.tool_started(server_key),
+/// What a hook reports.
+struct Report<'a> {
+    fields: Fields<'a>,
+    server_key: &'a ServerKey,
+}
+
+impl Report<'_> {
+    fn event(&self) -> Result<HookEvent, FieldError> {
+        match self.fields.event.required_text()? {
+            "UserPromptSubmit" => self.prompt(),
+            "PreToolUse" => self.tool_started(),
             "PostToolUse" | "PostToolUseFailure" => self.tool_ended(),
             "MessageDisplay" => self.text_delta(),
             // The end of a subagent is not the end of the turn.
-            "Stop" | "StopFailure" if !text(&self.agent_id)?.is_empty() => Ok(HookEvent::Other),
+            "Stop" | "StopFailure" if !text(&self.fields.agent_id)?.is_empty() => {
+                Ok(HookEvent::Other)
+            }
             "Stop" => self.stopped(),
             "StopFailure" => self.failed(),
-            "Notification" if text(&self.notification_type)? == "idle_prompt" => {
+            "Notification" if text(&self.fields.notification_type)? == "idle_prompt" => {
                 Ok(HookEvent::Waiting)
             }
             _ => Ok(HookEvent::Other),
         }
     }
 
-    fn prompt(&self, server_key: &ServerKey) -> Result<HookEvent, FieldError> {
+    fn prompt(&self) -> Result<HookEvent, FieldError> {
         Ok(HookEvent::Prompt {
-            prompt: PromptId::new(text(&self.prompt_id)?),
-            tag: tag::read(text(&self.prompt)?, server_key),
+            prompt: PromptId::new(text(&self.fields.prompt_id)?),
+            tag: tag::read(text(&self.fields.prompt)?, self.server_key),
         })
     }
 
-    fn tool_started(&self, server_key: &ServerKey) -> Result<HookEvent, FieldError> {
-        let name = self.tool_name.required_text()?;
-        let tool = match server_key.own_tool(name) {
+    fn tool_started(&self) -> Result<HookEvent, FieldError> {
+        let name = self.fields.tool_name.required_text()?;
+        let tool = match self.server_key.own_tool(name) {
             Some("reply") => Tool::Reply,
             Some(_) => Tool::Own,
             None => Tool::Other {
                 name: name.into(),
-                detail: detail::of_tool(name, text(&self.tool_input)?, text(&self.cwd)?),
+                detail: detail::of_tool(
+                    name,
+                    text(&self.fields.tool_input)?,
+                    text(&self.fields.cwd)?,
+                ),
             },
         };
         Ok(HookEvent::ToolStarted {
-            prompt: PromptId::new(text(&self.prompt_id)?),
-            by_subagent: !text(&self.agent_id)?.is_empty(),
-            tool_use: ToolUseId::new(text(&self.tool_use_id)?),
+            prompt: PromptId::new(text(&self.fields.prompt_id)?),
+            by_subagent: !text(&self.fields.agent_id)?.is_empty(),
+            tool_use: ToolUseId::new(text(&self.fields.tool_use_id)?),
             tool,
         })
     }
 
     fn tool_ended(&self) -> Result<HookEvent, FieldError> {
         Ok(HookEvent::ToolEnded {
-            prompt: PromptId::new(text(&self.prompt_id)?),
-            tool_use: ToolUseId::new(text(&self.tool_use_id)?),
-            name: self.tool_name.required_text()?.to_owned(),
-            input: text(&self.tool_input)?.to_owned(),
+            prompt: PromptId::new(text(&self.fields.prompt_id)?),
+            tool_use: ToolUseId::new(text(&self.fields.tool_use_id)?),
+            name: self.fields.tool_name.required_text()?.to_owned(),
+            input: text(&self.fields.tool_input)?.to_owned(),
         })
     }
 
     fn text_delta(&self) -> Result<HookEvent, FieldError> {
         Ok(HookEvent::TextDelta {
-            prompt: PromptId::new(text(&self.prompt_id)?),
-            text: TextId::new(text(&self.message_id)?),
-            index: DeltaIndex::new(text(&self.index)?),
-            delta: text(&self.delta)?.to_owned(),
+            prompt: PromptId::new(text(&self.fields.prompt_id)?),
+            text: TextId::new(text(&self.fields.message_id)?),
+            index: DeltaIndex::new(text(&self.fields.index)?),
+            delta: text(&self.fields.delta)?.to_owned(),
         })
     }
 
     fn stopped(&self) -> Result<HookEvent, FieldError> {
         Ok(HookEvent::Stopped {
-            prompt: PromptId::new(text(&self.prompt_id)?),
-            text: text(&self.last_assistant_message)?.into(),
-            has_background_tasks: can_request_permission(text(&self.background_tasks)?),
+            prompt: PromptId::new(text(&self.fields.prompt_id)?),
+            text: text(&self.fields.last_assistant_message)?.into(),
+            has_background_tasks: can_request_permission(text(&self.fields.background_tasks)?),
         })
     }
 
     fn failed(&self) -> Result<HookEvent, FieldError> {
         let mut line = String::from("stopped");
-        detail::append(&mut line, text(&self.error)?);
+        detail::append(&mut line, text(&self.fields.error)?);
         Ok(HookEvent::Failed {
-            prompt: PromptId::new(text(&self.prompt_id)?),
+            prompt: PromptId::new(text(&self.fields.prompt_id)?),
             detail: line.into(),
         })
     }
