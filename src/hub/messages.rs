@@ -28,12 +28,7 @@ impl Hub {
             return debug!("{client} is not connected any more; its message is dropped");
         };
         if self.is_closing {
-            let rejection = Rejection {
-                session_id: message.session.map(|id| id.to_string()).unwrap_or_default(),
-                id: message.id.map(|key| key.to_string()),
-                ..Rejection::new(ErrorCode::HostClosed, AGENT_ENDED)
-            };
-            return self.reject(client, &rejection, out);
+            return self.message_too_late(client, &message, out);
         }
         let session = message.session.take();
         let session = session.unwrap_or_else(|| sender.default_session.clone());
@@ -57,6 +52,33 @@ impl Hub {
         if is_lost {
             self.leave_sessions(now, client, |_| {});
         }
+    }
+
+    /// Rejects a message that comes while the server ends, unless the agent has it already or is
+    /// getting it.
+    fn message_too_late(&mut self, client: ConnId, message: &NewMessage, out: &mut impl Effects) {
+        let session = message.session.as_ref();
+        let session = session.unwrap_or(&self.clients[&client].default_session);
+        let known = message.id.as_ref().and_then(|key| {
+            let receipt = self.sessions.get(session)?.receipts.get(key)?;
+            Some((key, receipt))
+        });
+        if let Some((key, receipt)) = known {
+            if let Some(state) = receipt.state {
+                let delivery = receipt.delivery(session, key, state, None);
+                out.send(once(client), &delivery);
+            }
+            return;
+        }
+        let rejection = Rejection {
+            session_id: message
+                .session
+                .as_ref()
+                .map_or_else(String::new, SessionId::to_string),
+            id: message.id.as_ref().map(ToString::to_string),
+            ..Rejection::new(ErrorCode::HostClosed, AGENT_ENDED)
+        };
+        self.reject(client, &rejection, out);
     }
 
     /// Accepts a message of a client that is in the session and may send.
@@ -102,8 +124,10 @@ impl Hub {
         let agent = &self.agents[session.agent];
         match session.receipts.get_mut(key) {
             Some(known) if known.fingerprint == fingerprint => {
-                // A lost client may have sent it again since, from a new connection.
-                if !self.clients[&client].is_lost {
+                // The client may have sent it again from a newer connection, and what was read from
+                // the older one can come later.
+                let is_newer = client > known.client;
+                if is_newer || !self.clients.contains_key(&known.client) {
                     known.client = client;
                 }
                 self.counters.resent += 1;

@@ -90,6 +90,11 @@ pub struct Receipts {
 
 impl Receipts {
     /// The receipt of a message that is already known under this key.
+    pub fn get(&self, key: &str) -> Option<&Receipt> {
+        self.by_key.get(key)
+    }
+
+    /// The same receipt, to be changed.
     pub fn get_mut(&mut self, key: &str) -> Option<&mut Receipt> {
         self.by_key.get_mut(key)
     }

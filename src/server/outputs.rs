@@ -109,6 +109,9 @@ impl Outputs {
             }
         }
         self.batch.reclaim(batch);
+        if !lost.is_empty() {
+            self.hold.wake_closed();
+        }
         lost
     }
 }

@@ -16,6 +16,8 @@ use crate::socket::frame::CloseCode;
 
 /// How much of the time that is left is kept for the clients.
 const CLOSE_GRACE: Duration = Duration::from_millis(300);
+/// When no client has sent anything for so long, what was in the sockets is read.
+const QUIET: Duration = Duration::from_millis(10);
 /// How often the number of open connections is looked at.
 const POLL_INTERVAL: Duration = Duration::from_millis(5);
 
@@ -60,17 +62,14 @@ impl Server {
     /// were held back, or are on their way here.
     fn reject_pending(&mut self, deadline: Instant) {
         self.handle_input(Input::Closing);
-        loop {
-            match self.client_events.try_recv() {
+        while Instant::now() < deadline {
+            match self.client_events.recv_timeout(QUIET) {
                 Ok(event) => self.client_event(event),
-                Err(_) if !self.out.has_held_senders() => return,
-                Err(_) => std::thread::yield_now(),
+                Err(_) if self.out.has_held_senders() => {}
+                Err(_) => return,
             }
             if self.out.should_flush() {
                 self.flush_clients();
-            }
-            if Instant::now() >= deadline {
-                return;
             }
         }
     }

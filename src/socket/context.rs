@@ -75,8 +75,9 @@ impl Deref for ConnectionPermit {
     }
 }
 
-/// How often a sender that is held back looks whether it was closed.
-const HOLD_CHECK: Duration = Duration::from_secs(1);
+/// How often a sender that is held back looks whether its connection is broken. That it was closed
+/// wakes it at once.
+const HOLD_CHECK: Duration = Duration::from_secs(30);
 
 /// Backpressure: while an agent's inbox is full, the readers of its senders wait here, so that
 /// their sockets are not read and TCP holds the senders back.
@@ -100,6 +101,14 @@ impl SenderHold {
         self.state.lock().on = on;
         self.on.store(on, Ordering::Release);
         if !on {
+            self.changed.notify_all();
+        }
+    }
+
+    /// Lets senders that are held back look whether they were closed.
+    pub fn wake_closed(&self) {
+        if self.on.load(Ordering::Acquire) {
+            let _state = self.state.lock();
             self.changed.notify_all();
         }
     }
