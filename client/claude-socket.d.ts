@@ -175,7 +175,9 @@ export type Status = "thinking" | "tool_use" | "idle";
  * How far a message has come. `accepted`: It has been written to Claude Code. `seen`: Claude Code has put it
  * into the conversation. Needs the plugin's hooks. `unseen`: Claude Code should have put it into the
  * conversation, and has not. It can still be `seen` later. Needs the plugin's hooks. `answered`: Claude has
- * replied to the session since. `rejected`: It was not taken. `code` says why, and an `error` before says more.
+ * replied to the session since. `rejected`: It does not reach Claude, and `code` says why. An `error` precedes
+ * it if the frame itself was rejected. A message that waited when Claude Code ended, or when the client's token
+ * was revoked, gets only this.
  */
 export type DeliveryState = "accepted" | "seen" | "unseen" | "answered" | "rejected";
 /**
@@ -466,11 +468,12 @@ export type DeliveryMessage = {
      */
     id: string;
     /**
-     * The server's id of the message. Not if it was rejected.
+     * The server's id of the message. Left out of `rejected`, except for a message
+     * that waited when Claude Code ended.
      */
     message_id?: string | undefined;
     /**
-     * Its place in the session, from 1. Not if it was rejected.
+     * Its place in the session, from 1. Left out as `message_id` is.
      */
     seq?: number | undefined;
     /**

@@ -38,7 +38,9 @@
  * How far a message has come. `accepted`: It has been written to Claude Code. `seen`: Claude Code has put it
  * into the conversation. Needs the plugin's hooks. `unseen`: Claude Code should have put it into the
  * conversation, and has not. It can still be `seen` later. Needs the plugin's hooks. `answered`: Claude has
- * replied to the session since. `rejected`: It was not taken. `code` says why, and an `error` before says more.
+ * replied to the session since. `rejected`: It does not reach Claude, and `code` says why. An `error` precedes
+ * it if the frame itself was rejected. A message that waited when Claude Code ended, or when the client's token
+ * was revoked, gets only this.
  * @typedef {'accepted' | 'seen' | 'unseen' | 'answered' | 'rejected'} DeliveryState
  */
 
@@ -181,8 +183,9 @@
  * @property {'delivery'} type
  * @property {string} session_id The session.
  * @property {string} id The client's own id of the message.
- * @property {string} [message_id] The server's id of the message. Not if it was rejected.
- * @property {number} [seq] Its place in the session, from 1. Not if it was rejected.
+ * @property {string} [message_id] The server's id of the message. Left out of `rejected`, except for a message
+ *   that waited when Claude Code ended.
+ * @property {number} [seq] Its place in the session, from 1. Left out as `message_id` is.
  * @property {DeliveryState} state How far the message has come.
  * @property {ErrorCode} [code] Why it was rejected.
  * @property {string} [hint] What can be done about it, for people. Only with `unseen`.
