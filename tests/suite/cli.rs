@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 
 use crate::app::App;
 use crate::prepare::prepare;
-use crate::server::{PATIENCE, Server, address_in, binary};
+use crate::server::{Server, TEST_TIMEOUT, address_in, binary};
 use crate::state::State;
 
 /// Returns a command that connects to this port.
@@ -549,7 +549,7 @@ impl Terminal {
 
     /// Waits until this is on the screen, and forgets what was before.
     fn shows(&mut self, text: &str) {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TEST_TIMEOUT;
         loop {
             if let Some((_, rest)) = self.seen.split_once(text) {
                 self.seen = rest.to_owned();
@@ -635,7 +635,7 @@ fn chat_in_terminal_shows_messages_and_sends_verdicts() {
     );
     chat.shows("abcde is allowed by ann");
 
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + TEST_TIMEOUT;
     let status = loop {
         // Between two lines the terminal takes it for itself.
         chat.types("\u{4}");

@@ -6,7 +6,7 @@ import assert from 'node:assert/strict';
 
 import { chromium } from 'playwright-core';
 
-import { Server, PATIENCE } from './server.js';
+import { Server, TEST_TIMEOUT } from './server.js';
 
 const CHROMIUM = process.env.CLAUDE_SOCKET_TEST_CHROMIUM ?? '/usr/bin/chromium';
 const FLAGS = [
@@ -65,7 +65,7 @@ export function story(name, run, options = {}) {
 /** Opens a page in a new browser context. */
 export async function newPage({ expected, ...settings } = {}) {
   const context = await (await browser()).newContext({ locale: 'en-GB', ...settings });
-  context.setDefaultTimeout(PATIENCE);
+  context.setDefaultTimeout(TEST_TIMEOUT);
   await context.addInitScript(() => {
     window.violations = [];
     addEventListener('securitypolicyviolation', ({ violatedDirective, blockedURI }) => {

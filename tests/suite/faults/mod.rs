@@ -15,7 +15,7 @@ use std::fs;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::server::{PATIENCE, Server};
+use crate::server::{Server, TEST_TIMEOUT};
 use agent::Agent;
 use healthy::{Delays, Healthy};
 
@@ -117,7 +117,7 @@ fn assert_prompt(delays: Delays, control: Delays) {
 
 /// Waits until the server is idle: it takes no processor time, and none of its threads wakes up.
 fn wait_until_idle(server: &Server) {
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + TEST_TIMEOUT;
     loop {
         let before = activity(server);
         thread::sleep(IDLE_TIME);
