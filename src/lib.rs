@@ -135,4 +135,4 @@ mod line_writer;
 mod ready;
 mod timed_read;
 
-use claude_socket_client::socket_owner as owner;
+use claude_socket_client::socket_owner;

@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use serde_json::{Value, json};
 
 use super::answers;
-use super::fake_agent::{Asked, FakeAgent};
+use super::fake_agent::{FakeAgent, PendingRequest};
 
 impl<W: Write> FakeAgent<W> {
     /// Opens the conversation as Claude Code does.
@@ -28,7 +28,7 @@ impl<W: Write> FakeAgent<W> {
         tool: &str,
         description: &str,
         input: &Value,
-        asked: Asked,
+        request: PendingRequest,
     ) -> io::Result<()> {
         let request_id = answers::request_id(self.steps);
         self.steps += 1;
@@ -38,7 +38,7 @@ impl<W: Write> FakeAgent<W> {
             "description": description,
             "input_preview": input.to_string(),
         });
-        self.asked.insert(request_id, asked);
+        self.pending_requests.insert(request_id, request);
         self.notify("notifications/claude/channel/permission_request", &params)
     }
 

@@ -10,8 +10,8 @@ use super::claude::{Claude, Version};
 use crate::access::{Access, NoTokens, Policy};
 use crate::health::Health;
 use crate::health::probe::ProbeResult;
-use crate::owner::UNTRUSTED_OWNER;
 use crate::socket::port;
+use crate::socket_owner::UNTRUSTED_OWNER;
 
 /// The first version with channels (Claude Code channels reference).
 const CHANNELS: Version = Version(2, 1, 80);

@@ -19,8 +19,8 @@ use crate::commands::Error;
 use crate::config::{self, AddressArgs, StateArgs};
 use crate::health::probe::{ProbeResult, probe};
 use crate::hub::HINT_CHANNEL_OFF;
-use crate::owner;
 use crate::sanitize::excerpt;
+use crate::socket_owner;
 use findings::{Finding, State, Token};
 
 /// Time limit for the answer of the server.
@@ -99,7 +99,9 @@ fn probe_server(address: SocketAddr, token: Option<&str>, trusts: bool) -> (Prob
     let answer = probe(address, None, SERVER_TIMEOUT);
     match (&answer, token) {
         (_, None) => (answer, Token::None),
-        (ProbeResult::Refused(401), Some(_)) if !trusts && !owner::is_trusted_listener(address) => {
+        (ProbeResult::Refused(401), Some(_))
+            if !trusts && !socket_owner::is_trusted_listener(address) =>
+        {
             (answer, Token::NotSent)
         }
         (ProbeResult::Refused(401), Some(_)) => {
