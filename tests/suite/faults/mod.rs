@@ -1,4 +1,5 @@
-//! Faults, in tables with one row each: of [`clients`], of [`agents`] and of the [`machine`].
+//! Faults, in tables with one row each: [`client_faults`], [`agent_faults`] and
+//! [`machine_faults`].
 //!
 //! During each fault a healthy client exchanges messages with Claude Code. None of them may be
 //! lost, duplicated or delayed by more than a second. The delay of a control pair, which is not
@@ -6,10 +7,10 @@
 //! must never have had more than 64 MiB of memory.
 
 mod agent;
-mod agents;
-mod clients;
+mod agent_faults;
+mod client_faults;
 mod healthy;
-mod machine;
+mod machine_faults;
 
 use std::fs;
 use std::thread;
