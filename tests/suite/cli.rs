@@ -790,7 +790,12 @@ fn server_named_like_cli_does_not_start_itself() {
     let output = run_at(&program, &folder, &["send", "x"], "");
     assert_eq!(output.status.code(), Some(2));
     let said = complained(&output);
-    assert!(said.contains("is claude-socket again"), "{said}");
+    let own_path = folder.join("claude-socket-cli");
+    let expected = format!(
+        "`claude-socket-cli` at {} is the server program",
+        own_path.display()
+    );
+    assert!(said.contains(&expected), "{said}");
 }
 
 #[test]
@@ -936,7 +941,7 @@ fn token_is_withheld_from_listener_of_other_user() {
     for arguments in [&["send", "x"][..], &["watch"], &["open", "--qr"]] {
         let (code, said, printed) = run_with(arguments);
         assert_eq!((code, printed.as_str()), (Some(1), ""), "{said}");
-        assert!(said.contains("no program of this user"), "{said}");
+        assert!(said.contains("does not belong to this user or root"), "{said}");
         assert!(said.contains("--trust-server"), "{said}");
         assert!(!said.contains(TOKEN), "{said}");
     }
@@ -945,7 +950,7 @@ fn token_is_withheld_from_listener_of_other_user() {
     let (code, said, printed) = run_with(&["open", "--qr", "--trust-server"]);
     assert_eq!(code, Some(0), "{said}");
     assert!(printed.contains(TOKEN), "{printed}");
-    // Trusted or not, a wrong token is told from one that was not shown.
+    // Trusted or not, a wrong token is distinguished from one that was not sent.
     let mut wrong = command(port, &["send", "x", "--trust-server"]);
     let wrong = run(
         wrong.env("CLAUDE_SOCKET_TOKEN", "this-is-none-of-its-tokens"),

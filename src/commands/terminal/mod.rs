@@ -45,7 +45,7 @@ pub struct ConnectArgs {
 /// Which server may see the token.
 #[derive(Args, Clone, Copy, Debug)]
 pub struct TrustArgs {
-    /// Show the token to whoever listens on the port, also if it is another user's program
+    /// Send the token to any listener on the port, also if it is another user's program
     #[arg(long)]
     pub trust_server: bool,
 }
