@@ -1,5 +1,5 @@
-//! `claude-socket token`: make, list and remove the tokens that let apps connect.
-//! A running server takes up every change within a second.
+//! `claude-socket token`: make, list and remove the tokens that let clients connect.
+//! A running server applies every change within two seconds.
 
 use std::io::{self, Write};
 use std::path::Path;

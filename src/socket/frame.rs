@@ -78,7 +78,9 @@ pub fn is_close(frame: &[u8]) -> bool {
 
 fn encode(frame: Frame) -> Bytes {
     let mut bytes = Vec::with_capacity(frame.len());
-    frame.format(&mut bytes).expect("memory takes everything");
+    frame
+        .format(&mut bytes)
+        .expect("writing to memory cannot fail");
     bytes.into()
 }
 

@@ -941,7 +941,10 @@ fn token_is_withheld_from_listener_of_other_user() {
     for arguments in [&["send", "x"][..], &["watch"], &["open", "--qr"]] {
         let (code, said, printed) = run_with(arguments);
         assert_eq!((code, printed.as_str()), (Some(1), ""), "{said}");
-        assert!(said.contains("does not belong to this user or root"), "{said}");
+        assert!(
+            said.contains("does not belong to this user or root"),
+            "{said}"
+        );
         assert!(said.contains("--trust-server"), "{said}");
         assert!(!said.contains(TOKEN), "{said}");
     }

@@ -87,8 +87,8 @@ impl Machine {
     }
 }
 
-/// Checks what a sensor must do in any language. `program` is started with the address, a token, and the options that all of
-/// them have; durations are written differently.
+/// Checks what a sensor must do in any language. `program` is started with the address, a token,
+/// and the options that all of them have; durations are written differently.
 fn check_sensor(mut program: Command, [every, pause]: [&str; 2]) {
     let state = State::new();
     let token = state.add("cellar", "sender", Some("sensor-*"));

@@ -19,7 +19,7 @@ const FLAGS = [
   '--disable-component-update',
   '--disable-sync',
 ];
-/** Console errors of tests in which the server is gone or refuses. */
+/** Console errors of tests in which the server has ended or refuses. */
 const EXPECTED = /ERR_CONNECTION_REFUSED|ERR_INTERNET_DISCONNECTED|ERR_CONNECTION_RESET|ERR_SOCKET_NOT_CONNECTED|WebSocket connection to/;
 
 const browsers = [];

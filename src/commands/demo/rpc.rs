@@ -11,7 +11,7 @@ impl<W: Write> FakeAgent<W> {
     /// Opens the conversation as Claude Code does.
     ///
     /// # Errors
-    /// If the server is gone.
+    /// If the server has ended.
     pub fn initialize(&mut self) -> io::Result<()> {
         let host = json!({ "name": "claude-socket demo", "version": env!("CARGO_PKG_VERSION") });
         self.request(

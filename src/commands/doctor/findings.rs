@@ -30,7 +30,7 @@ pub struct Finding {
     pub facts: Value,
 }
 
-/// What a message passes on its way from an app to Claude.
+/// What a message passes on its way from a client to Claude.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Component {

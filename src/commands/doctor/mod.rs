@@ -1,6 +1,6 @@
 //! `claude-socket doctor`: one screen that answers "why does nothing arrive?".
 //!
-//! It examines every component between an app and the conversation, in the order in which a
+//! It examines every component between a client and the conversation, in the order in which a
 //! message passes them, and says what to type next.
 
 mod claude;
@@ -148,7 +148,7 @@ fn without_foreign_text(answer: ProbeResult) -> ProbeResult {
     health.version = excerpt(&health.version);
     health.host.name = health.host.name.as_deref().map(excerpt);
     health.host.version = health.host.version.as_deref().map(excerpt);
-    // What people should do is said by the doctor alone.
+    // Only the doctor says what to do.
     health.channel.hint = (health.channel.proven == Some(false)).then_some(HINT_CHANNEL_OFF.into());
     ProbeResult::Health(health)
 }
