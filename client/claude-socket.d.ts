@@ -1,3 +1,5 @@
+/** Close code of the server for a token that was removed or changed, or when one is needed now. */
+export const UNAUTHORIZED: 4401;
 /**
  * A promise with its `resolve` and `reject`.
  * @template T

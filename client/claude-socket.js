@@ -297,8 +297,8 @@ const PAGE = 100;
 const MAX_DOUBLINGS = 30;
 /** Events that a message of the server must never cause, whatever its `type`. */
 const OWN_EVENTS = ['connected', 'disconnected', 'message'];
-/** Close code of the server for a token that is no longer valid. */
-const UNAUTHORIZED = 4401;
+/** Close code of the server for a token that was removed or changed, or when one is needed now. */
+export const UNAUTHORIZED = 4401;
 /** Most messages that wait for an answer, and most ids of own messages that are remembered. */
 const MAX_UNANSWERED = 1000;
 /** Longest id of a message, in characters. */
