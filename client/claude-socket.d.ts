@@ -6,8 +6,9 @@ export const UNAUTHORIZED: 4401;
  * @typedef {{promise: Promise<T>, resolve: (value: T) => void, reject: (error: Error) => void}} Deferred
  */
 /**
- * A message with a receipt, and when the session of that receipt began.
- * @typedef {{message: SentMessage, receipt: DeliveryMessage, created: string | undefined}} Accepted
+ * A message with a receipt, when the session of that receipt began, and the highest `seq` when it
+ * came: only a reply after that can answer the message.
+ * @typedef {{message: SentMessage, receipt: DeliveryMessage, created: string | undefined, newest: number}} Accepted
  */
 /**
  * A request for history that was not answered yet: of the app (`answer`), or to fill a gap (`fill`).
@@ -670,12 +671,14 @@ export type Deferred<T> = {
     reject: (error: Error) => void;
 };
 /**
- * A message with a receipt, and when the session of that receipt began.
+ * A message with a receipt, when the session of that receipt began, and the highest `seq` when it
+ * came: only a reply after that can answer the message.
  */
 export type Accepted = {
     message: SentMessage;
     receipt: DeliveryMessage;
     created: string | undefined;
+    newest: number;
 };
 /**
  * A request for history that was not answered yet: of the app (`answer`), or to fill a gap (`fill`).
