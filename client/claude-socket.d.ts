@@ -107,7 +107,7 @@ export class ClaudeSocket {
      * @param {{id?: string, ts?: string, user?: string}} [again] the `id`, `ts` and `user` of a message
      *   that an earlier client has sent without a receipt: under its old id Claude gets it once
      * @returns {SentMessage} the id, and promises of the delivery states. Awaiting them is optional: a
-     *   rejected message also causes an `error` event.
+     *   rejected message also causes a `delivery` event, and mostly an `error` event before it.
      * @throws {TypeError} if the content is not a string
      */
     send(content: string, again?: {
@@ -264,7 +264,7 @@ export type SessionItem = {
     last?: HistoryItem | undefined;
 };
 /**
- * Claude Code, as far as it has introduced itself.
+ * What Claude Code has said about itself.
  */
 export type HostInfo = {
     /**

@@ -86,7 +86,7 @@
  */
 
 /**
- * Claude Code, as far as it has introduced itself.
+ * What Claude Code has said about itself.
  * @typedef {object} HostInfo
  * @property {string} name Its name, `claude-code`; `""` before it has introduced itself.
  * @property {string} version Its version, or `""`.
@@ -459,7 +459,7 @@ export class ClaudeSocket {
    */
   #sessionRequests = [];
 
-  /** The last error. The server sends it before the receipt of a rejected message. @type {ErrorMessage | undefined} */
+  /** The last error. It precedes the receipt of a message whose frame was rejected. @type {ErrorMessage | undefined} */
   #lastError;
   /** When the session began. Another value means that it began anew. @type {string | undefined} */
   #created;
@@ -564,7 +564,7 @@ export class ClaudeSocket {
    * @param {{id?: string, ts?: string, user?: string}} [again] the `id`, `ts` and `user` of a message
    *   that an earlier client has sent without a receipt: under its old id Claude gets it once
    * @returns {SentMessage} the id, and promises of the delivery states. Awaiting them is optional: a
-   *   rejected message also causes an `error` event.
+   *   rejected message also causes a `delivery` event, and mostly an `error` event before it.
    * @throws {TypeError} if the content is not a string
    */
   send(content, again) {

@@ -305,7 +305,7 @@ pub enum ReplySource {
     Other,
 }
 
-/// Claude Code, as far as it has introduced itself.
+/// What Claude Code has said about itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(not(feature = "server"), non_exhaustive)]
 pub struct HostInfo<T = String> {
