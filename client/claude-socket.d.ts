@@ -1,11 +1,14 @@
+/** Close code of the server for a token that was removed or changed, or when one is needed now. */
+export const UNAUTHORIZED: 4401;
 /**
  * A promise with its `resolve` and `reject`.
  * @template T
  * @typedef {{promise: Promise<T>, resolve: (value: T) => void, reject: (error: Error) => void}} Deferred
  */
 /**
- * A message with a receipt, and when the session of that receipt began.
- * @typedef {{message: SentMessage, receipt: DeliveryMessage, created: string | undefined}} Accepted
+ * A message with a receipt, when the session of that receipt began, and the highest `seq` when it
+ * came: only a reply after that can answer the message.
+ * @typedef {{message: SentMessage, receipt: DeliveryMessage, created: string | undefined, newest: number}} Accepted
  */
 /**
  * A request for history that was not answered yet: of the app (`answer`), or to fill a gap (`fill`).
@@ -104,7 +107,7 @@ export class ClaudeSocket {
      * @param {{id?: string, ts?: string, user?: string}} [again] the `id`, `ts` and `user` of a message
      *   that an earlier client has sent without a receipt: under its old id Claude gets it once
      * @returns {SentMessage} the id, and promises of the delivery states. Awaiting them is optional: a
-     *   rejected message also causes an `error` event.
+     *   rejected message also causes a `delivery` event, and mostly an `error` event before it.
      * @throws {TypeError} if the content is not a string
      */
     send(content: string, again?: {
@@ -175,7 +178,9 @@ export type Status = "thinking" | "tool_use" | "idle";
  * How far a message has come. `accepted`: It has been written to Claude Code. `seen`: Claude Code has put it
  * into the conversation. Needs the plugin's hooks. `unseen`: Claude Code should have put it into the
  * conversation, and has not. It can still be `seen` later. Needs the plugin's hooks. `answered`: Claude has
- * replied to the session since. `rejected`: It was not taken. `code` says why, and an `error` before says more.
+ * replied to the session since. `rejected`: It does not reach Claude, and `code` says why. An `error` precedes
+ * it if the frame itself was rejected. A message that waited when Claude Code ended, or when the client's token
+ * was revoked, gets only this.
  */
 export type DeliveryState = "accepted" | "seen" | "unseen" | "answered" | "rejected";
 /**
@@ -259,7 +264,7 @@ export type SessionItem = {
     last?: HistoryItem | undefined;
 };
 /**
- * Claude Code, as far as it has introduced itself.
+ * What Claude Code has said about itself.
  */
 export type HostInfo = {
     /**
@@ -466,11 +471,12 @@ export type DeliveryMessage = {
      */
     id: string;
     /**
-     * The server's id of the message. Not if it was rejected.
+     * The server's id of the message. Left out of `rejected`, except for a message
+     * that waited when Claude Code ended.
      */
     message_id?: string | undefined;
     /**
-     * Its place in the session, from 1. Not if it was rejected.
+     * Its place in the session, from 1. Left out as `message_id` is.
      */
     seq?: number | undefined;
     /**
@@ -665,12 +671,14 @@ export type Deferred<T> = {
     reject: (error: Error) => void;
 };
 /**
- * A message with a receipt, and when the session of that receipt began.
+ * A message with a receipt, when the session of that receipt began, and the highest `seq` when it
+ * came: only a reply after that can answer the message.
  */
 export type Accepted = {
     message: SentMessage;
     receipt: DeliveryMessage;
     created: string | undefined;
+    newest: number;
 };
 /**
  * A request for history that was not answered yet: of the app (`answer`), or to fill a gap (`fill`).

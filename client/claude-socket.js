@@ -38,7 +38,9 @@
  * How far a message has come. `accepted`: It has been written to Claude Code. `seen`: Claude Code has put it
  * into the conversation. Needs the plugin's hooks. `unseen`: Claude Code should have put it into the
  * conversation, and has not. It can still be `seen` later. Needs the plugin's hooks. `answered`: Claude has
- * replied to the session since. `rejected`: It was not taken. `code` says why, and an `error` before says more.
+ * replied to the session since. `rejected`: It does not reach Claude, and `code` says why. An `error` precedes
+ * it if the frame itself was rejected. A message that waited when Claude Code ended, or when the client's token
+ * was revoked, gets only this.
  * @typedef {'accepted' | 'seen' | 'unseen' | 'answered' | 'rejected'} DeliveryState
  */
 
@@ -84,7 +86,7 @@
  */
 
 /**
- * Claude Code, as far as it has introduced itself.
+ * What Claude Code has said about itself.
  * @typedef {object} HostInfo
  * @property {string} name Its name, `claude-code`; `""` before it has introduced itself.
  * @property {string} version Its version, or `""`.
@@ -181,8 +183,9 @@
  * @property {'delivery'} type
  * @property {string} session_id The session.
  * @property {string} id The client's own id of the message.
- * @property {string} [message_id] The server's id of the message. Not if it was rejected.
- * @property {number} [seq] Its place in the session, from 1. Not if it was rejected.
+ * @property {string} [message_id] The server's id of the message. Left out of `rejected`, except for a message
+ *   that waited when Claude Code ended.
+ * @property {number} [seq] Its place in the session, from 1. Left out as `message_id` is.
  * @property {DeliveryState} state How far the message has come.
  * @property {ErrorCode} [code] Why it was rejected.
  * @property {string} [hint] What can be done about it, for people. Only with `unseen`.
@@ -294,8 +297,8 @@ const PAGE = 100;
 const MAX_DOUBLINGS = 30;
 /** Events that a message of the server must never cause, whatever its `type`. */
 const OWN_EVENTS = ['connected', 'disconnected', 'message'];
-/** Close code of the server for a token that is no longer valid. */
-const UNAUTHORIZED = 4401;
+/** Close code of the server for a token that was removed or changed, or when one is needed now. */
+export const UNAUTHORIZED = 4401;
 /** Most messages that wait for an answer, and most ids of own messages that are remembered. */
 const MAX_UNANSWERED = 1000;
 /** Longest id of a message, in characters. */
@@ -456,7 +459,7 @@ export class ClaudeSocket {
    */
   #sessionRequests = [];
 
-  /** The last error. The server sends it before the receipt of a rejected message. @type {ErrorMessage | undefined} */
+  /** The last error. It precedes the receipt of a message whose frame was rejected. @type {ErrorMessage | undefined} */
   #lastError;
   /** When the session began. Another value means that it began anew. @type {string | undefined} */
   #created;
@@ -561,7 +564,7 @@ export class ClaudeSocket {
    * @param {{id?: string, ts?: string, user?: string}} [again] the `id`, `ts` and `user` of a message
    *   that an earlier client has sent without a receipt: under its old id Claude gets it once
    * @returns {SentMessage} the id, and promises of the delivery states. Awaiting them is optional: a
-   *   rejected message also causes an `error` event.
+   *   rejected message also causes a `delivery` event, and mostly an `error` event before it.
    * @throws {TypeError} if the content is not a string
    */
   send(content, again) {

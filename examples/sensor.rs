@@ -194,7 +194,8 @@ impl Alarm {
         }
     }
 
-    /// Takes measured values. Returns the text for Claude if a state differs from the reported one and the pause is over.
+    /// Takes measured values. Returns the text for Claude if a state differs from the reported one
+    /// and the pause is over.
     fn update(&mut self, now: Instant, values: &BTreeMap<&'static str, f64>) -> Option<String> {
         for (name, value) in values {
             let [low, high] = self.thresholds[name];

@@ -139,7 +139,7 @@ fn command_first(arguments: Vec<OsString>) -> Vec<OsString> {
         .disable_help_subcommand(true)
         .allow_external_subcommands(true)
         .external_subcommand_value_parser(value_parser!(OsString));
-    // What is wrong is told when all is read.
+    // Wrong arguments are reported by the parser that reads them all.
     let Ok(matches) = settings.try_get_matches_from(&arguments) else {
         return arguments;
     };

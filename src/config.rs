@@ -58,7 +58,7 @@ pub struct ServerArgs {
     #[arg(long, env = "CLAUDE_SOCKET_SESSION_TTL", value_name = "DURATION", default_value = "5m", value_parser = duration)]
     pub session_ttl: Duration,
 
-    /// How long a session is kept that has an answer which nobody received
+    /// How long a session is kept with an answer that nobody has received
     #[arg(long, env = "CLAUDE_SOCKET_UNSEEN_TTL", value_name = "DURATION", default_value = "24h", value_parser = duration)]
     pub unseen_ttl: Duration,
 
@@ -136,7 +136,7 @@ pub struct ServerArgs {
     #[arg(long, value_name = "FILE", hide = true)]
     pub ready_file: Option<PathBuf>,
 
-    /// How much is logged: off, error, warn, info, debug, trace; never what was said
+    /// How much is logged: off, error, warn, info, debug, trace; message texts are never logged
     #[arg(long, env = "CLAUDE_SOCKET_LOG_LEVEL", value_name = "LEVEL", default_value = "info", value_parser = level)]
     pub log_level: LevelFilter,
 

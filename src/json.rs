@@ -1,8 +1,8 @@
 //! Writes JSON, and reads an object field by field, so that an error can name the field.
 //!
-//! Clients' frames and the arguments of Claude's tool calls are read so. Strings without escapes are borrowed, unknown fields
-//! are skipped, the last of two equal fields counts (as in JavaScript), and `null` counts as left out, as programs that fill
-//! in every field send it.
+//! Clients' frames and the arguments of Claude's tool calls are read with it. Strings without escapes are borrowed,
+//! unknown fields are skipped, the last of two equal fields counts (as in JavaScript), and `null` counts as left out,
+//! because programs that fill in every field send it.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -13,7 +13,8 @@ use serde::{Deserialize, Serialize, de};
 pub use claude_socket_client::protocol::check_name;
 use claude_socket_client::protocol::{FieldError, FieldErrorKind};
 
-/// Appends a value as JSON. It cannot fail: the types written here have string keys only, and memory takes everything.
+/// Appends a value as JSON. It cannot fail: the types written here have string keys only, and writing to memory cannot
+/// fail.
 pub fn write(out: &mut Vec<u8>, value: &(impl Serialize + ?Sized)) {
     serde_json::to_writer(out, value).expect("these types are always JSON");
 }
@@ -49,8 +50,8 @@ impl<'a, const N: usize> Fields<'a> for [Field<'a>; N] {
     }
 }
 
-/// Makes a struct of fields from one list of their names: the struct, `new`, and how a field is found. Where the JSON
-/// name is no name for Rust, it comes behind a `=`.
+/// Makes a struct of fields from one list of their names: the struct, `new`, and how a field is found. A JSON name that
+/// is no Rust identifier follows a `=`.
 macro_rules! fields {
     ($(#[$attribute:meta])* struct $struct:ident { $($field:ident $(= $name:literal)?),* $(,)? }) => {
         $(#[$attribute])*
@@ -102,7 +103,7 @@ pub struct Field<'a> {
     value: Value<'a>,
 }
 
-/// The value of a field, as far as anybody asks for it.
+/// The value of a field. Of arrays and objects only the kind is kept, because no caller reads their contents.
 #[derive(Debug)]
 pub enum Value<'a> {
     /// Left out, or `null`.

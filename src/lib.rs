@@ -4,7 +4,7 @@
 //! It is a synchronous program: blocking threads do the I/O, one thread owns all session
 //! state, crossbeam channels connect them. There is no async runtime.
 //!
-//! Apps in Rust use the crate `claude-socket-client` in `crates/client`, which has the
+//! Clients in Rust use the crate `claude-socket-client` in `crates/client`, which has the
 //! [`client`] and the messages of the [`protocol`]. Everything here belongs to the two programs
 //! of this package and changes as they need; with `cargo doc --document-private-items` each
 //! name in this tour is a link.
@@ -56,7 +56,7 @@
 //! | chunks | hub | `agent-writer` | lines for Claude Code that stdout did not take at once, one chunk at a time |
 //! | written | `agent-writer` | hub | that the chunk was written; disconnected when the writer has ended |
 //! | shutdown | `signals` | hub | why to end, once |
-//! | handled | hub | `client-N` | nothing; disconnected when a long answer was sent, and the client is read again |
+//! | handled | hub | `client-N` | nothing; disconnected when an event with a long answer is handled, and the client is read again |
 //! | stats | hub | `client-N` | figures for a page such as `/healthz` |
 //! | log lines | everyone | `log` | dropped when it is full |
 //! | audit lines | hub, `listener`, `client-N` | `audit` | dropped and counted when it is full |
@@ -89,12 +89,12 @@
 //!
 //! # The other side
 //!
-//! [`client`] is what apps written in Rust use, and the commands `send`, `watch`, `chat` and
+//! [`client`] is what clients written in Rust use, and the commands `send`, `watch`, `chat` and
 //! `open` ([`commands::terminal`]). Its one thread, `claude-socket`, connects, reads and writes
-//! as a state machine says that knows neither sockets nor the clock. Two channels lead there and
-//! back: *commands*, which is not bounded, as whoever sends must not wait for a connection; and
-//! *events*, where the oldest makes room when nobody receives them. `socket_owner`, in the same
-//! crate, tells whose program listens, before a token is shown to it.
+//! for a state machine that knows neither sockets nor the clock. Two channels lead there and
+//! back: *commands*, which is not bounded, because sending must not wait for a connection; and
+//! *events*, which drops the oldest when nobody receives them. `socket_owner`, in the same
+//! crate, says which user's program listens, before a token is sent to it.
 //!
 //! Three commands have threads of their own beside that. `chat` prints on `chat-screen` while its
 //! main thread reads the keyboard. `demo` reads the lines of the server that it started on
@@ -106,10 +106,11 @@
 //!
 //! # Where things are
 //!
-//! Imports point one way: `main`, `cli` → [`args`] → [`commands`] → [`server`] → [`agent`], [`socket`] → [`hub`]
-//! → [`protocol`] → [`json`] → `claude-socket-client`, and [`commands`] → [`client`]. [`config`] holds every setting, [`access`] who may connect.
-//! [`health`] is what a server says of itself, and the probe that asks for it; [`socket`] and [`commands`] use it.
-//! [`sanitize`] makes text of others fit to be shown, for [`agent`] and [`commands`].
+//! Imports point one way: `main`, `cli` → [`args`] → [`commands`] → [`server`] → [`agent`],
+//! [`socket`] → [`hub`] → [`protocol`] → [`json`] → `claude-socket-client`, and [`commands`] →
+//! [`client`]. [`config`] holds every setting, [`access`] who may connect. [`health`] is what a
+//! server reports about itself, and the probe that asks for it; [`socket`] and [`commands`] use
+//! it. [`sanitize`] makes text of others safe to show, for [`agent`] and [`commands`].
 
 // The tour names every room, also those that have no page of their own.
 #![allow(rustdoc::private_intra_doc_links)]
@@ -135,4 +136,4 @@ mod line_writer;
 mod ready;
 mod timed_read;
 
-use claude_socket_client::socket_owner as owner;
+use claude_socket_client::socket_owner;

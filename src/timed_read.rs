@@ -1,27 +1,26 @@
-//! Reading from a socket until what has come is complete, within a time and a size: the head of
-//! a request, or the answer to one.
+//! Reads from a socket until a request's head or a response is complete, within a time and a size.
 
 use std::io::{self, Read};
 use std::net::TcpStream;
 use std::time::Instant;
 
-/// Why there is nothing complete.
+/// Why reading has ended without a complete value.
 #[derive(Debug, PartialEq, Eq)]
 pub enum ReadError<E> {
     /// The deadline has passed.
     TimedOut,
     /// The other end has closed, or the connection broke.
     Disconnected,
-    /// More than the most bytes came.
+    /// More than the maximum of bytes was received.
     TooLong,
-    /// What came was refused by `parse`.
+    /// `parse` has rejected the bytes.
     Invalid(E),
 }
 
-/// Reads until `parse` finds what it wants at the beginning of what has come. Returns that, and
-/// all bytes that were read. `parse` returns `None` for what is not complete yet.
+/// Reads until `parse` finds a complete value at the beginning of the received bytes. Returns it
+/// and all bytes that were read. `parse` returns `None` while the value is incomplete.
 ///
-/// `chunk` is how many bytes are read at once. After more than `max` bytes it fails.
+/// Reads at most `chunk` bytes at once. Fails after more than `max` bytes.
 ///
 /// # Errors
 /// [`ReadError`].

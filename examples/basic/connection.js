@@ -1,13 +1,12 @@
 // The state of the connection: the server's name, the banner with the next attempt, and
 // the form for the token.
 
+import { UNAUTHORIZED } from './client/claude-socket.js';
 import { byId, setText } from './dom.js';
 import { server, session, token, useToken } from './location.js';
 
 /** Milliseconds of connecting before the banner is shown. */
 const BANNER_DELAY = 1200;
-/** Close code of the server for a token that is no longer valid. */
-const UNAUTHORIZED = 4401;
 
 /** Shows the state of this connection from now on. */
 export function start(socket) {

@@ -6,7 +6,7 @@
 (() => {
   if (location.protocol !== 'file:') return;
   const RETRY = 2000;
-  const PATIENCE = 4000;
+  const TIMEOUT = 4000;
   const query = new URLSearchParams(location.search);
   const asked = Number(query.get('port') ?? 3100);
   const port = Number.isInteger(asked) && asked > 0 && asked < 65536 ? asked : 3100;
@@ -30,7 +30,7 @@
   function probe() {
     return new Promise((resolve) => {
       const icon = new Image();
-      const timer = setTimeout(() => resolve(false), PATIENCE);
+      const timer = setTimeout(() => resolve(false), TIMEOUT);
       icon.onload = icon.onerror = ({ type }) => {
         clearTimeout(timer);
         resolve(type === 'load');

@@ -2,7 +2,7 @@
 // and the number of open permission prompts. It must join no session but its own: a viewer
 // in a session would count as somebody who has received the reply.
 
-import { ClaudeSocket } from '../../client/claude-socket.js';
+import { ClaudeSocket, UNAUTHORIZED } from '../../client/claude-socket.js';
 
 /** Milliseconds between two polls. */
 const PAUSE = 1000;
@@ -34,11 +34,11 @@ socket.on('welcome', ({ host }) => {
 socket.on('disconnected', ({ code, retryIn }) => {
   clearTimeout(next);
   document.body.dataset.lost = '';
-  const why = code === 4401 ? 'The token is not valid any more.' : `No connection to ${server}.`;
+  const why = code === UNAUTHORIZED ? 'The token is not valid any more.' : `No connection to ${server}.`;
   setText(byId('trouble'), retryIn === null ? why : `${why} Trying again.`);
   byId('trouble').hidden = false;
   // A page can't tell a missing server from a refused token.
-  byId('access').hidden = welcomed && code !== 4401;
+  byId('access').hidden = welcomed && code !== UNAUTHORIZED;
 });
 socket.connect();
 

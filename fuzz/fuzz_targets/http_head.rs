@@ -1,4 +1,4 @@
-//! The head of an HTTP request, and the gate behind it.
+//! The head of an HTTP request, and the admission that follows it.
 
 #![no_main]
 

@@ -21,8 +21,11 @@ const VERSION: &str = env!("CARGO_PKG_VERSION");
 /// Returns only if that fails.
 pub fn exec(command: &str, arguments: &[OsString]) -> Error {
     if env::var_os(PARENT_VERSION_VAR).is_some() {
+        // The name it was started by, as `current_exe` follows links.
+        let own_path = PathBuf::from(env::args_os().next().unwrap_or_default());
         return Error::usage(format_args!(
-            "what is called {NAME} here is claude-socket again; put the real one in its place, or unset {PARENT_VERSION_VAR}"
+            "`{NAME}` at {} is the server program; put the {NAME} of the same release there, or unset {PARENT_VERSION_VAR} if you have set it",
+            own_path.display()
         ));
     }
     let mut failure = None;

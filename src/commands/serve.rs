@@ -1,4 +1,4 @@
-//! Without a command: serve Claude Code on stdin and stdout, and apps on the port.
+//! Without a command: serve Claude Code on stdin and stdout, and clients on the port.
 
 use std::io::{self, IsTerminal};
 use std::process::ExitCode;

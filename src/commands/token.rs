@@ -1,5 +1,5 @@
-//! `claude-socket token`: make, list and remove the tokens that let apps connect.
-//! A running server takes up every change within a second.
+//! `claude-socket token`: make, list and remove the tokens that let clients connect.
+//! A running server applies every change within two seconds.
 
 use std::io::{self, Write};
 use std::path::Path;
@@ -44,7 +44,7 @@ pub enum TokenCommand {
         #[arg(long)]
         json: bool,
     },
-    /// Remove a token; whoever is connected with it is cut off
+    /// Remove a token; its clients are disconnected
     Remove {
         /// Whose
         name: String,
@@ -130,7 +130,7 @@ fn remove(path: &Path, name: &str) -> io::Result<()> {
         }
         Ok(tokens.len())
     })?;
-    let mut notes = format!("Removed \"{name}\"; whoever is connected with it is cut off.\n");
+    let mut notes = format!("Removed \"{name}\"; its clients are disconnected.\n");
     if left == 0 {
         notes += "That was the last one: unless CLAUDE_SOCKET_TOKEN is set, programs of this machine connect without a token now, and nobody else does.\n";
     }

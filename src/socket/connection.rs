@@ -1,4 +1,4 @@
-//! The beginning of a connection: the HTTP head, the gate, and then either a page or the
+//! The beginning of a connection: the HTTP head, the admission, and then either a page or the
 //! handshake of a WebSocket, which goes on in [`reader`].
 
 use std::io::Write;
@@ -155,7 +155,7 @@ impl Connection {
         }
         let (reply_to, stats) = bounded(1);
         self.permit.send(Event::Stats(reply_to));
-        // It fails if the hub is gone.
+        // It fails if the hub has ended.
         if let Ok(stats) = stats.recv() {
             let page = pages::answer(request.uri().path(), self.permit.started, &stats);
             page.send(&self.stream, is_head);

@@ -16,10 +16,12 @@ use tungstenite::protocol::frame::{Frame, FrameHeader};
 
 pub use tungstenite::protocol::frame::coding::CloseCode;
 
+use claude_socket_client::protocol;
+
 use crate::json;
 
 /// The close code for a client whose grant isn't valid any more.
-pub const UNAUTHORIZED: CloseCode = CloseCode::Library(4401);
+pub const UNAUTHORIZED: CloseCode = CloseCode::Library(protocol::UNAUTHORIZED);
 /// The header's length of most frames: those with 126 to 65,535 bytes of payload.
 const USUAL_HEADER: usize = 4;
 
@@ -78,7 +80,9 @@ pub fn is_close(frame: &[u8]) -> bool {
 
 fn encode(frame: Frame) -> Bytes {
     let mut bytes = Vec::with_capacity(frame.len());
-    frame.format(&mut bytes).expect("memory takes everything");
+    frame
+        .format(&mut bytes)
+        .expect("writing to memory cannot fail");
     bytes.into()
 }
 

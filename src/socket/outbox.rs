@@ -1,6 +1,6 @@
 //! The frames on their way to one client. Sending never blocks.
 //!
-//! EncodedFrames are written at once, without blocking, by the thread that has them: the hub's, or
+//! Frames are written at once, without blocking, by the thread that has them: the hub's, or
 //! the connection's own for pongs and closes. Only when the socket is full does a
 //! `client-N-drain` thread take over, until it has caught up; meanwhile frames queue behind
 //! it. A client whose backlog exceeds its limit is closed with 1013. A client with a backlog is
@@ -250,7 +250,7 @@ impl Outbox {
         rustix::net::sendmsg(&self.stream, slices, &mut no_control, SendFlags::DONTWAIT)
     }
 
-    /// Closes a client that reads too slowly. EncodedFrames that are not begun are dropped.
+    /// Closes a client that reads too slowly. Frames that are not begun are dropped.
     fn close_slow(&self, backlog: &mut Backlog) {
         info!(
             "{}: closed, it reads too slowly ({} bytes were waiting)",

@@ -12,7 +12,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::health::probe::{ProbeResult, probe};
 #[cfg(target_os = "linux")]
-use crate::owner;
+use crate::socket_owner;
 
 /// How many connections may wait to be accepted. The kernel caps it.
 const BACKLOG: i32 = 4096;
@@ -158,7 +158,7 @@ pub fn port_owner(address: SocketAddr) -> String {
 /// from `/proc`. Only processes of the same user can be seen.
 #[cfg(target_os = "linux")]
 fn process_listening_on(port: u16) -> Option<(u32, String)> {
-    let sockets: Vec<String> = owner::sockets(port, None)
+    let sockets: Vec<String> = socket_owner::sockets(port, None)
         .iter()
         .map(|listener| format!("socket:[{}]", listener.inode))
         .collect();

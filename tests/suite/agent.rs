@@ -10,7 +10,7 @@ use crate::server::{Server, text_of};
 fn recorded_session_gets_the_recorded_responses() {
     let mut server = Server::in_process_listening(&[]);
     let mut apps: Vec<(String, App)> = Vec::new();
-    for line in include_str!("../fixtures/host-session.jsonl").lines() {
+    for line in include_str!("../fixtures/agent-session.jsonl").lines() {
         let line: Value = serde_json::from_str(line).expect("the fixture is JSON");
         let message = &line["msg"];
         if line["from"] == "host" {

@@ -8,7 +8,7 @@ use tungstenite::client::client_with_config;
 use tungstenite::protocol::{CloseFrame, WebSocketConfig};
 use tungstenite::{Error, Message, WebSocket};
 
-use crate::server::{PATIENCE, Server};
+use crate::server::{Server, TEST_TIMEOUT};
 
 pub struct App {
     pub socket: WebSocket<TcpStream>,
@@ -25,7 +25,7 @@ impl App {
     pub fn open(address: SocketAddr, path: &str) -> Self {
         let stream = TcpStream::connect(address).expect("the server listens");
         stream
-            .set_read_timeout(Some(PATIENCE))
+            .set_read_timeout(Some(TEST_TIMEOUT))
             .expect("the timeout is valid");
         stream
             .set_nodelay(true)

@@ -8,7 +8,7 @@ use claude_socket_client::{Client, Error, Event, Options};
 use serde_json::json;
 
 use crate::app::App;
-use crate::server::{PATIENCE, Server};
+use crate::server::{Server, TEST_TIMEOUT};
 use crate::state::State;
 
 fn options(server: &Server) -> Options {
@@ -29,7 +29,7 @@ fn connect(server: &Server) -> Client {
 fn next<T>(client: &Client, wanted: impl Fn(ServerMessage) -> Option<T>) -> T {
     loop {
         let message = client
-            .recv_timeout(PATIENCE)
+            .recv_timeout(TEST_TIMEOUT)
             .expect("the server says something");
         if let Some(found) = wanted(message) {
             return found;
@@ -74,12 +74,14 @@ fn sent_message_is_followed_to_its_answer() {
         (&json!("31 °C"), &json!("ann"))
     );
     assert_eq!(
-        sent.accepted(PATIENCE).expect("the server accepts it").seq,
+        sent.accepted(TEST_TIMEOUT)
+            .expect("the server accepts it")
+            .seq,
         Some(1)
     );
     assert_eq!(sent.answered(Duration::ZERO), Err(Error::TimedOut));
     reply(&mut server, "open the window");
-    let receipt = sent.answered(PATIENCE).expect("it is answered");
+    let receipt = sent.answered(TEST_TIMEOUT).expect("it is answered");
     assert_eq!(receipt.state, DeliveryState::Answered);
     assert_eq!(said(&client), "claude: open the window");
     let nothing = client.recv_timeout(Duration::ZERO);
@@ -96,19 +98,19 @@ fn history_and_sessions_are_answered() {
     let client = connect(&server);
     client
         .send("one")
-        .accepted(PATIENCE)
+        .accepted(TEST_TIMEOUT)
         .expect("the server accepts it");
     server.next_message();
     reply(&mut server, "two");
-    let all = client.fetch_history(100, None).answer(PATIENCE);
+    let all = client.fetch_history(100, None).answer(TEST_TIMEOUT);
     let all = all.expect("the server answers");
     let contents: Vec<&str> = all.iter().map(|item| item.content.as_str()).collect();
     assert_eq!(contents, ["one", "two"]);
-    let later = client.fetch_history(100, Some(1)).answer(PATIENCE);
+    let later = client.fetch_history(100, Some(1)).answer(TEST_TIMEOUT);
     assert_eq!(later.as_deref(), Ok(&all[1..]));
 
     let _other = App::connect(&server, "s2");
-    let sessions = client.fetch_sessions().answer(PATIENCE);
+    let sessions = client.fetch_sessions().answer(TEST_TIMEOUT);
     let sessions = sessions.expect("the server answers");
     let names: Vec<&str> = sessions
         .sessions
@@ -119,7 +121,7 @@ fn history_and_sessions_are_answered() {
     let asked = client.fetch_sessions();
     drop(client);
     // It came before the end, or nobody waits for ever.
-    assert!(!matches!(asked.answer(PATIENCE), Err(Error::TimedOut)));
+    assert!(!matches!(asked.answer(TEST_TIMEOUT), Err(Error::TimedOut)));
 }
 
 /// A program that has kept a message on disk sends it again under the same id.
@@ -130,13 +132,15 @@ fn message_with_kept_id_arrives_once() {
         let client = connect(&server);
         let sent = client.send_as("kept-1", "31 °C");
         assert_eq!(
-            sent.accepted(PATIENCE).expect("the server accepts it").seq,
+            sent.accepted(TEST_TIMEOUT)
+                .expect("the server accepts it")
+                .seq,
             Some(1)
         );
     }
     let client = connect(&server);
     for wrong in ["", &"x".repeat(65)] {
-        let refused = client.send_as(wrong, "x").accepted(PATIENCE);
+        let refused = client.send_as(wrong, "x").accepted(TEST_TIMEOUT);
         let code = ErrorCode::InvalidMessage;
         assert!(
             matches!(&refused, Err(Error::Rejected { code: Some(is), .. }) if *is == code),
@@ -145,7 +149,7 @@ fn message_with_kept_id_arrives_once() {
     }
     client
         .send("32 °C")
-        .accepted(PATIENCE)
+        .accepted(TEST_TIMEOUT)
         .expect("the server accepts it");
     assert_eq!(server.next_message()["content"], "31 °C");
     assert_eq!(server.next_message()["content"], "32 °C");
@@ -164,7 +168,7 @@ fn message_sent_without_server_waits_for_it() {
     let sent = client.send("early");
     let event = client
         .events()
-        .recv_timeout(PATIENCE)
+        .recv_timeout(TEST_TIMEOUT)
         .expect("the client tells");
     assert!(
         matches!(
@@ -178,7 +182,7 @@ fn message_sent_without_server_waits_for_it() {
     );
     let server = again(port);
     assert_eq!(server.next_message()["content"], "early");
-    sent.accepted(PATIENCE).expect("the server accepts it");
+    sent.accepted(TEST_TIMEOUT).expect("the server accepts it");
 }
 
 /// A connection that breaks between a message and its receipt: the same message comes again
@@ -193,7 +197,7 @@ fn gap_after_reconnect_is_filled_in_order_and_once() {
     welcomed(&client);
     let first = client.send("one");
     assert_eq!(server.next_message()["content"], "one");
-    first.accepted(PATIENCE).expect("the server accepts it");
+    first.accepted(TEST_TIMEOUT).expect("the server accepts it");
 
     between.cut();
     let mut bob = App::connect(&server, "s1");
@@ -205,8 +209,10 @@ fn gap_after_reconnect_is_filled_in_order_and_once() {
     assert_eq!(said(&client), "bob: two");
     assert_eq!(said(&client), "claude: three");
     assert_eq!(server.next_message()["content"], "four");
-    second.accepted(PATIENCE).expect("the server accepts it");
-    first.answered(PATIENCE).expect("somebody has told");
+    second
+        .accepted(TEST_TIMEOUT)
+        .expect("the server accepts it");
+    first.answered(TEST_TIMEOUT).expect("somebody has told");
     reply(&mut server, "five");
     assert_eq!(said(&client), "claude: five");
     assert_eq!(
@@ -224,12 +230,12 @@ fn restarted_server_gets_unacknowledged_messages() {
     let client = connect(&server);
     let first = client.send("one");
     assert_eq!(server.next_message()["content"], "one");
-    first.accepted(PATIENCE).expect("the server accepts it");
+    first.accepted(TEST_TIMEOUT).expect("the server accepts it");
     drop(server);
     loop {
         match client
             .events()
-            .recv_timeout(PATIENCE)
+            .recv_timeout(TEST_TIMEOUT)
             .expect("the client tells")
         {
             Event::Disconnected { retry_in, .. } => break assert!(retry_in.is_some()),
@@ -239,12 +245,14 @@ fn restarted_server_gets_unacknowledged_messages() {
     let second = client.send("two");
     let mut server = again(port);
     assert_eq!(server.next_message()["content"], "two");
-    second.accepted(PATIENCE).expect("the server accepts it");
+    second
+        .accepted(TEST_TIMEOUT)
+        .expect("the server accepts it");
     reply(&mut server, "both");
     assert_eq!(said(&client), "claude: both");
     // The new server doesn't know of the first, but Claude has spoken since.
-    first.answered(PATIENCE).expect("the client tells");
-    second.answered(PATIENCE).expect("the client tells");
+    first.answered(TEST_TIMEOUT).expect("the client tells");
+    second.answered(TEST_TIMEOUT).expect("the client tells");
 }
 
 #[test]
@@ -258,10 +266,10 @@ fn rejected_message_has_code_and_reason() {
         Err(Error::Rejected { code, why }) => (code, why),
         other => panic!("{other:?}"),
     };
-    let (too_large, why) = code(client.send("x".repeat(2_000)).accepted(PATIENCE));
+    let (too_large, why) = code(client.send("x".repeat(2_000)).accepted(TEST_TIMEOUT));
     assert_eq!(too_large, Some(ErrorCode::TooLarge));
     assert!(why.contains("1024"), "{why}");
-    let (invalid, _) = code(client.send("").accepted(PATIENCE));
+    let (invalid, _) = code(client.send("").accepted(TEST_TIMEOUT));
     assert_eq!(invalid, Some(ErrorCode::InvalidMessage));
 }
 
@@ -278,10 +286,10 @@ fn message_beyond_queue_without_server_is_rejected_at_once() {
         ..Options::new(format!("ws://{address}"))
     });
     let client = client.expect("the client starts");
-    let event = client.events().recv_timeout(PATIENCE);
+    let event = client.events().recv_timeout(TEST_TIMEOUT);
     assert!(matches!(event, Ok(Event::Disconnected { .. })), "{event:?}");
     client.send("too much");
-    let message = client.recv_timeout(PATIENCE).expect("the client tells");
+    let message = client.recv_timeout(TEST_TIMEOUT).expect("the client tells");
     assert!(
         matches!(&message, ServerMessage::Error { code, .. } if *code == ErrorCode::QueueFull),
         "{message:?}"
@@ -301,19 +309,19 @@ fn client_whose_token_is_removed_ends() {
     let client = client.expect("the client starts");
     welcomed(&client);
     let sent = client.send("hi");
-    sent.accepted(PATIENCE).expect("the server accepts it");
+    sent.accepted(TEST_TIMEOUT).expect("the server accepts it");
     state.add("bob", "operator", None);
     state.remove("ann");
     let end = client.iter().count();
     assert!(end < 10, "{end}");
-    assert!(matches!(sent.answered(PATIENCE), Err(Error::Ended(_))));
+    assert!(matches!(sent.answered(TEST_TIMEOUT), Err(Error::Ended(_))));
     assert!(matches!(
-        client.send("more").accepted(PATIENCE),
+        client.send("more").accepted(TEST_TIMEOUT),
         Err(Error::Ended(_))
     ));
 
     let client = connect(&server);
-    match client.recv_timeout(PATIENCE) {
+    match client.recv_timeout(TEST_TIMEOUT) {
         Err(Error::Ended(why)) => assert!(why.contains("token"), "{why}"),
         other => panic!("{other:?}"),
     }
@@ -332,10 +340,11 @@ fn full_receive_capacity_drops_oldest_events_only() {
     for text in ["one", "two", "three"] {
         reply(&mut server, text);
     }
-    sent.answered(PATIENCE).expect("receipts come all the same");
+    sent.answered(TEST_TIMEOUT)
+        .expect("receipts come all the same");
     let last = client.send("last");
     server.next_message();
-    last.accepted(PATIENCE).expect("the server accepts it");
+    last.accepted(TEST_TIMEOUT).expect("the server accepts it");
     assert!(client.dropped() > 0);
     assert!(client.events().len() <= 2);
 }

@@ -10,7 +10,7 @@ use std::thread;
 
 use serde_json::{Value, json};
 
-use crate::server::{PATIENCE, Server, binary};
+use crate::server::{Server, TEST_TIMEOUT, binary};
 use crate::state::State;
 
 /// A folder with a fake `claude`.
@@ -99,7 +99,7 @@ impl Stranger {
             for (status, body) in answers {
                 let (mut stream, _) = listener.accept().expect("a client connects");
                 stream
-                    .set_read_timeout(Some(PATIENCE))
+                    .set_read_timeout(Some(TEST_TIMEOUT))
                     .expect("the socket takes a timeout");
                 let mut head = Vec::new();
                 let mut byte = [0];

@@ -9,7 +9,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use crate::machine::{ASSET, Change, Machine, TOOLS, VERSION, which};
 use crate::prepare::prepare;
 use crate::releases::Answer;
-use crate::server::PATIENCE;
+use crate::server::TEST_TIMEOUT;
 
 #[test]
 fn download_works_with_any_tool_found() {
@@ -245,7 +245,7 @@ fn signal_ends_download() {
             machine
                 .releases
                 .asked
-                .recv_timeout(PATIENCE)
+                .recv_timeout(TEST_TIMEOUT)
                 .expect("the launcher asks for the release");
             let pid =
                 Pid::from_raw(i32::try_from(child.id()).expect("the launcher has a process id"))
@@ -256,7 +256,7 @@ fn signal_ends_download() {
             machine
                 .releases
                 .gone
-                .recv_timeout(PATIENCE)
+                .recv_timeout(TEST_TIMEOUT)
                 .expect("the download ends, too");
             machine.assert_tidy();
         }

@@ -11,7 +11,7 @@ use crossbeam_channel::{Receiver, unbounded};
 use serde_json::json;
 
 use crate::prepare::prepare;
-use crate::server::{PATIENCE, Server, binary};
+use crate::server::{Server, TEST_TIMEOUT, binary};
 use crate::state::State;
 
 const EXAMPLES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/examples");
@@ -41,7 +41,7 @@ impl Program {
     }
 
     fn prints(&self, line: &str) {
-        let printed = self.printed.recv_timeout(PATIENCE);
+        let printed = self.printed.recv_timeout(TEST_TIMEOUT);
         assert_eq!(printed.as_deref(), Ok(line));
     }
 }
@@ -87,8 +87,8 @@ impl Machine {
     }
 }
 
-/// Checks what a sensor must do in any language. `program` is started with the address, a token, and the options that all of
-/// them have; durations are written differently.
+/// Checks what a sensor must do in any language. `program` is started with the address, a token,
+/// and the options that all of them have; durations are written differently.
 fn check_sensor(mut program: Command, [every, pause]: [&str; 2]) {
     let state = State::new();
     let token = state.add("cellar", "sender", Some("sensor-*"));
@@ -150,7 +150,7 @@ fn check_sensor(mut program: Command, [every, pause]: [&str; 2]) {
 
 /// Waits until a file has this content.
 fn wait_for_content(file: &Path, text: &str) {
-    let deadline = std::time::Instant::now() + PATIENCE;
+    let deadline = std::time::Instant::now() + TEST_TIMEOUT;
     let read = || fs::read_to_string(file).unwrap_or_default();
     while read().trim_end() != text {
         assert!(std::time::Instant::now() < deadline, "it is «{}»", read());
@@ -212,7 +212,9 @@ fn sensor_service_notifies_systemd_and_fails_without_load() {
     fs::write(credentials.join("token"), format!("{token}\n")).expect("a file can be written");
     let systemd = machine.path().join("notify");
     let socket = UnixDatagram::bind(&systemd).expect("a file can be written");
-    socket.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+    socket
+        .set_read_timeout(Some(TEST_TIMEOUT))
+        .expect("a timeout");
     let mut command = sensor();
     command
         .args(["--url", &format!("ws://{}", server.address)])

@@ -6,7 +6,7 @@ use std::net::TcpStream;
 use serde_json::{Value, json};
 
 use crate::app::App;
-use crate::server::{PATIENCE, Server, binary, status_of};
+use crate::server::{Server, TEST_TIMEOUT, binary, status_of};
 
 #[test]
 fn unreserved_path_answers_health() {
@@ -159,7 +159,7 @@ fn connection_over_limit_gets_503() {
     bob.send_message("still here");
     assert_eq!(server.next_message()["content"], "still here");
     // Freed places can be had again.
-    let deadline = std::time::Instant::now() + PATIENCE;
+    let deadline = std::time::Instant::now() + TEST_TIMEOUT;
     while server.get("/").0 != 200 {
         assert!(
             std::time::Instant::now() < deadline,
@@ -191,7 +191,7 @@ fn silent_client_is_pinged_then_dropped() {
     let head = server.handshake("/");
     silent.write_all(head.as_bytes()).expect("the server reads");
     silent
-        .set_read_timeout(Some(PATIENCE))
+        .set_read_timeout(Some(TEST_TIMEOUT))
         .expect("the timeout is valid");
     let dropped = std::thread::spawn(move || {
         let mut all = Vec::new();
@@ -224,7 +224,7 @@ fn silent_client_is_pinged_then_dropped() {
     answering
         .socket
         .get_ref()
-        .set_read_timeout(Some(PATIENCE))
+        .set_read_timeout(Some(TEST_TIMEOUT))
         .expect("the timeout is valid");
     assert_eq!(answering.until_pong(), [] as [Value; 0]);
 }

@@ -71,7 +71,7 @@ fn end(server: &mut Server, cause: Cause) -> Duration {
         assert!(status.success(), "{cause:?}: {status}");
     }
     // The log's pipe ends with the last process that has it.
-    while server.log.recv_timeout(crate::server::PATIENCE).is_ok() {}
+    while server.log.recv_timeout(crate::server::TEST_TIMEOUT).is_ok() {}
     start.elapsed()
 }
 
@@ -156,7 +156,7 @@ fn server_works_with_non_blocking_sockets_as_pipes() {
         .spawn()
         .expect("the binary starts");
     agent
-        .set_read_timeout(Some(crate::server::PATIENCE))
+        .set_read_timeout(Some(crate::server::TEST_TIMEOUT))
         .expect("the timeout is valid");
     let mut lines = BufReader::new(agent.try_clone().expect("a socket can be duplicated"));
     let mut line = String::new();

@@ -91,7 +91,7 @@ impl SocketAgent {
         let agent_io = AgentIo::new(BufReader::new(input), File::from(OwnedFd::from(output)));
         let config = test_server::config(&[]);
         thread::spawn(move || server::run(config, agent_io, Some(listener)));
-        end.set_read_timeout(Some(test_server::PATIENCE))
+        end.set_read_timeout(Some(test_server::TEST_TIMEOUT))
             .expect("a socket takes a timeout");
         let lines = BufReader::new(end);
         let mut agent = Self {

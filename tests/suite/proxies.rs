@@ -15,7 +15,7 @@ use tungstenite::client::{IntoClientRequest, client};
 use tungstenite::{Message, WebSocket};
 
 use crate::prepare::prepare;
-use crate::server::{PATIENCE, Server, status_of};
+use crate::server::{Server, TEST_TIMEOUT, status_of};
 use crate::state::State;
 
 /// The name in docs/access.md.
@@ -147,7 +147,7 @@ impl Proxy {
             certificate,
             _state: state,
         };
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TEST_TIMEOUT;
         while TcpStream::connect(proxy.address).is_err() {
             let log = || fs::read_to_string(folder.join("log")).unwrap_or_default();
             assert!(Instant::now() < deadline, "it doesn't listen: {}", log());

@@ -3,7 +3,7 @@
 use std::io::{Read, Write};
 use std::net::TcpStream;
 
-use crate::server::{PATIENCE, Server};
+use crate::server::{Server, TEST_TIMEOUT};
 
 /// A client that makes its frames by hand.
 pub struct Raw {
@@ -14,7 +14,7 @@ impl Raw {
     pub fn connect(server: &Server, session: &str) -> Self {
         let mut stream = TcpStream::connect(server.address).expect("the server listens");
         stream
-            .set_read_timeout(Some(PATIENCE))
+            .set_read_timeout(Some(TEST_TIMEOUT))
             .expect("the timeout is valid");
         stream
             .write_all(server.handshake(&format!("/?session={session}")).as_bytes())

@@ -13,7 +13,7 @@ use tungstenite::{Message, WebSocket};
 
 use crate::prepare::prepare;
 use crate::proxies::{Running, Tls, free_port};
-use crate::server::{PATIENCE, Server, address_in, binary};
+use crate::server::{Server, TEST_TIMEOUT, address_in, binary};
 use crate::state::State;
 
 const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/relay");
@@ -88,9 +88,9 @@ fn output_of(output: &std::io::Result<Output>) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
-/// Waits until a condition is true, up to [`PATIENCE`].
+/// Waits until a condition is true, up to [`TEST_TIMEOUT`].
 fn until(what: &str, condition: impl Fn() -> bool) {
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + TEST_TIMEOUT;
     while !condition() {
         assert!(Instant::now() < deadline, "never {what}");
         thread::park_timeout(Duration::from_millis(5));

@@ -1,5 +1,5 @@
-//! The protocol for machines, `src/protocol/asyncapi.yaml`, against the server. `cargo xtask codegen` makes its messages from
-//! the Rust types.
+//! Checks the server against `src/protocol/asyncapi.yaml`, whose messages `cargo xtask codegen`
+//! makes from the Rust types.
 
 use crate::web::node_with;
 

@@ -19,7 +19,7 @@ use rustix::process::Pid;
 use serde_json::{Value, json};
 
 /// The longest that anything may take that should happen at once. Machines can be slow.
-pub const PATIENCE: Duration = Duration::from_secs(20);
+pub const TEST_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Returns a command for the binary under test, without the settings of this environment.
 pub fn binary() -> Command {
@@ -188,7 +188,7 @@ impl Server {
 
     /// Waits for a line of the log that contains `part`, and returns it.
     pub fn wait_for_log(&self, part: &str) -> String {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TEST_TIMEOUT;
         loop {
             match self.log.recv_deadline(deadline) {
                 Ok(line) if line.contains(part) => return line,
@@ -243,7 +243,7 @@ impl Server {
     /// Returns the next line that the server writes.
     pub fn next_line(&self) -> Value {
         self.lines
-            .recv_timeout(PATIENCE)
+            .recv_timeout(TEST_TIMEOUT)
             .expect("the server writes a line")
     }
 
@@ -275,7 +275,7 @@ impl Server {
     pub fn http(&self, bytes: &[u8]) -> String {
         let mut stream = TcpStream::connect(self.address).expect("the server listens");
         stream
-            .set_read_timeout(Some(PATIENCE))
+            .set_read_timeout(Some(TEST_TIMEOUT))
             .expect("the timeout is valid");
         // A server may refuse a request that it hasn't read to the end.
         let _ = stream.write_all(bytes);
@@ -300,7 +300,7 @@ impl Server {
 
     /// Polls `/healthz` until its response meets the condition.
     pub fn wait_for_health(&self, condition: impl Fn(&Value) -> bool) {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TEST_TIMEOUT;
         while !condition(&self.health()) {
             assert!(Instant::now() < deadline, "{}", self.health());
         }
@@ -310,7 +310,7 @@ impl Server {
     pub fn wait_for_exit(&mut self) -> (ExitStatus, Duration) {
         let start = Instant::now();
         // The log ends when every thread has.
-        while start.elapsed() < PATIENCE {
+        while start.elapsed() < TEST_TIMEOUT {
             if let Some(status) = self
                 .child()
                 .try_wait()
@@ -336,7 +336,7 @@ impl Server {
             Runner::Process(child) => drop(child.wait()),
             Runner::Thread(result) => {
                 let Some(result) = result.take() else { return };
-                let result = result.recv_timeout(PATIENCE);
+                let result = result.recv_timeout(TEST_TIMEOUT);
                 let result = result.expect("the server ends and does not panic");
                 result.expect("the server has threads to start with");
             }
@@ -347,7 +347,7 @@ impl Server {
     /// is stopped.
     #[cfg(target_os = "linux")]
     pub fn wait_for_state(&self, state: char) {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TEST_TIMEOUT;
         let stat = format!("/proc/{0}/task/{0}/stat", self.pid());
         let wanted = format!(") {state} ");
         while !std::fs::read_to_string(&stat)

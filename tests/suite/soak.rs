@@ -28,7 +28,7 @@ use socket2::SockRef;
 use tungstenite::{Error, Message};
 
 use crate::app::App;
-use crate::server::{PATIENCE, Server};
+use crate::server::{Server, TEST_TIMEOUT};
 
 const CLIENTS: u64 = 200;
 const SESSIONS: u64 = 20;
@@ -263,7 +263,7 @@ impl Client {
 
     /// Reconnects until every message has a receipt.
     fn settle(&mut self) {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TEST_TIMEOUT;
         while !self.unknown.is_empty() {
             assert!(
                 Instant::now() < deadline,
@@ -388,7 +388,7 @@ impl Agent {
     /// Waits until there are no clients, sessions and requests. Returns what the server still takes.
     fn wait_until_idle(&self) -> Footprint {
         let server = self.server.lock();
-        let deadline = Instant::now() + 2 * PATIENCE;
+        let deadline = Instant::now() + 2 * TEST_TIMEOUT;
         loop {
             let health = server.health();
             let left = ["clients", "sessions", "permissions"].map(|name| health[name].as_u64());
@@ -421,7 +421,7 @@ impl Footprint {
                 .count()
         };
         // The connection of the health request may still be closing.
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TEST_TIMEOUT;
         let mut seen = (server.memory("Threads"), files());
         loop {
             thread::sleep(Duration::from_millis(600));

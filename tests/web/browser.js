@@ -6,7 +6,7 @@ import assert from 'node:assert/strict';
 
 import { chromium } from 'playwright-core';
 
-import { Server, PATIENCE } from './server.js';
+import { Server, TEST_TIMEOUT } from './server.js';
 
 const CHROMIUM = process.env.CLAUDE_SOCKET_TEST_CHROMIUM ?? '/usr/bin/chromium';
 const FLAGS = [
@@ -19,7 +19,7 @@ const FLAGS = [
   '--disable-component-update',
   '--disable-sync',
 ];
-/** Console errors of tests in which the server is gone or refuses. */
+/** Console errors of tests in which the server has ended or refuses. */
 const EXPECTED = /ERR_CONNECTION_REFUSED|ERR_INTERNET_DISCONNECTED|ERR_CONNECTION_RESET|ERR_SOCKET_NOT_CONNECTED|WebSocket connection to/;
 
 const browsers = [];
@@ -65,7 +65,7 @@ export function story(name, run, options = {}) {
 /** Opens a page in a new browser context. */
 export async function newPage({ expected, ...settings } = {}) {
   const context = await (await browser()).newContext({ locale: 'en-GB', ...settings });
-  context.setDefaultTimeout(PATIENCE);
+  context.setDefaultTimeout(TEST_TIMEOUT);
   await context.addInitScript(() => {
     window.violations = [];
     addEventListener('securitypolicyviolation', ({ violatedDirective, blockedURI }) => {

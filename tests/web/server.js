@@ -12,18 +12,18 @@ export const BINARY =
   fileURLToPath(new URL('../../target/debug/claude-socket', import.meta.url));
 
 /** Milliseconds after which a test fails. Machines can be slow. */
-export const PATIENCE = 20_000;
+export const TEST_TIMEOUT = 20_000;
 
 /** Runs another command of the program, and returns its output. */
 export function run(...args) {
   return execFileSync(BINARY, args, { encoding: 'utf8', stdio: ['ignore', 'pipe', 'ignore'] }).trim();
 }
 
-/** Waits for a promise, up to PATIENCE. */
+/** Waits for a promise, up to TEST_TIMEOUT. */
 export function soon(promise, what) {
   let timer;
   const late = new Promise((_, reject) => {
-    timer = setTimeout(() => reject(new Error(`it never came: ${what}`)), PATIENCE);
+    timer = setTimeout(() => reject(new Error(`it never came: ${what}`)), TEST_TIMEOUT);
   });
   return Promise.race([promise, late]).finally(() => clearTimeout(timer));
 }

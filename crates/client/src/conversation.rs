@@ -166,7 +166,7 @@ impl Conversation {
         }
     }
 
-    /// Something has come from the server.
+    /// Notes a sign of life of the server.
     pub fn peer_alive(&mut self) {
         if let Phase::Open { missed, .. } = &mut self.phase {
             *missed = 0;

@@ -19,11 +19,8 @@ use crate::Event;
 use crate::conversation::{Conversation, Outgoing, Output};
 use crate::options::Target;
 use crate::pending::{Pending, Sessions};
-use crate::protocol::HistoryItem;
+use crate::protocol::{HistoryItem, UNAUTHORIZED};
 use connect::disconnect_reason;
-
-/// The server's close code for a token that is not valid any more.
-const UNAUTHORIZED: u16 = 4401;
 
 /// What the app wants.
 #[derive(Debug)]

@@ -8,12 +8,12 @@
 use std::fs;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 
-/// The sentence for a token that was not shown. It follows the address.
-pub const UNTRUSTED_OWNER: &str = "is no program of this user or of root, as far as the system tells, so the token was not shown to it";
+/// The rest of the sentence for a token that was not sent. It follows the subject.
+pub const UNTRUSTED_OWNER: &str = "does not belong to this user or root; the token was not sent";
 
 /// Returns `true` if a token may be sent to the listener at an address. On this machine, the
-/// listener must be this user's or root's; only Linux can tell. On another machine, whoever has
-/// given its address is taken to trust it.
+/// listener must be this user's or root's; only Linux can tell. A listener on another
+/// machine is trusted, because the user has given its address.
 pub fn is_trusted_listener(server: SocketAddr) -> bool {
     !is_here(server.ip()) || is_trusted(server.port(), None)
 }

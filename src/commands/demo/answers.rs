@@ -74,8 +74,8 @@ pub fn plan(content: &str) -> Plan {
     Plan::Run(if is_vague { "date" } else { command }.to_owned())
 }
 
-/// Returns the answer to a message. `said` is the conversation as `fetch_messages` returns it.
-pub fn answer(user: &str, content: &str, said: &str) -> String {
+/// Returns the answer to a message. `conversation` is the history as `fetch_messages` returns it.
+pub fn answer(user: &str, content: &str, conversation: &str) -> String {
     let lower = content.to_lowercase();
     let has = |words: &[&str]| words.iter().any(|word| lower.contains(word));
     let begins = |words: &[&str]| {
@@ -86,7 +86,7 @@ pub fn answer(user: &str, content: &str, said: &str) -> String {
     if has(&["markdown", "formatting"]) {
         MARKDOWN.to_owned()
     } else if has(&["i say", "i said", "remember", "history", "so far"]) {
-        let lines: Vec<&str> = said.lines().collect();
+        let lines: Vec<&str> = conversation.lines().collect();
         let last = lines[lines.len().saturating_sub(6)..].join("\n");
         format!("This is what I remember:\n\n```\n{last}\n```")
     } else if begins(&["time", "date"])

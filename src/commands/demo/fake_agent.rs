@@ -41,8 +41,9 @@ struct StreamingReply {
     number: u64,
     chat_id: String,
     text: String,
-    /// What was streamed so far, in bytes and in words.
-    said: usize,
+    /// The bytes streamed so far.
+    streamed: usize,
+    /// The words streamed so far.
     words: usize,
     /// The turn ends after the text, without the reply tool.
     forgets: bool,
@@ -50,7 +51,7 @@ struct StreamingReply {
 
 /// What a pending permission request is for.
 #[derive(Debug)]
-pub enum Asked {
+pub enum PendingRequest {
     Run(Message, String),
     Reply(String, String),
 }
@@ -60,10 +61,9 @@ pub enum Asked {
 pub struct Turn {
     /// Number of turns so far, this one included.
     pub(super) count: u64,
-    /// Messages of this turn without an answer.
-    pub(super) open: usize,
-    /// The last text.
-    pub(super) said: String,
+    /// Number of messages of this turn without an answer.
+    pub(super) unanswered: usize,
+    pub(super) last_text: String,
 }
 
 /// Plays Claude Code to a server.
@@ -75,12 +75,12 @@ pub struct FakeAgent<W> {
     timers: BTreeMap<(Instant, u64), Step>,
     pub(super) steps: u64,
     /// Pending permission requests, by their id.
-    pub(super) asked: HashMap<String, Asked>,
+    pub(super) pending_requests: HashMap<String, PendingRequest>,
     /// Calls of `fetch_messages` without a result, by the id of the call.
     pending_fetches: HashMap<u64, Message>,
     pub(super) turn: Turn,
     /// Number of messages without an answer in each session.
-    open: HashMap<String, usize>,
+    unanswered: HashMap<String, usize>,
     /// The reply tool was allowed once, which counts for all calls.
     may_reply: bool,
 }
@@ -105,10 +105,10 @@ impl<W: Write> FakeAgent<W> {
             requests: 0,
             timers: BTreeMap::new(),
             steps: 0,
-            asked: HashMap::new(),
+            pending_requests: HashMap::new(),
             pending_fetches: HashMap::new(),
             turn: Turn::default(),
-            open: HashMap::new(),
+            unanswered: HashMap::new(),
             may_reply: false,
         }
     }
@@ -132,23 +132,26 @@ impl<W: Write> FakeAgent<W> {
                     message_id: meta("message_id"),
                     content: text(&line.params["content"]),
                 };
-                *self.open.entry(message.chat_id.clone()).or_default() += 1;
+                *self.unanswered.entry(message.chat_id.clone()).or_default() += 1;
                 self.take(&message)?;
                 self.plan(now + self.pace, Step::Consider(message));
             }
             (Some("notifications/claude/channel/permission"), _) => {
                 let allowed = line.params["behavior"] == "allow";
                 let request_id = line.params["request_id"].as_str().unwrap_or_default();
-                if let Some(asked) = self.asked.remove(request_id) {
-                    self.resume(asked, allowed, now)?;
+                if let Some(request) = self.pending_requests.remove(request_id) {
+                    self.resume(request, allowed, now)?;
                 }
             }
             (None, Some(id)) => {
                 let message = id.as_u64().and_then(|id| self.pending_fetches.remove(&id));
                 if let Some(message) = message {
-                    let said = line.result["content"][0]["text"].as_str();
-                    let answer =
-                        answers::answer(&message.user, &message.content, said.unwrap_or_default());
+                    let conversation = line.result["content"][0]["text"].as_str();
+                    let answer = answers::answer(
+                        &message.user,
+                        &message.content,
+                        conversation.unwrap_or_default(),
+                    );
                     let forgets = answers::plan(&message.content) == Plan::Forget;
                     self.say(now + self.pace, message.chat_id, answer, forgets);
                 }
@@ -187,7 +190,7 @@ impl<W: Write> FakeAgent<W> {
             number: self.steps,
             chat_id,
             text,
-            said: 0,
+            streamed: 0,
             words: 0,
             forgets,
         };
@@ -207,9 +210,9 @@ impl<W: Write> FakeAgent<W> {
                 if self.may_reply {
                     return self.reply(chat_id, &input);
                 }
-                let asked = Asked::Reply(chat_id, text);
+                let request = PendingRequest::Reply(chat_id, text);
                 let description = "Answer a <channel> message.";
-                self.ask(&format!("{OWN}reply"), description, &input, asked)
+                self.ask(&format!("{OWN}reply"), description, &input, request)
             }
             Step::Forget(chat_id) => self.end(chat_id),
         }
@@ -229,18 +232,23 @@ impl<W: Write> FakeAgent<W> {
         let input = json!({ "command": command });
         self.before("Bash", &input)?;
         let description = format!("Run {command}");
-        self.ask("Bash", &description, &input, Asked::Run(message, command))
+        self.ask(
+            "Bash",
+            &description,
+            &input,
+            PendingRequest::Run(message, command),
+        )
     }
 
     fn say_a_word(&mut self, mut speech: StreamingReply, now: Instant) -> io::Result<()> {
-        let rest = &speech.text[speech.said..];
+        let rest = &speech.text[speech.streamed..];
         let word = rest.trim_start();
         let end = word.find(char::is_whitespace).unwrap_or(word.len());
         let piece = &rest[..rest.len() - word.len() + end];
         self.display(speech.number, speech.words, piece)?;
-        speech.said += piece.len();
+        speech.streamed += piece.len();
         speech.words += 1;
-        let step = if speech.said < speech.text.len() {
+        let step = if speech.streamed < speech.text.len() {
             Step::Say(speech)
         } else if speech.forgets {
             Step::Forget(speech.chat_id)
@@ -252,9 +260,9 @@ impl<W: Write> FakeAgent<W> {
     }
 
     /// Continues after a verdict: does what was allowed, or says that it was denied.
-    fn resume(&mut self, asked: Asked, allowed: bool, now: Instant) -> io::Result<()> {
-        match asked {
-            Asked::Run(message, command) => {
+    fn resume(&mut self, request: PendingRequest, allowed: bool, now: Instant) -> io::Result<()> {
+        match request {
+            PendingRequest::Run(message, command) => {
                 let answer = if allowed {
                     let answer = answers::run(&command);
                     self.after("Bash", &json!({ "command": command }))?;
@@ -265,12 +273,12 @@ impl<W: Write> FakeAgent<W> {
                 self.say(now + self.pace, message.chat_id, answer, false);
                 Ok(())
             }
-            Asked::Reply(chat_id, text) if allowed => {
+            PendingRequest::Reply(chat_id, text) if allowed => {
                 self.may_reply = true;
                 let input = json!({ "chat_id": chat_id, "text": text });
                 self.reply(chat_id, &input)
             }
-            Asked::Reply(chat_id, _) => self.end(chat_id),
+            PendingRequest::Reply(chat_id, _) => self.end(chat_id),
         }
     }
 
@@ -283,11 +291,11 @@ impl<W: Write> FakeAgent<W> {
     /// Counts a message as answered. A session without further messages becomes idle, even if
     /// others are not.
     fn end(&mut self, chat_id: String) -> io::Result<()> {
-        let open = self.open.entry(chat_id.clone()).or_default();
-        *open = open.saturating_sub(1);
-        let is_done = *open == 0;
+        let unanswered = self.unanswered.entry(chat_id.clone()).or_default();
+        *unanswered = unanswered.saturating_sub(1);
+        let is_done = *unanswered == 0;
         if is_done {
-            self.open.remove(&chat_id);
+            self.unanswered.remove(&chat_id);
         }
         if !self.finish()? && is_done {
             self.use_own("status", &json!({ "chat_id": chat_id, "status": "idle" }))?;

@@ -10,21 +10,21 @@ use super::fake_agent::{FakeAgent, Message};
 impl<W: Write> FakeAgent<W> {
     /// Puts a message into the conversation, which begins a turn unless one is going on.
     pub(super) fn take(&mut self, message: &Message) -> io::Result<()> {
-        if self.turn.open == 0 {
+        if self.turn.unanswered == 0 {
             self.turn.count += 1;
-            self.turn.said.clear();
+            self.turn.last_text.clear();
         }
-        self.turn.open += 1;
+        self.turn.unanswered += 1;
         self.hook("UserPromptSubmit", json!({ "prompt": tag(message) }))
     }
 
     /// Counts a message as answered. Returns `true` if that ended the turn.
     pub(super) fn finish(&mut self) -> io::Result<bool> {
-        self.turn.open = self.turn.open.saturating_sub(1);
-        let is_last = self.turn.open == 0;
+        self.turn.unanswered = self.turn.unanswered.saturating_sub(1);
+        let is_last = self.turn.unanswered == 0;
         if is_last {
-            let said = std::mem::take(&mut self.turn.said);
-            self.hook("Stop", json!({ "last_assistant_message": said }))?;
+            let last_text = std::mem::take(&mut self.turn.last_text);
+            self.hook("Stop", json!({ "last_assistant_message": last_text }))?;
         }
         Ok(is_last)
     }
@@ -44,9 +44,9 @@ impl<W: Write> FakeAgent<W> {
     /// Streams a piece of a text; `index` counts the pieces.
     pub(super) fn display(&mut self, text: u64, index: usize, delta: &str) -> io::Result<()> {
         if index == 0 {
-            self.turn.said.clear();
+            self.turn.last_text.clear();
         }
-        self.turn.said.push_str(delta);
+        self.turn.last_text.push_str(delta);
         let (text, index) = (text.to_string(), index.to_string());
         let piece = json!({ "message_id": text, "index": index, "delta": delta });
         self.hook("MessageDisplay", piece)

@@ -61,7 +61,7 @@ pub fn run(args: &DemoArgs) -> Result<ExitCode, Error> {
     )))
 }
 
-/// Starts the server. It tells on the pipe that is returned whether it listens.
+/// Starts the server. It reports on the returned pipe whether it listens.
 fn start_server(flags: &ServerFlags) -> Result<(Child, PipeReader), Error> {
     let Some(program) = exec_cli::find(PROGRAM).next() else {
         return Err(Error::usage(format_args!(

@@ -5,13 +5,13 @@ use std::io::{self, Write};
 use serde_json::{Value, json};
 
 use super::answers;
-use super::fake_agent::{Asked, FakeAgent};
+use super::fake_agent::{FakeAgent, PendingRequest};
 
 impl<W: Write> FakeAgent<W> {
     /// Opens the conversation as Claude Code does.
     ///
     /// # Errors
-    /// If the server is gone.
+    /// If the server has ended.
     pub fn initialize(&mut self) -> io::Result<()> {
         let host = json!({ "name": "claude-socket demo", "version": env!("CARGO_PKG_VERSION") });
         self.request(
@@ -28,7 +28,7 @@ impl<W: Write> FakeAgent<W> {
         tool: &str,
         description: &str,
         input: &Value,
-        asked: Asked,
+        request: PendingRequest,
     ) -> io::Result<()> {
         let request_id = answers::request_id(self.steps);
         self.steps += 1;
@@ -38,7 +38,7 @@ impl<W: Write> FakeAgent<W> {
             "description": description,
             "input_preview": input.to_string(),
         });
-        self.asked.insert(request_id, asked);
+        self.pending_requests.insert(request_id, request);
         self.notify("notifications/claude/channel/permission_request", &params)
     }
 

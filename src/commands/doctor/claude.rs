@@ -105,7 +105,7 @@ fn run_claude(arguments: &[&str]) -> Result<String, String> {
         .spawn(move || {
             let mut text = String::new();
             let read = stdout.map(|mut stdout| stdout.read_to_string(&mut text));
-            // The receiver is gone if the time is over.
+            // The receiver was dropped if the time is over.
             let _ = to_doctor.send(read.map(|_| text));
         });
     if let Err(error) = reader {

@@ -10,8 +10,8 @@ use super::claude::{Claude, Version};
 use crate::access::{Access, NoTokens, Policy};
 use crate::health::Health;
 use crate::health::probe::ProbeResult;
-use crate::owner::UNTRUSTED_OWNER;
 use crate::socket::port;
+use crate::socket_owner::UNTRUSTED_OWNER;
 
 /// The first version with channels (Claude Code channels reference).
 const CHANNELS: Version = Version(2, 1, 80);
@@ -30,7 +30,7 @@ pub struct Finding {
     pub facts: Value,
 }
 
-/// What a message passes on its way from an app to Claude.
+/// What a message passes on its way from a client to Claude.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Component {

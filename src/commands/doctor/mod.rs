@@ -1,6 +1,6 @@
 //! `claude-socket doctor`: one screen that answers "why does nothing arrive?".
 //!
-//! It examines every component between an app and the conversation, in the order in which a
+//! It examines every component between a client and the conversation, in the order in which a
 //! message passes them, and says what to type next.
 
 mod claude;
@@ -19,8 +19,8 @@ use crate::commands::Error;
 use crate::config::{self, AddressArgs, StateArgs};
 use crate::health::probe::{ProbeResult, probe};
 use crate::hub::HINT_CHANNEL_OFF;
-use crate::owner;
 use crate::sanitize::excerpt;
+use crate::socket_owner;
 use findings::{Finding, State, Token};
 
 /// Time limit for the answer of the server.
@@ -99,7 +99,9 @@ fn probe_server(address: SocketAddr, token: Option<&str>, trusts: bool) -> (Prob
     let answer = probe(address, None, SERVER_TIMEOUT);
     match (&answer, token) {
         (_, None) => (answer, Token::None),
-        (ProbeResult::Refused(401), Some(_)) if !trusts && !owner::is_trusted_listener(address) => {
+        (ProbeResult::Refused(401), Some(_))
+            if !trusts && !socket_owner::is_trusted_listener(address) =>
+        {
             (answer, Token::NotSent)
         }
         (ProbeResult::Refused(401), Some(_)) => {
@@ -146,7 +148,7 @@ fn without_foreign_text(answer: ProbeResult) -> ProbeResult {
     health.version = excerpt(&health.version);
     health.host.name = health.host.name.as_deref().map(excerpt);
     health.host.version = health.host.version.as_deref().map(excerpt);
-    // What people should do is said by the doctor alone.
+    // Only the doctor says what to do.
     health.channel.hint = (health.channel.proven == Some(false)).then_some(HINT_CHANNEL_OFF.into());
     ProbeResult::Health(health)
 }

@@ -103,7 +103,7 @@ pub fn run(args: &ChatArgs) -> Result<ExitCode, Error> {
         .name("chat-screen".to_owned())
         .spawn(move || {
             let mut print = |text: String| {
-                // It fails only if the terminal is gone.
+                // It fails only if the terminal was closed.
                 let _ = match &mut printer {
                     Some(printer) => printer.print(format!("{text}\n")).map_err(io::Error::other),
                     None => writeln!(io::stdout(), "{text}"),

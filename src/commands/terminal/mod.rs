@@ -16,8 +16,8 @@ use super::{Error, Failure, doctor};
 use crate::client::{self, Client};
 use crate::config::{self, AddressArgs};
 use crate::json;
-use crate::owner::{self, UNTRUSTED_OWNER};
 use crate::protocol::{DEFAULT_SESSION, DEFAULT_USER, MAX_NAME};
+use crate::socket_owner::{self, UNTRUSTED_OWNER};
 
 /// Stands below the help of each command.
 pub const TOKEN_HELP: &str =
@@ -45,7 +45,7 @@ pub struct ConnectArgs {
 /// Which server may see the token.
 #[derive(Args, Clone, Copy, Debug)]
 pub struct TrustArgs {
-    /// Show the token to whoever listens on the port, also if it is another user's program
+    /// Send the token to any listener on the port, also if it is another user's program
     #[arg(long)]
     pub trust_server: bool,
 }
@@ -85,7 +85,9 @@ impl ConnectArgs {
 impl TrustArgs {
     /// Returns `true` if what listens must not see the token that there is.
     fn must_withhold_token(self, server: SocketAddr) -> bool {
-        !self.trust_server && config::env_token().is_some() && !owner::is_trusted_listener(server)
+        !self.trust_server
+            && config::env_token().is_some()
+            && !socket_owner::is_trusted_listener(server)
     }
 
     /// Checks whether the server can be talked to, and may see the token.

@@ -9,7 +9,7 @@ use parking_lot::{Condvar, Mutex};
 use serde_json::{Value, json};
 
 use super::healthy;
-use crate::server::{PATIENCE, Server, Stdin};
+use crate::server::{Server, Stdin, TEST_TIMEOUT};
 
 /// A server and the agent it is connected to.
 pub struct Agent {
@@ -102,14 +102,14 @@ impl Agent {
     /// Returns the next message of a client other than the healthy one.
     pub fn next_message(&self) -> Value {
         self.messages
-            .recv_timeout(PATIENCE)
+            .recv_timeout(TEST_TIMEOUT)
             .expect("the server passes on a message")
     }
 
     /// Returns the next response to a request of the test.
     pub fn response(&self) -> Value {
         self.responses
-            .recv_timeout(PATIENCE)
+            .recv_timeout(TEST_TIMEOUT)
             .expect("the server answers the request")
     }
 

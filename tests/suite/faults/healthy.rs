@@ -14,7 +14,7 @@ use tungstenite::{Error, Message};
 
 use super::agent::{Agent, Shared};
 use crate::app::App;
-use crate::server::PATIENCE;
+use crate::server::TEST_TIMEOUT;
 
 /// Its session. Clients that misbehave may be in it, others that send messages must not.
 pub const SESSION: &str = "healthy";
@@ -55,7 +55,7 @@ impl Healthy {
     pub fn wait_for_rounds(&self, times: usize) {
         // The first one may have begun before.
         for _ in 0..=times {
-            if self.rounds.recv_timeout(PATIENCE).is_err() {
+            if self.rounds.recv_timeout(TEST_TIMEOUT).is_err() {
                 break;
             }
         }

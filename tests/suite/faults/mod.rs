@@ -1,4 +1,5 @@
-//! Faults, in tables with one row each: of [`clients`], of [`agents`] and of the [`machine`].
+//! Faults, in tables with one row each: [`client_faults`], [`agent_faults`] and
+//! [`machine_faults`].
 //!
 //! During each fault a healthy client exchanges messages with Claude Code. None of them may be
 //! lost, duplicated or delayed by more than a second. The delay of a control pair, which is not
@@ -6,16 +7,16 @@
 //! must never have had more than 64 MiB of memory.
 
 mod agent;
-mod agents;
-mod clients;
+mod agent_faults;
+mod client_faults;
 mod healthy;
-mod machine;
+mod machine_faults;
 
 use std::fs;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::server::{PATIENCE, Server};
+use crate::server::{Server, TEST_TIMEOUT};
 use agent::Agent;
 use healthy::{Delays, Healthy};
 
@@ -117,7 +118,7 @@ fn assert_prompt(delays: Delays, control: Delays) {
 
 /// Waits until the server is idle: it takes no processor time, and none of its threads wakes up.
 fn wait_until_idle(server: &Server) {
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + TEST_TIMEOUT;
     loop {
         let before = activity(server);
         thread::sleep(IDLE_TIME);

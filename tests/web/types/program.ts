@@ -4,6 +4,7 @@ import DefaultExport, {
   ClaudeSocket,
   DeliveryError,
   SentMessage,
+  UNAUTHORIZED,
   type ClaudeSocketEvents,
   type ClaudeSocketOptions,
   type DeliveryMessage,

@@ -44,7 +44,8 @@ pub struct NewMessage {
     /// When it was written, passed on as it is. The server's time if left out or empty.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ts: Option<Arc<str>>,
-    /// The client's own id of the message, shared by everyone in the session, so use a UUID. None if left out or empty.
+    /// The client's own id of the message, of 64 characters at most. It is shared by everyone in the session, so use a
+    /// UUID. None if left out or empty.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub id: Option<Arc<str>>,
 }
@@ -87,8 +88,8 @@ pub enum ClientRequest {
     },
     /// Answers a permission request.
     ///
-    /// Only an operator can. The first response counts, and everyone who was asked gets `permission_resolved`. One for a
-    /// request that isn't open gets the error `unknown_request`.
+    /// Only an operator can. The first response counts, here or in the terminal, and everyone who was asked gets
+    /// `permission_resolved`. One for a request that isn't open gets the error `unknown_request`.
     ///
     /// ```json
     /// {"type": "permission_response", "request_id": "abcde", "allowed": true}

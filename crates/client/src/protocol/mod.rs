@@ -18,6 +18,8 @@ pub use server::{
     SessionItem, Status,
 };
 
+/// The close code for a client whose token was removed or changed, or that needs one now.
+pub const UNAUTHORIZED: u16 = 4401;
 /// The session of a client that names none.
 pub const DEFAULT_SESSION: &str = "default";
 /// The name of an author who gives none.

@@ -173,10 +173,11 @@ pub enum ServerMessage<T = String> {
         session_id: T,
         /// The client's own id of the message.
         id: T,
-        /// The server's id of the message. Not if it was rejected.
+        /// The server's id of the message. Left out of `rejected`, except for a message that waited when Claude Code
+        /// ended.
         #[serde(skip_serializing_if = "Option::is_none")]
         message_id: Option<MessageId>,
-        /// Its place in the session, from 1. Not if it was rejected.
+        /// Its place in the session, from 1. Left out as `message_id` is.
         #[serde(skip_serializing_if = "Option::is_none")]
         seq: Option<u64>,
         /// How far the message has come.
@@ -304,7 +305,7 @@ pub enum ReplySource {
     Other,
 }
 
-/// Claude Code, as far as it has introduced itself.
+/// What Claude Code has said about itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(not(feature = "server"), non_exhaustive)]
 pub struct HostInfo<T = String> {
@@ -382,7 +383,8 @@ pub enum DeliveryState {
     Unseen,
     /// Claude has replied to the session since.
     Answered,
-    /// It was not taken. `code` says why, and an `error` before says more.
+    /// It does not reach Claude, and `code` says why. An `error` precedes it if the frame itself was rejected. A message
+    /// that waited when Claude Code ended, or when the client's token was revoked, gets only this.
     Rejected,
     /// A state that only a newer server knows.
     #[serde(other)]

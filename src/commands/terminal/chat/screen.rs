@@ -7,7 +7,7 @@ use crate::commands::terminal::style::{Colors, Style, clock};
 use crate::protocol::{ServerMessage, Status};
 use crate::sanitize;
 
-/// What was shown so far, as far as later lines depend on it.
+/// What later lines depend on of what was shown before.
 #[derive(Debug)]
 pub struct Screen {
     colors: Colors,

@@ -8,6 +8,7 @@ use std::{fs, iter};
 use serde_json::Map;
 
 use super::*;
+use crate::protocol::UNAUTHORIZED;
 
 /// What the app may be told without the story's telling.
 const OPTIONAL: [&str; 5] = ["welcome", "pong", "delivery", "error", "disconnected"];
@@ -190,7 +191,7 @@ impl Stage {
     }
 
     fn disconnects(&mut self, code: Option<u16>) {
-        let (now, permanent) = (self.now, code == Some(4401));
+        let (now, permanent) = (self.now, code == Some(UNAUTHORIZED));
         self.frames.clear();
         self.client()
             .disconnected(code, "lost".to_owned(), permanent, now, 1.0);

@@ -11,7 +11,7 @@ use socket2::SockRef;
 use super::{Scene, faults, healthy};
 use crate::app::App;
 use crate::raw::Raw;
-use crate::server::{PATIENCE, Server, status_of};
+use crate::server::{Server, TEST_TIMEOUT, status_of};
 
 /// The clients with the same fault.
 const CLIENTS: usize = 50;
@@ -345,7 +345,7 @@ faults! {
 fn connect(server: &Server) -> TcpStream {
     let stream = TcpStream::connect(server.address).expect("the server listens");
     stream
-        .set_read_timeout(Some(PATIENCE))
+        .set_read_timeout(Some(TEST_TIMEOUT))
         .expect("the timeout is valid");
     stream
 }

@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use super::{Scene, faults, processor_ticks};
 use crate::app::App;
 use crate::prepare::prepare;
-use crate::server::{PATIENCE, Server, address_in, binary};
+use crate::server::{Server, TEST_TIMEOUT, address_in, binary};
 
 /// A user id with no processes but those of this test.
 const TEST_UID: u32 = 61_742;
@@ -56,7 +56,7 @@ faults! {
         let server = &scene.agent.server;
         rustix::net::shutdown(listening_socket(server), rustix::net::Shutdown::Read).expect("the server listens");
         // Another listener takes the port before the server does.
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TEST_TIMEOUT;
         let other = loop {
             match TcpListener::bind(server.address) {
                 Ok(other) => break Some(other),
@@ -92,7 +92,7 @@ fn exhausted_threads_disconnect_only_who_needs_one() {
         for _ in 0..20 {
             let mut stream = TcpStream::connect(server.address).expect("the server listens");
             stream
-                .set_read_timeout(Some(PATIENCE))
+                .set_read_timeout(Some(TEST_TIMEOUT))
                 .expect("the timeout is valid");
             assert_eq!(
                 stream.read(&mut [0]).unwrap_or(0),
