@@ -471,8 +471,7 @@ export type DeliveryMessage = {
      */
     id: string;
     /**
-     * The server's id of the message. Left out of `rejected`, except for a message
-     * that waited when Claude Code ended.
+     * The server's id of the message. Left out if the frame itself was rejected.
      */
     message_id?: string | undefined;
     /**

@@ -183,8 +183,7 @@
  * @property {'delivery'} type
  * @property {string} session_id The session.
  * @property {string} id The client's own id of the message.
- * @property {string} [message_id] The server's id of the message. Left out of `rejected`, except for a message
- *   that waited when Claude Code ended.
+ * @property {string} [message_id] The server's id of the message. Left out if the frame itself was rejected.
  * @property {number} [seq] Its place in the session, from 1. Left out as `message_id` is.
  * @property {DeliveryState} state How far the message has come.
  * @property {ErrorCode} [code] Why it was rejected.

@@ -173,8 +173,7 @@ pub enum ServerMessage<T = String> {
         session_id: T,
         /// The client's own id of the message.
         id: T,
-        /// The server's id of the message. Left out of `rejected`, except for a message that waited when Claude Code
-        /// ended.
+        /// The server's id of the message. Left out if the frame itself was rejected.
         #[serde(skip_serializing_if = "Option::is_none")]
         message_id: Option<MessageId>,
         /// Its place in the session, from 1. Left out as `message_id` is.
