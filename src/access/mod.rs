@@ -142,13 +142,13 @@ impl Access {
         })
     }
 
-    /// Returns `true` if the grant's token is still there and allows the same.
-    pub fn is_valid(&self, grant: &Grant) -> bool {
+    /// Returns `true` if the token of the grant with this id is still there and allows the same.
+    pub fn is_valid(&self, grant_id: u64) -> bool {
         let tokens = self.tokens();
-        if grant.id == Grant::WITHOUT_TOKEN.id {
+        if grant_id == Grant::WITHOUT_TOKEN.id {
             return tokens.policy() == Policy::LocalOnly;
         }
-        tokens.has(grant)
+        tokens.has(grant_id)
     }
 
     /// Returns `true` if anyone who can connect may answer permission requests.

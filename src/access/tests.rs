@@ -51,25 +51,28 @@ fn grant_is_valid_while_its_token_is_unchanged() {
     let peer = IpAddr::from([127, 0, 0, 1]);
     let admit = |token: &str| access.admit(token, peer, Instant::now());
     assert_eq!(access.policy(), Policy::LocalOnly);
-    assert!(access.is_valid(&access.anonymous()) && access.has_operator());
+    assert!(access.is_valid(access.anonymous().id) && access.has_operator());
 
     let [ann, shed] = [stored("ann", Role::Viewer), stored("shed", Role::Sender)];
     assert!(access.update(Ok(vec![ann.clone(), shed.clone()]), None));
     assert_eq!(access.policy(), Policy::Token);
-    assert!(!access.is_valid(&access.anonymous()) && !access.has_operator());
+    assert!(!access.is_valid(access.anonymous().id) && !access.has_operator());
     let grants = ["ann", "shed"].map(|token| admit(token).expect("a stored token is admitted"));
     assert!(!access.update(Ok(vec![ann.clone(), shed.clone()]), None));
-    assert_eq!([0, 1].map(|i| access.is_valid(&grants[i])), [true, true]);
+    assert_eq!([0, 1].map(|i| access.is_valid(grants[i].id)), [true, true]);
 
     let promoted = stored("ann", Role::Operator);
     assert!(access.update(Ok(vec![shed, promoted]), None));
-    assert_eq!([0, 1].map(|i| access.is_valid(&grants[i])), [false, true]);
+    assert_eq!([0, 1].map(|i| access.is_valid(grants[i].id)), [false, true]);
     assert!(access.has_operator());
 
     assert!(access.update(Err("broken".into()), None));
-    assert_eq!([0, 1].map(|i| access.is_valid(&grants[i])), [false, false]);
+    assert_eq!(
+        [0, 1].map(|i| access.is_valid(grants[i].id)),
+        [false, false]
+    );
     assert_eq!(admit("shed"), Err(TokenError::FileUnusable));
-    assert!(!access.is_valid(&access.anonymous()));
+    assert!(!access.is_valid(access.anonymous().id));
 }
 
 #[test]

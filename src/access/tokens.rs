@@ -46,8 +46,8 @@ impl Tokens {
     }
 
     /// Returns `true` if the grant is one of these.
-    pub fn has(&self, grant: &Grant) -> bool {
-        self.current.contains(&grant.id)
+    pub fn has(&self, grant_id: u64) -> bool {
+        self.current.contains(&grant_id)
     }
 
     /// Replaces the tokens of the file, which has changed.

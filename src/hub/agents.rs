@@ -154,7 +154,6 @@ impl Hub {
                 message,
                 key,
                 sender: _,
-                grant: _,
             } = item;
             if let Some(key) = &key
                 && let Some(state) = self.sessions.get_mut(&session)
@@ -165,7 +164,7 @@ impl Hub {
                     out.send(once(receipt.client), &delivery);
                 }
             }
-            if self.awaits_agent.remove(&session) {
+            if !self.awaits_agent.is_empty() && self.awaits_agent.remove(&session) {
                 answered_soon.push(session.clone());
             }
             if agent.monitor.has_hooks() {

@@ -19,7 +19,7 @@ impl Hub {
             self.reject_item(&item, ErrorCode::Forbidden, why, out);
         }
         let clients = self.clients.iter();
-        let revoked = clients.filter(|(_, client)| !(revocation.is_valid)(&client.grant));
+        let revoked = clients.filter(|(_, client)| !(revocation.is_valid)(client.grant.id));
         let revoked: Vec<ConnId> = revoked.map(|(id, _)| *id).collect();
         for client in revoked {
             out.close(client, revocation.reason);

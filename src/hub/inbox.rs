@@ -11,21 +11,19 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::{Message, MessageKey};
-use crate::protocol::{ConnId, Grant, SessionId};
+use crate::protocol::{ConnId, SessionId};
 
 /// A message on its way to an agent.
 #[derive(Debug)]
 pub struct InboxItem {
     /// The session it was said in.
     pub session: SessionId,
-    /// The message, shared with the history.
-    pub message: Message,
+    /// Shared with the history.
+    pub message: Arc<Message>,
     /// The client's own id, if it gave one: somebody waits for a receipt.
     pub key: Option<MessageKey>,
     /// The connection that sent it.
     pub sender: ConnId,
-    /// What the sender may do.
-    pub grant: Arc<Grant>,
 }
 
 impl InboxItem {
@@ -112,10 +110,10 @@ impl Inbox {
 
     /// Removes and returns the messages that are not in flight and whose sender's grant is not
     /// valid, oldest first.
-    pub fn remove_invalid(&mut self, is_valid: impl Fn(&Grant) -> bool) -> Vec<InboxItem> {
+    pub fn remove_invalid(&mut self, is_valid: impl Fn(u64) -> bool) -> Vec<InboxItem> {
         let mut removed = Vec::new();
         for (number, item) in self.queue.split_off(self.in_flight) {
-            if is_valid(&item.grant) {
+            if is_valid(item.message.author.grant_id()) {
                 self.queue.push_back((number, item));
             } else {
                 self.bytes -= item.bytes();

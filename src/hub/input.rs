@@ -39,8 +39,8 @@ pub enum Input {
 
 /// Which grants are not valid any more.
 pub struct Revocation {
-    /// Returns `true` for those that still are.
-    pub is_valid: Box<dyn Fn(&Grant) -> bool + Send>,
+    /// Returns `true` for [`Grant::id`]s that still are.
+    pub is_valid: Box<dyn Fn(u64) -> bool + Send>,
     /// Why the clients with the others are disconnected.
     pub reason: CloseReason,
 }

@@ -148,7 +148,7 @@ impl Session {
     }
 
     /// The newest message.
-    pub fn last(&self) -> Option<&Message> {
+    pub fn last(&self) -> Option<&Arc<Message>> {
         self.history.last()
     }
 
@@ -187,8 +187,8 @@ impl Session {
     }
 }
 
-/// One message, as the history, the inbox and everybody in the session have it. A clone shares the texts.
-#[derive(Clone, Debug)]
+/// One message, as the history, the inbox and everybody in the session have it. The history and the inbox share it.
+#[derive(Debug)]
 pub struct Message {
     /// The server's id. Nothing may rely on the order of ids.
     pub id: MessageId,
@@ -217,6 +217,19 @@ pub enum Author {
         /// The name that others see.
         name: Arc<str>,
     },
+}
+
+impl Author {
+    /// [`Grant::id`] of the author; that of clients without a token for Claude, too.
+    pub fn grant_id(&self) -> u64 {
+        match self {
+            Self::User {
+                id: AuthorId::Grant(id),
+                ..
+            } => *id,
+            Self::User { .. } | Self::Assistant { .. } => Grant::WITHOUT_TOKEN.id,
+        }
+    }
 }
 
 /// The identity of a user. A name is no identity: without a token everybody may
@@ -283,7 +296,7 @@ impl Message {
 /// The latest messages of a session, oldest first, bounded by count and by bytes.
 #[derive(Debug, Default)]
 struct History {
-    messages: VecDeque<Message>,
+    messages: VecDeque<Arc<Message>>,
     bytes: usize,
 }
 
@@ -292,7 +305,7 @@ impl History {
     /// `max_bytes`. The newest always stays.
     fn push(&mut self, message: Message, max_messages: usize, max_bytes: usize) {
         self.bytes += message.bytes();
-        self.messages.push_back(message);
+        self.messages.push_back(message.into());
         while self.messages.len() > 1
             && (self.messages.len() > max_messages || self.bytes > max_bytes)
         {
@@ -311,7 +324,7 @@ impl History {
 
     fn remove_oldest(&mut self) {
         let oldest = self.messages.pop_front();
-        self.bytes -= oldest.as_ref().map_or(0, Message::bytes);
+        self.bytes -= oldest.map_or(0, |message| message.bytes());
     }
 
     /// Memory of the history, in bytes.
@@ -320,7 +333,7 @@ impl History {
     }
 
     /// The newest message.
-    fn last(&self) -> Option<&Message> {
+    fn last(&self) -> Option<&Arc<Message>> {
         self.messages.back()
     }
 
@@ -331,6 +344,6 @@ impl History {
             None => self.messages.len().saturating_sub(limit),
         };
         let wanted = self.messages.range(start..).take(limit);
-        wanted.map(Message::item).collect()
+        wanted.map(|message| message.item()).collect()
     }
 }

@@ -21,7 +21,7 @@ impl Server {
                 let link = Link::new(outbox);
                 self.out.links.insert(conn, link);
                 // The tokens may have changed since the client was admitted.
-                if !self.access.is_valid(&grant) {
+                if !self.access.is_valid(grant.id) {
                     return self.out.close(conn, self.revocation_reason());
                 }
                 let connected = ClientInput::Connected { session, grant };
@@ -59,7 +59,7 @@ impl Server {
     fn tokens_changed(&mut self) {
         let access = self.access.clone();
         self.handle_input(Input::TokensChanged(Revocation {
-            is_valid: Box::new(move |grant| access.is_valid(grant)),
+            is_valid: Box::new(move |grant_id| access.is_valid(grant_id)),
             reason: self.revocation_reason(),
         }));
         if self.permission_relay_announced == Some(false) && self.access.has_operator() {

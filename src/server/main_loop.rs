@@ -4,6 +4,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::thread;
 
 use crossbeam_channel::{Receiver, at, never, select};
 
@@ -63,6 +64,10 @@ impl Server {
             self.flush();
             if let Some(shutdown) = self.shutdown.take() {
                 return shutdown;
+            }
+            if self.out.agent.is_busy() {
+                // More messages can't be written yet. Let them gather, and wake up once for all.
+                thread::yield_now();
             }
         }
     }

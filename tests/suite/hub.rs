@@ -177,9 +177,10 @@ impl Stage for HubStage {
     }
 
     fn remove_token(&mut self, name: &str) {
-        let name = name.to_owned();
+        // The grant has the number of the connection.
+        let removed = self.conns[name].0;
         self.handle(Input::TokensChanged(Revocation {
-            is_valid: Box::new(move |grant| grant.user.as_deref() != Some(&name)),
+            is_valid: Box::new(move |grant_id| grant_id != removed),
             reason: CloseReason::Unauthorized,
         }));
     }
