@@ -183,6 +183,11 @@ impl AgentWriter {
         self.is_busy
     }
 
+    /// Returns `true` while the thread writes messages.
+    pub fn is_writing_messages(&self) -> bool {
+        self.is_busy && self.up_to > self.reported
+    }
+
     /// Returns `true` if everything was written.
     pub fn is_drained(&self) -> bool {
         self.pending.is_empty() && !self.is_busy

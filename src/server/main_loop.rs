@@ -65,7 +65,7 @@ impl Server {
             if let Some(shutdown) = self.shutdown.take() {
                 return shutdown;
             }
-            if self.out.agent.is_busy() {
+            if self.out.agent.is_writing_messages() {
                 // More messages can't be written yet. Let them gather, and wake up once for all.
                 thread::yield_now();
             }
