@@ -283,7 +283,18 @@ impl Model {
                         *self.seqs.entry(session).or_default() += 1;
                         self.expected.push(content);
                     }
-                    Some(known) if known.0 == *text => known.1 = name,
+                    // Receipts go to the newest connection that has sent it and is still there.
+                    Some(known) if known.0 == *text => {
+                        let number = |name: &str| -> u32 {
+                            let digits = name.trim_start_matches(|c: char| !c.is_ascii_digit());
+                            digits.parse().expect("a name ends with a number")
+                        };
+                        if number(&name) > number(&known.1)
+                            || !self.names.values().any(|here| *here == known.1)
+                        {
+                            known.1 = name;
+                        }
+                    }
                     Some(_) => {}
                 }
             }
