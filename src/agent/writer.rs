@@ -64,6 +64,8 @@ pub struct AgentWriter {
     pending: Vec<u8>,
     /// The number of the last message up to their end.
     up_to: u64,
+    /// Somebody waits to hear that a message was written: one of the thread's or a pending one.
+    is_awaited: bool,
     /// The number of the last message that was reported as written.
     reported: u64,
     chunks: Sender<Chunk>,
@@ -93,6 +95,7 @@ impl AgentWriter {
             stdout,
             pending: Vec::new(),
             up_to: 0,
+            is_awaited: false,
             reported: 0,
             chunks,
             is_busy: false,
@@ -116,6 +119,7 @@ impl AgentWriter {
     pub fn message(&mut self, notification: &Notification<'_>) {
         channel::write_message(&mut self.pending, notification);
         self.up_to = notification.number;
+        self.is_awaited |= notification.is_awaited;
     }
 
     /// Adds the answer to a permission request.
@@ -148,6 +152,7 @@ impl AgentWriter {
         if written == self.pending.len() {
             self.pending.clear();
             self.pending.shrink_to(2 * HIGH_WATER_MARK);
+            self.is_awaited = false;
             let has_messages = self.up_to > self.reported;
             self.reported = self.up_to;
             return Ok(Flushed::Written(has_messages.then_some(self.up_to)));
@@ -167,6 +172,7 @@ impl AgentWriter {
     /// Takes note that the thread has written its chunk, with messages up to this number.
     pub fn chunk_written(&mut self, up_to: u64, mut buffer: Vec<u8>) {
         self.is_busy = false;
+        self.is_awaited &= !self.pending.is_empty();
         self.reported = up_to;
         buffer.clear();
         buffer.shrink_to(2 * HIGH_WATER_MARK);
@@ -186,6 +192,12 @@ impl AgentWriter {
     /// Returns `true` while the thread writes messages.
     pub fn is_writing_messages(&self) -> bool {
         self.is_busy && self.up_to > self.reported
+    }
+
+    /// Returns `true` if the loop must wake up when the thread has written its chunk: somebody
+    /// waits for that, or further lines do. Otherwise the event is found at the next wake-up.
+    pub fn must_wake(&self) -> bool {
+        self.is_busy && (self.is_awaited || !self.pending.is_empty())
     }
 
     /// Returns `true` if everything was written.

@@ -57,7 +57,10 @@ impl Agent {
         if !self.is_ready {
             return None;
         }
-        self.inbox.next()
+        let mut notification = self.inbox.next()?;
+        // From then on it must be seen in time.
+        notification.is_awaited |= self.monitor.has_hooks();
+        Some(notification)
     }
 
     /// Returns the next deadline of the agent.

@@ -41,6 +41,8 @@ pub struct Notification<'a> {
     /// The session it was said in; `chat_id` for Claude.
     pub session: &'a SessionId,
     pub message: &'a Message,
+    /// Somebody waits to hear that it was written: a client for its receipt.
+    pub is_awaited: bool,
 }
 
 /// The queue of one agent.
@@ -92,6 +94,7 @@ impl Inbox {
         self.in_flight += 1;
         Some(Notification {
             number: *number,
+            is_awaited: item.key.is_some(),
             session: &item.session,
             message: &item.message,
         })

@@ -81,7 +81,7 @@ impl Server {
         } else {
             &no_lines
         };
-        let agent_written = if self.out.agent.is_busy() {
+        let agent_written = if self.out.agent.must_wake() || self.out.holds_senders() {
             &self.agent_written
         } else {
             &no_writer
@@ -190,20 +190,20 @@ impl Server {
         }
     }
 
-    /// Writes what waits for the agent, without blocking. Returns `true` if that was everything
-    /// and more than nothing, so that there may be room for further messages.
+    /// Writes what waits for the agent, without blocking, or gives it to the thread. Returns `true`
+    /// if there was anything, so that there is room for further messages.
     ///
     /// # Errors
     /// What writing fails with: the agent has closed its end.
     pub fn write_agent(&mut self) -> io::Result<bool> {
-        let (input, has_room) = match self.out.agent.flush()? {
+        let input = match self.out.agent.flush()? {
             Flushed::Nothing => return Ok(false),
             Flushed::Written(None) => return Ok(true),
-            Flushed::Written(Some(number)) => (AgentInput::Written(number), true),
-            Flushed::Writing(number) => (AgentInput::Writing(number), false),
+            Flushed::Written(Some(number)) => AgentInput::Written(number),
+            Flushed::Writing(number) => AgentInput::Writing(number),
         };
         self.handle_input(Input::Agent(AgentId::FIRST, input));
-        Ok(has_room)
+        Ok(true)
     }
 }
 

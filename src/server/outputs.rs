@@ -87,6 +87,11 @@ impl Outputs {
         self.batch.len() > FLUSH_THRESHOLD
     }
 
+    /// Returns `true` while senders wait for messages to be written.
+    pub fn holds_senders(&self) -> bool {
+        self.hold.is_on()
+    }
+
     /// Returns `true` while a sender still waits for room in the inbox.
     pub fn has_held_senders(&self) -> bool {
         self.hold.has_waiting()

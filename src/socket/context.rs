@@ -105,6 +105,11 @@ impl SenderHold {
         }
     }
 
+    /// Returns `true` while senders are held back.
+    pub fn is_on(&self) -> bool {
+        self.on.load(Ordering::Acquire)
+    }
+
     /// Lets senders that are held back look whether they were closed.
     pub fn wake_closed(&self) {
         if self.on.load(Ordering::Acquire) {
