@@ -99,7 +99,7 @@ mod tests {
     use std::io::{PipeReader, Read, pipe};
     use std::os::fd::OwnedFd;
     use std::os::unix::net::UnixStream;
-    use std::thread;
+    use std::thread::{self, JoinHandle};
 
     use rustix::io::ioctl_fionbio;
 
@@ -113,6 +113,15 @@ mod tests {
     fn a_socket() -> (Stdout, UnixStream) {
         let (end, stdout) = UnixStream::pair().expect("the system makes sockets");
         (Stdout::new(OwnedFd::from(stdout).into()), end)
+    }
+
+    /// Reads everything until the other end is closed.
+    fn read_in_thread(mut end: impl Read + Send + 'static) -> JoinHandle<Vec<u8>> {
+        thread::spawn(move || {
+            let mut got = Vec::new();
+            end.read_to_end(&mut got).expect("the other end is open");
+            got
+        })
     }
 
     #[test]
@@ -146,7 +155,7 @@ mod tests {
 
     #[test]
     fn socket_takes_what_fits() {
-        let (stdout, mut end) = a_socket();
+        let (stdout, end) = a_socket();
         let long: Vec<u8> = (0..4_000_000_u32).map(|n| n as u8).collect();
         let first = stdout.try_write(&long).expect("the other end is open");
         assert!((1..long.len()).contains(&first), "{first}");
@@ -156,39 +165,23 @@ mod tests {
                 .expect("the other end is open"),
             0
         );
-        let got = thread::spawn(move || {
-            let mut got = Vec::new();
-            end.read_to_end(&mut got).map(|_| got)
-        });
+        let got = read_in_thread(end);
         stdout
             .write_all(&long[first..])
             .expect("the other end is open");
         drop(stdout);
-        assert!(
-            got.join()
-                .expect("the reader ends")
-                .expect("the other end is open")
-                == long
-        );
+        assert!(got.join().expect("the reader ends") == long);
     }
 
     #[test]
     fn non_blocking_pipe_is_written_completely() {
-        let (stdout, mut end) = a_pipe();
+        let (stdout, end) = a_pipe();
         ioctl_fionbio(&stdout.out, true).expect("a pipe can be non-blocking");
-        let got = thread::spawn(move || {
-            let mut got = Vec::new();
-            end.read_to_end(&mut got).map(|_| got)
-        });
+        let got = read_in_thread(end);
         let long = vec![7; 1_000_000];
         stdout.write_all(&long).expect("the other end is open");
         drop(stdout);
-        assert!(
-            got.join()
-                .expect("the reader ends")
-                .expect("the other end is open")
-                == long
-        );
+        assert!(got.join().expect("the reader ends") == long);
     }
 
     #[test]

@@ -9,8 +9,7 @@ use crossbeam_channel::{after, select};
 use super::main_loop::Server;
 use super::now;
 use super::outputs::SESSION_ENDED;
-use crate::agent::writer;
-use crate::hub::{AgentId, AgentInput, Input};
+use crate::hub::Input;
 use crate::socket::Event;
 use crate::socket::frame::CloseCode;
 
@@ -46,15 +45,11 @@ impl Server {
     fn drain_agent(&mut self, deadline: Instant) {
         // If it fails, the messages among them are rejected below.
         while self.write_agent().is_ok() && !self.out.agent.is_drained() {
-            let Ok(writer::Event::Written { up_to, buffer }) =
-                self.agent_written.recv_deadline(deadline)
-            else {
+            let Ok(event) = self.agent_written.recv_deadline(deadline) else {
                 return;
             };
-            self.out.agent.chunk_written(up_to, buffer);
             self.now = now();
-            let written = AgentInput::Written(up_to);
-            self.handle_input(Input::Agent(AgentId::FIRST, written));
+            self.agent_writer(event);
         }
     }
 
