@@ -7,8 +7,8 @@ mod tag;
 
 use serde_json::Value;
 
+use super::argument_error::ArgumentError;
 use super::channel::ServerKey;
-use super::tools::ArgumentError;
 use crate::hub::{DeltaIndex, HookEvent, PromptId, TextId, Tool, ToolUseId};
 use crate::json::{self, Field};
 use crate::protocol::FieldError;

@@ -5,6 +5,7 @@
 //! [`mcp::Incoming`], and `agent-writer` writes what the hub's thread could not write at once.
 
 pub(crate) mod activity;
+pub mod argument_error;
 pub mod channel;
 pub mod line_reader;
 pub mod mcp;

@@ -8,10 +8,11 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::activity;
+use super::argument_error::ArgumentError;
 use super::channel::{self, ServerKey};
 use crate::hub::{PublishResult, ToolCall, ToolOutcome};
-use crate::json::{self, ObjectError};
-use crate::protocol::{self, FieldError, HistoryItem, SessionId, Status};
+use crate::json;
+use crate::protocol::{self, HistoryItem, SessionId, Status};
 
 /// The most sessions that an error names before it counts the others.
 const MAX_LISTED: usize = 20;
@@ -79,42 +80,6 @@ pub struct InvalidArgument {
 impl fmt::Display for InvalidArgument {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {}", self.tool, self.error)
-    }
-}
-
-/// What is wrong with the arguments of a call. Its `Display` names the argument.
-#[derive(Debug, PartialEq, Eq)]
-pub enum ArgumentError {
-    /// The arguments are no object.
-    NotAnObject,
-    /// An argument is missing, empty or of another kind.
-    Field(FieldError),
-    /// There is no status of this name.
-    UnknownStatus(String),
-}
-
-impl fmt::Display for ArgumentError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::NotAnObject => f.write_str("\"arguments\" must be an object"),
-            Self::Field(error) => error.fmt(f),
-            Self::UnknownStatus(name) => {
-                let names = Status::NAMES.join(", ");
-                write!(f, "\"status\" must be one of {names}, not \"{name}\"")
-            }
-        }
-    }
-}
-
-impl From<ObjectError> for ArgumentError {
-    fn from(_: ObjectError) -> Self {
-        Self::NotAnObject
-    }
-}
-
-impl From<FieldError> for ArgumentError {
-    fn from(error: FieldError) -> Self {
-        Self::Field(error)
     }
 }
 
