@@ -42,12 +42,10 @@ impl ToolResult {
         Self::new(text.into(), true)
     }
 
-    /// A success that adds nothing to the conversation.
+    /// A success that adds nothing to the conversation: an empty hook output. A result without
+    /// any text does: Claude Code notes there that the `UserPromptSubmit` hook has succeeded.
     pub fn nothing() -> Self {
-        Self {
-            content: Vec::new(),
-            is_error: false,
-        }
+        Self::ok("{}")
     }
 
     fn new(text: String, is_error: bool) -> Self {

@@ -59,11 +59,16 @@ pub fn channel_tag(meta: &Value, content: &str) -> String {
     format!("{tag}>\n{content}\n</channel>")
 }
 
+/// The result of the tool: a hook's output that adds nothing to the conversation.
+pub fn no_output() -> Value {
+    json!({ "content": [{ "type": "text", "text": "{}" }] })
+}
+
 /// Calls the tool as a hook does. The result must add nothing to the conversation.
 pub fn call_activity(server: &mut Server, arguments: &Value) {
     let params = json!({ "name": "activity", "arguments": arguments });
     let result = server.request("tools/call", &params);
-    assert_eq!(result, json!({ "content": [] }), "{arguments}");
+    assert_eq!(result, no_output(), "{arguments}");
 }
 
 fn call_hook(server: &mut Server, event: &Value) {
@@ -271,7 +276,7 @@ fn recorded_session_is_shown_to_its_clients() {
 
 /// Any call of a hook has an empty result.
 #[test]
-fn any_hook_call_has_an_empty_result() {
+fn any_hook_call_has_no_output() {
     let mut server = Server::in_process(&[]);
     let mut app = App::connect(&server, "s1");
     let tools = server.request("tools/list", &json!({})).to_string();
