@@ -38,10 +38,12 @@
  * How far a message has come. `accepted`: It has been written to Claude Code. `seen`: Claude Code has put it
  * into the conversation. Needs the plugin's hooks. `unseen`: Claude Code should have put it into the
  * conversation, and has not. It can still be `seen` later. Needs the plugin's hooks. `answered`: Claude has
- * replied to the session since. `rejected`: It does not reach Claude, and `code` says why. An `error` precedes
- * it if the frame itself was rejected. A message that waited when Claude Code ended, or when the client's token
- * was revoked, gets only this.
- * @typedef {'accepted' | 'seen' | 'unseen' | 'answered' | 'rejected'} DeliveryState
+ * answered it. With the plugin's hooks, a reply answers what Claude has seen before it. Without them, it answers
+ * the message that it names, or else the oldest one that waits. `lost`: Claude Code has ended, or the server has
+ * restarted, and whether Claude has seen the message is unknown. It can be sent again. `rejected`: It does not
+ * reach Claude, and `code` says why. An `error` precedes it if the frame itself was rejected. A message that
+ * waited when Claude Code ended, or when the client's token was revoked, gets only this.
+ * @typedef {'accepted' | 'seen' | 'unseen' | 'answered' | 'lost' | 'rejected'} DeliveryState
  */
 
 /**
@@ -129,6 +131,8 @@
  * @property {'history'} type
  * @property {string} session_id The session.
  * @property {HistoryItem[]} messages 100 messages at most.
+ * @property {number} [truncated_before] Messages that were asked for are not kept any more: some before this
+ *   `seq` are missing here.
  */
 
 /**
@@ -163,6 +167,8 @@
  * @property {boolean} allowed `true` if the tool may run.
  * @property {string} by Who has answered: the name of a token, or the `user` of that client's last message
  *   (`user` without one). `terminal` if the prompt was answered there, `expired` if nobody has answered it.
+ * @property {string} [reason] Why nobody can answer it any more, one sentence for people. Only if it is
+ *   `expired`.
  */
 
 /**
@@ -187,7 +193,7 @@
  * @property {number} [seq] Its place in the session, from 1. Left out as `message_id` is.
  * @property {DeliveryState} state How far the message has come.
  * @property {ErrorCode} [code] Why it was rejected.
- * @property {string} [hint] What can be done about it, for people. Only with `unseen`.
+ * @property {string} [hint] What can be done about it, for people. Only with `unseen` and `lost`.
  */
 
 /**

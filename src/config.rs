@@ -66,6 +66,11 @@ pub struct ServerArgs {
     #[arg(long, env = "CLAUDE_SOCKET_PERMISSION_TTL", value_name = "DURATION", default_value = "30m", value_parser = duration)]
     pub permission_ttl: Duration,
 
+    /// How long messages wait for a Claude Code that has just started: what comes before it has registered the channel is
+    /// lost. With the plugin's hooks, which report what is seen, it is an eighth of that
+    #[arg(long, env = "CLAUDE_SOCKET_CHANNEL_DELAY", value_name = "DURATION", default_value = "2s", value_parser = delay)]
+    pub channel_delay: Duration,
+
     /// How long an idle Claude Code may take to put a message into its conversation
     #[arg(long, env = "CLAUDE_SOCKET_SEEN_TIMEOUT", value_name = "DURATION", default_value = "10s", value_parser = duration)]
     pub seen_timeout: Duration,
@@ -285,6 +290,7 @@ impl ServerArgs {
                 session_ttl: self.session_ttl,
                 unread_ttl: self.unseen_ttl,
                 permission_ttl: self.permission_ttl,
+                channel_delay: self.channel_delay,
                 seen_timeout: self.seen_timeout,
                 max_permissions: self.max_permissions,
                 max_sessions: self.max_sessions,
@@ -411,13 +417,22 @@ fn host(text: &str) -> Result<IpAddr, String> {
 /// # Errors
 /// What would be right.
 pub fn duration(text: &str) -> Result<Duration, String> {
-    /// Far beyond any use, and well within what clocks can add.
-    const MAX: Duration = Duration::from_secs(365 * 24 * 60 * 60);
     match humantime::parse_duration(text) {
-        Ok(duration) if !duration.is_zero() && duration <= MAX => Ok(duration),
+        Ok(duration) if !duration.is_zero() && duration <= MAX_DURATION => Ok(duration),
         _ => Err("give a duration above zero and up to 365days with its unit, such as 500ms, 30s, 5m or 24h".into()),
     }
 }
+
+/// Parses a duration with a unit, up to 365 days, that may be zero.
+fn delay(text: &str) -> Result<Duration, String> {
+    match humantime::parse_duration(text) {
+        Ok(duration) if duration <= MAX_DURATION => Ok(duration),
+        _ => Err("give a duration up to 365days with its unit, such as 0s, 500ms, 2s or 1m".into()),
+    }
+}
+
+/// Far beyond any use, and well within what clocks can add.
+const MAX_DURATION: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
 fn size(text: &str) -> Result<usize, String> {
     let size: Option<ByteSize> = text.parse().ok();

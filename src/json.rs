@@ -163,6 +163,16 @@ impl Field<'_> {
         Ok(text)
     }
 
+    /// Returns a name that fits into a line.
+    ///
+    /// # Errors
+    /// Fails if the name is missing, empty or of another kind, has more than `max` characters, or holds control characters.
+    pub fn required_name(&self, max: usize) -> Result<&str, FieldError> {
+        let name = self.required_text()?;
+        check_name(self.name, name, max)?;
+        Ok(name)
+    }
+
     /// Returns a name that fits into a line. An empty one counts as left out.
     ///
     /// # Errors

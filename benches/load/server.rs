@@ -70,6 +70,8 @@ impl Target {
         for (name, _) in env::vars().filter(|(name, _)| name.starts_with("CLAUDE_")) {
             command.env_remove(name);
         }
+        // The benchmark takes messages from the start.
+        command.env("CLAUDE_SOCKET_CHANNEL_DELAY", "0s");
         // An empty folder: the tokens of the user who runs the benchmark must not apply.
         command.env(
             "CLAUDE_SOCKET_STATE_DIR",

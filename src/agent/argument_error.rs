@@ -12,6 +12,8 @@ pub enum ArgumentError {
     NotAnObject,
     /// An argument is missing, empty or of another kind.
     Field(FieldError),
+    /// What should be a message's id is none.
+    NotAMessageId,
     /// There is no status of this name.
     UnknownStatus(String),
 }
@@ -21,6 +23,9 @@ impl fmt::Display for ArgumentError {
         match self {
             Self::NotAnObject => f.write_str("\"arguments\" must be an object"),
             Self::Field(error) => error.fmt(f),
+            Self::NotAMessageId => f.write_str(
+                "\"reply_to\" must be the message_id of a <channel> message, or left out",
+            ),
             Self::UnknownStatus(name) => {
                 let names = Status::NAMES.join(", ");
                 write!(f, "\"status\" must be one of {names}, not \"{name}\"")

@@ -6,13 +6,18 @@ use std::fmt::{self, Write};
 use log::warn;
 use serde::Serialize;
 use serde_json::{Value, json};
+use uuid::Uuid;
 
 use super::activity;
 use super::argument_error::ArgumentError;
 use super::channel::{self, ServerKey};
 use crate::hub::{PublishResult, ToolCall, ToolOutcome};
 use crate::json;
-use crate::protocol::{self, HistoryItem, SessionId, Status};
+use crate::protocol::{self, HistoryItem, MessageId, SessionId, Status};
+
+/// Keeps a prompt from the conversation (hooks reference, `UserPromptSubmit`). The terminal shows the reason; Claude
+/// doesn't get it.
+const BLOCK_COPY: &str = r#"{"decision":"block","reason":"claude-socket gave this message again because it was not seen in time; it is in the conversation already"}"#;
 
 /// The most sessions that an error names before it counts the others.
 const MAX_LISTED: usize = 20;
@@ -102,10 +107,16 @@ pub fn parse(name: &str, arguments: &str, server_key: &ServerKey) -> Result<Tool
 }
 
 fn parse_reply(arguments: &str) -> Result<ToolCall, ArgumentError> {
-    let [chat_id, text] = json::object(arguments, ["chat_id", "text"])?;
+    let [chat_id, text, reply_to] = json::object(arguments, ["chat_id", "text", "reply_to"])?;
+    let reply_to: Option<&str> = reply_to.optional()?.filter(|id: &&str| !id.is_empty());
+    let message_id = |id| {
+        let id = Uuid::try_parse(id).map_err(|_| ArgumentError::NotAMessageId);
+        id.map(MessageId)
+    };
     Ok(ToolCall::Reply {
         chat_id: chat_id.required_text()?.to_owned(),
         text: text.required_text()?.into(),
+        reply_to: reply_to.map(message_id).transpose()?,
     })
 }
 
@@ -146,6 +157,7 @@ pub fn render(outcome: &ToolOutcome<'_>) -> ToolResult {
         ToolOutcome::Messages(messages) if messages.is_empty() => ToolResult::ok("(no messages)"),
         ToolOutcome::Messages(messages) => ToolResult::ok(render_messages(messages)),
         ToolOutcome::UnknownSession { chat_id, sessions } => unknown_session(chat_id, sessions),
+        ToolOutcome::PromptBlocked => ToolResult::ok(BLOCK_COPY),
         ToolOutcome::Nothing => ToolResult::nothing(),
     }
 }
@@ -212,6 +224,11 @@ pub fn list() -> Value {
                 "properties": {
                     "chat_id": chat_id,
                     "text": { "type": "string", "description": "The answer." },
+                    "reply_to": {
+                        "type": "string",
+                        "description": "The message_id of the <channel> message that it answers; \
+                            give it when several wait for an answer.",
+                    },
                 },
                 "required": ["chat_id", "text"],
             },

@@ -152,8 +152,8 @@ impl AgentWriter {
         if written == self.pending.len() {
             self.pending.clear();
             self.pending.shrink_to(2 * HIGH_WATER_MARK);
-            self.is_awaited = false;
-            let has_messages = self.up_to > self.reported;
+            // A message that is given again is awaited, too.
+            let has_messages = mem::take(&mut self.is_awaited) || self.up_to > self.reported;
             self.reported = self.up_to;
             return Ok(Flushed::Written(has_messages.then_some(self.up_to)));
         }

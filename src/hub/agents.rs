@@ -1,6 +1,7 @@
 //! Agents: what the hub knows of each Claude Code, and what it does when one introduces
 //! itself, gets messages, asks for permission or ends.
 
+use std::collections::HashMap;
 use std::iter::once;
 use std::ops::{Index, IndexMut};
 use std::time::Instant;
@@ -10,9 +11,11 @@ use log::info;
 use super::delivery_monitor::{DeliveryMonitor, Unconfirmed};
 use super::inbox::{Inbox, InboxItem, Notification};
 use super::permissions::Permissions;
+use super::registration::{Admits, Registration};
+use super::session::Session;
 use super::turn::Turn;
 use super::{AgentId, AgentInput, CloseReason, Effects, Hub, Limits, Now, PermissionRequest};
-use crate::protocol::{DeliveryState, EXPIRED, ErrorCode, MessageId, Rejection, ServerMessage};
+use crate::protocol::{DeliveryState, ErrorCode, MessageId, Rejection, ServerMessage, SessionId};
 
 /// One Claude Code.
 #[derive(Debug)]
@@ -20,8 +23,10 @@ pub struct Agent {
     pub id: AgentId,
     /// Its name and version, once it has introduced itself.
     pub info: Option<(String, String)>,
-    /// It accepts messages.
+    /// It has said that it is initialized.
     pub is_ready: bool,
+    /// When it can be given messages.
+    pub registration: Registration,
     /// The messages for it.
     pub inbox: Inbox,
     /// The number up to which its messages may have been read, though the last of them are
@@ -43,6 +48,7 @@ impl Agent {
             id,
             info: None,
             is_ready: false,
+            registration: Registration::new(limits.channel_delay, limits.seen_timeout),
             inbox: Inbox::new(limits.inbox_messages, limits.inbox_bytes),
             writing_up_to: 0,
             turn: Turn::default(),
@@ -52,14 +58,19 @@ impl Agent {
         }
     }
 
-    /// Returns the next message if the agent accepts any.
+    /// Returns the next message if the agent can be given any.
     pub fn poll(&mut self) -> Option<Notification<'_>> {
-        if !self.is_ready {
-            return None;
-        }
-        let mut notification = self.inbox.next()?;
+        let has_hooks = self.monitor.has_hooks();
+        let admitted = self.registration.admits(has_hooks);
+        let mut notification = match admitted {
+            Admits::Nothing => return None,
+            Admits::Repeat => self.inbox.repeat()?,
+            Admits::Trial | Admits::Everything => self.inbox.next()?,
+        };
+        let (number, message_id) = (notification.number, notification.message.id);
+        self.registration.given(admitted, number, message_id);
         // From then on it must be seen in time.
-        notification.is_awaited |= self.monitor.has_hooks();
+        notification.is_awaited |= has_hooks;
         Some(notification)
     }
 
@@ -67,7 +78,12 @@ impl Agent {
     pub fn poll_timeout(&self) -> Option<Instant> {
         let permission = self.permissions.poll_timeout();
         let overdue = self.monitor.deadline().filter(|_| !self.turn.is_running());
-        permission.into_iter().chain(overdue).min()
+        let is_idle = !self.turn.is_running();
+        let registration = self
+            .registration
+            .poll_timeout(is_idle, self.monitor.idle_since());
+        let deadlines = [permission, overdue, registration];
+        deadlines.into_iter().flatten().min()
     }
 
     /// Returns the number of a message that is in flight.
@@ -130,7 +146,15 @@ impl Hub {
         match input {
             AgentInput::HooksExpected => agent.monitor.expect_hooks(),
             AgentInput::Initialized { name, version } => agent.info = Some((name, version)),
-            AgentInput::Ready => agent.is_ready = true,
+            AgentInput::Ready => {
+                agent.is_ready = true;
+                let has_hooks = agent.monitor.has_hooks();
+                agent.registration.initialized(now.instant, has_hooks);
+            }
+            AgentInput::ToolsListed => {
+                let has_hooks = agent.monitor.has_hooks();
+                agent.registration.tools_listed(now.instant, has_hooks);
+            }
             AgentInput::Call(call, tool) => self.call_tool(now, id, &call, tool, out),
             AgentInput::PermissionRequest(request) => self.open_permission(now, id, request, out),
             AgentInput::Writing(number) => {
@@ -140,7 +164,7 @@ impl Hub {
         }
     }
 
-    /// The agent has every message up to this number.
+    /// The agent has every message up to this number, unless the last is a trial.
     pub(super) fn written_up_to(
         &mut self,
         now: Now,
@@ -150,41 +174,23 @@ impl Hub {
     ) {
         let agent = &mut self.agents[id];
         agent.writing_up_to = agent.writing_up_to.max(number);
-        let mut answered_soon = Vec::new();
-        while let Some((number, item)) = agent.inbox.pop_written(number) {
-            let InboxItem {
-                session,
-                message,
-                key,
-                sender: _,
-            } = item;
-            if let Some(key) = &key
-                && let Some(state) = self.sessions.get_mut(&session)
-                && let Some((receipt, reached)) = state.receipts.mark_accepted(key, message.id)
+        // Nothing else was given to it, and nothing else is before it in the inbox.
+        if agent.registration.is_trial_written(now.instant, number) {
+            if agent.registration.is_settled(now.instant)
+                && let Some((_, item)) = agent.inbox.in_flight().next()
             {
-                for state in reached {
-                    let delivery = receipt.delivery(&session, key, *state, None);
-                    out.send(once(receipt.client), &delivery);
-                }
+                accept(&mut self.sessions, item, out);
             }
-            if !self.awaits_agent.is_empty() && self.awaits_agent.remove(&session) {
-                answered_soon.push(session.clone());
-            }
+            return;
+        }
+        while let Some(item) = agent.inbox.pop_written(number) {
+            accept(&mut self.sessions, &item, out);
             if agent.monitor.has_hooks() {
-                agent.monitor.add(Unconfirmed {
-                    message_id: message.id,
-                    number,
-                    since: now.instant,
-                    session,
-                    key,
-                });
+                agent.monitor.add(Unconfirmed::new(item, now.instant));
             }
         }
         if let Some(hold) = agent.inbox.poll_hold() {
             out.hold_senders(id, hold);
-        }
-        for session in answered_soon {
-            self.keep_longer(now, &session);
         }
     }
 
@@ -197,8 +203,21 @@ impl Hub {
         message_id: MessageId,
         out: &mut impl Effects,
     ) {
-        if let Some(number) = self.agents[id].number_in_flight(message_id) {
+        let agent = &mut self.agents[id];
+        if let Some(number) = agent.number_in_flight(message_id) {
+            if agent.registration.trial() == Some(number) {
+                agent.registration.end_trial();
+            }
             self.written_up_to(now, id, number, out);
+        }
+    }
+
+    /// Ends a running trial: nothing will report whether it was seen.
+    pub(super) fn end_trial(&mut self, now: Now, id: AgentId, out: &mut impl Effects) {
+        let agent = &mut self.agents[id];
+        if let Some(number) = agent.registration.end_trial() {
+            let written = agent.writing_up_to.min(number);
+            self.written_up_to(now, id, written, out);
         }
     }
 
@@ -213,22 +232,36 @@ impl Hub {
         let expires = now.instant + self.limits.permission_ttl;
         let max = self.limits.max_permissions;
         let agent = &mut self.agents[id];
+        agent.turn.note_activity();
         if let Some(evicted) = agent.permissions.open(request.clone(), expires, max) {
-            self.broadcast_resolved(&evicted, false, EXPIRED, out);
+            self.expire_request(&evicted, "too many later requests wait, too", out);
         }
         self.send_to_operators(out, |session| request.frame(session));
     }
 
-    /// Rejects the messages that no agent got, and every further one.
-    pub(super) fn reject_pending(&mut self, out: &mut impl Effects) {
+    /// Ends what is open with every agent, and rejects every further message.
+    pub(super) fn close_agents(&mut self, now: Now, out: &mut impl Effects) {
         self.is_closing = true;
-        let mut pending = Vec::new();
-        for agent in self.agents.iter_mut() {
-            // Messages that are being written may have been read, so they are not rejected.
-            pending.extend(agent.inbox.drain(agent.writing_up_to));
-            if agent.inbox.poll_hold() == Some(false) {
-                out.hold_senders(agent.id, false);
-            }
+        for agent in self.agents.ids() {
+            self.agent_ended(now, agent, out);
+        }
+    }
+
+    /// An agent has ended. Its open requests expire. The messages that it did not get are rejected;
+    /// those that it has seen stay so. What it got and has not seen is rejected, too, where hooks
+    /// tell what is seen, and else it is lost.
+    fn agent_ended(&mut self, now: Now, id: AgentId, out: &mut impl Effects) {
+        let agent = &mut self.agents[id];
+        let requests = agent.permissions.drain();
+        let trial = agent.registration.end_trial();
+        let is_early = !agent.registration.is_settled(now.instant);
+        let (confirmed, may_have_read) = (agent.monitor.is_proven(), agent.writing_up_to);
+        let pending: Vec<_> = agent.inbox.drain().collect();
+        if agent.inbox.poll_hold() == Some(false) {
+            out.hold_senders(id, false);
+        }
+        for request in requests {
+            self.expire_request(&request, "Claude Code ended before it was decided", out);
         }
         if !pending.is_empty() {
             info!(
@@ -236,8 +269,53 @@ impl Hub {
                 pending.len()
             );
         }
-        for item in pending {
-            self.reject_item(&item, ErrorCode::HostClosed, AGENT_ENDED, out);
+        for (number, item) in pending {
+            let is_accepted = !is_early || trial != Some(number);
+            if number > may_have_read || confirmed || !is_accepted {
+                self.reject_item(&item, ErrorCode::HostClosed, AGENT_ENDED, out);
+            } else {
+                self.lose_item(&item, out);
+            }
+        }
+        self.settle_unseen(id, confirmed, out);
+    }
+
+    /// Tells the sender of a message that nobody knows whether the agent has seen it.
+    fn lose_item(&mut self, item: &InboxItem, out: &mut impl Effects) {
+        let Some(key) = &item.key else { return };
+        let session = self.sessions.get_mut(&item.session);
+        let receipt = session.and_then(|session| session.receipts.get_mut(key));
+        if let Some(receipt) = receipt {
+            receipt.state = Some(DeliveryState::Lost);
+            let lost = receipt.delivery(&item.session, key, DeliveryState::Lost, Some(HINT_LOST));
+            out.send(once(receipt.client), &lost);
+        }
+    }
+
+    /// Tells the senders of messages that an agent got and, as far as is known, has not seen before
+    /// its end.
+    fn settle_unseen(&mut self, id: AgentId, is_unseen: bool, out: &mut impl Effects) {
+        for (session_id, session) in &mut self.sessions {
+            if session.agent != id {
+                continue;
+            }
+            let state = if is_unseen {
+                DeliveryState::Rejected
+            } else {
+                DeliveryState::Lost
+            };
+            for (key, receipt) in session.receipts.mark_agent_ended(state) {
+                let delivery = ServerMessage::Delivery {
+                    session_id: session_id.as_str(),
+                    id: &key,
+                    message_id: Some(receipt.message_id),
+                    seq: Some(receipt.seq),
+                    state,
+                    code: is_unseen.then_some(ErrorCode::HostClosed),
+                    hint: (!is_unseen).then_some(HINT_LOST),
+                };
+                out.send(once(receipt.client), &delivery);
+            }
         }
     }
 
@@ -251,6 +329,11 @@ impl Hub {
         out: &mut impl Effects,
     ) {
         self.counters.rejected += 1;
+        let session = self.sessions.get_mut(&item.session);
+        let receipt = session.and_then(|session| {
+            let receipts = &mut session.receipts;
+            receipts.remove(item.message.id, item.key.as_ref())
+        });
         let Some(key) = &item.key else {
             let session_id = item.session.to_string();
             let rejection = Rejection {
@@ -260,8 +343,6 @@ impl Hub {
             out.send(once(item.sender), &rejection.error());
             return;
         };
-        let session = self.sessions.get_mut(&item.session);
-        let receipt = session.and_then(|session| session.receipts.remove(key));
         let rejected = ServerMessage::Delivery {
             session_id: item.session.as_str(),
             id: key,
@@ -283,6 +364,22 @@ impl Hub {
     }
 }
 
+/// Tells the sender of a message that the agent has it.
+fn accept(sessions: &mut HashMap<SessionId, Session>, item: &InboxItem, out: &mut impl Effects) {
+    if let Some(key) = &item.key
+        && let Some(session) = sessions.get_mut(&item.session)
+        && let Some((receipt, reached)) = session.receipts.mark_accepted(key, item.message.id)
+    {
+        for state in reached {
+            let delivery = receipt.delivery(&item.session, key, *state, None);
+            out.send(once(receipt.client), &delivery);
+        }
+    }
+}
+
+/// For the sender of a message that the agent got before its end.
+const HINT_LOST: &str = "Claude Code has ended, and whether it has seen this message is unknown; \
+     if no answer came, send the message again";
 /// For the sender of a message that the agent didn't get before its end.
 pub(super) const AGENT_ENDED: &str =
     "Claude Code has ended; send the message again when it is back";

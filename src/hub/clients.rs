@@ -4,8 +4,8 @@
 use std::iter::once;
 use std::sync::Arc;
 
-use super::authorization::check_read;
-use super::session::Session;
+use super::authorization::{check_read, check_send};
+use super::session::{HistoryPage, Session};
 use super::{AuditEvent, CloseReason, Effects, Hub, Now};
 use crate::protocol::{
     ClientRequest, ConnId, DEFAULT_USER, DeliveryState, ErrorCode, Grant, HostInfo, MAX_QUOTED,
@@ -181,6 +181,9 @@ impl Hub {
                     }
                 }
             }
+            ClientRequest::FetchReceipt { session, id } => {
+                self.send_receipt(client, session, &id, out);
+            }
             ClientRequest::ListSessions => {
                 let grant = requester.grant.clone();
                 out.send(once(client), &self.sessions_for(&grant));
@@ -254,19 +257,64 @@ impl Hub {
             let empty = ServerMessage::History {
                 session_id: id.as_str(),
                 messages: Vec::new(),
+                truncated_before: None,
             };
             out.send(once(client), &empty);
             return;
         };
-        let messages = session.history(limit, since);
-        let newest = messages.last().map_or(0, |item| item.seq);
+        let HistoryPage {
+            messages,
+            truncated_before,
+        } = session.history(limit, since);
+        let newest = messages.last().map(|item| item.seq);
+        let oldest = messages.first().map(|item| item.seq);
         let history = ServerMessage::History {
             session_id: id.as_str(),
             messages,
+            truncated_before,
         };
         out.send(once(client), &history);
-        session.mark_read(newest);
+        if let (Some(oldest), Some(newest)) = (oldest, newest) {
+            // Who names a seq has the messages before it.
+            let first = if since.is_some() { 0 } else { oldest };
+            session.mark_read(first, newest);
+        }
         self.reschedule(id);
+    }
+
+    /// Tells a client what has become of a message, and directs further receipts of it to this client.
+    fn send_receipt(
+        &mut self,
+        client: ConnId,
+        session: Option<SessionId>,
+        key: &str,
+        out: &mut impl Effects,
+    ) {
+        let requester = &self.clients[&client];
+        let id = session.unwrap_or_else(|| requester.default_session.clone());
+        // A receipt goes to one connection, and that of the sender is not to be taken from it.
+        if let Err(forbidden) = check_send(&requester.grant, &id) {
+            return self.reject_forbidden(client, id.as_str(), None, forbidden, out);
+        }
+        let session = self.sessions.get_mut(&id);
+        let Some(receipt) = session.and_then(|session| session.receipts.get_mut(key)) else {
+            let unknown = ServerMessage::Delivery {
+                session_id: id.as_str(),
+                id: key,
+                message_id: None,
+                seq: None,
+                state: DeliveryState::Lost,
+                code: None,
+                hint: Some(HINT_UNKNOWN),
+            };
+            out.send(once(client), &unknown);
+            return;
+        };
+        receipt.client = client;
+        if let Some(state) = receipt.state {
+            let delivery = receipt.delivery(&id, key, state, None);
+            out.send(once(client), &delivery);
+        }
     }
 
     /// Passes a verdict on to the agent that asked, and tells every operator.
@@ -323,3 +371,7 @@ impl Hub {
         }
     }
 }
+
+/// For a client that asks for a message that the server doesn't know.
+const HINT_UNKNOWN: &str = "the server does not know this message: Claude Code has ended since, or the session has expired; \
+     if no answer came, send the message again";

@@ -8,6 +8,7 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
+use super::inbox::InboxItem;
 use super::{ChannelHealth, MessageKey};
 use crate::protocol::{MessageId, SessionId};
 
@@ -29,14 +30,24 @@ const HINT_MESSAGE_SKIPPED: &str = "Claude Code has put other messages into its 
 pub struct Unconfirmed {
     /// The server's id of the message.
     pub message_id: MessageId,
-    /// Its number among the agent's messages.
-    pub number: u64,
     /// When it was written.
     pub since: Instant,
     /// Its session.
     pub session: SessionId,
     /// The client's own id, if it gave one.
     pub key: Option<MessageKey>,
+}
+
+impl Unconfirmed {
+    /// Returns what is remembered of a message that was written at `since`.
+    pub fn new(item: InboxItem, since: Instant) -> Self {
+        Self {
+            message_id: item.message.id,
+            since,
+            session: item.session,
+            key: item.key,
+        }
+    }
 }
 
 /// What is known of the way into one agent's conversation.
@@ -48,6 +59,8 @@ pub struct DeliveryMonitor {
     hooks_expected: bool,
     /// A hook has called.
     hooks_active: bool,
+    /// Hooks report the prompts, and so what is seen.
+    reports_prompts: bool,
     /// A message was seen.
     is_proven: bool,
     /// Messages that were not seen yet, oldest first.
@@ -65,6 +78,7 @@ impl DeliveryMonitor {
             timeout,
             hooks_expected: false,
             hooks_active: false,
+            reports_prompts: false,
             is_proven: false,
             unconfirmed: VecDeque::new(),
             missing: VecDeque::new(),
@@ -82,19 +96,35 @@ impl DeliveryMonitor {
         self.hooks_active = true;
     }
 
-    /// Claude replied without the hook that precedes a reply. If no hook was ever received,
-    /// hooks are assumed to be disabled.
-    pub fn assume_no_hooks(&mut self) {
-        if !self.hooks_active {
-            self.hooks_expected = false;
-            self.unconfirmed.clear();
-            self.missing.clear();
-        }
+    /// Records that a hook has reported a prompt.
+    pub fn prompt_reported(&mut self) {
+        self.reports_prompts = true;
     }
 
-    /// Returns `true` if hooks have called or must call.
+    /// Claude replied without the hook that precedes a reply. If no hook was ever received,
+    /// hooks are assumed to be disabled, and `true` is returned.
+    pub fn assume_no_hooks(&mut self) -> bool {
+        if self.hooks_active {
+            return false;
+        }
+        self.unconfirmed.clear();
+        self.missing.clear();
+        std::mem::take(&mut self.hooks_expected)
+    }
+
+    /// Returns `true` if hooks report, or must report, what is seen.
     pub fn has_hooks(&self) -> bool {
-        self.hooks_active || self.hooks_expected
+        self.reports_prompts || self.hooks_expected
+    }
+
+    /// Returns `true` if a message was seen.
+    pub fn is_proven(&self) -> bool {
+        self.is_proven
+    }
+
+    /// When the agent's last turn ended.
+    pub fn idle_since(&self) -> Option<Instant> {
+        self.idle_since
     }
 
     /// Returns `true` if a hook has called.
@@ -122,13 +152,6 @@ impl DeliveryMonitor {
             self.unconfirmed.remove(place);
         }
         self.missing.retain(|(missing, _)| *missing != message_id);
-    }
-
-    /// Records that Claude has answered everything in a session.
-    pub fn mark_answered(&mut self, session: &SessionId) {
-        if !self.missing.is_empty() {
-            self.missing.retain(|(_, other)| other != session);
-        }
     }
 
     /// Records that the agent has nothing to do from now on.

@@ -7,23 +7,34 @@ use std::sync::Arc;
 
 use log::info;
 
+use super::delivery_monitor::Unconfirmed;
 use super::hook_event::{ChannelTag, DeltaIndex, HookEvent, PromptId, TextId, Tool, ToolUseId};
 use super::session::StatusUpdate;
 use super::turn::{Audience, Origin, Turn};
-use super::{AgentId, Effects, Hub, Now, session_mut};
+use super::{Agent, AgentId, Effects, Hub, Now, ToolOutcome, session_mut};
 use crate::protocol::{DeliveryState, ReplySource, ServerMessage, Status, TERMINAL};
 
 impl Hub {
-    /// Reacts to what a hook of an agent reports.
+    /// Reacts to what a hook of an agent reports, and returns the answer to it.
     pub(super) fn hook(
         &mut self,
         now: Now,
         agent: AgentId,
         event: HookEvent,
         out: &mut impl Effects,
-    ) {
-        self.agents[agent].monitor.hook_received();
+    ) -> ToolOutcome<'static> {
+        let Agent {
+            monitor,
+            registration,
+            ..
+        } = &mut self.agents[agent];
+        monitor.hook_received();
         match event {
+            HookEvent::Prompt { tag: Some(tag), .. }
+                if tag.message_id.is_some_and(|id| registration.is_copy(id)) =>
+            {
+                return ToolOutcome::PromptBlocked;
+            }
             HookEvent::Prompt { prompt, tag } => self.prompted(now, agent, prompt, tag, out),
             HookEvent::ToolStarted {
                 prompt,
@@ -79,6 +90,7 @@ impl Hub {
             }
             HookEvent::Waiting | HookEvent::Other => {}
         }
+        ToolOutcome::Nothing
     }
 
     /// A verdict has kept a tool from running.
@@ -96,6 +108,7 @@ impl Hub {
         tag: Option<ChannelTag>,
         out: &mut impl Effects,
     ) {
+        self.agents[agent].monitor.prompt_reported();
         let origin = match &tag {
             None => Origin::Terminal,
             Some(tag) => {
@@ -111,7 +124,7 @@ impl Hub {
         let continues = if prompt.is_empty() {
             turn.is_running()
         } else {
-            turn.has_prompt(&prompt)
+            turn.has_prompt(&prompt) || turn.absorb(&prompt)
         };
         if continues {
             turn.run();
@@ -171,6 +184,7 @@ impl Hub {
         out: &mut impl Effects,
     ) {
         let turn = &mut self.agents[agent].turn;
+        turn.note_activity();
         match tool {
             Tool::Reply => turn.reply_reported(),
             Tool::Own => {}
@@ -204,8 +218,8 @@ impl Hub {
             && let Some(id) = turn.unanswered(&text)
         {
             // The session may have expired.
-            let _ =
-                self.append_assistant(now, id.as_str(), text, Some(ReplySource::Transcript), out);
+            let via = Some(ReplySource::Transcript);
+            let _ = self.append_assistant(now, id.as_str(), text, via, None, out);
         }
     }
 
@@ -221,6 +235,7 @@ impl Hub {
             return;
         }
         let turn = &mut self.agents[agent].turn;
+        turn.note_activity();
         let Some(separator) = turn.accept_delta(text, index) else {
             return;
         };
@@ -330,27 +345,49 @@ impl Hub {
 
     // ---- Time ----
 
+    /// Lets messages go when the agent has had the time to register the channel. Gives up a trial that is
+    /// never seen: the others are then given without one.
+    pub(super) fn check_trial(&mut self, now: Now, id: AgentId, out: &mut impl Effects) {
+        let agent = &mut self.agents[id];
+        let (is_idle, idle_since) = (!agent.turn.is_running(), agent.monitor.idle_since());
+        let registration = &mut agent.registration;
+        if registration.handle_timeout(now.instant, is_idle, idle_since)
+            && let Some(number) = registration.end_trial()
+            && let Some(item) = agent.inbox.pop_written(number)
+        {
+            if let Some(hold) = agent.inbox.poll_hold() {
+                out.hold_senders(id, hold);
+            }
+            if let Some(key) = &item.key
+                && let Some(session) = self.sessions.get_mut(&item.session)
+            {
+                // Not worth a receipt: it is unseen by now.
+                let _ = session.receipts.mark_accepted(key, item.message.id);
+            }
+            self.report_unseen(id, Unconfirmed::new(item, now.instant), out);
+        }
+    }
+
     /// Reports messages that the idle agent should have seen by now.
-    pub(super) fn check_overdue(&mut self, now: Now, agent: AgentId, out: &mut impl Effects) {
-        let agent = &mut self.agents[agent];
-        if agent.turn.is_running() {
+    pub(super) fn check_overdue(&mut self, now: Now, id: AgentId, out: &mut impl Effects) {
+        if self.agents[id].turn.is_running() {
             return;
         }
-        while let Some(overdue) = agent.monitor.pop_overdue(now.instant) {
-            let session = self.sessions.get_mut(&overdue.session);
-            let (state, receipt) = session.map_or((DeliveryState::Unseen, None), |session| {
-                let key = overdue.key.as_deref();
-                session.receipts.mark_unseen(overdue.number, key)
-            });
-            if let (Some(receipt), Some(key)) = (receipt, &overdue.key) {
-                let hint = Some(agent.monitor.hint());
-                let hint = hint.filter(|_| state == DeliveryState::Unseen);
-                let message = receipt.delivery(&overdue.session, key, state, hint);
-                out.send(once(receipt.client), &message);
-            }
-            if state == DeliveryState::Unseen {
-                agent.monitor.mark_missing(overdue);
-            }
+        while let Some(overdue) = self.agents[id].monitor.pop_overdue(now.instant) {
+            self.report_unseen(id, overdue, out);
         }
+    }
+
+    fn report_unseen(&mut self, id: AgentId, message: Unconfirmed, out: &mut impl Effects) {
+        let monitor = &mut self.agents[id].monitor;
+        if let Some(key) = &message.key
+            && let Some(session) = self.sessions.get_mut(&message.session)
+            && let Some(receipt) = session.receipts.mark_unseen(key)
+        {
+            let hint = Some(monitor.hint());
+            let unseen = receipt.delivery(&message.session, key, DeliveryState::Unseen, hint);
+            out.send(once(receipt.client), &unseen);
+        }
+        monitor.mark_missing(message);
     }
 }

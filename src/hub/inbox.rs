@@ -100,13 +100,24 @@ impl Inbox {
         })
     }
 
+    /// Returns the oldest message in flight, to be written once more.
+    pub fn repeat(&self) -> Option<Notification<'_>> {
+        let (number, item) = self.queue.front().filter(|_| self.in_flight > 0)?;
+        Some(Notification {
+            number: *number,
+            is_awaited: true,
+            session: &item.session,
+            message: &item.message,
+        })
+    }
+
     /// Removes and returns the oldest message if its number is at most `number`: it was written.
-    pub fn pop_written(&mut self, number: u64) -> Option<(u64, InboxItem)> {
+    pub fn pop_written(&mut self, number: u64) -> Option<InboxItem> {
         if self.in_flight == 0 {
             return None;
         }
-        let written = self.queue.pop_front_if(|(first, _)| *first <= number)?;
-        self.bytes -= written.1.bytes();
+        let (_, written) = self.queue.pop_front_if(|(first, _)| *first <= number)?;
+        self.bytes -= written.bytes();
         self.in_flight -= 1;
         Some(written)
     }
@@ -126,13 +137,11 @@ impl Inbox {
         removed
     }
 
-    /// Removes all messages, in flight or not, and returns those after `number`, oldest first.
-    pub fn drain(&mut self, number: u64) -> impl Iterator<Item = InboxItem> + use<> {
+    /// Removes all messages, in flight or not, and returns them with their numbers, oldest first.
+    pub fn drain(&mut self) -> impl Iterator<Item = (u64, InboxItem)> + use<> {
         self.in_flight = 0;
         self.bytes = 0;
-        let all = std::mem::take(&mut self.queue).into_iter();
-        all.filter(move |(other, _)| *other > number)
-            .map(|(_, item)| item)
+        std::mem::take(&mut self.queue).into_iter()
     }
 
     /// Returns `true` if a message of this session is in it.

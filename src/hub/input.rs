@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::{CloseReason, HookEvent, PermissionRequest};
 use crate::protocol::{
-    ClientRequest, ConnId, Grant, HistoryItem, NewMessage, Rejection, SessionId, Status,
+    ClientRequest, ConnId, Grant, HistoryItem, MessageId, NewMessage, Rejection, SessionId, Status,
 };
 
 /// One Claude Code, as the hub knows it.
@@ -87,8 +87,10 @@ pub enum AgentInput {
         name: String,
         version: String,
     },
-    /// It accepts messages from now on.
+    /// It has said that it is initialized.
     Ready,
+    /// It has asked for the tools.
+    ToolsListed,
     /// It uses a tool. [`super::Effects::answer`] gets the outcome.
     Call(CallId, ToolCall),
     /// It asks whether a tool may run.
@@ -108,7 +110,12 @@ pub struct CallId(pub Box<str>);
 #[derive(Clone, Debug, PartialEq)]
 pub enum ToolCall {
     /// Answers the people in a session.
-    Reply { chat_id: String, text: Arc<str> },
+    Reply {
+        chat_id: String,
+        text: Arc<str>,
+        /// The message that it answers, if Claude says so.
+        reply_to: Option<MessageId>,
+    },
     /// Shows them what Claude is doing.
     Status {
         chat_id: String,
@@ -149,6 +156,8 @@ pub enum ToolOutcome<'a> {
         /// The sessions there are, sorted.
         sessions: Vec<SessionId>,
     },
+    /// The hook's prompt must not get into the conversation: a copy of it is there already.
+    PromptBlocked,
     /// Nothing is to be said.
     Nothing,
 }

@@ -62,7 +62,8 @@ impl Hub {
         let session = session.unwrap_or(&self.clients[&client].default_session);
         let known = message.id.as_ref().and_then(|key| {
             let receipt = self.sessions.get(session)?.receipts.get(key)?;
-            Some((key, receipt))
+            let is_known = receipt.state != Some(DeliveryState::Rejected);
+            is_known.then_some((key, receipt))
         });
         if let Some((key, receipt)) = known {
             if let Some(state) = receipt.state {
@@ -182,6 +183,10 @@ impl Hub {
         let has_others = session.members.len() > 1;
         let total = &mut self.history_total;
         session.append(message_id, author, message.content, ts, &self.limits, total);
+        session.asked_at(now);
+        let number = self.agents[agent].inbox.last() + 1;
+        let key = message.id.clone();
+        session.receipts.await_answer(number, message_id, key);
         let stored = session.last().expect("the newest message always stays");
         let message_for_agent = stored.clone();
         if has_others {

@@ -27,6 +27,7 @@ mod input_match;
 mod messages;
 mod permissions;
 mod receipts;
+mod registration;
 mod session;
 mod session_list;
 mod stats;
@@ -39,7 +40,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use log::{debug, info};
-use rustc_hash::{FxHashMap, FxHashSet};
+use rustc_hash::FxHashMap;
 use uuid::Uuid;
 
 use agents::{Agent, Agents};
@@ -97,6 +98,8 @@ pub struct Limits {
     pub unread_ttl: Duration,
     /// How long a permission request waits for a verdict.
     pub permission_ttl: Duration,
+    /// How long messages wait for an agent that has just started.
+    pub channel_delay: Duration,
     /// How long an idle agent may take to see a message, where hooks report it.
     pub seen_timeout: Duration,
     /// The most pending permission requests of one agent.
@@ -129,8 +132,6 @@ pub struct Hub {
     clients: FxHashMap<ConnId, Client>,
     /// The sessions without clients, by the moment they expire.
     expiries: BTreeSet<(Instant, SessionId)>,
-    /// Sessions that would have expired while a message of theirs was in an inbox.
-    awaits_agent: FxHashSet<SessionId>,
     /// The random part of every message id; see [`Hub::next_id`].
     id_prefix: u64,
     ids: u32,
@@ -151,7 +152,6 @@ impl Hub {
             history_total: 0,
             clients: FxHashMap::default(),
             expiries: BTreeSet::new(),
-            awaits_agent: FxHashSet::default(),
             id_prefix,
             ids: 0,
             counters: Counters::default(),
@@ -174,7 +174,7 @@ impl Hub {
             },
             Input::Agent(agent, input) => self.handle_agent(now, agent, input, out),
             Input::TokensChanged(revocation) => self.revoke(now, &revocation, out),
-            Input::Closing => self.reject_pending(out),
+            Input::Closing => self.close_agents(now, out),
             Input::Shutdown => self.close_clients(out),
         }
     }
@@ -195,10 +195,11 @@ impl Hub {
     /// Removes what has expired, and reports messages that are overdue.
     pub fn handle_timeout(&mut self, now: Now, out: &mut impl Effects) {
         for agent in self.agents.ids() {
+            self.check_trial(now, agent, out);
             self.check_overdue(now, agent, out);
             while let Some(request) = self.agents[agent].permissions.expire(now.instant) {
                 info!("nobody answered {request}");
-                self.broadcast_resolved(&request, false, EXPIRED, out);
+                self.expire_request(&request, "nobody has decided it in time", out);
             }
         }
         while self
@@ -209,7 +210,6 @@ impl Hub {
         {
             if self.agents.iter().any(|agent| agent.inbox.has_session(&id)) {
                 self.keep_longer(now, &id);
-                self.awaits_agent.insert(id);
                 continue;
             }
             debug!("session \"{id}\" has expired");
@@ -268,7 +268,7 @@ impl Hub {
         session.expiry_timer = expires;
     }
 
-    /// Tells every operator that a permission request is closed.
+    /// Tells every operator that a permission request was decided.
     fn broadcast_resolved(
         &self,
         request: &PermissionRequest,
@@ -281,6 +281,18 @@ impl Hub {
             request_id: request.request_id.as_str(),
             allowed,
             by,
+            reason: None,
+        });
+    }
+
+    /// Tells every operator that nobody can decide a permission request any more, and why.
+    fn expire_request(&self, request: &PermissionRequest, why: &str, out: &mut impl Effects) {
+        self.send_to_operators(out, |session| ServerMessage::PermissionResolved {
+            session_id: session.as_str(),
+            request_id: request.request_id.as_str(),
+            allowed: false,
+            by: EXPIRED,
+            reason: Some(why),
         });
     }
 

@@ -1,8 +1,7 @@
-//! What became of the messages to which clients gave an `id`: the key to receipts, and to
-//! accepting a resent message only once.
+//! What became of messages: the receipts of those to which clients gave an `id`, the key to
+//! accepting a resent message only once; and which messages wait for an answer.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
 
@@ -10,8 +9,8 @@ use super::MessageKey;
 use crate::protocol::{ConnId, DeliveryState, MessageId, ServerMessage, SessionId};
 
 /// The most ids of accepted messages that a session remembers, beside those of all messages
-/// that are still in the inbox. A client that resends a message does so right after it has
-/// reconnected, so only the newest can come again.
+/// that are still in the inbox; and the most messages that wait for an answer. A client that
+/// resends a message does so right after it has reconnected, so only the newest can come again.
 const MAX_REMEMBERED: usize = 4_096;
 
 /// Tells two messages under one id apart. It is the same for all builds and after a restart.
@@ -71,21 +70,43 @@ impl Receipt {
     }
 }
 
+/// A message that waits for an answer.
+#[derive(Debug)]
+struct Unanswered {
+    /// Its number among the agent's messages.
+    number: u64,
+    message_id: MessageId,
+    /// The client's own id, if it gave one.
+    key: Option<MessageKey>,
+    /// It is in the conversation.
+    is_seen: bool,
+}
+
+/// Which messages a reply answers.
+#[derive(Clone, Copy, Debug)]
+pub enum Answered {
+    /// Those that Claude has seen, where hooks report it.
+    Seen,
+    /// Without hooks nobody knows what Claude has seen. This is known: the reply answers the message
+    /// it names, and those before it; or if it names none, the oldest one, for Claude gets them
+    /// in order. `written_up_to` is the highest number that is being written, though the
+    /// last of them are not confirmed as written.
+    Accepted {
+        reply_to: Option<MessageId>,
+        written_up_to: u64,
+    },
+}
+
 /// The receipts of one session.
 #[derive(Debug, Default)]
 pub struct Receipts {
     by_key: HashMap<MessageKey, Receipt>,
-    by_message: HashMap<MessageId, MessageKey>,
     /// Those that the agent has got, oldest first.
     accepted: VecDeque<MessageKey>,
-    /// Those of them that wait for an answer, in the same order.
-    unanswered: VecDeque<MessageKey>,
-    /// The highest number answered by a reply, including writes not yet confirmed.
+    /// The messages that wait for an answer, with an id or without, by number.
+    unanswered: VecDeque<Unanswered>,
+    /// The highest number that a reply has answered though it was not confirmed as written.
     answered_up_to: u64,
-    /// The highest number being written when the last reply came.
-    replied_up_to: u64,
-    /// The number of the newest message that was seen.
-    seen_up_to: u64,
 }
 
 impl Receipts {
@@ -101,19 +122,37 @@ impl Receipts {
 
     /// Adds the receipt of a message that has no key yet.
     pub fn insert(&mut self, key: MessageKey, receipt: Receipt) {
-        self.by_message.insert(receipt.message_id, key.clone());
         self.by_key.insert(key, receipt);
     }
 
-    /// Removes and returns the receipt of a message, which is then a new one if it is sent again.
-    pub fn remove(&mut self, key: &str) -> Option<Receipt> {
-        let receipt = self.by_key.remove(key)?;
-        self.by_message.remove(&receipt.message_id);
-        Some(receipt)
+    /// Records that a message is in the agent's inbox, and waits for an answer from now on.
+    pub fn await_answer(&mut self, number: u64, message_id: MessageId, key: Option<MessageKey>) {
+        if self.unanswered.len() == MAX_REMEMBERED {
+            self.unanswered.pop_front();
+        }
+        self.unanswered.push_back(Unanswered {
+            number,
+            message_id,
+            key,
+            is_seen: false,
+        });
+    }
+
+    /// Returns `true` if a message waits for an answer.
+    pub fn awaits_answer(&self) -> bool {
+        !self.unanswered.is_empty()
+    }
+
+    /// Removes a message that the agent will not get, and returns its receipt. Sent again, the
+    /// message is a new one.
+    pub fn remove(&mut self, message_id: MessageId, key: Option<&MessageKey>) -> Option<Receipt> {
+        self.unanswered
+            .retain(|waiting| waiting.message_id != message_id);
+        self.by_key.remove(key?)
     }
 
     /// Records that the agent has the message. Returns its receipt and the states it has
-    /// reached by that; `None` if the key is another message's by now.
+    /// reached by that; `None` if that is known, or if the key is another message's by now.
     pub fn mark_accepted(
         &mut self,
         key: &MessageKey,
@@ -122,96 +161,109 @@ impl Receipts {
         if self.accepted.len() == MAX_REMEMBERED
             && let Some(oldest) = self.accepted.pop_front()
         {
-            self.remove(&oldest);
-            self.unanswered.pop_front_if(|key| *key == oldest);
+            self.by_key.remove(&oldest);
         }
         let receipt = self.by_key.get_mut(key)?;
-        if receipt.message_id != message_id {
+        if receipt.message_id != message_id || receipt.state.is_some() {
             return None;
         }
         self.accepted.push_back(key.clone());
         let reached: &[_] = if receipt.number <= self.answered_up_to {
             &[DeliveryState::Accepted, DeliveryState::Answered]
         } else {
-            self.unanswered.push_back(key.clone());
             &[DeliveryState::Accepted]
         };
         receipt.state = reached.last().copied();
         Some((receipt, reached))
     }
 
-    /// Records that the message is in the conversation. Returns its key and receipt if that
-    /// is news.
+    /// Records that a message is in the conversation. Returns its key and receipt if that is news
+    /// for its sender.
     pub fn mark_seen(&mut self, message_id: MessageId) -> Option<(MessageKey, &Receipt)> {
-        let key = self.by_message.get(&message_id)?.clone();
+        // Where nothing is ever answered, the latest are the last.
+        let mut waiting = self.unanswered.iter_mut().rev();
+        let waiting = waiting.find(|waiting| waiting.message_id == message_id)?;
+        waiting.is_seen = true;
+        let key = waiting.key.clone()?;
         let receipt = self.by_key.get_mut(&key)?;
-        let is_news = matches!(
-            receipt.state,
-            Some(DeliveryState::Accepted | DeliveryState::Unseen)
-        );
-        if !is_news {
+        let is_news = receipt.state != Some(DeliveryState::Seen);
+        receipt.state = Some(DeliveryState::Seen);
+        is_news.then_some((key, receipt))
+    }
+
+    /// Records that a message should have been seen by now. Returns its receipt if that is news.
+    pub fn mark_unseen(&mut self, key: &str) -> Option<&Receipt> {
+        let receipt = self.by_key.get_mut(key)?;
+        if !matches!(receipt.state, None | Some(DeliveryState::Accepted)) {
             return None;
         }
-        receipt.state = Some(DeliveryState::Seen);
-        self.seen_up_to = self.seen_up_to.max(receipt.number);
-        Some((key, receipt))
+        receipt.state = Some(DeliveryState::Unseen);
+        Some(receipt)
     }
 
-    /// Records that a message should have been seen by now. Returns what became of it, and its
-    /// receipt if that is to be sent. If Claude has replied since, the hook is missing and
-    /// not the message.
-    pub fn mark_unseen(
-        &mut self,
-        number: u64,
-        key: Option<&str>,
-    ) -> (DeliveryState, Option<&Receipt>) {
-        let state = if number <= self.replied_up_to {
-            DeliveryState::Answered
-        } else {
-            DeliveryState::Unseen
+    /// Records a reply, and returns the receipts of what it answers.
+    pub fn mark_answered(&mut self, answered: Answered) -> Vec<(MessageKey, &Receipt)> {
+        let removed: VecDeque<Unanswered> = match answered {
+            Answered::Seen => {
+                let all = std::mem::take(&mut self.unanswered).into_iter();
+                let (seen, rest) = all.partition(|waiting| waiting.is_seen);
+                self.unanswered = rest;
+                seen
+            }
+            Answered::Accepted {
+                reply_to,
+                written_up_to,
+            } => {
+                let named = reply_to.and_then(|id| {
+                    let mut waiting = self.unanswered.iter();
+                    waiting.position(|waiting| waiting.message_id == id)
+                });
+                let count = match (reply_to, named) {
+                    (_, Some(place)) => place + 1,
+                    // It names a message that was answered already.
+                    (Some(_), None) => 0,
+                    (None, None) => 1,
+                };
+                let written = self
+                    .unanswered
+                    .partition_point(|waiting| waiting.number <= written_up_to);
+                self.unanswered.drain(..count.min(written)).collect()
+            }
         };
-        let Some(receipt) = key.and_then(|key| self.by_key.get_mut(key)) else {
-            return (state, None);
-        };
-        if receipt.state != Some(DeliveryState::Accepted) {
-            return (DeliveryState::Answered, None);
-        }
-        receipt.state = Some(state);
-        if state == DeliveryState::Answered {
-            let place = self.unanswered_up_to(number);
-            // It is the last of those.
-            self.unanswered.remove(place.saturating_sub(1));
-        }
-        (state, key.and_then(|key| self.by_key.get(key)))
-    }
-
-    /// Returns how many of those that wait for an answer have at most this number.
-    fn unanswered_up_to(&self, number: u64) -> usize {
-        let number_of = |key: &Arc<str>| self.by_key.get(key).map_or(0, |receipt| receipt.number);
-        self.unanswered
-            .partition_point(|key| number_of(key) <= number)
-    }
-
-    /// Records a reply, and returns the receipts of what it answers: everything that was
-    /// accepted, and once that is confirmed, everything up to the number `up_to` that is being
-    /// written. With `only_seen`, where hooks report what Claude has seen, everything up to
-    /// the newest message it has seen.
-    pub fn mark_answered(&mut self, up_to: u64, only_seen: bool) -> Vec<(MessageKey, &Receipt)> {
-        self.replied_up_to = up_to;
-        let answered: Vec<_> = if only_seen {
-            let seen = self.unanswered_up_to(self.seen_up_to);
-            self.unanswered.drain(..seen).collect()
-        } else {
-            self.answered_up_to = up_to;
-            self.unanswered.drain(..).collect()
-        };
-        for key in &answered {
-            if let Some(receipt) = self.by_key.get_mut(key) {
+        let mut receipts = Vec::new();
+        for Unanswered { number, key, .. } in removed {
+            let Some(key) = key else { continue };
+            let Some(receipt) = self.by_key.get_mut(&key) else {
+                continue;
+            };
+            if receipt.state.is_some() {
                 receipt.state = Some(DeliveryState::Answered);
+                receipts.push(key);
+            } else {
+                self.answered_up_to = self.answered_up_to.max(number);
             }
         }
         let receipt = |key| self.by_key.get(&key).map(|receipt| (key, receipt));
-        answered.into_iter().filter_map(receipt).collect()
+        receipts.into_iter().filter_map(receipt).collect()
+    }
+
+    /// Records that the agent has ended. Returns the receipts of the messages that were written to it and
+    /// not seen; they wait for no answer any more.
+    pub fn mark_agent_ended(&mut self, state: DeliveryState) -> Vec<(MessageKey, &Receipt)> {
+        let mut unseen = Vec::new();
+        for Unanswered { key, is_seen, .. } in std::mem::take(&mut self.unanswered) {
+            let Some(key) = key.filter(|_| !is_seen) else {
+                continue;
+            };
+            if let Some(receipt) = self.by_key.get_mut(&key)
+                && receipt.state == Some(DeliveryState::Accepted)
+            {
+                receipt.state = Some(state);
+                unseen.push(key);
+            }
+        }
+        let receipt = |key| self.by_key.get(&key).map(|receipt| (key, receipt));
+        unseen.into_iter().filter_map(receipt).collect()
     }
 }
 

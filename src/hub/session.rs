@@ -26,12 +26,23 @@ pub struct Session {
     seq: u64,
     /// When the last client left; `None` while one is here.
     empty_since: Option<Instant>,
-    /// The seq of the newest reply that nobody has received, and when it came.
-    unread: Option<(u64, Instant)>,
+    /// The replies that nobody has received.
+    unread: Option<Unread>,
+    /// When the newest message for Claude came.
+    asked: Instant,
     /// The expiry that the hub has scheduled.
     pub expiry_timer: Option<Instant>,
     /// The status that clients were shown last.
     pub status: StatusUpdate,
+}
+
+/// Replies that nobody has received: those from `first` to `last`.
+#[derive(Clone, Copy, Debug)]
+struct Unread {
+    first: u64,
+    last: u64,
+    /// When the last one came.
+    since: Instant,
 }
 
 /// What Claude is doing, as clients are shown it.
@@ -75,6 +86,7 @@ impl Session {
             seq: 0,
             empty_since: Some(now.instant),
             unread: None,
+            asked: now.instant,
             expiry_timer: None,
             status: StatusUpdate::default(),
         }
@@ -129,9 +141,16 @@ impl Session {
             ts,
         };
         *total -= self.history.bytes();
+        self.history.push(message);
+        let (max_messages, max_bytes) = (limits.history_messages, limits.history_bytes);
         self.history
-            .push(message, limits.history_messages, limits.history_bytes);
+            .truncate(max_messages, max_bytes, 1, self.unread);
         *total += self.history.bytes();
+    }
+
+    /// Records that a message for Claude has come.
+    pub fn asked_at(&mut self, now: Now) {
+        self.asked = now.instant;
     }
 
     /// Memory of the history, in bytes.
@@ -140,10 +159,12 @@ impl Session {
     }
 
     /// Removes the oldest messages beyond `max_bytes`, but keeps at least `keep_at_least` of
-    /// the newest.
+    /// the newest. Replies that nobody has received are the last to go.
     pub fn truncate_history(&mut self, max_bytes: usize, keep_at_least: usize, total: &mut usize) {
         *total -= self.history.bytes();
-        self.history.truncate(max_bytes, keep_at_least);
+        self.history
+            .truncate(usize::MAX, max_bytes, keep_at_least, self.unread);
+        self.history.shrink();
         *total += self.history.bytes();
     }
 
@@ -163,27 +184,44 @@ impl Session {
 
     /// Keeps the session longer: the newest reply found nobody here who could receive it.
     pub fn mark_unread(&mut self, now: Now) {
-        self.unread = Some((self.seq, now.instant));
+        self.unread = Some(Unread {
+            first: self.unread.map_or(self.seq, |unread| unread.first),
+            last: self.seq,
+            since: now.instant,
+        });
     }
 
-    /// Records that the history up to `seq` went to a client.
-    pub fn mark_read(&mut self, seq: u64) {
-        self.unread = self.unread.filter(|(unread, _)| *unread > seq);
+    /// Records that a client has the messages from `first` to `last`.
+    pub fn mark_read(&mut self, first: u64, last: u64) {
+        let Some(unread) = &mut self.unread else {
+            return;
+        };
+        if last >= unread.last {
+            unread.last = unread.last.min(first.saturating_sub(1));
+        } else if first <= unread.first {
+            unread.first = unread.first.max(last + 1);
+        }
+        if unread.first > unread.last {
+            self.unread = None;
+        }
     }
 
     /// Returns the newest `limit` messages; with `since`, the first `limit` after that seq. A
     /// `since` beyond the newest seq comes from an earlier session of this name, so history
     /// starts at the beginning.
-    pub fn history(&self, limit: usize, since: Option<u64>) -> Vec<HistoryItem<&str>> {
+    pub fn history(&self, limit: usize, since: Option<u64>) -> HistoryPage<'_> {
         let since = since.map(|seq| if seq > self.seq { 0 } else { seq });
-        self.history.items(limit, since)
+        self.history.page(limit, since)
     }
 
-    /// Returns when the session expires; never while a client is in it.
+    /// Returns when the session expires; never while a client is in it. It stays longer while a reply that nobody
+    /// has received is in it, or a message waits for an answer: that must find it.
     pub fn expires(&self, limits: &Limits) -> Option<Instant> {
         let left = self.empty_since? + limits.session_ttl;
-        let unread = self.unread.map(|(_, since)| since + limits.unread_ttl);
-        Some(unread.map_or(left, |unread| unread.max(left)))
+        let unread = self.unread.map(|unread| unread.since);
+        let asked = self.receipts.awaits_answer().then_some(self.asked);
+        let kept_for = unread.max(asked).map(|since| since + limits.unread_ttl);
+        Some(kept_for.map_or(left, |until| until.max(left)))
     }
 }
 
@@ -293,38 +331,73 @@ impl Message {
     }
 }
 
+/// Some messages of a session, oldest first.
+#[derive(Debug)]
+pub struct HistoryPage<'a> {
+    pub messages: Vec<HistoryItem<&'a str>>,
+    /// Messages that were asked for are not kept any more: some before this seq are missing.
+    pub truncated_before: Option<u64>,
+}
+
 /// The latest messages of a session, oldest first, bounded by count and by bytes.
 #[derive(Debug, Default)]
 struct History {
+    /// Replies that nobody has received, older than all other messages.
+    unread: VecDeque<Arc<Message>>,
     messages: VecDeque<Arc<Message>>,
+    /// One more than the highest seq that was removed; 0 if none was.
+    removed_before: u64,
     bytes: usize,
 }
 
 impl History {
-    /// Adds the newest message and removes the oldest ones beyond `max_messages` and
-    /// `max_bytes`. The newest always stays.
-    fn push(&mut self, message: Message, max_messages: usize, max_bytes: usize) {
+    /// Adds the newest message.
+    fn push(&mut self, message: Message) {
         self.bytes += message.bytes();
         self.messages.push_back(message.into());
-        while self.messages.len() > 1
-            && (self.messages.len() > max_messages || self.bytes > max_bytes)
-        {
-            self.remove_oldest();
+    }
+
+    /// Removes the oldest messages beyond `max_messages` and `max_bytes`, but keeps at least
+    /// `keep_at_least` of the newest. Replies that nobody has received are the last to go.
+    fn truncate(
+        &mut self,
+        max_messages: usize,
+        max_bytes: usize,
+        keep_at_least: usize,
+        unread: Option<Unread>,
+    ) {
+        let is_unread = |message: &mut Arc<Message>| {
+            let is_in = |unread: Unread| (unread.first..=unread.last).contains(&message.seq);
+            message.is_reply() && unread.is_some_and(is_in)
+        };
+        while self.len() > max_messages || self.bytes > max_bytes {
+            let received = self.unread.pop_front_if(|oldest| !is_unread(oldest));
+            let oldest = if received.is_some() {
+                received
+            } else if self.messages.len() > keep_at_least {
+                let unread = self.messages.pop_front_if(is_unread);
+                if let Some(unread) = unread {
+                    self.unread.push_back(unread);
+                    continue;
+                }
+                self.messages.pop_front()
+            } else {
+                self.unread.pop_front()
+            };
+            let Some(oldest) = oldest else { return };
+            self.bytes -= oldest.bytes();
+            self.removed_before = self.removed_before.max(oldest.seq + 1);
         }
     }
 
-    /// Removes the oldest messages beyond `max_bytes`, but keeps at least `keep_at_least` of
-    /// the newest.
-    fn truncate(&mut self, max_bytes: usize, keep_at_least: usize) {
-        while self.messages.len() > keep_at_least && self.bytes > max_bytes {
-            self.remove_oldest();
-        }
+    /// Gives back memory that isn't used.
+    fn shrink(&mut self) {
+        self.unread.shrink_to_fit();
         self.messages.shrink_to_fit();
     }
 
-    fn remove_oldest(&mut self) {
-        let oldest = self.messages.pop_front();
-        self.bytes -= oldest.map_or(0, |message| message.bytes());
+    fn len(&self) -> usize {
+        self.unread.len() + self.messages.len()
     }
 
     /// Memory of the history, in bytes.
@@ -338,12 +411,25 @@ impl History {
     }
 
     /// Returns the newest `limit` messages; with `since`, the first `limit` after that seq.
-    fn items(&self, limit: usize, since: Option<u64>) -> Vec<HistoryItem<&str>> {
-        let start = match since {
-            Some(seq) => self.messages.partition_point(|message| message.seq <= seq),
-            None => self.messages.len().saturating_sub(limit),
+    fn page(&self, limit: usize, since: Option<u64>) -> HistoryPage<'_> {
+        let count_up_to = |messages: &VecDeque<Arc<Message>>, seq| {
+            messages.partition_point(|message| message.seq <= seq)
         };
-        let wanted = self.messages.range(start..).take(limit);
-        wanted.map(|message| message.item()).collect()
+        let start = match since {
+            Some(seq) => count_up_to(&self.unread, seq) + count_up_to(&self.messages, seq),
+            None => self.len().saturating_sub(limit),
+        };
+        let all = self.unread.iter().chain(&self.messages).skip(start);
+        let messages: Vec<_> = all.take(limit).map(|message| message.item()).collect();
+        // Where the page ends says nothing about what was removed behind it.
+        let begins_at = match since {
+            Some(seq) => seq + 1,
+            None if messages.len() < limit => 1,
+            None => messages.first().map_or(1, |oldest| oldest.seq),
+        };
+        HistoryPage {
+            truncated_before: (begins_at < self.removed_before).then_some(self.removed_before),
+            messages,
+        }
     }
 }

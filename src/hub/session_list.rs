@@ -44,10 +44,14 @@ fn item<'a>((id, session): (&'a SessionId, &'a Session)) -> SessionItem<&'a str>
         seq: session.seq(),
         status: session.status.status,
         detail: session.status.detail.as_deref(),
-        last: session.history(1, None).pop().map(|last| HistoryItem {
-            content: excerpt(last.content),
-            ..last
-        }),
+        last: session
+            .history(1, None)
+            .messages
+            .pop()
+            .map(|last| HistoryItem {
+                content: excerpt(last.content),
+                ..last
+            }),
     }
 }
 

@@ -3,11 +3,12 @@
 use std::iter::once;
 use std::sync::Arc;
 
+use super::receipts::Answered;
 use super::session::StatusUpdate;
 use super::{
     AgentId, Author, CallId, Effects, Hub, Now, PublishResult, ToolCall, ToolOutcome, session_mut,
 };
-use crate::protocol::{DeliveryState, ReplySource, ServerMessage, SessionId, Status};
+use crate::protocol::{DeliveryState, MessageId, ReplySource, ServerMessage, SessionId, Status};
 
 /// The session that a tool names doesn't exist.
 #[derive(Debug)]
@@ -24,8 +25,12 @@ impl Hub {
         out: &mut impl Effects,
     ) {
         match tool {
-            ToolCall::Reply { chat_id, text } => {
-                let outcome = match self.append_assistant(now, &chat_id, text, None, out) {
+            ToolCall::Reply {
+                chat_id,
+                text,
+                reply_to,
+            } => {
+                let outcome = match self.reply(now, &chat_id, text, reply_to, out) {
                     Ok(result) => ToolOutcome::Replied {
                         chat_id: &chat_id,
                         result,
@@ -51,16 +56,38 @@ impl Hub {
             ToolCall::FetchMessages { session_id, limit } => {
                 let session = self.sessions.get(session_id.as_str());
                 let messages =
-                    session.map_or_else(Vec::new, |session| session.history(limit, None));
+                    session.map_or_else(Vec::new, |session| session.history(limit, None).messages);
                 out.answer(agent, call, &ToolOutcome::Messages(messages));
             }
             ToolCall::Activity(event) => {
-                if let Some(event) = event {
-                    self.hook(now, agent, event, out);
-                }
-                out.answer(agent, call, &ToolOutcome::Nothing);
+                let outcome = match event {
+                    Some(event) => self.hook(now, agent, event, out),
+                    None => ToolOutcome::Nothing,
+                };
+                out.answer(agent, call, &outcome);
             }
         }
+    }
+
+    /// Adds a reply to a session, and sends it to everyone there.
+    ///
+    /// # Errors
+    /// [`UnknownSession`].
+    fn reply(
+        &mut self,
+        now: Now,
+        chat_id: &str,
+        text: Arc<str>,
+        reply_to: Option<MessageId>,
+        out: &mut impl Effects,
+    ) -> Result<PublishResult, UnknownSession> {
+        let (id, session) = session_mut(&mut self.sessions, chat_id).ok_or(UnknownSession)?;
+        let agent_id = session.agent;
+        let agent = &mut self.agents[agent_id];
+        if !agent.turn.reply_delivered(&id) && agent.monitor.assume_no_hooks() {
+            self.end_trial(now, agent_id, out);
+        }
+        self.append_assistant(now, chat_id, text, None, reply_to, out)
     }
 
     /// Adds something that Claude says to a session, and sends it to everyone there.
@@ -73,6 +100,7 @@ impl Hub {
         chat_id: &str,
         text: Arc<str>,
         via: Option<ReplySource>,
+        reply_to: Option<MessageId>,
         out: &mut impl Effects,
     ) -> Result<PublishResult, UnknownSession> {
         let message_id = self.next_id(now);
@@ -91,17 +119,21 @@ impl Hub {
             via,
         };
         let reached = out.send(session.members.iter().copied(), &reply);
-        // Hooks that haven't reported this reply have not reported what Claude has seen either.
-        let agent = &mut self.agents[session.agent];
-        let only_seen = via.is_some() || agent.turn.reply_delivered(&id);
-        if !only_seen {
-            agent.monitor.assume_no_hooks();
-            agent.monitor.mark_answered(&id);
-        }
-        let up_to = agent.writing_up_to;
-        for (key, receipt) in session.receipts.mark_answered(up_to, only_seen) {
+        let agent = &self.agents[session.agent];
+        let answered = if agent.monitor.has_hooks() {
+            Answered::Seen
+        } else {
+            Answered::Accepted {
+                reply_to,
+                written_up_to: agent.writing_up_to,
+            }
+        };
+        for (key, receipt) in session.receipts.mark_answered(answered) {
             let answered = receipt.delivery(&id, &key, DeliveryState::Answered, None);
-            out.send(once(receipt.client), &answered);
+            // An answer often comes when who has asked is gone.
+            if self.clients.contains_key(&receipt.client) {
+                out.send(once(receipt.client), &answered);
+            }
         }
         let result = PublishResult::of(reached);
         if result == PublishResult::NoSubscribers {

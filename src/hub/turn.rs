@@ -46,6 +46,8 @@ pub struct Turn {
     previous: VecDeque<PromptId>,
     /// It has not ended, as far as is known.
     running: bool,
+    /// Nothing but prompts was reported of it.
+    is_fresh: bool,
     /// It was begun in the terminal.
     from_terminal: bool,
     /// Some of its prompts are not from a session of this server.
@@ -79,6 +81,7 @@ impl Turn {
         let mut turn = Self {
             id,
             running: true,
+            is_fresh: true,
             from_terminal: origin == Origin::Terminal,
             ..Self::default()
         };
@@ -90,13 +93,17 @@ impl Turn {
     /// unreliable, so the turn counts as mixed.
     pub fn link_previous(&mut self, old: &mut Self) {
         self.previous = std::mem::take(&mut old.previous);
-        if !old.id.is_empty() {
-            self.previous.push_back(old.id.clone());
+        self.remember(old.id.clone());
+        self.is_mixed |= self.previous.contains(&self.id);
+    }
+
+    fn remember(&mut self, previous: PromptId) {
+        if !previous.is_empty() {
+            self.previous.push_back(previous);
         }
         if self.previous.len() > MAX_PREVIOUS {
             self.previous.pop_front();
         }
-        self.is_mixed |= self.previous.contains(&self.id);
     }
 
     /// Returns `true` if this is the prompt id of a previous turn.
@@ -130,6 +137,22 @@ impl Turn {
     /// the current turn.
     pub fn has_prompt(&self, id: &PromptId) -> bool {
         id.is_empty() || *id == self.id
+    }
+
+    /// Takes another prompt id for this turn, and returns `true`, if nothing else was reported of the turn:
+    /// messages that an idle Claude Code gets at once are one turn, whose further events bear the last one's id.
+    pub fn absorb(&mut self, id: &PromptId) -> bool {
+        if !self.running || !self.is_fresh || self.previous.contains(id) {
+            return false;
+        }
+        let absorbed = std::mem::replace(&mut self.id, id.clone());
+        self.remember(absorbed);
+        true
+    }
+
+    /// Records that something else than a prompt was reported of the turn.
+    pub fn note_activity(&mut self) {
+        self.is_fresh = false;
     }
 
     pub fn is_running(&self) -> bool {

@@ -79,6 +79,7 @@ pub fn parse_cached(
     let message = match kind {
         "message" => fields.message(max_name, last).map(ClientMessage::Message),
         "fetch_history" => fields.fetch_history(max_name).map(ClientMessage::Request),
+        "fetch_receipt" => fields.fetch_receipt(max_name).map(ClientMessage::Request),
         "permission_response" => fields.permission_response().map(ClientMessage::Request),
         "list_sessions" => Ok(ClientMessage::Request(ClientRequest::ListSessions)),
         "hello" => fields.hello().map(ClientMessage::Request),
@@ -167,6 +168,13 @@ impl<'a> Fields<'a> {
             limit: clamp_limit(self.limit.optional()?),
             // `as` saturates, and drops the fraction.
             since: since.map(|seq| seq as u64),
+        })
+    }
+
+    fn fetch_receipt(&self, max_name: usize) -> Result<ClientRequest, FieldError> {
+        Ok(ClientRequest::FetchReceipt {
+            session: self.session(max_name)?,
+            id: self.id.required_name(MAX_MESSAGE_ID)?.into(),
         })
     }
 

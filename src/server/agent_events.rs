@@ -87,7 +87,10 @@ impl Server {
                 self.out.agent.result(&id, &result);
             }
             Request::Ping => self.out.agent.result(&id, &json!({})),
-            Request::ListTools => self.out.agent.result(&id, &tools::list()),
+            Request::ListTools => {
+                self.out.agent.result(&id, &tools::list());
+                self.agent_input(AgentInput::ToolsListed);
+            }
             // Hooks report whether clients can connect or not.
             Request::CallTool(call @ ToolCall::Activity(_)) => {
                 self.agent_input(AgentInput::Call(id, call));

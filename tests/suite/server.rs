@@ -29,6 +29,8 @@ pub fn binary() -> Command {
     }
     // The tests must not read the tokens of the user who runs them.
     command.env("HOME", concat!(env!("CARGO_TARGET_TMPDIR"), "/nobody"));
+    // The test takes messages from the start.
+    command.env("CLAUDE_SOCKET_CHANNEL_DELAY", "0s");
     command
 }
 
@@ -396,6 +398,8 @@ pub fn config(flags: &[&str]) -> Config {
         .no_binary_name(true)
         .args_override_self(true)
         .mut_args(|arg| arg.env(Resettable::Reset));
+    // The test takes messages from the start.
+    let flags = [&["--channel-delay", "0s"], flags].concat();
     let matches = command.get_matches_from(flags);
     let settings = ServerArgs::from_arg_matches(&matches).expect("the flags are valid");
     settings.check().expect("the flags are valid together");

@@ -68,10 +68,13 @@ impl Stage for RealStage {
         unreachable!("its consequences take time");
     }
 
-    fn call_hook(&mut self, event: Value) {
+    fn call_hook(&mut self, event: Value) -> Value {
+        let mut result = hooks::no_output();
         for arguments in hooks::arguments(&event) {
-            hooks::call_activity(&mut self.server, &arguments);
+            let params = json!({ "name": "activity", "arguments": arguments });
+            result = self.server.request("tools/call", &params);
         }
+        result
     }
 
     fn request_permission(&mut self, request: Value) {
@@ -87,6 +90,10 @@ impl Stage for RealStage {
 
     fn make_ready(&mut self) {
         self.server.initialize();
+    }
+
+    fn list_tools(&mut self) {
+        self.server.request("tools/list", &json!({}));
     }
 
     fn are_senders_held(&mut self) -> bool {

@@ -17,8 +17,11 @@
 //! agent has hooks                  the server was started by the plugin
 //! agent hooks Stop {"prompt_id":…} a hook is called with this event
 //! agent takes p1 {"chat_id":…}     the hook that reports a message of ours, in turn p1
+//! agent refuses {"chat_id":…}      the same hook is told to keep the message out of the conversation
 //! agent < {"content":"hi"}         Claude Code gets a notification with these params
+//! channel delay 2s                 how long messages wait for Claude Code; without such a line, not at all
 //! agent is ready                   Claude Code accepts messages; without such a line, from the start
+//! agent lists tools                Claude Code asks for the tools
 //! agent ends                       Claude Code is gone
 //! senders wait                     the inbox is full
 //! senders go on                    the inbox has room
@@ -48,10 +51,11 @@ pub trait Stage {
     fn call_tool(&mut self, tool: &str, arguments: Value) -> String;
     fn request_permission(&mut self, request: Value);
     fn expect_hooks(&mut self);
-    /// The event is as Claude Code gives it to a hook.
-    fn call_hook(&mut self, event: Value);
+    /// Returns the result. The event is as Claude Code gives it to a hook.
+    fn call_hook(&mut self, event: Value) -> Value;
     fn next_notification(&mut self) -> Option<Value>;
     fn make_ready(&mut self);
+    fn list_tools(&mut self);
     /// Returns `true` if senders are held back because the inbox is full.
     fn are_senders_held(&mut self) -> bool;
     fn end_agent(&mut self);
@@ -109,8 +113,20 @@ impl Story {
 
     /// Returns `true` if it needs the hub alone: time passes, or its limits count.
     pub fn needs_the_hub(&self) -> bool {
-        let needs = |line: &str| line.starts_with("after ") || line.starts_with("senders ");
+        let needs = |line: &str| {
+            let begins = ["after ", "senders ", "channel ", "agent ends"];
+            begins.iter().any(|word| line.starts_with(word))
+        };
         self.lines.iter().any(|(_, line)| needs(line))
+    }
+
+    /// Returns how long messages wait for Claude Code.
+    pub fn channel_delay(&self) -> Duration {
+        let mut lines = self.lines.iter();
+        let delay = lines.find_map(|(_, line)| line.strip_prefix("channel delay "));
+        delay.map_or(Duration::ZERO, |delay| {
+            humantime::parse_duration(delay).expect("the delay is a duration")
+        })
     }
 
     /// Returns `true` if Claude Code is ready from the start.
@@ -126,6 +142,7 @@ pub fn all() -> impl Iterator<Item = Story> {
         include_str!("../stories/hooks.txt"),
         include_str!("../stories/inbox.txt"),
         include_str!("../stories/permission.txt"),
+        include_str!("../stories/start.txt"),
         include_str!("../stories/talking.txt"),
         include_str!("../stories/time-and-limits.txt"),
     ];
@@ -178,12 +195,15 @@ pub fn play(story: &Story, stage: &mut impl Stage) {
             [client, "breaks"] => stage.lose_connection(client),
             ["agent", "has", "hooks"] => stage.expect_hooks(),
             ["agent", "ends"] => stage.end_agent(),
+            ["channel", "delay", _] => {}
             ["agent", "is", "ready"] => stage.make_ready(),
+            ["agent", "lists", "tools"] => stage.list_tools(),
             ["senders", "wait"] => assert!(stage.are_senders_held(), "{place}"),
             ["senders", "go", "on"] => assert!(!stage.are_senders_held(), "{place}"),
             ["agent", "calls", _] => {
                 let (tool, arguments) = rest.split_once(' ').expect(&place);
-                let arguments = serde_json::from_str(arguments).expect(&place);
+                let arguments = fill(arguments, &names);
+                let arguments = serde_json::from_str(&arguments).expect(&place);
                 result = stage.call_tool(tool, arguments);
             }
             ["agent", "receives", text] => assert_eq!(result, text, "{place}"),
@@ -193,15 +213,27 @@ pub fn play(story: &Story, stage: &mut impl Stage) {
                 let fields = fill(fields, &names);
                 let mut fields: Value = serde_json::from_str(&fields).expect(&place);
                 fields["hook_event_name"] = event.into();
-                stage.call_hook(fields);
+                let answer = stage.call_hook(fields);
+                assert_eq!(answer, hooks::no_output(), "{place}");
             }
             ["agent", "takes", _] => {
                 let (turn, meta) = rest.split_once(' ').expect(&place);
                 let meta = serde_json::from_str(&fill(meta, &names)).expect(&place);
                 let prompt = hooks::channel_tag(&meta, "hi");
-                stage.call_hook(json!({
+                let answer = stage.call_hook(json!({
                     "hook_event_name": "UserPromptSubmit", "prompt_id": turn, "prompt": prompt,
                 }));
+                assert_eq!(answer, hooks::no_output(), "{place}");
+            }
+            ["agent", "refuses", _] => {
+                let meta = serde_json::from_str(&fill(rest, &names)).expect(&place);
+                let prompt = hooks::channel_tag(&meta, "hi");
+                let answer = stage.call_hook(json!({
+                    "hook_event_name": "UserPromptSubmit", "prompt_id": "again", "prompt": prompt,
+                }));
+                let answer = answer["content"][0]["text"].as_str().expect(&place);
+                let answer: Value = serde_json::from_str(answer).expect(&place);
+                assert_eq!(answer["decision"], "block", "{place}");
             }
             ["agent", "<", _] => {
                 let got = stage

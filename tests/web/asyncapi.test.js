@@ -167,6 +167,10 @@ test('real traffic fits the schemas, and has every message and field', async (t)
     await server.take(await server.nextMessage());
     await server.hook('Stop', { last_assistant_message: 'Said in the terminal.' });
     await ann.hears('reply', { via: 'transcript' });
+    ann.say({ type: 'fetch_receipt', session_id: 's1', id: 'a1' });
+    await ann.hears('delivery', { state: 'answered' });
+    ann.say({ type: 'fetch_receipt', id: 'nobody has sent this' });
+    assert.ok((await ann.hears('delivery', { state: 'lost' })).hint);
     ann.say({ type: 'fetch_history', session_id: 's1', limit: 10, since: 0 });
     assert.equal((await ann.hears('history')).messages.length, 4);
     ann.say({ type: 'list_sessions' });
@@ -186,7 +190,7 @@ test('real traffic fits the schemas, and has every message and field', async (t)
   });
 
   await t.test('limits', async (t) => {
-    const server = await start(t, { flags: ['--max-sessions', '1', '--max-message', '1KiB', '--seen-timeout', '1ms'], env: PLUGIN });
+    const server = await start(t, { flags: ['--max-sessions', '1', '--max-message', '1KiB', '--seen-timeout', '1ms', '--history-messages', '2'], env: PLUGIN });
     const client = await Client.connect(t, server);
     client.say({ type: 'message', session_id: 's2', content: 'hi', id: 'a1' });
     await client.hears('delivery', { state: 'rejected', code: 'busy' });
@@ -195,6 +199,9 @@ test('real traffic fits the schemas, and has every message and field', async (t)
     await server.hook('SessionStart', {});
     client.say({ type: 'message', content: 'hi', id: 'a3' });
     assert.ok((await client.hears('delivery', { state: 'unseen' })).hint);
+    for (const content of ['one', 'two']) client.say({ type: 'message', content });
+    client.say({ type: 'fetch_history' });
+    assert.equal((await client.hears('history')).truncated_before, 2);
   });
 
   await t.test('a token is taken from each of three places', async (t) => {
@@ -220,9 +227,10 @@ test('real traffic fits the schemas, and has every message and field', async (t)
     const server = await Server.start({ ready: false });
     const client = await Client.connect(t, server);
     client.say({ type: 'message', content: 'too late', id: 'a1' });
-    client.say({ type: 'ping' });
-    await client.hears('pong');
+    server.ask('abcde');
+    await client.hears('permission_request');
     await server.stop();
+    assert.ok((await client.hears('permission_resolved', { by: 'expired' })).reason);
     await client.hears('delivery', { state: 'rejected', code: 'host_closed' });
     const [code] = await client.closed;
     assert.ok(document.channels().get('session').json('x-close-codes')[code], `close code ${code}`);
@@ -242,7 +250,7 @@ test('the schemas reject exactly what the server answers with invalid_message', 
   const server = await start(t);
   const client = await Client.connect(t, server);
   // A valid frame of each type, with each of these as the value of each field.
-  const valid = Object.keys(CLIENT).map((type) => ({ type, ...{ message: { content: 'c' }, permission_response: { request_id: 'r', allowed: true } }[type] }));
+  const valid = Object.keys(CLIENT).map((type) => ({ type, ...{ message: { content: 'c' }, fetch_receipt: { id: 'i' }, permission_response: { request_id: 'r', allowed: true } }[type] }));
   const fields = all(inSchemas(CLIENT).map((path) => path.split('.')[1]));
   const values = [
     undefined, null, true, false, 0, -1, 1.5, 1e300, '', 'a', ' ', 'a b', '2026-01-01T00:00:00.000+01:00', 'now!', 'ä', '€', '😀'.repeat(64),

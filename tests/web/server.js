@@ -83,7 +83,8 @@ export class Server {
     const theirs = (name) => name.startsWith('CLAUDE_') && name !== 'CLAUDE_SOCKET_STATE_DIR';
     const inherited = Object.entries(process.env).filter(([name]) => !theirs(name));
     this.process = spawn(BINARY, ['--port', String(port), ...flags], {
-      env: { ...Object.fromEntries(inherited), ...env },
+      // The test takes messages from the start.
+      env: { ...Object.fromEntries(inherited), CLAUDE_SOCKET_CHANNEL_DELAY: '0s', ...env },
     });
     this.exited = once(this.process, 'exit');
     createInterface(this.process.stderr).on('line', (line) => this.#log.push(line));

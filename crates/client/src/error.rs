@@ -21,6 +21,9 @@ pub enum Error {
         /// Why, for people.
         why: String,
     },
+    /// Claude Code has ended, or the server was restarted, and whether Claude has seen the message is unknown. Says what can
+    /// be done, for people.
+    Lost(String),
     /// It has not happened in time. It still can.
     TimedOut,
     /// There is no connection any more, and there will be none. Says why, for people.
@@ -32,7 +35,7 @@ impl fmt::Display for Error {
         match self {
             Self::Address(why) => f.write_str(why),
             Self::System(error) => error.fmt(f),
-            Self::Rejected { why, .. } => f.write_str(why),
+            Self::Rejected { why, .. } | Self::Lost(why) => f.write_str(why),
             Self::TimedOut => f.write_str("it has not happened in time"),
             Self::Ended(why) => write!(f, "the connection has ended: {why}"),
         }
@@ -58,9 +61,9 @@ impl From<io::Error> for Error {
 impl PartialEq for Error {
     fn eq(&self, other: &Self) -> bool {
         match (self, other) {
-            (Self::Address(why), Self::Address(other)) | (Self::Ended(why), Self::Ended(other)) => {
-                why == other
-            }
+            (Self::Address(why), Self::Address(other))
+            | (Self::Lost(why), Self::Lost(other))
+            | (Self::Ended(why), Self::Ended(other)) => why == other,
             (Self::System(error), Self::System(other)) => error.kind() == other.kind(),
             (Self::Rejected { code, why }, Self::Rejected { code: c, why: w }) => {
                 (code, why) == (c, w)

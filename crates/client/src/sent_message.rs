@@ -122,6 +122,11 @@ impl SentMessage {
             DeliveryState::Seen => Stage::Seen,
             DeliveryState::Answered => Stage::Answered,
             DeliveryState::Other => return,
+            DeliveryState::Lost => {
+                let hint = receipt.hint.clone();
+                let why = hint.unwrap_or_else(|| "whether Claude has it is unknown".to_owned());
+                return self.fail(Error::Lost(why));
+            }
             DeliveryState::Rejected => {
                 let kind = code.map_or_else(String::new, |code| format!(" ({})", code.as_str()));
                 let why = format!("the server has not taken the message{kind}");

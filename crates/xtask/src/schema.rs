@@ -122,6 +122,7 @@ fn client_schema(message: &Message) -> Yaml {
         let schema = match (message.name.as_str(), field.name.as_str()) {
             (_, "session_id") => line(schema.with("minLength", plain(1)), MAX_ID_LENGTH),
             (_, "user") => line(schema, MAX_ID_LENGTH),
+            ("fetch_receipt", "id") => line(schema.with("minLength", plain(1)), MAX_MESSAGE_ID),
             (_, "id") => line(schema, MAX_MESSAGE_ID),
             (_, "ts") => schema
                 .with("maxLength", plain(MAX_TIMESTAMP))
@@ -150,11 +151,21 @@ fn server_schema(message: &Message) -> Yaml {
     if message.name != "delivery" {
         return schema;
     }
-    let state = map([("state", map([("const", text("rejected"))]))]);
+    let is = |state| {
+        let state = map([("state", map([("const", text(state))]))]);
+        map([("properties", state)])
+    };
+    let requires = |fields| map([("required", plain(fields))]);
+    // Of a message that is lost the server may know nothing but the client's id.
+    let otherwise = map([
+        ("if", is("lost")),
+        ("then", requires("[hint]")),
+        ("else", requires("[message_id, seq]")),
+    ]);
     schema
-        .with("if", map([("properties", state)]))
-        .with("then", map([("required", plain("[code]"))]))
-        .with("else", map([("required", plain("[message_id, seq]"))]))
+        .with("if", is("rejected"))
+        .with("then", requires("[code]"))
+        .with("else", otherwise)
 }
 
 fn struct_schema(object_type: &Struct) -> Yaml {

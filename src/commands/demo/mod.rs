@@ -75,6 +75,8 @@ fn start_server(flags: &ServerFlags) -> Result<(Child, PipeReader), Error> {
     exec_cli::forget_parent(&mut command);
     let server = command
         .args(&flags.given)
+        // The fake agent takes messages from the start.
+        .env("CLAUDE_SOCKET_CHANNEL_DELAY", "0s")
         .arg(format!("--ready-file=/dev/fd/{}", writer.as_raw_fd()))
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())

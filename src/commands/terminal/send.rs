@@ -233,7 +233,7 @@ impl DeliveryWait<'_> {
                     )
                 };
                 let is_done = match state {
-                    DeliveryState::Rejected => return Err(rejected()),
+                    DeliveryState::Rejected | DeliveryState::Lost => return Err(rejected()),
                     DeliveryState::Answered => true,
                     DeliveryState::Other => false,
                     _ => !self.wants_answer,

@@ -192,6 +192,7 @@ fn as_test_user(folder: &Folder) -> Command {
         assert!(copied.expect("the system has cp").success());
         command = Command::new(copy);
         command.env_clear().uid(TEST_UID).gid(TEST_UID);
+        command.env("CLAUDE_SOCKET_CHANNEL_DELAY", "0s");
     }
     command
 }

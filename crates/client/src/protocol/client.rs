@@ -86,6 +86,21 @@ pub enum ClientRequest {
         #[serde(skip_serializing_if = "Option::is_none")]
         since: Option<u64>,
     },
+    /// Asks what has become of a message.
+    ///
+    /// For clients that have been away. Answered with `delivery`: the state that the message has reached, as soon as it has
+    /// reached one, and `lost` if the server doesn't know the message. Further receipts of it come on this connection.
+    ///
+    /// ```json
+    /// {"type": "fetch_receipt", "session_id": "greenhouse", "id": "0b0c0a64-6a5c-4ad0-8b6d-5f1f4b7f5a10"}
+    /// ```
+    FetchReceipt {
+        /// The session. That of the connection if left out.
+        #[serde(rename = "session_id", skip_serializing_if = "Option::is_none")]
+        session: Option<SessionId>,
+        /// The client's own id of the message.
+        id: Arc<str>,
+    },
     /// Answers a permission request.
     ///
     /// Only an operator can. The first response counts, here or in the terminal, and everyone who was asked gets

@@ -82,6 +82,9 @@ pub enum ServerMessage<T = String> {
         session_id: T,
         /// 100 messages at most.
         messages: Vec<HistoryItem<T>>,
+        /// Messages that were asked for are not kept any more: some before this `seq` are missing here.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        truncated_before: Option<u64>,
     },
     /// The sessions.
     ///
@@ -137,6 +140,9 @@ pub enum ServerMessage<T = String> {
         /// Who has answered: the name of a token, or the `user` of that client's last message (`user` without one).
         /// `terminal` if the prompt was answered there, `expired` if nobody has answered it.
         by: T,
+        /// Why nobody can answer it any more, one sentence for people. Only if it is `expired`.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        reason: Option<T>,
     },
     /// A message of somebody else.
     ///
@@ -184,7 +190,7 @@ pub enum ServerMessage<T = String> {
         /// Why it was rejected.
         #[serde(skip_serializing_if = "Option::is_none")]
         code: Option<ErrorCode>,
-        /// What can be done about it, for people. Only with `unseen`.
+        /// What can be done about it, for people. Only with `unseen` and `lost`.
         #[serde(skip_serializing_if = "Option::is_none")]
         hint: Option<T>,
     },
@@ -380,8 +386,12 @@ pub enum DeliveryState {
     /// Claude Code should have put it into the conversation, and has not. It can still be `seen` later. Needs the
     /// plugin's hooks.
     Unseen,
-    /// Claude has replied to the session since.
+    /// Claude has answered it. With the plugin's hooks, a reply answers what Claude has seen before it. Without them, it
+    /// answers the message that it names, or else the oldest one that waits.
     Answered,
+    /// Claude Code has ended, or the server has restarted, and whether Claude has seen the message is unknown. It can be
+    /// sent again.
+    Lost,
     /// It does not reach Claude, and `code` says why. An `error` precedes it if the frame itself was rejected. A message
     /// that waited when Claude Code ended, or when the client's token was revoked, gets only this.
     Rejected,
