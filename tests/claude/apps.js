@@ -1,10 +1,10 @@
 // Clients that are there before the server: one that speaks the protocol by itself, and the npm
 // package, whose messages wait in its queue.
 
-import { setTimeout as pause } from 'node:timers/promises';
 import { WebSocket } from 'ws';
 
 import { ClaudeSocket } from '../../client/claude-socket.js';
+import { until } from './until.js';
 
 /** Milliseconds between two tries to connect. */
 const RETRY = 5;
@@ -34,7 +34,7 @@ export class App {
 
   /** Tries until the server is there. */
   async connect(url) {
-    while (!(await this.#isOpen(url))) await pause(RETRY);
+    await until('the server listens', () => this.#isOpen(url), RETRY);
   }
 
   send(frame) {

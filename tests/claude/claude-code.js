@@ -6,11 +6,11 @@ import { execFile, execFileSync, spawnSync } from 'node:child_process';
 import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { setTimeout as pause } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 
 import { Model, SESSION } from './model.js';
+import { LIMIT, until } from './until.js';
 
 const PLUGIN = fileURLToPath(new URL('../../plugin', import.meta.url));
 /** Claude Code, and the server under test. `run` names both. */
@@ -20,10 +20,6 @@ const KEY = 'sk-ant-not-a-real-key-of-anyone';
 /** Claude Code remembers the answer about a key by its last characters. */
 const KEY_TAIL = KEY.slice(-20);
 
-/** Milliseconds after which a wait fails. Machines can be slow. */
-const LIMIT = 30_000;
-/** Milliseconds between two looks. */
-const LOOK = 50;
 /** The last lines of Claude Code's log that a failure shows. */
 const LOG_LINES = 40;
 /** The most characters of such a line. */
@@ -93,7 +89,7 @@ export class ClaudeCode {
   async start() {
     const command = [CLAUDE_CODE, '--debug', '--permission-mode', 'default', '--allowedTools', 'Bash(sleep:*)'];
     this.#tmux('new-session', '-d', '-x', '150', '-y', '50', ...command, ...this.#way.arguments);
-    await this.until('Claude Code shows its prompt', async () => {
+    await until('Claude Code shows its prompt', () => {
       const screen = this.screen();
       if (screen.includes('I am using this for local development')) this.#tmux('send-keys', 'Enter');
       return /❯[^]*(shortcuts|mode on)/.test(screen);
@@ -102,7 +98,7 @@ export class ClaudeCode {
 
   /** Waits until it takes messages: what is said before may be dropped. */
   async registersChannel() {
-    await this.until('Claude Code registers the channel', () => this.#log().some((line) => line.includes('Channel notifications registered')));
+    await until('Claude Code registers the channel', () => this.#log().some((line) => line.includes('Channel notifications registered')));
   }
 
   /** Runs one of its commands, such as `mcp list`, and returns what that prints. */
@@ -112,21 +108,6 @@ export class ClaudeCode {
     const options = { cwd: this.#path('project'), env: this.#environment, timeout: LIMIT };
     const { stdout } = await promisify(execFile)(CLAUDE_CODE, [...plugin, ...command], options);
     return stdout;
-  }
-
-  /**
-   * Looks until something is there, and returns it.
-   * @template T
-   * @param {string} what what is expected, for the failure
-   * @param {() => T} look
-   * @returns {Promise<NonNullable<Awaited<T>>>}
-   */
-  async until(what, look) {
-    for (const end = Date.now() + LIMIT; Date.now() < end; await pause(LOOK)) {
-      const found = await look();
-      if (found) return found;
-    }
-    throw new Error(`it never came: ${what}`);
   }
 
   screen() {

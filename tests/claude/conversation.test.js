@@ -10,6 +10,7 @@ import { test } from 'node:test';
 import { App, QueuingApp } from './apps.js';
 import { ClaudeCode } from './claude-code.js';
 import { reply, replyToAll } from './model.js';
+import { until } from './until.js';
 
 const WORDS = Array.from({ length: 14 }, (_, index) => `word ${index + 1}`);
 /** The last message of a test: what isn't in the conversation before it never gets there. */
@@ -51,7 +52,7 @@ function busyLoop() {
 
 /** Waits until a message of a client is in the conversation. */
 function reaches(claude, content) {
-  return claude.until(`"${content}" in the conversation`, () => contents(claude).includes(content));
+  return until(`"${content}" in the conversation`, () => contents(claude).includes(content));
 }
 
 const contents = (claude) => claude.model.messages.map(({ content }) => content);
@@ -67,16 +68,9 @@ for (const { AppKind, how, way, busy } of [
   { AppKind: QueuingApp, how: "from the npm package's queue", way: 'raw config' },
 ]) {
   testClaude(`words right after the start get into the conversation: ${how}`, { way, App: AppKind, busy }, async (claude, app) => {
-    const starting = claude.start();
-    const connecting = app.connect(claude.url);
-    if (AppKind === App) await connecting;
-    for (const word of WORDS) {
-      app.say(word);
-      if (AppKind === App) await pause(25);
-    }
-    await starting;
+    await Promise.all([claude.start(), sayAll(claude, app)]);
     const settled = ['answered', 'unseen', 'rejected'];
-    await claude.until('what became of each word', () => WORDS.every((word) => settled.includes(app.receipts.state(word))));
+    await until('what became of each word', () => WORDS.every((word) => settled.includes(app.receipts.state(word))));
     app.say(LAST);
     await reaches(claude, LAST);
 
@@ -85,6 +79,15 @@ for (const { AppKind, how, way, busy } of [
     assert.deepEqual(claimed.filter((word) => !got.includes(word)), [], 'said to be seen or answered, and not in the conversation');
     assert.deepEqual(got, [...WORDS, LAST], 'the conversation');
   });
+}
+
+/** Says the words as soon as the server is there; the npm package takes them before. */
+async function sayAll(claude, app) {
+  await app.connect(claude.url);
+  for (const word of WORDS) {
+    app.say(word);
+    await pause(25);
+  }
 }
 
 for (const way of ['plugin', 'raw config']) {
@@ -111,12 +114,12 @@ for (const way of ['plugin', 'raw config']) {
     app.say('take your time');
     await reaches(claude, 'take your time');
     app.close();
-    await claude.until('the reply', () => JSON.stringify(claude.model.conversation).includes('here you are'));
-    await claude.until("the reply tool's result", () => claude.model.conversation.at(-1).role !== 'assistant');
+    await until('the reply', () => JSON.stringify(claude.model.conversation).includes('here you are'));
+    await until("the reply tool's result", () => claude.model.conversation.at(-1).role !== 'assistant');
 
     await app.connect(claude.url);
     app.send({ type: 'fetch_history' });
-    const history = await claude.until('the history', () => app.frames.find(({ type }) => type === 'history'));
+    const history = await until('the history', () => app.frames.find(({ type }) => type === 'history'));
     assert.deepEqual(history.messages.map(({ content }) => content), ['take your time', 'here you are']);
     app.say('take your time');
     app.say(LAST);
@@ -137,7 +140,7 @@ testClaude('the hooks add nothing to the conversation', { way: 'plugin' }, async
   await app.connect(claude.url);
   for (const word of ['hello', 'again', LAST]) {
     app.say(word);
-    await claude.until(`an answer to "${word}"`, () => app.receipts.state(word) === 'answered');
+    await until(`an answer to "${word}"`, () => app.receipts.state(word) === 'answered');
   }
   assert.deepEqual(contents(claude), ['hello', 'again', LAST]);
   assert.deepEqual(claude.model.texts.filter((text) => /UserPromptSubmit|hook success/i.test(text)), []);
