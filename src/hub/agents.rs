@@ -269,6 +269,7 @@ impl Hub {
             seq: Some(item.message.seq),
             state: DeliveryState::Rejected,
             code: Some(code),
+            retry_after: None,
             hint: None,
         };
         let sender = receipt.map_or(item.sender, |receipt| receipt.client);

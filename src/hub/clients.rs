@@ -237,6 +237,7 @@ impl Hub {
             seq: None,
             state: DeliveryState::Rejected,
             code: Some(rejection.code),
+            retry_after: rejection.retry_after,
             hint: None,
         };
         out.send(once(client), &rejected);

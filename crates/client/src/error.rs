@@ -3,6 +3,7 @@
 use std::fmt;
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::protocol::ErrorCode;
 
@@ -20,6 +21,9 @@ pub enum Error {
         code: Option<ErrorCode>,
         /// Why, for people.
         why: String,
+        /// After which time the server can take it, if the reason is the rate of this client's token
+        /// ([`ErrorCode::Busy`]).
+        retry_after: Option<Duration>,
     },
     /// It has not happened in time. It still can.
     TimedOut,
@@ -62,9 +66,18 @@ impl PartialEq for Error {
                 why == other
             }
             (Self::System(error), Self::System(other)) => error.kind() == other.kind(),
-            (Self::Rejected { code, why }, Self::Rejected { code: c, why: w }) => {
-                (code, why) == (c, w)
-            }
+            (
+                Self::Rejected {
+                    code,
+                    why,
+                    retry_after,
+                },
+                Self::Rejected {
+                    code: c,
+                    why: w,
+                    retry_after: r,
+                },
+            ) => (code, why, retry_after) == (c, w, r),
             (Self::TimedOut, Self::TimedOut) => true,
             _ => false,
         }
