@@ -83,13 +83,10 @@ impl Hub {
         &mut self,
         now: Now,
         client: ConnId,
+        rate: Rate,
         session: &SessionId,
         message: &NewMessage,
     ) -> Result<(), Rejection> {
-        let grant = &self.clients[&client].grant;
-        let Some(rate) = grant.rate else {
-            return Ok(());
-        };
         let known = self.sessions.get(session).zip(message.id.as_ref());
         if known.is_some_and(|(session, key)| session.receipts.get(key).is_some()) {
             return Ok(());
@@ -97,6 +94,7 @@ impl Hub {
         let (now, length) = (now.instant, message.content.len());
         let units = length.div_ceil(UNIT_BYTES).max(1);
         let units = units.try_into().unwrap_or(u32::MAX);
+        let grant = &self.clients[&client].grant;
         let budget = self.budgets.0.entry(grant.id);
         let budget = budget.or_insert_with(|| Budget::full(now));
         let Err(error) = budget.take(now, rate, units) else {

@@ -45,7 +45,9 @@ impl Hub {
             message.user = Some(user.clone());
         }
         let is_lost = sender.is_lost;
-        if let Err(rejection) = self.take_from_budget(now, client, &session, &message) {
+        if let Some(rate) = sender.grant.rate
+            && let Err(rejection) = self.take_from_budget(now, client, rate, &session, &message)
+        {
             return self.reject(client, &rejection, out);
         }
         if !has_joined && let Err(rejection) = self.join(now, client, &session, out) {
