@@ -19,6 +19,7 @@ impl Expiry {
     /// Says what to give.
     pub fn parse(text: &str, now: SystemTime) -> Result<Self, String> {
         let time = match humantime::parse_duration(text) {
+            Ok(Duration::ZERO) => None,
             Ok(duration) => now.checked_add(duration),
             Err(_) => parse_time(text),
         };
@@ -109,7 +110,7 @@ mod tests {
             ("1h 30m", "2026-01-01T13:30:01Z", "1h"),
             ("2026-01-02", "2026-01-02T00:00:00Z", "11h"),
             ("2026-01-01T12:02:00Z", "2026-01-01T12:02:00Z", "1m"),
-            ("9999-12-31T23:59:59Z", "9999-12-31T23:59:59Z", "2912419d"),
+            ("9999-12-31T23:59:59Z", "9999-12-31T23:59:59Z", "2912442d"),
         ];
         for (text, expected, left) in cases {
             let expiry = Expiry::parse(text, now).expect(text);
