@@ -1,4 +1,4 @@
-/** Close code of the server for a token that was removed or changed, or when one is needed now. */
+/** Close code of the server for a token that was removed or changed or has expired, or when one is needed now. */
 export const UNAUTHORIZED: 4401;
 /**
  * A promise with its `resolve` and `reject`.
@@ -23,10 +23,13 @@ export class DeliveryError extends Error {
     /**
      * @param {string} message
      * @param {ErrorCode} code
+     * @param {number} [retryAfter]
      */
-    constructor(message: string, code: ErrorCode);
+    constructor(message: string, code: ErrorCode, retryAfter?: number);
     /** Why, for programs. */
     code: ErrorCode;
+    /** In how many seconds the server can take the message, if its token's rate is used up. */
+    retryAfter: number | undefined;
 }
 /** A message that was sent, with promises of its delivery states. */
 export class SentMessage {
@@ -73,9 +76,10 @@ export class SentMessage {
     /**
      * @param {string} why
      * @param {ErrorCode} code
+     * @param {number} [retryAfter] seconds
      * @internal
      */
-    reject(why: string, code: ErrorCode): void;
+    reject(why: string, code: ErrorCode, retryAfter?: number): void;
     #private;
 }
 /** A connection to a session of a claude-socket server. It reconnects until `disconnect`. */
@@ -186,10 +190,10 @@ export type DeliveryState = "accepted" | "seen" | "unseen" | "answered" | "rejec
 /**
  * The kind of an error, for programs. `invalid_json`: The frame is not JSON. `unknown_type`: There is no such
  * `type`. `invalid_message`: A field is missing or wrong, and `message` names it. `too_large`: The message is
- * over the limit. Over four times the limit it closes the connection (1009). `forbidden`: The client's role or
- * token doesn't allow it. `unknown_request`: That permission request is not open. `busy`: The server has reached
- * a limit. `host_closed`: Claude Code has ended. `queue_full`: Too many messages wait for the server. Only
- * client libraries say so.
+ * over the limit, or over what the token's rate ever allows. Over four times the limit it closes the connection
+ * (1009). `forbidden`: The client's role or token doesn't allow it. `unknown_request`: That permission request
+ * is not open. `busy`: A limit is reached: of the server, or the rate of the client's token. `host_closed`:
+ * Claude Code has ended. `queue_full`: Too many messages wait for the server. Only client libraries say so.
  */
 export type ErrorCode = "invalid_json" | "unknown_type" | "invalid_message" | "too_large" | "forbidden" | "unknown_request" | "busy" | "host_closed" | "queue_full";
 /**
@@ -487,6 +491,11 @@ export type DeliveryMessage = {
      */
     code?: ErrorCode | undefined;
     /**
+     * In how many seconds, rounded up, the same message fits into the rate of the
+     * client's token again. Only with `busy`, if that rate is the reason.
+     */
+    retry_after?: number | undefined;
+    /**
      * What can be done about it, for people. Only with `unseen`.
      */
     hint?: string | undefined;
@@ -557,6 +566,11 @@ export type ErrorMessage = {
      * The same for programs.
      */
     code: ErrorCode;
+    /**
+     * In how many seconds, rounded up, the same message fits into the rate of the
+     * client's token again. Only with `busy`, if that rate is the reason.
+     */
+    retry_after?: number | undefined;
 };
 /**
  * Every message of the server's, told apart by `type`.

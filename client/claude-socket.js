@@ -49,10 +49,10 @@
 /**
  * The kind of an error, for programs. `invalid_json`: The frame is not JSON. `unknown_type`: There is no such
  * `type`. `invalid_message`: A field is missing or wrong, and `message` names it. `too_large`: The message is
- * over the limit. Over four times the limit it closes the connection (1009). `forbidden`: The client's role or
- * token doesn't allow it. `unknown_request`: That permission request is not open. `busy`: The server has reached
- * a limit. `host_closed`: Claude Code has ended. `queue_full`: Too many messages wait for the server. Only
- * client libraries say so.
+ * over the limit, or over what the token's rate ever allows. Over four times the limit it closes the connection
+ * (1009). `forbidden`: The client's role or token doesn't allow it. `unknown_request`: That permission request
+ * is not open. `busy`: A limit is reached: of the server, or the rate of the client's token. `host_closed`:
+ * Claude Code has ended. `queue_full`: Too many messages wait for the server. Only client libraries say so.
  * @typedef {'invalid_json' | 'unknown_type' | 'invalid_message' | 'too_large' | 'forbidden' | 'unknown_request'
  *   | 'busy' | 'host_closed' | 'queue_full'} ErrorCode
  */
@@ -193,6 +193,8 @@
  * @property {number} [seq] Its place in the session, from 1. Left out as `message_id` is.
  * @property {DeliveryState} state How far the message has come.
  * @property {ErrorCode} [code] Why it was rejected.
+ * @property {number} [retry_after] In how many seconds, rounded up, the same message fits into the rate of the
+ *   client's token again. Only with `busy`, if that rate is the reason.
  * @property {string} [hint] What can be done about it, for people. Only with `unseen` and `lost`.
  */
 
@@ -225,6 +227,8 @@
  * @property {string} message One sentence for people. It is `invalid JSON` for what isn't JSON, and `unknown
  *   message type: X` for an unknown type.
  * @property {ErrorCode} code The same for programs.
+ * @property {number} [retry_after] In how many seconds, rounded up, the same message fits into the rate of the
+ *   client's token again. Only with `busy`, if that rate is the reason.
  */
 
 /**
@@ -302,7 +306,7 @@ const PAGE = 100;
 const MAX_DOUBLINGS = 30;
 /** Events that a message of the server must never cause, whatever its `type`. */
 const OWN_EVENTS = ['connected', 'disconnected', 'message'];
-/** Close code of the server for a token that was removed or changed, or when one is needed now. */
+/** Close code of the server for a token that was removed or changed or has expired, or when one is needed now. */
 export const UNAUTHORIZED = 4401;
 /** Most messages that wait for an answer, and most ids of own messages that are remembered. */
 const MAX_UNANSWERED = 1000;
@@ -339,12 +343,15 @@ export class DeliveryError extends Error {
   /**
    * @param {string} message
    * @param {ErrorCode} code
+   * @param {number} [retryAfter]
    */
-  constructor(message, code) {
+  constructor(message, code, retryAfter) {
     super(message);
     this.name = 'DeliveryError';
     /** Why, for programs. */
     this.code = code;
+    /** In how many seconds the server can take the message, if its token's rate is used up. */
+    this.retryAfter = retryAfter;
   }
 }
 
@@ -403,7 +410,7 @@ export class SentMessage {
    * @internal
    */
   settle(delivery, why = `the server has rejected the message (${delivery.code})`) {
-    if (delivery.state === 'rejected') return this.reject(why, delivery.code ?? 'invalid_message');
+    if (delivery.state === 'rejected') return this.reject(why, delivery.code ?? 'invalid_message', delivery.retry_after);
     const { accepted, seen, answered } = this.#states;
     accepted.resolve(delivery);
     if (delivery.state === 'seen' || delivery.state === 'answered') seen.resolve(delivery);
@@ -413,10 +420,11 @@ export class SentMessage {
   /**
    * @param {string} why
    * @param {ErrorCode} code
+   * @param {number} [retryAfter] seconds
    * @internal
    */
-  reject(why, code) {
-    const error = new DeliveryError(why, code);
+  reject(why, code, retryAfter) {
+    const error = new DeliveryError(why, code, retryAfter);
     for (const state of Object.values(this.#states)) state.reject(error);
   }
 }

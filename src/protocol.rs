@@ -4,12 +4,14 @@
 mod grant;
 mod ids;
 mod parse;
+mod rate;
 
 pub use claude_socket_client::protocol::*;
 
 pub use grant::{Grant, SessionPattern};
 pub use ids::ConnId;
 pub use parse::{NameCache, Rejection, clamp_limit, parse, parse_cached, reject};
+pub use rate::{Rate, RateLimit};
 
 /// The `by` of a permission request that was answered in the terminal.
 pub const TERMINAL: &str = "terminal";

@@ -12,15 +12,16 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use rustix::fs::OFlags;
 use rustix::process::geteuid;
 use serde::{Deserialize, Serialize};
 
 use super::check_name;
+use super::expiry::Expiry;
 use super::token::Digest;
-use crate::protocol::{Grant, Role, SessionPattern};
+use crate::protocol::{Grant, Rate, RateLimit, Role, SessionPattern};
 
 const NAME: &str = "access.json";
 /// The format that is written, and the only one that is read.
@@ -42,6 +43,12 @@ pub struct StoredToken {
     /// The sessions that it is bound to; all if `None`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sessions: Option<SessionPattern>,
+    /// How much it may send; what its role may if `None`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rate: Option<RateLimit>,
+    /// When it expires; never if `None`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires: Option<Expiry>,
     pub sha256: Digest,
     /// RFC 3339.
     #[serde(default)]
@@ -56,7 +63,21 @@ impl StoredToken {
             user: Some(self.name.as_str().into()),
             role: self.role,
             sessions: self.sessions.clone(),
+            rate: self.rate(),
         }
+    }
+
+    /// Returns how much it may send; any amount if `None`.
+    pub fn rate(&self) -> Option<Rate> {
+        match (self.rate, self.role) {
+            (Some(limit), _) => limit.rate(),
+            (None, Role::Sender) => Some(Rate::OF_SENDERS),
+            (None, _) => None,
+        }
+    }
+
+    pub fn is_expired(&self, now: SystemTime) -> bool {
+        self.expires.is_some_and(|expiry| expiry.is_over(now))
     }
 
     fn check(&self) -> Result<(), String> {

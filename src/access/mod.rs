@@ -2,7 +2,7 @@
 //!
 //! They come from `CLAUDE_SOCKET_TOKEN`, which is an operator's, and from the
 //! [file](mod@file) that `claude-socket token` writes. The server checks every second whether
-//! the file has changed, which takes two calls of stat(2).
+//! the file has changed, which takes two calls of stat(2), and whether a token has expired.
 //!
 //! A file that can't be used lets nobody in: while it is broken, or open to other users, only
 //! the token in the environment counts.
@@ -10,6 +10,7 @@
 #[cfg(test)]
 mod tests;
 
+pub mod expiry;
 pub mod file;
 mod file_stamp;
 mod rate_limit;
@@ -21,12 +22,13 @@ use std::net::IpAddr;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 use log::{info, warn};
 use parking_lot::Mutex;
 
 use crate::protocol::{self, FieldError, Grant, MAX_NAME, RESERVED_NAMES};
+use expiry::Expiry;
 use file::{FileProblem, StoredToken, TokenFileError};
 use file_stamp::FileStamp;
 use rate_limit::RateLimit;
@@ -49,6 +51,8 @@ pub struct Options {
 pub enum TokenError {
     /// There is no such token.
     Unknown,
+    /// It has expired.
+    Expired(Expiry),
     /// More than ten unknown ones came from that address within a minute.
     TooManyFailures,
     /// The file can't be used, so it isn't known which tokens there are.
@@ -71,6 +75,8 @@ pub enum Policy {
 pub enum NoTokens {
     /// None is configured.
     NotConfigured,
+    /// All have expired.
+    Expired,
     /// The file with the tokens can't be used. The sentence says why.
     FileUnusable(String),
 }
@@ -100,7 +106,7 @@ impl Access {
             rate_limit: Mutex::default(),
             anonymous: Arc::new(Grant::WITHOUT_TOKEN),
         };
-        access.refresh();
+        access.refresh(SystemTime::now());
         access
     }
 
@@ -126,10 +132,18 @@ impl Access {
     ///
     /// # Errors
     /// [`TokenError`].
-    pub fn admit(&self, shown: &str, peer: IpAddr, now: Instant) -> Result<Arc<Grant>, TokenError> {
+    pub fn admit(
+        &self,
+        shown: &str,
+        peer: IpAddr,
+        (now, wall): (Instant, SystemTime),
+    ) -> Result<Arc<Grant>, TokenError> {
         let tokens = self.tokens();
-        if let Some(grant) = tokens.find(&Digest::of(shown)) {
-            return Ok(grant);
+        if let Some(token) = tokens.find(&Digest::of(shown)) {
+            return match token.expires {
+                Some(expiry) if expiry.is_over(wall) => Err(TokenError::Expired(expiry)),
+                _ => Ok(token.grant.clone()),
+            };
         }
         let mut rate_limit = self.rate_limit.lock();
         if rate_limit.is_exceeded(peer, now) {
@@ -142,7 +156,8 @@ impl Access {
         })
     }
 
-    /// Returns `true` if the token of the grant with this id is still there and allows the same.
+    /// Returns `true` if the token of the grant with this id is still there, allows the same and has
+    /// not expired.
     pub fn is_valid(&self, grant_id: u64) -> bool {
         let tokens = self.tokens();
         if grant_id == Grant::WITHOUT_TOKEN.id {
@@ -157,20 +172,34 @@ impl Access {
         tokens.policy() != Policy::Token || tokens.grants().any(|grant| grant.role.can_approve())
     }
 
-    /// Returns how many tokens there are that somebody could show.
+    /// Returns how many tokens there are that let somebody in.
     ///
     /// # Errors
     /// [`NoTokens`], if there is none.
     pub fn usable_tokens(&self) -> Result<NonZeroUsize, NoTokens> {
         let tokens = self.tokens();
-        NonZeroUsize::new(tokens.by_digest.len()).ok_or_else(|| match &tokens.file {
+        NonZeroUsize::new(tokens.grants().count()).ok_or_else(|| match &tokens.file {
+            Ok(_) if tokens.is_any() => NoTokens::Expired,
             Ok(_) => NoTokens::NotConfigured,
             Err(why) => NoTokens::FileUnusable(why.clone()),
         })
     }
 
-    /// Reads the file if it has changed. Returns `true` if other tokens are valid now.
-    pub fn refresh(&self) -> bool {
+    /// Reads the file if it has changed, and leaves out what has expired. Returns `true` if other
+    /// tokens are valid now.
+    pub fn refresh(&self, now: SystemTime) -> bool {
+        let is_reloaded = self.reload();
+        let must_expire = self.tokens().must_expire(now);
+        if must_expire {
+            let mut tokens = (*self.tokens()).clone();
+            tokens.expire(now);
+            *self.tokens.lock() = Arc::new(tokens);
+        }
+        is_reloaded || must_expire
+    }
+
+    /// Reads the file if it has changed. Returns `true` if it has other tokens now.
+    fn reload(&self) -> bool {
         let Some(path) = &self.options.file else {
             return false;
         };

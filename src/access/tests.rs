@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::*;
-use crate::protocol::Role;
+use crate::protocol::{RateLimit, Role};
 
 fn with_token(token: &str) -> Access {
     let token = Some(EnvToken::parse(token).expect("the token is valid"));
@@ -17,25 +17,19 @@ fn wrong_tokens_are_limited_per_address_and_valid_ones_never() {
     let ip = |ip: &str| ip.parse::<IpAddr>().expect("the address parses");
     let (here, there) = (ip("10.0.0.7"), ip("10.0.0.8"));
     let start = Instant::now();
-    let after = |seconds| start + Duration::from_secs(seconds);
+    let at = |seconds| (start + Duration::from_secs(seconds), SystemTime::UNIX_EPOCH);
     let access = with_token(TOKEN);
     for _ in 0..10 {
-        assert_eq!(access.admit("no", here, start), Err(TokenError::Unknown));
+        assert_eq!(access.admit("no", here, at(0)), Err(TokenError::Unknown));
     }
     assert_eq!(
-        access.admit("no", here, after(59)),
+        access.admit("no", here, at(59)),
         Err(TokenError::TooManyFailures)
     );
-    assert!(access.admit(TOKEN, here, after(59)).is_ok());
-    assert_eq!(
-        access.admit("no", there, after(59)),
-        Err(TokenError::Unknown)
-    );
-    assert_eq!(
-        access.admit("no", here, after(60)),
-        Err(TokenError::Unknown)
-    );
-    assert!(access.admit(TOKEN, here, after(60)).is_ok());
+    assert!(access.admit(TOKEN, here, at(59)).is_ok());
+    assert_eq!(access.admit("no", there, at(59)), Err(TokenError::Unknown));
+    assert_eq!(access.admit("no", here, at(60)), Err(TokenError::Unknown));
+    assert!(access.admit(TOKEN, here, at(60)).is_ok());
 }
 
 #[test]
@@ -44,12 +38,14 @@ fn grant_is_valid_while_its_token_is_unchanged() {
         name: name.into(),
         role,
         sessions: None,
+        rate: None,
+        expires: None,
         sha256: Digest::of(name),
         created: String::new(),
     };
     let access = Access::open(Options::default());
     let peer = IpAddr::from([127, 0, 0, 1]);
-    let admit = |token: &str| access.admit(token, peer, Instant::now());
+    let admit = |token: &str| access.admit(token, peer, (Instant::now(), SystemTime::now()));
     assert_eq!(access.policy(), Policy::LocalOnly);
     assert!(access.is_valid(access.anonymous().id) && access.has_operator());
 
@@ -73,6 +69,74 @@ fn grant_is_valid_while_its_token_is_unchanged() {
     );
     assert_eq!(admit("shed"), Err(TokenError::FileUnusable));
     assert!(!access.is_valid(access.anonymous().id));
+}
+
+#[test]
+fn expired_token_is_known_and_not_valid() {
+    let time = |seconds| SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
+    let expires = Expiry::at(time(100));
+    let token = |name: &str, expires| StoredToken {
+        name: name.into(),
+        role: Role::Operator,
+        sessions: None,
+        rate: None,
+        expires,
+        sha256: Digest::of(name),
+        created: String::new(),
+    };
+    let access = Access::open(Options::default());
+    let peer = IpAddr::from([127, 0, 0, 1]);
+    let admit = |name: &str, at| access.admit(name, peer, (Instant::now(), time(at)));
+    let both = vec![token("ann", None), token("dev", expires)];
+    access.update(Ok(both.clone()), None);
+    let grants = ["ann", "dev"].map(|name| admit(name, 99).expect("it is valid").id);
+    let valid = || grants.map(|id| access.is_valid(id));
+    assert!(!access.refresh(time(99)));
+    assert_eq!(valid(), [true, true]);
+
+    // Nobody is let in from then on, whenever the tokens are looked at.
+    let expired = TokenError::Expired(expires.expect("the time can be written"));
+    assert_eq!(admit("dev", 100), Err(expired));
+    assert_eq!(admit("def", 100), Err(TokenError::Unknown));
+    assert!(access.refresh(time(100)) && !access.refresh(time(101)));
+    assert_eq!(valid(), [true, false]);
+
+    // Another change of the file brings nothing back, but another expiry does.
+    access.update(Ok(vec![both[1].clone()]), None);
+    assert_eq!(valid(), [false, false]);
+    assert!(!access.refresh(time(101)));
+    assert_eq!(access.usable_tokens(), Err(NoTokens::Expired));
+    assert_eq!(access.policy(), Policy::Token, "expired is not unprotected");
+    assert!(!access.is_valid(access.anonymous().id) && !access.has_operator());
+    access.update(Ok(vec![token("dev", Expiry::at(time(200)))]), None);
+    assert!(access.refresh(time(101)));
+    assert_eq!(valid(), [false, true]);
+    assert!(access.has_operator() && admit("dev", 101).is_ok());
+    // The clock was wrong.
+    assert!(access.refresh(time(300)) && !access.is_valid(grants[1]));
+    assert!(access.refresh(time(150)) && access.is_valid(grants[1]));
+}
+
+#[test]
+fn senders_have_a_rate_unless_told_otherwise() {
+    let rate = |role, rate| {
+        let token = StoredToken {
+            name: "dev".into(),
+            role,
+            sessions: None,
+            rate,
+            expires: None,
+            sha256: Digest::of("dev"),
+            created: String::new(),
+        };
+        token.rate().map(|rate| rate.to_string())
+    };
+    let limit = |text| Some(RateLimit::parse(text).expect("the rate is valid"));
+    assert_eq!(rate(Role::Sender, None).as_deref(), Some("60/m"));
+    assert_eq!(rate(Role::Sender, limit("5/h")).as_deref(), Some("5/h"));
+    assert_eq!(rate(Role::Sender, limit("none")), None);
+    assert_eq!(rate(Role::Operator, None), None);
+    assert_eq!(rate(Role::Operator, limit("5/h")).as_deref(), Some("5/h"));
 }
 
 #[test]

@@ -3,20 +3,39 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use log::{error, info};
 
+use super::expiry::Expiry;
 use super::file::StoredToken;
 use super::file_stamp::FileStamp;
 use super::token::{Digest, EnvToken};
 use super::{OPERATOR, Policy};
 use crate::protocol::Grant;
 
+/// One token.
+#[derive(Clone, Debug)]
+pub struct Token {
+    digest: Digest,
+    /// What it allows.
+    pub grant: Arc<Grant>,
+    /// When it expires; never if `None`.
+    pub expires: Option<Expiry>,
+}
+
+impl Token {
+    fn is_expired(&self, now: SystemTime) -> bool {
+        self.expires.is_some_and(|expiry| expiry.is_over(now))
+    }
+}
+
 /// All tokens, and what they allow.
 #[derive(Clone, Debug)]
 pub struct Tokens {
-    /// What each token allows, by its digest.
-    pub by_digest: Vec<(Digest, Arc<Grant>)>,
+    /// Every token. One that has expired stays until it is removed: it must not count as no tokens
+    /// configured, and who shows it is told.
+    all: Vec<Token>,
     /// The file's tokens, or a sentence that says what is wrong with the file.
     pub file: Result<Vec<StoredToken>, String>,
     /// The file must be there, because it held tokens or could not be read. If it is missing then,
@@ -24,7 +43,7 @@ pub struct Tokens {
     pub file_expected: bool,
     /// The stamp of the file when it was read. `None` if a change since could go unnoticed.
     pub stamp: Option<FileStamp>,
-    /// The ids of all grants.
+    /// The ids of the grants whose token has not expired.
     current: HashSet<u64>,
     /// The last id that was given to a grant.
     last_id: u64,
@@ -34,7 +53,7 @@ impl Tokens {
     /// The token of the environment alone, if there is one.
     pub fn new(token: Option<&EnvToken>) -> Self {
         let mut tokens = Self {
-            by_digest: Vec::new(),
+            all: Vec::new(),
             file: Ok(Vec::new()),
             file_expected: false,
             stamp: None,
@@ -45,7 +64,7 @@ impl Tokens {
         tokens
     }
 
-    /// Returns `true` if the grant is one of these.
+    /// Returns `true` if the grant is that of a token that has not expired.
     pub fn has(&self, grant_id: u64) -> bool {
         self.current.contains(&grant_id)
     }
@@ -61,7 +80,10 @@ impl Tokens {
 
     /// Tokens that allow the same as before keep their grant.
     fn replace(&mut self, file: Result<Vec<StoredToken>, String>, token: Option<&EnvToken>) {
-        let known: HashMap<_, _> = self.by_digest.drain(..).collect();
+        let before = std::mem::take(&mut self.current);
+        let newest_before = self.last_id;
+        let known = self.all.drain(..).map(|token| (token.digest, token.grant));
+        let known: HashMap<_, _> = known.collect();
         let mut last_id = self.last_id;
         let mut grant = |digest: &Digest, new: Grant| {
             last_id += 1;
@@ -71,44 +93,78 @@ impl Tokens {
             }
         };
         for stored in file.iter().flatten() {
-            let entry = (stored.sha256, grant(&stored.sha256, stored.grant()));
-            self.by_digest.push(entry);
+            self.all.push(Token {
+                digest: stored.sha256,
+                grant: grant(&stored.sha256, stored.grant()),
+                expires: stored.expires,
+            });
         }
         if let Some(secret) = token {
             let operator = Grant {
                 user: Some(OPERATOR.into()),
                 ..Grant::WITHOUT_TOKEN
             };
-            let entry = (secret.digest, grant(&secret.digest, operator));
-            self.by_digest.push(entry);
+            self.all.push(Token {
+                digest: secret.digest,
+                grant: grant(&secret.digest, operator),
+                expires: None,
+            });
         }
         self.last_id = last_id;
-        self.current = self.grants().map(|grant| grant.id).collect();
+        // What has expired before stays out.
+        let ids = self.all.iter().map(|token| token.grant.id);
+        self.current = ids
+            .filter(|id| *id > newest_before || before.contains(id))
+            .collect();
         self.file = file;
+    }
+
+    /// Returns `true` if a token has expired since [`Tokens::expire`], or the clock was set back to
+    /// before that.
+    pub fn must_expire(&self, now: SystemTime) -> bool {
+        let mut expiring = self.all.iter().filter(|token| token.expires.is_some());
+        expiring.any(|token| token.is_expired(now) == self.has(token.grant.id))
+    }
+
+    /// Leaves out the grants whose token has expired.
+    pub fn expire(&mut self, now: SystemTime) {
+        let (expired, valid): (Vec<_>, Vec<_>) =
+            self.all.iter().partition(|token| token.is_expired(now));
+        for token in expired.iter().filter(|token| self.has(token.grant.id)) {
+            info!("the token of the {} has expired", token.grant);
+        }
+        self.current = valid.iter().map(|token| token.grant.id).collect();
     }
 
     /// Returns what a connection needs.
     pub fn policy(&self) -> Policy {
         match &self.file {
             Err(_) => Policy::FileUnusable,
-            _ if !self.by_digest.is_empty() => Policy::Token,
+            _ if !self.all.is_empty() => Policy::Token,
             _ => Policy::LocalOnly,
         }
     }
 
-    pub fn grants(&self) -> impl Iterator<Item = &Arc<Grant>> {
-        self.by_digest.iter().map(|(_, grant)| grant)
+    /// Returns `true` if there are tokens, expired or not.
+    pub fn is_any(&self) -> bool {
+        !self.all.is_empty()
     }
 
-    /// Returns what a token allows. Compares it with every one, to the last byte: the time this
-    /// takes says nothing about them.
-    pub fn find(&self, shown: &Digest) -> Option<Arc<Grant>> {
+    /// Returns the grants of the tokens that have not expired.
+    pub fn grants(&self) -> impl Iterator<Item = &Arc<Grant>> {
+        let grants = self.all.iter().map(|token| &token.grant);
+        grants.filter(|grant| self.has(grant.id))
+    }
+
+    /// Returns the token that is shown, expired or not. Compares it with every one, to the last
+    /// byte: the time this takes says nothing about them.
+    pub fn find(&self, shown: &Digest) -> Option<&Token> {
         let mut found = None;
-        for (digest, grant) in &self.by_digest {
-            if digest.is(shown) {
-                found = Some(grant);
+        for token in &self.all {
+            if token.digest.is(shown) {
+                found = Some(token);
             }
         }
-        found.cloned()
+        found
     }
 }

@@ -312,6 +312,7 @@ impl Hub {
                     seq: Some(receipt.seq),
                     state,
                     code: is_unseen.then_some(ErrorCode::HostClosed),
+                    retry_after: None,
                     hint: (!is_unseen).then_some(HINT_LOST),
                 };
                 out.send(once(receipt.client), &delivery);
@@ -350,6 +351,7 @@ impl Hub {
             seq: Some(item.message.seq),
             state: DeliveryState::Rejected,
             code: Some(code),
+            retry_after: None,
             hint: None,
         };
         let sender = receipt.map_or(item.sender, |receipt| receipt.client);

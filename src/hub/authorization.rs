@@ -7,6 +7,7 @@ impl Hub {
     /// Disconnects the clients whose grant isn't valid any more. The agents don't get what they
     /// have said, as far as they don't have it yet.
     pub(super) fn revoke(&mut self, now: Now, revocation: &Revocation, out: &mut impl Effects) {
+        self.budgets.retain(&revocation.is_valid);
         let mut removed = Vec::new();
         for agent in self.agents.iter_mut() {
             removed.extend(agent.inbox.remove_invalid(&revocation.is_valid));
@@ -15,7 +16,7 @@ impl Hub {
             }
         }
         for item in removed {
-            let why = "the token was removed or changed before Claude Code had this message";
+            let why = "the token was removed or changed or has expired before Claude Code had this message";
             self.reject_item(&item, ErrorCode::Forbidden, why, out);
         }
         let clients = self.clients.iter();

@@ -240,6 +240,7 @@ impl Hub {
             seq: None,
             state: DeliveryState::Rejected,
             code: Some(rejection.code),
+            retry_after: rejection.retry_after,
             hint: None,
         };
         out.send(once(client), &rejected);
@@ -305,6 +306,7 @@ impl Hub {
                 seq: None,
                 state: DeliveryState::Lost,
                 code: None,
+                retry_after: None,
                 hint: Some(HINT_UNKNOWN),
             };
             out.send(once(client), &unknown);

@@ -45,6 +45,11 @@ impl Hub {
             message.user = Some(user.clone());
         }
         let is_lost = sender.is_lost;
+        if let Some(rate) = sender.grant.rate
+            && let Err(rejection) = self.take_from_budget(now, client, rate, &session, &message)
+        {
+            return self.reject(client, &rejection, out);
+        }
         if !has_joined && let Err(rejection) = self.join(now, client, &session, out) {
             let id = message.id.map(|key| key.to_string());
             return self.reject(client, &Rejection { id, ..rejection }, out);

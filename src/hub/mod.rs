@@ -15,6 +15,7 @@
 
 mod agents;
 mod authorization;
+mod budget;
 mod clients;
 mod delivery_monitor;
 mod effects;
@@ -44,6 +45,7 @@ use rustc_hash::FxHashMap;
 use uuid::Uuid;
 
 use agents::{Agent, Agents};
+use budget::Budgets;
 use clients::Client;
 pub use delivery_monitor::HINT_CHANNEL_OFF;
 pub use effects::{AuditEvent, CloseReason, Effects};
@@ -136,6 +138,8 @@ pub struct Hub {
     id_prefix: u64,
     ids: u32,
     counters: Counters,
+    /// What the holders of tokens with a rate may still say.
+    budgets: Budgets,
     /// The server ends: whatever is sent now is rejected.
     is_closing: bool,
 }
@@ -155,6 +159,7 @@ impl Hub {
             id_prefix,
             ids: 0,
             counters: Counters::default(),
+            budgets: Budgets::default(),
             is_closing: false,
         }
     }

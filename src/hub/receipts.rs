@@ -65,6 +65,7 @@ impl Receipt {
             seq: Some(self.seq),
             state,
             code: None,
+            retry_after: None,
             hint,
         }
     }

@@ -1,11 +1,11 @@
-//! What a token allows: a role, a name, sessions.
+//! What a token allows: a role, a name, sessions, a rate.
 
 use std::fmt;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::{MAX_NAME, Role, SessionId, check_name};
+use super::{MAX_NAME, Rate, Role, SessionId, check_name};
 
 /// What one token, or the lack of one, allows a client to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,6 +17,8 @@ pub struct Grant {
     pub role: Role,
     /// The sessions that it is bound to; all if `None`.
     pub sessions: Option<SessionPattern>,
+    /// How much all of its clients together may send; any amount if `None`.
+    pub rate: Option<Rate>,
 }
 
 impl Grant {
@@ -26,11 +28,15 @@ impl Grant {
         user: None,
         role: Role::Operator,
         sessions: None,
+        rate: None,
     };
 
     /// Returns `true` if the other one allows the same.
     pub fn same_permissions(&self, other: &Self) -> bool {
-        self.user == other.user && self.role == other.role && self.sessions == other.sessions
+        let permissions = |grant: &Self| (grant.role, grant.rate);
+        permissions(self) == permissions(other)
+            && self.user == other.user
+            && self.sessions == other.sessions
     }
 
     /// Returns `true` if it covers this session. What the client may do there depends on the role.

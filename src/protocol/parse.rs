@@ -30,6 +30,8 @@ pub struct Rejection {
     pub session_id: String,
     /// The `id` of the message in the frame, which then gets the receipt `rejected`.
     pub id: Option<String>,
+    /// In how many seconds the same frame can be taken, if that is known.
+    pub retry_after: Option<u64>,
 }
 
 impl Rejection {
@@ -40,6 +42,7 @@ impl Rejection {
             message: message.into(),
             session_id: String::new(),
             id: None,
+            retry_after: None,
         }
     }
 
@@ -49,6 +52,7 @@ impl Rejection {
             session_id: &self.session_id,
             message: &self.message,
             code: self.code,
+            retry_after: self.retry_after,
         }
     }
 }
@@ -211,6 +215,7 @@ impl<'a> Fields<'a> {
             message,
             session_id: name(&self.session_id, MAX_QUOTED).unwrap_or_default(),
             id: name(&self.id, MAX_MESSAGE_ID).filter(|_| is_message),
+            retry_after: None,
         }
     }
 }

@@ -23,6 +23,8 @@ enum Unreachable<'a> {
     /// The server listens, but the file with the tokens can't be used, for the reason in the
     /// sentence.
     TokenFileUnusable(String),
+    /// The server listens, but every token has expired.
+    TokensExpired,
 }
 
 impl fmt::Display for Unreachable<'_> {
@@ -30,6 +32,9 @@ impl fmt::Display for Unreachable<'_> {
         match self {
             Self::NotListening(error) => error.fmt(f),
             Self::TokenFileUnusable(why) => write!(f, "no app can connect: {why}"),
+            Self::TokensExpired => f.write_str(
+                "no app can connect: every token has expired; make a new one with \"claude-socket token add\"",
+            ),
         }
     }
 }
@@ -121,6 +126,7 @@ impl Server {
             Some(error) => Unreachable::NotListening(error),
             None => match self.access.usable_tokens() {
                 Err(NoTokens::FileUnusable(why)) => Unreachable::TokenFileUnusable(why),
+                Err(NoTokens::Expired) => Unreachable::TokensExpired,
                 Ok(_) | Err(NoTokens::NotConfigured) => return Ok(()),
             },
         };

@@ -153,7 +153,7 @@ impl Effects for Outputs {
             CloseReason::TryAgainLater => (CloseCode::Again, "a limit of the server is reached"),
             CloseReason::Unauthorized => (
                 frame::UNAUTHORIZED,
-                "the token was removed or changed, or one is needed now",
+                "the token was removed or changed or has expired, or one is needed now",
             ),
             CloseReason::AuthUnavailable => (CloseCode::Again, "the tokens cannot be read"),
         };

@@ -10,7 +10,7 @@
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 use http::header::{HOST, HeaderName, ORIGIN};
 use http::uri::Authority;
@@ -102,7 +102,9 @@ impl AdmissionError {
             | Self::ForeignHost(_)
             | Self::ForeignOrigin(_)
             | Self::OpaqueOrigin => StatusCode::FORBIDDEN,
-            Self::NoToken | Self::Token(TokenError::Unknown) => StatusCode::UNAUTHORIZED,
+            Self::NoToken | Self::Token(TokenError::Unknown | TokenError::Expired(_)) => {
+                StatusCode::UNAUTHORIZED
+            }
             Self::SeveralTokens => StatusCode::BAD_REQUEST,
             Self::Token(TokenError::TooManyFailures) => StatusCode::TOO_MANY_REQUESTS,
             Self::Token(TokenError::FileUnusable) => StatusCode::SERVICE_UNAVAILABLE,
@@ -149,6 +151,10 @@ impl fmt::Display for AdmissionError {
             Self::Token(TokenError::Unknown) => f.write_str(
                 "this token is not known here, or was removed: look at \"claude-socket token list\", and make a new one with \"claude-socket token add\"",
             ),
+            Self::Token(TokenError::Expired(expiry)) => write!(
+                f,
+                "this token expired at {expiry}: have it removed and a new one made, with \"claude-socket token\""
+            ),
             Self::Token(TokenError::TooManyFailures) => f.write_str(
                 "too many wrong tokens came from this address: wait a minute, then try again with the right one",
             ),
@@ -191,7 +197,7 @@ pub fn admit(
     }
     match request_token(request)? {
         Some(token) => {
-            let grant = access.admit(&token, peer, Instant::now());
+            let grant = access.admit(&token, peer, (Instant::now(), SystemTime::now()));
             grant.map_err(AdmissionError::Token)
         }
         None if policy == Policy::FileUnusable => {
@@ -282,6 +288,7 @@ fn is_loopback_origin(origin: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::access::expiry::Expiry;
 
     fn decide(peer: &str, headers: &[(HeaderName, &str)]) -> Result<(), AdmissionError> {
         let mut map = HeaderMap::new();
@@ -373,6 +380,8 @@ mod tests {
     fn each_error_has_its_status_and_headers() {
         use AdmissionError as E;
         let peer = IpAddr::from([10, 0, 0, 7]);
+        let expiry = Expiry::at(SystemTime::UNIX_EPOCH).expect("the time can be written");
+        let expired = TokenError::Expired(expiry);
         let cases = [
             (E::RemotePeer(peer), 403, None),
             (E::Proxied("via"), 403, None),
@@ -384,6 +393,7 @@ mod tests {
             (E::NoToken, 401, Some("WWW-Authenticate")),
             (E::SeveralTokens, 400, None),
             (E::Token(TokenError::Unknown), 401, Some("WWW-Authenticate")),
+            (E::Token(expired), 401, Some("WWW-Authenticate")),
             (
                 E::Token(TokenError::TooManyFailures),
                 429,

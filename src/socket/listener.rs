@@ -6,7 +6,7 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use log::{error, info, warn};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -19,7 +19,7 @@ use crate::access::NoTokens;
 use crate::audit::Record;
 use crate::protocol::ConnId;
 
-/// How often the tokens are checked for changes.
+/// How often the tokens are checked for changes, and whether one has expired.
 const RELOAD_INTERVAL: Duration = Duration::from_secs(1);
 /// How often binding a taken port is tried again.
 const BIND_RETRY: Duration = Duration::from_millis(500);
@@ -84,7 +84,8 @@ fn check_bind(context: &Context) -> Result<(), BindError> {
         return Ok(());
     }
     match context.access.usable_tokens() {
-        Ok(_) => Ok(()),
+        // Who shows one that has expired is told so.
+        Ok(_) | Err(NoTokens::Expired) => Ok(()),
         Err(NoTokens::NotConfigured) => Err(BindError::NoToken(host)),
         Err(NoTokens::FileUnusable(why)) => Err(BindError::TokenFileUnusable { host, why }),
     }
@@ -196,7 +197,7 @@ impl Listener {
             return;
         }
         self.reloaded = Instant::now();
-        if self.context.access.refresh() {
+        if self.context.access.refresh(SystemTime::now()) {
             self.context.send(Event::TokensChanged);
         }
     }

@@ -236,6 +236,36 @@ fn token_is_taken_from_environment() {
 }
 
 #[test]
+fn send_over_rate_of_token_says_when_to_try_again() {
+    let state = State::new();
+    let dev = state.add_with("dev", "sender", &["--rate", "1/d"]);
+    let mut server = Server::listening(&["--state-dir", state.path()]);
+    server.initialize();
+    let try_with = |arguments: &[&str]| {
+        let mut command = command(server.address.port(), &["send", "x"]);
+        let command = command.args(arguments).env("CLAUDE_SOCKET_TOKEN", &dev);
+        run(command, "")
+    };
+    let output = try_with(&[]);
+    assert_eq!(output.status.code(), Some(0), "{}", complained(&output));
+    let output = try_with(&[]);
+    assert_eq!(output.status.code(), Some(1), "{}", complained(&output));
+    let why = "this token's rate of 1/d is used up; send the message again in ";
+    assert!(complained(&output).contains(why), "{}", complained(&output));
+    let output = try_with(&["--json"]);
+    let report: Value = serde_json::from_str(&printed(&output)).expect("the output is JSON");
+    assert_eq!(
+        (&report["state"], &report["code"]),
+        (&json!("refused"), &json!("busy"))
+    );
+    let seconds = report["retry_after"].as_u64();
+    assert!(
+        seconds.is_some_and(|seconds| (1..=86_400).contains(&seconds)),
+        "{report}"
+    );
+}
+
+#[test]
 fn watch_prints_one_line_per_event_and_no_control_characters() {
     let mut server = Server::start(&[]);
     let port = server.address.port();

@@ -263,7 +263,7 @@ fn rejected_message_has_code_and_reason() {
     let client = Client::connect(options).expect("the client starts");
     welcomed(&client);
     let code = |error| match error {
-        Err(Error::Rejected { code, why }) => (code, why),
+        Err(Error::Rejected { code, why, .. }) => (code, why),
         other => panic!("{other:?}"),
     };
     let (too_large, why) = code(client.send("x".repeat(2_000)).accepted(TEST_TIMEOUT));

@@ -287,8 +287,25 @@ fn missing_or_damaged_tokens_are_problem() {
     );
 
     state.add("ann", "operator", None);
-    fs::write(state.file(), "{").expect("the file is ours");
     let here = ["--state-dir", state.path()];
+    let tokens = fs::read_to_string(state.file()).expect("the file is there");
+    let expired = tokens.replace(
+        "\"role\"",
+        "\"expires\": \"2020-01-01T00:00:00Z\", \"role\"",
+    );
+    fs::write(state.file(), expired).expect("the file is ours");
+    let (report, _) = examine_with(None, free_port(), &here, &[]);
+    let (how, says) = piece(&report, "access");
+    assert_eq!(
+        (how, says),
+        ("problem", "no app can connect: every token has expired")
+    );
+    assert_eq!(
+        next(&report),
+        ["claude-socket token add NAME --role operator"]
+    );
+
+    fs::write(state.file(), "{").expect("the file is ours");
     let (report, _) = examine_with(None, free_port(), &here, &[]);
     let (how, says) = piece(&report, "access");
     assert!(

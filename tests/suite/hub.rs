@@ -12,7 +12,7 @@ use claude_socket::hub::{
     PermissionRequest, RequestId, Revocation, ToolOutcome,
 };
 use claude_socket::protocol::{
-    self, ClientMessage, ConnId, Grant, Role, ServerMessage, SessionId, SessionPattern,
+    self, ClientMessage, ConnId, Grant, RateLimit, Role, ServerMessage, SessionId, SessionPattern,
 };
 use serde_json::{Value, json};
 
@@ -76,6 +76,8 @@ pub struct HubStage {
     sent: Sent,
     now: Now,
     conns: HashMap<String, ConnId>,
+    /// By the names of the tokens.
+    grants: HashMap<String, Arc<Grant>>,
 }
 
 impl HubStage {
@@ -119,6 +121,7 @@ impl HubStage {
                 wall: start,
             },
             conns: HashMap::new(),
+            grants: HashMap::new(),
         };
         stage.agent(AgentInput::Initialized {
             name: "claude-code".into(),
@@ -169,18 +172,19 @@ impl Stage for HubStage {
         let conn = ConnId(self.conns.len() as u64 + 1);
         self.conns.insert(client.to_owned(), conn);
         let session = SessionId::parse("session", session, 128).expect("the session id is valid");
-        let grant = Arc::new(token.map_or(Grant::WITHOUT_TOKEN, |token| Grant {
-            id: conn.0,
-            user: Some(token.name.as_str().into()),
-            role: Role::parse(&token.role).expect("the role exists"),
-            sessions: token.sessions.as_deref().map(pattern),
-        }));
+        let grant = match token {
+            None => Arc::new(Grant::WITHOUT_TOKEN),
+            Some(token) => {
+                let id = self.grants.len() as u64 + 1;
+                let known = self.grants.entry(token.name.clone());
+                known.or_insert_with(|| grant(id, token).into()).clone()
+            }
+        };
         self.client(client, ClientInput::Connected { session, grant });
     }
 
     fn remove_token(&mut self, name: &str) {
-        // The grant has the number of the connection.
-        let removed = self.conns[name].0;
+        let removed = self.grants[name].id;
         self.handle(Input::TokensChanged(Revocation {
             is_valid: Box::new(move |grant_id| grant_id != removed),
             reason: CloseReason::Unauthorized,
@@ -295,8 +299,16 @@ impl Stage for HubStage {
     }
 }
 
-fn pattern(text: &str) -> SessionPattern {
-    SessionPattern::parse(text).expect("the pattern is valid")
+fn grant(id: u64, token: &Token) -> Grant {
+    let pattern = |text| SessionPattern::parse(text).expect("the pattern is valid");
+    let limit = |text| RateLimit::parse(text).expect("the rate is valid");
+    Grant {
+        id,
+        user: Some(token.name.as_str().into()),
+        role: Role::parse(&token.role).expect("the role exists"),
+        sessions: token.sessions.as_deref().map(pattern),
+        rate: token.rate.as_deref().map(limit).and_then(RateLimit::rate),
+    }
 }
 
 #[test]

@@ -38,8 +38,13 @@ impl State {
 
     /// Adds a token and returns it.
     pub fn add(&self, name: &str, role: &str, sessions: Option<&str>) -> String {
-        let mut arguments = vec!["add", name, "--role", role];
-        arguments.extend(sessions.iter().flat_map(|sessions| ["--session", sessions]));
+        let sessions = sessions.map(|sessions| ["--session", sessions]);
+        self.add_with(name, role, sessions.as_ref().map_or(&[], |options| options))
+    }
+
+    /// Adds a token with these options and returns it.
+    pub fn add_with(&self, name: &str, role: &str, options: &[&str]) -> String {
+        let arguments = [&["add", name, "--role", role], options].concat();
         let output = self.run(&arguments);
         let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
         assert!(output.status.success(), "{stderr}");

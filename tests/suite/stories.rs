@@ -143,7 +143,13 @@ fn stories_pass_in_the_server() {
 fn play(story: &Story) {
     let state = State::new();
     let add = |token: Token| {
-        let secret = state.add(&token.name, &token.role, token.sessions.as_deref());
+        let options = [("--session", &token.sessions), ("--rate", &token.rate)];
+        let options = options.into_iter().filter_map(|(option, value)| {
+            let value = value.as_deref()?;
+            Some([option, value])
+        });
+        let options: Vec<&str> = options.flatten().collect();
+        let secret = state.add_with(&token.name, &token.role, &options);
         (token.name, secret)
     };
     let tokens: HashMap<_, _> = story.tokens().into_iter().map(add).collect();

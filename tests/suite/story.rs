@@ -6,6 +6,8 @@
 //! ann joins s1                     a client connects to a session
 //! dev joins s1 as sender           with a token of that role in its own name
 //! dev joins s1 as sender for s*    with one that is bound to these sessions
+//! dev joins s1 as sender at 3/m    with one that has a rate
+//! eve joins s1 by dev's token      with a token that somebody else has, too
 //! token dev is removed             a token is removed
 //! ann leaves                       a client disconnects
 //! ann breaks                       a client is cut off before it has received everything
@@ -69,24 +71,46 @@ pub struct Token {
     pub name: String,
     pub role: String,
     pub sessions: Option<String>,
+    pub rate: Option<String>,
 }
 
 impl Token {
     /// Parses what follows `joins`: the session, and the token if there is one.
     fn parse<'l>(client: &str, rest: &'l str) -> (&'l str, Option<Self>) {
+        if let Some((session, token)) = rest.split_once(" by ") {
+            let owner = token
+                .strip_suffix("'s token")
+                .expect("a token is somebody's");
+            return (session, Some(Self::of(owner)));
+        }
         let Some((session, role)) = rest.split_once(" as ") else {
             return (rest, None);
+        };
+        let (role, rate) = match role.split_once(" at ") {
+            Some((role, rate)) => (role, Some(rate.to_owned())),
+            None => (role, None),
         };
         let (role, sessions) = match role.split_once(" for ") {
             Some((role, sessions)) => (role, Some(sessions.to_owned())),
             None => (role, None),
         };
         let token = Self {
-            name: client.to_owned(),
             role: role.to_owned(),
             sessions,
+            rate,
+            ..Self::of(client)
         };
         (session, Some(token))
+    }
+
+    /// A token that is known by its name.
+    fn of(name: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            role: String::new(),
+            sessions: None,
+            rate: None,
+        }
     }
 }
 

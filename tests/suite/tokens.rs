@@ -85,6 +85,131 @@ fn pending_messages_of_removed_token_are_dropped() {
     assert_eq!(history["messages"][2]["content"], "from ann");
 }
 
+/// A flood of one sender costs Claude what the token's rate allows, and delays nobody.
+#[test]
+fn messages_over_rate_of_token_never_reach_claude_code() {
+    let state = State::new();
+    let ann = state.add("ann", "operator", None);
+    let dev = state.add_with("dev", "sender", &["--rate", "20/d"]);
+    let server = with_tokens(&state);
+    let mut apps = [connect(&server, "s1", &dev), connect(&server, "s2", &dev)];
+    for _ in 0..250 {
+        for app in &mut apps {
+            app.send_message("flood");
+        }
+    }
+    let answers: Vec<Value> = apps.iter_mut().flat_map(App::until_pong).collect();
+    let is_busy = |answer: &&Value| {
+        let seconds = answer["retry_after"].as_u64().unwrap_or(0);
+        answer["code"] == "busy" && (1..=4_320).contains(&seconds)
+    };
+    assert_eq!(answers.iter().filter(is_busy).count(), 480, "{answers:?}");
+    connect(&server, "s1", &ann).send_message("from ann");
+    for _ in 0..20 {
+        assert_eq!(server.next_message()["content"], "flood");
+    }
+    assert_eq!(server.next_message()["content"], "from ann");
+    server.wait_for_log("(sender \"dev\") sends more than 20/d");
+
+    // Another connection brings no more, and another token of that name does.
+    let mut again = connect(&server, "s1", &dev);
+    again.send(&json!({ "type": "message", "content": "flood", "id": "m1" }));
+    assert_eq!(again.expect("error")["code"], "busy");
+    let receipt = again.expect("delivery");
+    assert_eq!(
+        (&receipt["state"], &receipt["code"]),
+        (&json!("rejected"), &json!("busy"))
+    );
+    assert!(receipt["retry_after"].as_u64() > Some(0), "{receipt}");
+    state.remove("dev");
+    server.wait_for_log("the tokens were read: 1");
+    let dev = state.add("dev", "sender", None);
+    server.wait_for_log("the tokens were read: 2");
+    connect(&server, "s1", &dev).send_message("hello");
+    assert_eq!(server.next_message()["content"], "hello");
+}
+
+#[test]
+fn message_counts_once_for_each_started_4_kib() {
+    let state = State::new();
+    let dev = state.add_with("dev", "sender", &["--rate", "5/d"]);
+    let server = with_tokens(&state);
+    let mut app = connect(&server, "s1", &dev);
+    for (length, counts) in [(4_096, 1), (4_097, 2)] {
+        app.send_message(&"x".repeat(length));
+        let message = server.next_message();
+        let content = message["content"].as_str().expect("a message has content");
+        assert_eq!(content.len(), length, "counts as {counts}");
+    }
+    app.send_message(&"x".repeat(8_193));
+    let error = app.expect("error");
+    let message = error["message"].as_str().expect("an error says why");
+    assert_eq!(error["code"], "busy");
+    assert!(
+        message.contains("8193 bytes counts as 3; send it again in"),
+        "{message}"
+    );
+    // Rejected, it costs nothing: this is the rest.
+    app.send_message(&"x".repeat(8_192));
+    server.next_message();
+    app.send_message(&"x".repeat(5 * 4_096 + 1));
+    let error = app.expect("error");
+    assert_eq!(
+        (&error["code"], &error["retry_after"]),
+        (&json!("too_large"), &Value::Null)
+    );
+    assert_eq!(
+        error["message"],
+        "the message has 20481 bytes, and this token's rate of 5/d never allows more than 20480 at once; send less at once"
+    );
+}
+
+#[test]
+fn expired_token_disconnects_its_clients_and_is_refused_by_name() {
+    let state = State::new();
+    let ann = state.add("ann", "operator", None);
+    let mut server = with_tokens(&state);
+    let mut stays = connect(&server, "s1", &ann);
+    // A slow machine needs more time from here to the connection.
+    let (dev, mut app) = [2, 8, 32]
+        .into_iter()
+        .find_map(|seconds| {
+            let name = format!("dev{seconds}");
+            let dev = state.add_with(&name, "sender", &["--expires", &format!("{seconds}s")]);
+            server.wait_for_log("the tokens were read: ");
+            let shaken = shake(&server, "/", &format!("Authorization: Bearer {dev}\r\n"));
+            (status_of(&shaken) == 101).then(|| (dev.clone(), connect(&server, "s1", &dev)))
+        })
+        .expect("a connection takes less than 32 s");
+    assert_eq!(app.close_code(), 4401);
+    assert_eq!(stays.until_pong(), [] as [Value; 0]);
+    server.wait_for_log("the token of the sender \"dev");
+    let refused = |token: &str| shake(&server, "/", &format!("Authorization: Bearer {token}\r\n"));
+    let answer = refused(&dev);
+    assert_eq!(status_of(&answer), 401);
+    assert!(answer.contains("this token expired at 20"), "{answer}");
+    // Who doesn't know it hears nothing of it.
+    let answer = refused(&dev.replace("cs_", "cs-"));
+    assert!(
+        status_of(&answer) == 401 && !answer.contains("expired"),
+        "{answer}"
+    );
+    let list = text(&state.run(&["list"]).stdout);
+    assert!(list.contains("Z (expired)  20"), "{list}");
+
+    // When all have expired, a token is needed all the same.
+    let file = fs::read_to_string(state.file()).expect("the token file exists");
+    let mut file: Value = serde_json::from_str(&file).expect("the file is JSON");
+    file["tokens"][0]["expires"] = "2020-01-01T00:00:00Z".into();
+    fs::write(state.file(), file.to_string()).expect("the test owns the file");
+    assert_eq!(stays.close_code(), 4401);
+    drop((stays, app));
+    assert_eq!(status_of(&shake(&server, "/", "")), 401);
+    server.token = None;
+    let told = server.call("fetch_messages", &json!({ "session_id": "s1" }));
+    assert!(told.contains("every token has expired"), "{told}");
+}
+
 #[test]
 fn adding_first_token_disconnects_anonymous_clients() {
     let state = State::new();
@@ -123,8 +248,16 @@ fn unusable_token_file_admits_nobody() {
         ),
         (good.replace("operator", "admin"), "`admin`"),
         (
+            token(r#""name":"ann","role":"operator","until":"soon""#),
+            "`until`",
+        ),
+        (
             token(r#""name":"ann","role":"operator","expires":"soon""#),
-            "`expires`",
+            "\"expires\" must be a time",
+        ),
+        (
+            token(r#""name":"ann","role":"operator","rate":"30""#),
+            "\"rate\" cannot be \"30\"",
         ),
         (
             token(r#""name":"ann","role":"operator","sessions":"a*""#),
@@ -349,21 +482,31 @@ fn token_command_reports_errors_and_keeps_secrets() {
     assert_eq!(mode(state.file()), 0o600);
     assert_eq!(mode(state.path().into()), 0o700);
     state.add("shed 7", "sender", Some("shed-*"));
+    state.add_with("bob", "sender", &["--rate", "200/h", "--expires", "90d"]);
+    state.add_with("eve", "viewer", &["--expires", "9999-01-01"]);
+    state.add_with("sue", "operator", &["--rate", "none"]);
 
     let table = list(&["list"]);
     let rows: Vec<&str> = table.lines().collect();
     assert!(
-        rows[0].starts_with("NAME    ROLE      SESSIONS  CREATED"),
+        rows[0].starts_with("NAME    ROLE      SESSIONS  RATE   EXPIRES  "),
         "{table}"
     );
-    assert!(
-        rows[1].starts_with("ann     operator  all       20"),
-        "{table}"
-    );
-    assert!(
-        rows[2].starts_with("shed 7  sender    shed-*    20"),
-        "{table}"
-    );
+    for (row, begins) in [
+        (1, "ann     operator  all       none   never    "),
+        (2, "shed 7  sender    shed-*    60/m   never    "),
+        (3, "bob     sender    all       200/h  20"),
+        (
+            4,
+            "eve     viewer    all       -      9999-01-01T00:00:00Z (in ",
+        ),
+        (5, "sue     operator  all       none   never    "),
+    ] {
+        assert!(rows[row].starts_with(begins), "{table}");
+    }
+    // It may have lost its first second.
+    let left = ["89d", "90d"].map(|days| format!("Z (in {days})  "));
+    assert!(left.iter().any(|left| rows[3].contains(left)), "{table}");
     let json: Value = serde_json::from_str(&list(&["list", "--json"])).expect("the list is JSON");
     assert_eq!(json[0]["sessions"], Value::Null);
     assert_eq!(
@@ -371,8 +514,30 @@ fn token_command_reports_errors_and_keeps_secrets() {
         (&json!("shed 7"), &json!("sender"), &json!("shed-*"))
     );
     assert!(!json.to_string().contains("sha256"), "{json}");
+    assert_eq!(
+        (
+            &json[1]["rate"],
+            &json[1]["expires"],
+            &json[1]["expires_in"]
+        ),
+        (&json!("60/m"), &Value::Null, &Value::Null)
+    );
+    let seconds = json[2]["expires_in"].as_u64().expect("it expires");
+    assert!((1..=90 * 24 * 60 * 60 + 1).contains(&seconds), "{json}");
+    assert_eq!(
+        (&json[3]["rate"], &json[3]["expires"]),
+        (&Value::Null, &json!("9999-01-01T00:00:00Z"))
+    );
+    let file = fs::read_to_string(state.file()).expect("the token file exists");
+    let file: Value = serde_json::from_str(&file).expect("the file is JSON");
+    let rates = [0, 1, 2, 3, 4].map(|token| &file["tokens"][token]["rate"]);
+    let none = Value::Null;
+    assert_eq!(
+        rates,
+        [&none, &none, &json!("200/h"), &none, &json!("none")]
+    );
 
-    let cases: [(&[&str], i32, &str); 10] = [
+    let cases: [(&[&str], i32, &str); 15] = [
         (
             &["add", "ann", "--role", "viewer"],
             1,
@@ -415,9 +580,34 @@ fn token_command_reports_errors_and_keeps_secrets() {
             "--session",
         ),
         (
-            &["remove", "bob"],
+            &["remove", "dan"],
             1,
-            "there is no token of the name \"bob\"",
+            "there is no token of the name \"dan\"",
+        ),
+        (
+            &["add", "dan", "--role", "viewer", "--rate", "1/m"],
+            1,
+            "a viewer sends nothing",
+        ),
+        (
+            &["add", "dan", "--role", "sender", "--rate", "0/m"],
+            2,
+            "--rate cannot be \"0/m\": give a number of messages and a time, such as 10/s",
+        ),
+        (
+            &["add", "dan", "--role", "sender", "--expires", "90"],
+            2,
+            "--expires cannot be \"90\": give how long from now, such as 12h or 90d",
+        ),
+        (
+            &["add", "dan", "--role", "sender", "--expires", "2020-01-01"],
+            2,
+            "2020-01-01T00:00:00Z is not in the future",
+        ),
+        (
+            &["add", "dan", "--role", "sender", "--expires", "99999years"],
+            2,
+            "--expires cannot be",
         ),
     ];
     for (arguments, code, part) in cases {
@@ -428,7 +618,9 @@ fn token_command_reports_errors_and_keeps_secrets() {
         assert_eq!(stderr.trim_end().lines().count(), 1, "{stderr}");
         assert!(output.stdout.is_empty(), "{arguments:?}");
     }
-    state.remove("ann");
+    for name in ["ann", "bob", "eve", "sue"] {
+        state.remove(name);
+    }
     let output = state.run(&["remove", "shed 7"]);
     assert!(
         text(&output.stderr).contains("the last one"),
@@ -498,6 +690,8 @@ fn ten_thousand_tokens_are_all_valid() {
             name: format!("device {number}"),
             role: Role::Sender,
             sessions: None,
+            rate: None,
+            expires: None,
             sha256: Digest::of(&format!("token-{number}")),
             created: String::new(),
         })

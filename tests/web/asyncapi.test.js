@@ -207,7 +207,7 @@ test('real traffic fits the schemas, and has every message and field', async (t)
   await t.test('a token is taken from each of three places', async (t) => {
     const folder = mkdtempSync(`${tmpdir()}/tokens-`);
     t.after(() => rmSync(folder, { recursive: true }));
-    const token = run('token', 'add', 'shed', '--role', 'sender', '--state-dir', folder);
+    const token = run('token', 'add', 'shed', '--role', 'sender', '--rate', '1/d', '--state-dir', folder);
     const server = await start(t, { flags: ['--state-dir', folder] });
     const places = [
       { headers: { Authorization: `Bearer ${token}` } },
@@ -221,6 +221,10 @@ test('real traffic fits the schemas, and has every message and field', async (t)
       client.say({ type: 'permission_response', request_id: 'abcde', allowed: true });
       await client.hears('error', { code: 'forbidden' });
     }
+    const client = await Client.connect(t, server, places[0]);
+    for (const id of ['a1', 'a2']) client.say({ type: 'message', content: 'hi', id });
+    const { retry_after } = await client.hears('error', { code: 'busy' });
+    await client.hears('delivery', { id: 'a2', code: 'busy', retry_after });
   });
 
   await t.test('the end', async (t) => {

@@ -198,7 +198,9 @@ class Stage {
     const sent = this.#client.send(content, { id });
     this.#states.set(id, 'waiting');
     for (const state of ['accepted', 'seen', 'answered']) void sent[state].then(() => this.#states.set(id, state), () => {});
-    sent.accepted.catch(({ code }) => this.#states.set(id, `rejected ${code}`));
+    sent.accepted.catch(({ code, retryAfter }) => {
+      this.#states.set(id, retryAfter === undefined ? `rejected ${code}` : `rejected ${code} for ${retryAfter}s`);
+    });
   }
 
   #appFetches(rest) {

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::protocol::ErrorCode;
 
@@ -20,6 +21,9 @@ pub enum Error {
         code: Option<ErrorCode>,
         /// Why, for people.
         why: String,
+        /// After which time the server can take it, if the reason is the rate of this client's token
+        /// ([`ErrorCode::Busy`]).
+        retry_after: Option<Duration>,
     },
     /// Claude Code has ended, or the server was restarted, and whether Claude has seen the message is unknown. Says what can
     /// be done, for people.
@@ -65,9 +69,18 @@ impl PartialEq for Error {
             | (Self::Lost(why), Self::Lost(other))
             | (Self::Ended(why), Self::Ended(other)) => why == other,
             (Self::System(error), Self::System(other)) => error.kind() == other.kind(),
-            (Self::Rejected { code, why }, Self::Rejected { code: c, why: w }) => {
-                (code, why) == (c, w)
-            }
+            (
+                Self::Rejected {
+                    code,
+                    why,
+                    retry_after,
+                },
+                Self::Rejected {
+                    code: c,
+                    why: w,
+                    retry_after: r,
+                },
+            ) => (code, why, retry_after) == (c, w, r),
             (Self::TimedOut, Self::TimedOut) => true,
             _ => false,
         }

@@ -50,6 +50,15 @@ pub struct Receipt {
     pub hint: Option<String>,
 }
 
+/// Why the server has rejected a message, for programs.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Refusal {
+    /// The kind.
+    pub code: Option<ErrorCode>,
+    /// In how many seconds the server can take it.
+    pub retry_after: Option<u64>,
+}
+
 impl SentMessage {
     pub(crate) fn new(id: String) -> Self {
         Self(Arc::new(Shared {
@@ -116,7 +125,7 @@ impl SentMessage {
     }
 
     /// Stores a receipt. A later state includes the earlier ones.
-    pub(crate) fn settle(&self, receipt: Receipt, code: Option<ErrorCode>) {
+    pub(crate) fn settle(&self, receipt: Receipt, refusal: Refusal) {
         let stage = match receipt.state {
             DeliveryState::Accepted | DeliveryState::Unseen => Stage::Accepted,
             DeliveryState::Seen => Stage::Seen,
@@ -128,9 +137,7 @@ impl SentMessage {
                 return self.fail(Error::Lost(why));
             }
             DeliveryState::Rejected => {
-                let kind = code.map_or_else(String::new, |code| format!(" ({})", code.as_str()));
-                let why = format!("the server has not taken the message{kind}");
-                return self.fail(Error::Rejected { code, why });
+                return self.fail(refusal.into());
             }
         };
         let mut state = self.0.state.lock();
@@ -143,5 +150,23 @@ impl SentMessage {
     pub(crate) fn fail(&self, error: Error) {
         self.0.state.lock().failed.get_or_insert(error);
         self.0.changed.notify_all();
+    }
+}
+
+impl From<Refusal> for Error {
+    fn from(Refusal { code, retry_after }: Refusal) -> Self {
+        let mut why = "the server has not taken the message".to_owned();
+        if let Some(code) = code {
+            why += &format!(" ({})", code.as_str());
+        }
+        if let Some(seconds) = retry_after {
+            why += &format!("; it can in {seconds} s");
+        }
+        let retry_after = retry_after.map(Duration::from_secs);
+        Self::Rejected {
+            code,
+            why,
+            retry_after,
+        }
     }
 }

@@ -229,7 +229,7 @@ fn property(of: &str, field: &Field) -> Yaml {
             // The last `seq` of a session is 0 before the first message.
             let minimum = match (of, field.name.as_str()) {
                 ("welcome" | "SessionItem", "seq") => 0,
-                (_, "seq" | "max_message") => 1,
+                (_, "seq" | "max_message" | "retry_after") => 1,
                 _ => 0,
             };
             schema

@@ -165,6 +165,10 @@ fn pluralize(count: usize, what: &str) -> String {
 pub fn access(host: IpAddr, access: &Access) -> Finding {
     let (state, says) = match (access.usable_tokens(), access.policy()) {
         (Err(NoTokens::FileUnusable(why)), _) => (State::Problem, format!("no app can connect: {why}")),
+        (Err(NoTokens::Expired), _) => (
+            State::Problem,
+            "no app can connect: every token has expired".to_owned(),
+        ),
         (Err(NoTokens::NotConfigured), _) if !host.is_loopback() => (
             State::Problem,
             format!("to listen on {host}, where other machines could connect, a server needs a token"),
@@ -180,7 +184,10 @@ pub fn access(host: IpAddr, access: &Access) -> Finding {
         ),
         _ => (State::Ok, "every client with a token may connect".to_owned()),
     };
-    let facts = json!({ "token_needed": access.policy() != Policy::LocalOnly });
+    let facts = json!({
+        "token_needed": access.policy() != Policy::LocalOnly,
+        "file_usable": access.policy() != Policy::FileUnusable,
+    });
     finding(Component::Access, state, says, facts)
 }
 
@@ -290,8 +297,8 @@ pub fn next_steps(
     let too_old = |version: &Version| *version < CHANNELS;
     match answer {
         _ if claude.version.as_ref().is_ok_and(too_old) => vec!["claude update".to_owned()],
-        _ if access.state == State::Problem => vec![match access.facts["token_needed"] {
-            Value::Bool(true) => {
+        _ if access.state == State::Problem => vec![match access.facts["file_usable"] {
+            Value::Bool(false) => {
                 "claude-socket token list   (once the file is repaired)".to_owned()
             }
             _ => "claude-socket token add NAME --role operator".to_owned(),

@@ -48,6 +48,8 @@ struct Outcome {
 struct SendError {
     failure: Failure,
     code: Option<ErrorCode>,
+    /// In how many seconds the server can take it.
+    retry_after: Option<u64>,
     why: String,
 }
 
@@ -56,6 +58,7 @@ impl SendError {
         Self {
             failure,
             code: None,
+            retry_after: None,
             why: why.into(),
         }
     }
@@ -92,7 +95,11 @@ pub fn run(args: &SendArgs) -> Result<ExitCode, Error> {
         Ok(_) => return Ok(ExitCode::SUCCESS),
         Err(error) if args.json => {
             let state = error.failure.as_str();
-            json!({ "state": state, "code": error.code, "error": error.why }).to_string()
+            let mut report = json!({ "state": state, "code": error.code, "error": error.why });
+            if let Some(seconds) = error.retry_after {
+                report["retry_after"] = seconds.into();
+            }
+            report.to_string()
         }
         Err(error) => return Err(Error::Failed(error.failure, error.why.clone())),
     };
@@ -221,10 +228,12 @@ impl DeliveryWait<'_> {
                 seq,
                 state,
                 code,
+                retry_after,
                 ..
             } if id == self.id => {
                 let rejected = || SendError {
                     code,
+                    retry_after,
                     ..SendError::new(
                         Failure::Refused,
                         self.refusal

@@ -5,7 +5,7 @@ use super::session::HistoryPurpose;
 use crate::Event;
 use crate::pending::Sessions;
 use crate::protocol::ServerMessage;
-use crate::sent_message::Receipt;
+use crate::sent_message::{Receipt, Refusal};
 
 impl Conversation {
     /// Handles a text frame. Ignores what only a newer server sends.
@@ -79,6 +79,7 @@ impl Conversation {
                 seq,
                 state,
                 code,
+                retry_after,
                 hint,
                 ..
             } => {
@@ -88,7 +89,7 @@ impl Conversation {
                     seq,
                     hint,
                 };
-                self.handle_receipt(&id, receipt, code);
+                self.handle_receipt(&id, receipt, Refusal { code, retry_after });
             }
             other => self.emit(Event::Message(other)),
         }

@@ -7,7 +7,7 @@ use crate::protocol::{
     ClientMessage, ClientRequest, DeliveryState, ErrorCode, MAX_MESSAGE_ID, MessageId, NewMessage,
     ServerMessage, check_name,
 };
-use crate::sent_message::{Receipt, SentMessage};
+use crate::sent_message::{Receipt, Refusal, SentMessage};
 use crate::{Error, Event};
 
 /// The most messages of this client that are remembered, and whose answer is waited for.
@@ -136,6 +136,7 @@ impl Conversation {
             session_id: session_id.clone(),
             message: why.clone(),
             code,
+            retry_after: None,
         }));
         self.emit(Event::Message(ServerMessage::Delivery {
             session_id,
@@ -144,10 +145,14 @@ impl Conversation {
             seq: None,
             state: DeliveryState::Rejected,
             code: Some(code),
+            retry_after: None,
             hint: None,
         }));
-        let code = Some(code);
-        sent.fail(Error::Rejected { code, why });
+        sent.fail(Error::Rejected {
+            code: Some(code),
+            why,
+            retry_after: None,
+        });
     }
 
     /// Answers a permission request, now or when there is a connection.
@@ -162,10 +167,10 @@ impl Conversation {
         }
     }
 
-    pub(super) fn handle_receipt(&mut self, id: &str, receipt: Receipt, code: Option<ErrorCode>) {
+    pub(super) fn handle_receipt(&mut self, id: &str, receipt: Receipt, refusal: Refusal) {
         // A state that only a newer server knows says nothing about those that are known here.
         if receipt.state == DeliveryState::Other {
-            return self.emit_receipt(id, receipt, code);
+            return self.emit_receipt(id, receipt, refusal);
         }
         let waiting = self
             .unacknowledged
@@ -187,7 +192,7 @@ impl Conversation {
         };
         *own_seq = seq.max(*own_seq);
         if let Some(sent) = sent {
-            sent.settle(receipt.clone(), code);
+            sent.settle(receipt.clone(), refusal);
             if !matches!(
                 receipt.state,
                 DeliveryState::Answered | DeliveryState::Rejected
@@ -204,10 +209,10 @@ impl Conversation {
                 self.forget_oldest();
             }
         }
-        self.emit_receipt(id, receipt, code);
+        self.emit_receipt(id, receipt, refusal);
     }
 
-    fn emit_receipt(&mut self, id: &str, receipt: Receipt, code: Option<ErrorCode>) {
+    fn emit_receipt(&mut self, id: &str, receipt: Receipt, refusal: Refusal) {
         let Receipt {
             state,
             message_id,
@@ -220,7 +225,8 @@ impl Conversation {
             message_id,
             seq,
             state,
-            code,
+            code: refusal.code,
+            retry_after: refusal.retry_after,
             hint,
         }));
     }
@@ -232,8 +238,11 @@ impl Conversation {
             let why = format!(
                 "{MAX_REMEMBERED} later messages wait for an answer, too; this one is not waited for any more"
             );
-            let code = Some(ErrorCode::QueueFull);
-            oldest.sent.fail(Error::Rejected { code, why });
+            oldest.sent.fail(Error::Rejected {
+                code: Some(ErrorCode::QueueFull),
+                why,
+                retry_after: None,
+            });
         }
     }
 
@@ -265,7 +274,7 @@ impl Conversation {
             .collect();
         for (id, receipt) in answered {
             let state = DeliveryState::Answered;
-            self.handle_receipt(&id, Receipt { state, ..receipt }, None);
+            self.handle_receipt(&id, Receipt { state, ..receipt }, Refusal::default());
         }
     }
 }

@@ -18,7 +18,7 @@ pub use server::{
     SessionItem, Status,
 };
 
-/// The close code for a client whose token was removed or changed, or that needs one now.
+/// The close code for a client whose token was removed or changed or has expired, or that needs one now.
 pub const UNAUTHORIZED: u16 = 4401;
 /// The session of a client that names none.
 pub const DEFAULT_SESSION: &str = "default";

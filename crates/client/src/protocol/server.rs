@@ -190,6 +190,10 @@ pub enum ServerMessage<T = String> {
         /// Why it was rejected.
         #[serde(skip_serializing_if = "Option::is_none")]
         code: Option<ErrorCode>,
+        /// In how many seconds, rounded up, the same message fits into the rate of the client's token again. Only with
+        /// `busy`, if that rate is the reason.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        retry_after: Option<u64>,
         /// What can be done about it, for people. Only with `unseen` and `lost`.
         #[serde(skip_serializing_if = "Option::is_none")]
         hint: Option<T>,
@@ -248,6 +252,10 @@ pub enum ServerMessage<T = String> {
         message: T,
         /// The same for programs.
         code: ErrorCode,
+        /// In how many seconds, rounded up, the same message fits into the rate of the client's token again. Only with
+        /// `busy`, if that rate is the reason.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        retry_after: Option<u64>,
     },
     /// What only a newer server says. Clients ignore it.
     #[serde(other, skip_serializing)]
@@ -411,13 +419,14 @@ pub enum ErrorCode {
     UnknownType,
     /// A field is missing or wrong, and `message` names it.
     InvalidMessage,
-    /// The message is over the limit. Over four times the limit it closes the connection (1009).
+    /// The message is over the limit, or over what the token's rate ever allows. Over four times the limit it closes
+    /// the connection (1009).
     TooLarge,
     /// The client's role or token doesn't allow it.
     Forbidden,
     /// That permission request is not open.
     UnknownRequest,
-    /// The server has reached a limit.
+    /// A limit is reached: of the server, or the rate of the client's token.
     Busy,
     /// Claude Code has ended.
     HostClosed,

@@ -249,9 +249,12 @@ impl Stage {
         let sent = self.sent.get(id).expect("it was sent");
         match sent.answered(Duration::ZERO) {
             Ok(_) => "answered".to_owned(),
-            Err(Error::Rejected { code, .. }) => {
+            Err(Error::Rejected {
+                code, retry_after, ..
+            }) => {
                 let code = code.expect("a code").as_str();
-                format!("rejected {code}")
+                let again = retry_after.map(|after| format!(" for {}s", after.as_secs()));
+                format!("rejected {code}{}", again.unwrap_or_default())
             }
             Err(_) if sent.seen(Duration::ZERO).is_ok() => "seen".to_owned(),
             Err(_) if sent.accepted(Duration::ZERO).is_ok() => "accepted".to_owned(),
