@@ -14,6 +14,7 @@ use super::tools::{self, InvalidArgument};
 use crate::hub::{CallId, PermissionRequest, ToolCall};
 use crate::json::{self, Field};
 use crate::protocol::FieldError;
+use crate::sanitize::escape_channel_tags;
 
 const NOT_AN_OBJECT: &str = "\"params\" must be an object";
 
@@ -117,7 +118,7 @@ impl Parser {
             Ok(call) => Ok(Request::CallTool(call)),
             Err(tools::ParseError::InvalidArgument(invalid)) => Ok(Request::InvalidCall(invalid)),
             Err(tools::ParseError::UnknownTool) => {
-                let why = format!("Unknown tool: {}", call.name);
+                let why = format!("Unknown tool: {}", escape_channel_tags(&call.name));
                 Err(rpc::Error::new(rpc::INVALID_PARAMS, why))
             }
         }

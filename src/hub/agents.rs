@@ -156,6 +156,7 @@ impl Hub {
                 session,
                 message,
                 key,
+                escaped: _,
                 sender: _,
             } = item;
             if let Some(key) = &key

@@ -173,7 +173,7 @@ impl Reader {
         match protocol::parse_cached(text, options.max_name, &mut self.names) {
             Ok(ClientMessage::Message(message)) => {
                 let _held = self.context.hold.wait(|| self.outbox.is_open());
-                self.send(ClientInput::Message(message), None);
+                self.send(ClientInput::Message(message.into()), None);
             }
             Ok(ClientMessage::Request(request)) => self.request(request),
             Err(rejection) => self.reject(rejection),
