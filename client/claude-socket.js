@@ -314,6 +314,10 @@ const MAX_UNANSWERED = 1000;
 const MAX_MESSAGE_ID = 64;
 /** Characters that an id must not contain: control characters and line separators. */
 const ID_BREAKS = /[\p{Cc}\u2028\u2029]/u;
+/** Halves of surrogate pairs without their other half, which no text in UTF-8 can hold. */
+const LONE_SURROGATES = /[\ud800-\udfff]/gu;
+/** Half of a surrogate pair, escaped in JSON. */
+const ESCAPED_SURROGATE = /\\u[Dd][89A-Fa-f]/;
 /** Characters allowed in a WebSocket subprotocol (RFC 9110, section 5.6.2). */
 const TOKEN_CHARACTERS = /^[!#$%&'*+\-.^_`|~0-9A-Za-z]+$/;
 
@@ -369,13 +373,13 @@ export class SentMessage {
    */
   constructor(content, { user, id = uuid(), ts = new Date().toISOString() }) {
     /** Its text. @readonly */
-    this.content = content;
+    this.content = wellFormed(content);
     /** Its author. @readonly */
-    this.user = user;
+    this.user = wellFormed(user);
     /** Its id. @readonly */
-    this.id = id;
+    this.id = wellFormed(id);
     /** When it was sent (RFC 3339). @readonly */
-    this.ts = ts;
+    this.ts = wellFormed(ts);
   }
 
   /**
@@ -777,6 +781,18 @@ export class ClaudeSocket {
     this.#emitMessage({ type: 'error', session_id: this.session, message: why, code });
   }
 
+  /**
+   * Rejects every message that was sent over this connection and has no receipt: the server could not read a frame, and
+   * knows not even what it was about. It may have been any of them, which would then never get a receipt.
+   * @param {ErrorMessage} error
+   */
+  #rejectSent({ message: why, code }) {
+    if (!this.#welcomed) return;
+    const sent = [...this.#unacknowledged.values()];
+    this.#unacknowledged.clear();
+    for (const message of sent) message.reject(`the server could not read a frame, maybe that of this message (${why})`, code);
+  }
+
   /** @param {HistoryRequest} request */
   #requestHistory(request) {
     this.#historyRequests.push(request);
@@ -796,7 +812,7 @@ export class ClaudeSocket {
     /** @type {ServerMessage} */
     let message;
     try {
-      message = JSON.parse(String(data));
+      message = parse(String(data));
     } catch {
       return console.error('claude-socket: the server has sent a frame that is not JSON');
     }
@@ -822,6 +838,7 @@ export class ClaudeSocket {
         return this.#onReceipt(message);
       case 'error':
         this.#lastError = message;
+        if (message.code === 'invalid_json' && !message.session_id) this.#rejectSent(message);
         return this.#emitMessage(message);
       default:
         return this.#emitMessage(message);
@@ -1008,6 +1025,25 @@ function idFault(id) {
   if (length > MAX_MESSAGE_ID) return `"id" has ${length} characters; the limit is ${MAX_MESSAGE_ID}`;
   if (ID_BREAKS.test(id)) return '"id" must not contain control characters';
   return undefined;
+}
+
+/**
+ * Returns a text with U+FFFD for each half of a character, such as `slice` leaves of an emoji. What isn't a string stays.
+ * @template T
+ * @param {T} text
+ * @returns {T}
+ */
+function wellFormed(text) {
+  return typeof text === 'string' ? /** @type {T & string} */ (text.replace(LONE_SURROGATES, '\ufffd')) : text;
+}
+
+/**
+ * Parses a frame.
+ * @param {string} json
+ * @returns {ServerMessage}
+ */
+function parse(json) {
+  return JSON.parse(json, ESCAPED_SURROGATE.test(json) ? (_key, value) => wellFormed(value) : undefined);
 }
 
 /** Returns a UUID of version 4. Pages without TLS have no `crypto.randomUUID`. */

@@ -3,15 +3,22 @@
 //! Clients' frames and the arguments of Claude's tool calls are read with it. Strings without escapes are borrowed,
 //! unknown fields are skipped, the last of two equal fields counts (as in JavaScript), and `null` counts as left out,
 //! because programs that fill in every field send it.
+//!
+//! What programs in other languages take for JSON is read, too, on a second try, so that all else costs nothing more: a
+//! byte order mark before it, half of a character (`"\ud83d"`), which becomes U+FFFD, and a number out of range.
 
 use std::borrow::Cow;
 use std::fmt;
 
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Serialize, de};
+use serde_json::value::RawValue;
 
 pub use claude_socket_client::protocol::check_name;
-use claude_socket_client::protocol::{FieldError, FieldErrorKind};
+use claude_socket_client::protocol::{FieldError, FieldErrorKind, replace_lone_surrogates};
+
+/// Some programs put it before a text, to say that it is UTF-8.
+const BYTE_ORDER_MARK: char = '\u{feff}';
 
 /// Appends a value as JSON. It cannot fail: the types written here have string keys only, and writing to memory cannot
 /// fail.
@@ -81,19 +88,47 @@ macro_rules! fields {
 }
 pub(crate) use fields;
 
-/// Reads an object into these fields, and skips all others.
+/// Reads an object into these fields, and skips all others. If it fails, the fields before the error are there.
 pub fn read_into<'a>(text: &'a str, fields: &mut dyn Fields<'a>) -> Result<(), ObjectError> {
     let mut json = serde_json::Deserializer::from_str(text);
     let read = json.deserialize_map(Object(fields));
-    read.and_then(|()| json.end()).map_err(|error| {
-        // What follows a value of another kind has not been read yet.
-        let is_json = error.is_data() && serde_json::from_str::<IgnoredAny>(text).is_ok();
-        if is_json {
-            ObjectError::OtherKind
-        } else {
-            ObjectError::Syntax
-        }
+    match read.and_then(|()| json.end()) {
+        Ok(()) => Ok(()),
+        Err(_) => read_again(text, fields),
+    }
+}
+
+/// Reads an object that could not be read as it is.
+#[cold]
+fn read_again<'a>(text: &str, fields: &mut dyn Fields<'a>) -> Result<(), ObjectError> {
+    lenient(text, |text| {
+        let mut json = serde_json::Deserializer::from_str(text);
+        let read = json.deserialize_map(RawObject(fields));
+        read.and_then(|()| json.end()).map_err(|error| {
+            // What follows a value of another kind has not been read yet.
+            let is_json = error.is_data() && serde_json::from_str::<IgnoredAny>(text).is_ok();
+            if is_json {
+                ObjectError::OtherKind
+            } else {
+                ObjectError::Syntax
+            }
+        })
     })
+}
+
+/// Reads a JSON text with a function, and if that fails once more without what only Rust takes for an error: a byte
+/// order mark before it (RFC 8259, section 8.1), and halves of characters.
+pub fn lenient<T, E>(text: &str, mut read: impl FnMut(&str) -> Result<T, E>) -> Result<T, E> {
+    let text = text.strip_prefix(BYTE_ORDER_MARK).unwrap_or(text);
+    read(text).or_else(|error| match replace_lone_surrogates(text) {
+        Some(repaired) => read(&repaired),
+        None => Err(error),
+    })
+}
+
+/// Reads a JSON text of any kind.
+pub fn value(text: &str) -> serde_json::Result<serde_json::Value> {
+    lenient(text, |text| serde_json::from_str(text))
 }
 
 /// A field of an object, with a value of any kind.
@@ -218,9 +253,24 @@ impl FromField<'_> for f64 {
     const NAME: &'static str = "a number";
     fn read(value: &Value<'_>) -> Option<Self> {
         match value {
-            Value::Number(number) => Some(*number),
+            Value::Number(number) if number.is_finite() => Some(*number),
             _ => None,
         }
+    }
+}
+
+impl Value<'static> {
+    /// Reads a value. A number out of range is infinite.
+    fn of(json: &RawValue) -> serde_json::Result<Self> {
+        let json = json.get();
+        Ok(match json.as_bytes().first() {
+            Some(b'"') => Self::Text(serde_json::from_str::<String>(json)?.into()),
+            Some(b'[') => Self::Array,
+            Some(b'{') => Self::Object,
+            Some(b't' | b'f') => Self::Bool(serde_json::from_str(json)?),
+            Some(b'n') => Self::Absent,
+            _ => Self::Number(json.parse().map_err(de::Error::custom)?),
+        })
     }
 }
 
@@ -229,6 +279,7 @@ impl Value<'_> {
         match self {
             Self::Absent => "nothing",
             Self::Bool(_) => bool::NAME,
+            Self::Number(number) if number.is_infinite() => "a number out of range",
             Self::Number(_) => f64::NAME,
             Self::Text(_) => <&str>::NAME,
             Self::Array => "an array",
@@ -251,6 +302,29 @@ impl<'de> Visitor<'de> for Object<'_, 'de> {
         while let Some(field) = map.next_key_seed(FieldSeed(self.0))? {
             match field {
                 Some(field) => field.value = map.next_value()?,
+                None => drop(map.next_value::<IgnoredAny>()?),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Reads an object into these fields, each value by itself: a number may be out of range.
+struct RawObject<'f, 'a>(&'f mut dyn Fields<'a>);
+
+impl<'de> Visitor<'de> for RawObject<'_, '_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<Self::Value, M::Error> {
+        while let Some(field) = map.next_key_seed(FieldSeed(self.0))? {
+            match field {
+                Some(field) => {
+                    field.value = Value::of(map.next_value()?).map_err(de::Error::custom)?
+                }
                 None => drop(map.next_value::<IgnoredAny>()?),
             }
         }

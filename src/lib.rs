@@ -70,7 +70,8 @@
 //! # The path of a message
 //!
 //! 1. `client-N` reads a frame in [`socket::reader`], and [`protocol::parse`] turns it into a
-//!    [`protocol::ClientMessage`], or into a rejection that names the field.
+//!    [`protocol::ClientMessage`], or into a rejection that names the field. Channel tags in its text
+//!    are escaped for Claude ([`sanitize`]).
 //! 2. The loop receives it as an event ([`server`]) and calls [`hub::Hub::handle`].
 //! 3. The [`hub`] stores it in the session's history, sends it to the other clients of the
 //!    session, and puts it into the agent's inbox.
@@ -110,7 +111,7 @@
 //! [`socket`] → [`hub`] → [`protocol`] → [`json`] → `claude-socket-client`, and [`commands`] →
 //! [`client`]. [`config`] holds every setting, [`access`] who may connect. [`health`] is what a
 //! server reports about itself, and the probe that asks for it; [`socket`] and [`commands`] use
-//! it. [`sanitize`] makes text of others safe to show, for [`agent`] and [`commands`].
+//! it. [`sanitize`] makes text of others safe to show, for [`agent`], [`hub`] and [`commands`].
 
 // The tour names every room, also those that have no page of their own.
 #![allow(rustdoc::private_intra_doc_links)]

@@ -1,8 +1,12 @@
 //! Text of others, made fit to be shown: nothing in it may move a terminal's cursor, change colors,
 //! or pass for something else.
 
+mod channel_tags;
+
 use std::fmt::Write;
 use std::ops::RangeInclusive;
+
+pub use channel_tags::escape_channel_tags;
 
 /// Characters that show nothing, or show the text in another order (UAX #9): those of the Unicode
 /// category Cf, those that are `Default_Ignorable_Code_Point`, the separators of lines and
@@ -42,8 +46,8 @@ const JOINERS: RangeInclusive<char> = '\u{200c}'..='\u{200d}';
 
 /// Returns `true` for a character that shows nothing, or shows the text in another order.
 pub fn is_invisible(c: char) -> bool {
-    let mut ranges = INVISIBLE.iter();
-    !c.is_ascii() && ranges.any(|range| range.contains(&c))
+    let next = INVISIBLE.partition_point(|range| *range.end() < c);
+    !c.is_ascii() && INVISIBLE.get(next).is_some_and(|range| range.contains(&c))
 }
 
 /// Returns the text with all characters written out that could steer a terminal or deceive its

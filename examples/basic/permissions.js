@@ -9,6 +9,8 @@ import { visible, visibleLines } from './sanitize.js';
 const DISARMED = 700;
 /** Pixels from the end of an input that still count as the end. */
 const NEAR = 4;
+/** Most characters of a value, times its depth, for which it is shown in indented lines. */
+const MAX_INDENTED = 100_000;
 
 export class Permissions {
   /** The open prompts by id. */
@@ -173,22 +175,36 @@ export class Permissions {
 
 /** The input of a tool. An object is shown field by field, so that a command reads as it will run. */
 function fields(input) {
-  const parsed = asObject(input);
-  if (!parsed) return [element('pre', {}, visibleLines(input))];
-  return Object.entries(parsed).map(([name, value]) => {
-    const text = typeof value === 'string' ? value : JSON.stringify(value, null, 2);
-    return element('div', { class: 'field' }, element('h4', {}, visible(name)), element('pre', {}, visibleLines(text)));
-  });
+  const texts = fieldTexts(input);
+  if (!texts) return [element('pre', {}, visibleLines(input))];
+  return texts.map(([name, text]) =>
+    element('div', { class: 'field' }, element('h4', {}, visible(name)), element('pre', {}, visibleLines(text))),
+  );
 }
 
-/** Returns the object if the text is one and parsing loses nothing, as it would of a repeated field. */
-function asObject(text) {
+/**
+ * Returns the fields of an object with their values as text, if parsing the input loses nothing, as it would of a
+ * repeated field, and if it is not too deep for that.
+ */
+function fieldTexts(input) {
   try {
-    const parsed = JSON.parse(text);
+    const parsed = JSON.parse(input);
     if (typeof parsed !== 'object' || parsed === null || Array.isArray(parsed)) return undefined;
-    const compact = text.replace(/("(?:[^"\\]|\\.)*")|\s+/g, '$1');
-    return JSON.stringify(parsed) === compact && compact !== '{}' ? parsed : undefined;
+    const compact = input.replace(/("(?:[^"\\]|\\.)*")|\s+/g, '$1');
+    if (JSON.stringify(parsed) !== compact || compact === '{}') return undefined;
+    return Object.entries(parsed).map(([name, value]) => [name, typeof value === 'string' ? value : indented(value)]);
   } catch {
     return undefined;
   }
+}
+
+/** Returns a value in indented lines, or in one if it is so deep that the blanks alone would freeze the page. */
+function indented(value) {
+  const text = JSON.stringify(value);
+  let [depth, deepest] = [0, 0];
+  for (const [part] of text.matchAll(/"(?:[^"\\]|\\.)*"|[[\]{}]/g)) {
+    if (part === '[' || part === '{') deepest = Math.max(deepest, ++depth);
+    else if (part === ']' || part === '}') depth -= 1;
+  }
+  return text.length * deepest > MAX_INDENTED ? text : JSON.stringify(value, null, 2);
 }

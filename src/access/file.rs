@@ -338,6 +338,8 @@ fn check_folder(path: &Path) -> Result<(), FileProblem> {
 }
 
 fn parse(text: &str) -> Result<Vec<StoredToken>, String> {
+    // Some editors put a byte order mark before what they save.
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let contents: Contents = serde_json::from_str(text).map_err(|error| error.to_string())?;
     if contents.version != VERSION {
         return Err(format!(

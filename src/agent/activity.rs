@@ -125,7 +125,7 @@ impl Report<'_> {
 /// Returns `true` if one of the background tasks can request permission: a subagent can, a
 /// shell that runs a server all day doesn't.
 fn can_request_permission(tasks: &str) -> bool {
-    let tasks: Value = serde_json::from_str(tasks).unwrap_or_default();
+    let tasks = json::value(tasks).unwrap_or_default();
     let asks = |task: &Value| task["type"] != "shell" && task["type"] != "monitor";
     tasks.as_array().is_some_and(|tasks| tasks.iter().any(asks))
 }

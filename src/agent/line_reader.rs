@@ -2,10 +2,13 @@
 
 use std::io::{self, BufRead};
 
+/// The UTF-8 of U+FEFF. Programs that announce their encoding write it first, and some before each line.
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+
 /// One line of input.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Line<'a> {
-    /// A line without its end.
+    /// A line without its end, and without a byte order mark.
     Complete(&'a [u8]),
     /// A line over the limit. Its bytes were skipped.
     TooLong,
@@ -69,8 +72,10 @@ impl<R: BufRead> LineReader<R> {
             if too_long {
                 return Ok(Some(Line::TooLong));
             }
-            if !self.line.trim_ascii().is_empty() {
-                return Ok(Some(Line::Complete(&self.line)));
+            let marked = self.line.strip_prefix(BYTE_ORDER_MARK);
+            let start = self.line.len() - marked.map_or(self.line.len(), <[u8]>::len);
+            if !self.line[start..].trim_ascii().is_empty() {
+                return Ok(Some(Line::Complete(&self.line[start..])));
             }
         }
     }
@@ -84,8 +89,15 @@ mod tests {
 
     #[test]
     fn lines_are_the_same_for_every_buffer_size() {
-        let input = b"one\n\n  \r\ntwo\r\n123456789\n12345678\nlast";
-        let expected = ["one", "two\r", "(too long)", "12345678", "last"];
+        let input = b"\xef\xbb\xbfone\n\n  \r\ntwo\r\n123456789\n12345678\n\xef\xbb\xbf\n\xef\xbb\xbf\xef\xbb\xbf3\nlast";
+        let expected = [
+            "one",
+            "two\r",
+            "(too long)",
+            "12345678",
+            "\u{feff}3",
+            "last",
+        ];
         for buffer in [1, 2, 3, 7, 100] {
             let mut lines = LineReader::new(BufReader::with_capacity(buffer, &input[..]), 9);
             let mut seen = Vec::new();

@@ -2,6 +2,7 @@
 //! notifications, and the results that are always the same.
 
 use std::borrow::Cow;
+use std::fmt;
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -11,6 +12,11 @@ use super::channel::ServerKey;
 use super::rpc::{self, Envelope, Malformed};
 use super::tools::{self, InvalidArgument};
 use crate::hub::{CallId, PermissionRequest, ToolCall};
+use crate::json::{self, Field};
+use crate::protocol::FieldError;
+use crate::sanitize::escape_channel_tags;
+
+const NOT_AN_OBJECT: &str = "\"params\" must be an object";
 
 /// The revisions that the server speaks, newest first.
 const REVISIONS: [&str; 4] = ["2025-11-25", "2025-06-18", "2025-03-26", "2024-11-05"];
@@ -70,54 +76,77 @@ pub struct Parser {
 }
 
 impl Parser {
-    /// Parses one line; `None` if it needs no reaction.
+    /// Parses one line; `None` if it needs no reaction. What isn't Unicode text becomes U+FFFD: an answer to a line that
+    /// can't be read would have no id, and the agent would wait on.
     pub fn parse(&self, line: &[u8]) -> Option<Incoming> {
         match rpc::parse(line) {
-            Ok(Envelope::Request { id, method, params }) => {
-                Some(match self.request(&method, params) {
-                    Ok(request) => Incoming::Request(id, request),
-                    Err(error) => Incoming::Malformed(Some(id), error),
-                })
+            Ok(envelope) => self.incoming(envelope),
+            Err(_) => {
+                let text = String::from_utf8_lossy(line);
+                let read = |text: &str| Ok(self.incoming(rpc::parse(text.as_bytes())?));
+                json::lenient(&text, read)
+                    .unwrap_or_else(|Malformed { id, error }| Some(Incoming::Malformed(id, error)))
             }
-            Ok(Envelope::Notification { method, params }) => notification(&method, params),
-            Ok(Envelope::Response) => None,
-            Err(Malformed { id, error }) => Some(Incoming::Malformed(id, error)),
+        }
+    }
+
+    fn incoming(&self, envelope: Envelope<'_>) -> Option<Incoming> {
+        match envelope {
+            Envelope::Request { id, method, params } => Some(match self.request(&method, params) {
+                Ok(request) => Incoming::Request(id, request),
+                Err(error) => Incoming::Malformed(Some(id), error),
+            }),
+            Envelope::Notification { method, params } => notification(&method, params),
+            Envelope::Response => None,
         }
     }
 
     fn request(&self, method: &str, params: &str) -> Result<Request, rpc::Error> {
         match method {
-            "initialize" => {
-                // An agent gets an answer whatever it reports about itself.
-                let asked: Value = parse_params(params)?;
-                let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-                let revision = REVISIONS
-                    .into_iter()
-                    .find(|revision| asked["protocolVersion"] == *revision);
-                Ok(Request::Initialize {
-                    revision: revision.unwrap_or(REVISIONS[0]),
-                    name: text(&asked["clientInfo"]["name"]),
-                    version: text(&asked["clientInfo"]["version"]),
-                })
-            }
+            "initialize" => Ok(initialize(params)),
             "ping" => Ok(Request::Ping),
             "tools/list" => Ok(Request::ListTools),
-            "tools/call" => {
-                let call: CallToolParams<'_> = parse_params(params)?;
-                let arguments = call.arguments.map_or("{}", RawValue::get);
-                match tools::parse(&call.name, arguments, &self.server_key) {
-                    Ok(call) => Ok(Request::CallTool(call)),
-                    Err(tools::ParseError::InvalidArgument(invalid)) => {
-                        Ok(Request::InvalidCall(invalid))
-                    }
-                    Err(tools::ParseError::UnknownTool) => {
-                        let why = format!("Unknown tool: {}", call.name);
-                        Err(rpc::Error::new(rpc::INVALID_PARAMS, why))
-                    }
-                }
-            }
+            "tools/call" => json::lenient(params, |params| self.tool_call(params)),
             _ => Err(rpc::Error::new(rpc::METHOD_NOT_FOUND, "Method not found")),
         }
+    }
+
+    fn tool_call(&self, params: &str) -> Result<Request, rpc::Error> {
+        let call = CallToolParams::read(params)?;
+        let arguments = call.arguments.map_or("{}", RawValue::get);
+        match tools::parse(&call.name, arguments, &self.server_key) {
+            Ok(call) => Ok(Request::CallTool(call)),
+            Err(tools::ParseError::InvalidArgument(invalid)) => Ok(Request::InvalidCall(invalid)),
+            Err(tools::ParseError::UnknownTool) => {
+                let why = format!("Unknown tool: {}", escape_channel_tags(&call.name));
+                Err(rpc::Error::new(rpc::INVALID_PARAMS, why))
+            }
+        }
+    }
+}
+
+/// Reads what an agent reports about itself. It gets an answer whatever that is.
+fn initialize(params: &str) -> Request {
+    let asked = json::object(params, ["protocolVersion"]).ok();
+    let revision = asked.and_then(|[asked]| REVISIONS.into_iter().find(|known| asked.is(known)));
+    let read = |params: &str| serde_json::from_str::<InitializeParams>(params);
+    let params = json::lenient(params, read).unwrap_or_default();
+    let info = params.client_info.as_deref().map_or("{}", RawValue::get);
+    let info = json::object(info, ["name", "version"]).ok();
+    let [name, version] = info.map_or_else(Default::default, |info| {
+        info.map(|field| {
+            field
+                .optional::<&str>()
+                .ok()
+                .flatten()
+                .unwrap_or_default()
+                .to_owned()
+        })
+    });
+    Request::Initialize {
+        revision: revision.unwrap_or(REVISIONS[0]),
+        name,
+        version,
     }
 }
 
@@ -126,22 +155,35 @@ impl Parser {
 fn notification(method: &str, params: &str) -> Option<Incoming> {
     match method {
         "notifications/initialized" => Some(Incoming::Initialized),
-        "notifications/claude/channel/permission_request" => {
-            match parse_params::<PermissionRequestParams>(params) {
-                Ok(params) => Some(Incoming::PermissionRequest(params.into())),
-                Err(error) => {
-                    log::warn!("a permission request cannot be shown: {}", error.message);
-                    None
-                }
+        "notifications/claude/channel/permission_request" => match permission_request(params) {
+            Ok(request) => Some(Incoming::PermissionRequest(request)),
+            Err(error) => {
+                log::warn!("a permission request cannot be shown: {}", error.message);
+                None
             }
-        }
+        },
         _ => None,
     }
 }
 
-fn parse_params<'a, T: Deserialize<'a>>(params: &'a str) -> Result<T, rpc::Error> {
-    serde_json::from_str(params)
-        .map_err(|error| rpc::Error::new(rpc::INVALID_PARAMS, format!("Invalid params: {error}")))
+fn permission_request(params: &str) -> Result<PermissionRequest, rpc::Error> {
+    let names = ["request_id", "tool_name", "description", "input_preview"];
+    let fields = json::object(params, names).map_err(|_| invalid_params(NOT_AN_OBJECT))?;
+    let [request_id, tool_name, description, input_preview] = fields;
+    let text = |field: &Field<'_>| Ok(field.optional::<&str>()?.unwrap_or_default().to_owned());
+    let read = || {
+        Ok(PermissionRequest {
+            request_id: request_id.required_text()?.to_owned().into(),
+            tool_name: tool_name.required_text()?.to_owned(),
+            description: text(&description)?,
+            input_preview: text(&input_preview)?,
+        })
+    };
+    read().map_err(|wrong: FieldError| invalid_params(wrong))
+}
+
+fn invalid_params(why: impl fmt::Display) -> rpc::Error {
+    rpc::Error::new(rpc::INVALID_PARAMS, format!("Invalid params: {why}"))
 }
 
 #[derive(Deserialize)]
@@ -152,25 +194,26 @@ struct CallToolParams<'a> {
     arguments: Option<&'a RawValue>,
 }
 
-#[derive(Deserialize)]
-struct PermissionRequestParams {
-    request_id: String,
-    tool_name: String,
-    #[serde(default)]
-    description: String,
-    #[serde(default)]
-    input_preview: String,
+impl<'a> CallToolParams<'a> {
+    fn read(params: &'a str) -> Result<Self, rpc::Error> {
+        // serde reads a struct from an array, too.
+        if !params.starts_with('{') {
+            return Err(invalid_params(NOT_AN_OBJECT));
+        }
+        serde_json::from_str(params).map_err(|error| {
+            let name = json::object(params, ["name"]);
+            match name.map(|[name]| name.required_text().map(drop)) {
+                Ok(Err(wrong)) => invalid_params(wrong),
+                _ => invalid_params(error),
+            }
+        })
+    }
 }
 
-impl From<PermissionRequestParams> for PermissionRequest {
-    fn from(params: PermissionRequestParams) -> Self {
-        Self {
-            request_id: params.request_id.into(),
-            tool_name: params.tool_name,
-            description: params.description,
-            input_preview: params.input_preview,
-        }
-    }
+#[derive(Default, Deserialize)]
+struct InitializeParams {
+    #[serde(rename = "clientInfo", default)]
+    client_info: Option<Box<RawValue>>,
 }
 
 /// The result of `initialize`. Claude Code sends its permission requests only to a server that

@@ -80,21 +80,17 @@ pub fn parse(line: &[u8]) -> Result<Envelope<'_>, Malformed> {
     let text = std::str::from_utf8(line).map_err(|error| not_json(error.to_string()))?;
     let raw: Raw<'_> = match serde_json::from_str(text) {
         Ok(raw) if !is_batch(text) => raw,
-        Err(error) if !error.is_data() => return Err(not_json(error.to_string())),
-        _ => {
+        other => {
             serde_json::from_str::<&RawValue>(text).map_err(|error| not_json(error.to_string()))?;
-            return Err(invalid(
-                None,
-                "send one JSON-RPC object a line, and no batches",
-            ));
+            return Err(wrong_kind(text, other.err()));
         }
     };
-    let id = match raw.id.map(RawValue::get) {
+    let id = match raw.id {
         None => None,
-        Some(id) if id.starts_with(['"', '-']) || id.starts_with(|c: char| c.is_ascii_digit()) => {
-            Some(CallId(id.into()))
-        }
-        Some(_) => return Err(invalid(None, "\"id\" must be a string or a number")),
+        Some(id) => match call_id(id) {
+            None => return Err(invalid(None, "\"id\" must be a string or a number")),
+            id => id,
+        },
     };
     if raw.jsonrpc.as_deref() != Some("2.0") {
         return Err(invalid(id, "\"jsonrpc\" must be \"2.0\""));
@@ -112,6 +108,29 @@ pub fn parse(line: &[u8]) -> Result<Envelope<'_>, Malformed> {
 /// but serde reads a struct from an array, too.
 fn is_batch(text: &str) -> bool {
     text.trim_start().starts_with('[')
+}
+
+/// Returns the id of a request as it was written, if it is a string or a number.
+fn call_id(id: &RawValue) -> Option<CallId> {
+    let id = id.get();
+    let is_id = id.starts_with(['"', '-']) || id.starts_with(|c: char| c.is_ascii_digit());
+    is_id.then(|| CallId(id.into()))
+}
+
+/// Says what is wrong with a line that is JSON: it is no object, or a field is of another kind.
+fn wrong_kind(text: &str, error: Option<serde_json::Error>) -> Malformed {
+    let Ok([jsonrpc, method]) = json::object(text, ["jsonrpc", "method"]) else {
+        return invalid(None, "send one JSON-RPC object a line, and no batches");
+    };
+    let id = serde_json::from_str::<Id<'_>>(text).ok();
+    let id = id.and_then(|id| call_id(id.id));
+    let fields = [jsonrpc.optional::<&str>(), method.optional()];
+    match (fields.into_iter().find_map(Result::err), error) {
+        (Some(wrong), _) => invalid(id, &wrong.to_string()),
+        // A repeated field, named by the error.
+        (None, Some(error)) => invalid(id, &error.to_string()),
+        (None, None) => invalid(id, "send one JSON-RPC object a line"),
+    }
 }
 
 fn invalid(id: Option<CallId>, why: &str) -> Malformed {
@@ -135,6 +154,13 @@ struct Raw<'a> {
     result: Option<&'a RawValue>,
     #[serde(borrow, default, deserialize_with = "present")]
     error: Option<&'a RawValue>,
+}
+
+/// The id alone, of a line whose other fields can't be read.
+#[derive(Deserialize)]
+struct Id<'a> {
+    #[serde(borrow)]
+    id: &'a RawValue,
 }
 
 /// Distinguishes `null`, which is a value, from a missing field.
@@ -193,7 +219,9 @@ mod tests {
             (br#"{"id":-1.5,"method":"ping"}"#, INVALID_REQUEST, Some("-1.5")),
             (br#"{"jsonrpc":"2.0","id":null,"method":"ping"}"#, INVALID_REQUEST, None),
             (br#"{"jsonrpc":"2.0","id":{},"method":"ping"}"#, INVALID_REQUEST, None),
-            (br#"{"jsonrpc":"2.0","id":1,"method":7}"#, INVALID_REQUEST, None),
+            (br#"{"jsonrpc":"2.0","id":1,"method":7}"#, INVALID_REQUEST, Some("1")),
+            (br#"{"jsonrpc":2,"id":1,"method":"ping"}"#, INVALID_REQUEST, Some("1")),
+            (br#"{"jsonrpc":"2.0","id":1,"id":2,"method":"ping"}"#, INVALID_REQUEST, None),
         ];
         for (line, code, id) in cases {
             let Malformed { id: for_id, error } = parse(line).expect_err("the line is malformed");
@@ -203,8 +231,51 @@ mod tests {
     }
 
     #[test]
+    fn wrong_field_of_a_request_is_named() {
+        let cases = [
+            (
+                r#"{"jsonrpc":"2.0","id":1,"method":7}"#,
+                "\"method\" must be a string, not a number",
+            ),
+            (
+                r#"{"jsonrpc":2.0,"id":1,"method":"ping"}"#,
+                "\"jsonrpc\" must be a string, not a number",
+            ),
+            (
+                r#"{"jsonrpc":"1","id":1,"method":"ping"}"#,
+                "\"jsonrpc\" must be \"2.0\"",
+            ),
+            (
+                r#"{"jsonrpc":"2.0","id":[],"method":"ping"}"#,
+                "\"id\" must be a string or a number",
+            ),
+            (
+                r#"{"jsonrpc":"2.0","id":1,"method":"a","method":"b"}"#,
+                "duplicate field `method`",
+            ),
+            ("[]", "send one JSON-RPC object a line, and no batches"),
+        ];
+        for (line, expected) in cases {
+            let Malformed { error, .. } =
+                parse(line.as_bytes()).expect_err("the line is malformed");
+            assert!(
+                error.message.contains(expected),
+                "{line}: {}",
+                error.message
+            );
+        }
+    }
+
+    #[test]
     fn ids_are_echoed_as_they_were_written() {
-        for id in ["0", "-7", "1e3", "12345678901234567890123", r#""a\u0000b""#] {
+        for id in [
+            "0",
+            "-7",
+            "1e3",
+            "12345678901234567890123",
+            r#""a\u0000b""#,
+            r#""\ud83d""#,
+        ] {
             let line = format!(r#"{{"jsonrpc":"2.0","id":{id},"method":"ping"}}"#);
             let Ok(Envelope::Request { id: kept, .. }) = parse(line.as_bytes()) else {
                 panic!("{line} is a request");

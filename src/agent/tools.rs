@@ -10,10 +10,11 @@ use uuid::Uuid;
 
 use super::activity;
 use super::argument_error::ArgumentError;
-use super::channel::{self, ServerKey};
+use super::channel::ServerKey;
 use crate::hub::{PublishResult, ToolCall, ToolOutcome};
 use crate::json;
 use crate::protocol::{self, HistoryItem, MessageId, SessionId, Status};
+use crate::sanitize::escape_channel_tags;
 
 /// Keeps a prompt from the conversation (hooks reference, `UserPromptSubmit`). The terminal shows the reason; Claude
 /// doesn't get it.
@@ -40,6 +41,11 @@ impl ToolResult {
     /// A success.
     pub fn ok(text: impl Into<String>) -> Self {
         Self::new(text.into(), false)
+    }
+
+    /// A failure for a reason that may repeat what somebody has said. The text tells Claude why, and what to do.
+    pub fn quoting_error(reason: &impl fmt::Display) -> Self {
+        Self::error(escape_channel_tags(&reason.to_string()))
     }
 
     /// A failure. The text tells Claude why, and what to do.
@@ -145,14 +151,16 @@ pub fn render(outcome: &ToolOutcome<'_>) -> ToolResult {
         ToolOutcome::Replied { chat_id, result } => match result {
             PublishResult::Delivered => ToolResult::ok("sent"),
             PublishResult::NoSubscribers => ToolResult::ok(format!(
-                "stored: nobody is in session \"{chat_id}\" right now; the reply is kept in its history for whoever comes back"
+                "stored: nobody is in session {} right now; the reply is kept in its history for whoever comes back",
+                quoted(chat_id)
             )),
         },
         ToolOutcome::StatusShown { chat_id, result } => match result {
             PublishResult::Delivered => ToolResult::ok("sent"),
-            PublishResult::NoSubscribers => {
-                ToolResult::ok(format!("nobody is in session \"{chat_id}\" right now"))
-            }
+            PublishResult::NoSubscribers => ToolResult::ok(format!(
+                "nobody is in session {} right now",
+                quoted(chat_id)
+            )),
         },
         ToolOutcome::Messages(messages) if messages.is_empty() => ToolResult::ok("(no messages)"),
         ToolOutcome::Messages(messages) => ToolResult::ok(render_messages(messages)),
@@ -182,7 +190,12 @@ fn single_line(text: &str) -> String {
     ];
     let lines = text.split(LINE_ENDS).filter(|line| !line.is_empty());
     let line = lines.collect::<Vec<_>>().join(" ");
-    channel::escape_channel_tags(&line).into_owned()
+    escape_channel_tags(&line).into_owned()
+}
+
+/// Returns a name in quotes, as it stands in the tag of a message.
+fn quoted(name: &str) -> String {
+    format!("\"{}\"", escape_channel_tags(name))
 }
 
 fn unknown_session(chat_id: &str, names: &[SessionId]) -> ToolResult {
@@ -190,7 +203,7 @@ fn unknown_session(chat_id: &str, names: &[SessionId]) -> ToolResult {
         "no app is connected".to_owned()
     } else {
         let listed = names.iter().take(MAX_LISTED);
-        let listed: Vec<_> = listed.map(|name| format!("\"{name}\"")).collect();
+        let listed: Vec<_> = listed.map(|name| quoted(name.as_str())).collect();
         let listed = listed.join(", ");
         match names.len().saturating_sub(MAX_LISTED) {
             0 => format!("there are {listed}"),
@@ -198,7 +211,8 @@ fn unknown_session(chat_id: &str, names: &[SessionId]) -> ToolResult {
         }
     };
     ToolResult::error(format!(
-        "there is no session \"{chat_id}\"; {hint}; use the chat_id of the <channel> message"
+        "there is no session {}; {hint}; use the chat_id of the <channel> message",
+        quoted(chat_id)
     ))
 }
 

@@ -11,7 +11,7 @@ use super::delivery_monitor::Unconfirmed;
 use super::hook_event::{ChannelTag, DeltaIndex, HookEvent, PromptId, TextId, Tool, ToolUseId};
 use super::session::StatusUpdate;
 use super::turn::{Audience, Origin, Turn};
-use super::{Agent, AgentId, Effects, Hub, Now, ToolOutcome, session_mut};
+use super::{Agent, AgentId, Effects, Hub, Now, ToolOutcome, find_session, session_mut};
 use crate::protocol::{DeliveryState, ReplySource, ServerMessage, Status, TERMINAL};
 
 impl Hub {
@@ -113,8 +113,8 @@ impl Hub {
             None => Origin::Terminal,
             Some(tag) => {
                 self.seen(now, agent, tag, out);
-                let session = self.sessions.get_key_value(tag.chat_id.as_str());
-                session.map_or(Origin::Unknown, |(id, _)| {
+                let session = find_session(&self.sessions, &tag.chat_id);
+                session.map_or(Origin::Unknown, |id| {
                     Origin::Session(id.clone(), tag.message_id)
                 })
             }

@@ -20,6 +20,8 @@ pub struct InboxItem {
     pub session: SessionId,
     /// Shared with the history.
     pub message: Arc<Message>,
+    /// Its text for the agent, if that is another one.
+    pub escaped: Option<Arc<str>>,
     /// The client's own id, if it gave one: somebody waits for a receipt.
     pub key: Option<MessageKey>,
     /// The connection that sent it.
@@ -29,7 +31,8 @@ pub struct InboxItem {
 impl InboxItem {
     /// Memory of the item, in bytes. The text is shared with the history only as long as it is there.
     fn bytes(&self) -> usize {
-        size_of::<Self>() + self.message.content.len()
+        let escaped = self.escaped.as_ref().map_or(0, |text| text.len());
+        size_of::<Self>() + self.message.content.len() + escaped
     }
 }
 
@@ -41,6 +44,8 @@ pub struct Notification<'a> {
     /// The session it was said in; `chat_id` for Claude.
     pub session: &'a SessionId,
     pub message: &'a Message,
+    /// Its text, without channel tags.
+    pub content: &'a str,
     /// Somebody waits to hear that it was written: a client for its receipt.
     pub is_awaited: bool,
 }
@@ -97,6 +102,7 @@ impl Inbox {
             is_awaited: item.key.is_some(),
             session: &item.session,
             message: &item.message,
+            content: item.escaped.as_ref().unwrap_or(&item.message.content),
         })
     }
 

@@ -1,5 +1,6 @@
 //! What the hub reacts to, and what it answers a tool call with.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 
@@ -7,6 +8,7 @@ use super::{CloseReason, HookEvent, PermissionRequest};
 use crate::protocol::{
     ClientRequest, ConnId, Grant, HistoryItem, MessageId, NewMessage, Rejection, SessionId, Status,
 };
+use crate::sanitize::escape_channel_tags;
 
 /// One Claude Code, as the hub knows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -65,7 +67,7 @@ pub enum ClientInput {
         grant: Arc<Grant>,
     },
     /// It says something to Claude.
-    Message(NewMessage),
+    Message(MessageInput),
     /// It asks for something that the server answers by itself.
     Request(ClientRequest),
     /// It sent a frame that can't be accepted.
@@ -74,6 +76,25 @@ pub enum ClientInput {
     Disconnected,
     /// It was cut off before it had received everything.
     Lost,
+}
+
+/// Something that a client says to Claude.
+#[derive(Debug)]
+pub struct MessageInput {
+    pub message: NewMessage,
+    /// The text for Claude, if channel tags in it had to be escaped. The others get it as it is.
+    pub escaped: Option<Arc<str>>,
+}
+
+/// Escapes the text: on the thread that reads from the client, as that can take milliseconds.
+impl From<NewMessage> for MessageInput {
+    fn from(message: NewMessage) -> Self {
+        let escaped = match escape_channel_tags(&message.content) {
+            Cow::Borrowed(_) => None,
+            Cow::Owned(escaped) => Some(escaped.into()),
+        };
+        Self { message, escaped }
+    }
 }
 
 /// What happens with an agent.

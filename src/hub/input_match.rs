@@ -8,6 +8,8 @@ use std::cell::OnceCell;
 
 use serde_json::Value;
 
+use crate::json;
+
 /// A preview with this many characters may be truncated; older versions cut at 200.
 const TRUNCATION_LENGTH: usize = 190;
 /// The most characters at the end of a truncated preview that mark the truncation, such as `…`.
@@ -59,20 +61,20 @@ impl<'a> ToolInput<'a> {
     }
 
     fn value(&self) -> Option<&Value> {
-        let read = || serde_json::from_str(self.text).ok();
+        let read = || json::value(self.text).ok();
         self.value.get_or_init(read).as_ref()
     }
 }
 
 /// Parses a preview, also one with unescaped line breaks and tabs in its strings.
 fn read(preview: &str) -> Option<Value> {
-    let parsed = serde_json::from_str(preview).ok();
+    let parsed = json::value(preview).ok();
     parsed.or_else(|| {
         let escaped = preview
             .replace('\n', "\\n")
             .replace('\r', "\\r")
             .replace('\t', "\\t");
-        serde_json::from_str(&escaped).ok()
+        json::value(&escaped).ok()
     })
 }
 

@@ -10,7 +10,7 @@ use super::agents::AGENT_ENDED;
 use super::authorization::check_send;
 use super::inbox::InboxItem;
 use super::receipts::{Fingerprint, Receipt};
-use super::{Author, AuthorId, Effects, Hub, MessageKey, Now};
+use super::{Author, AuthorId, Effects, Hub, MessageInput, MessageKey, Now};
 use crate::protocol::{
     ConnId, DEFAULT_USER, DeliveryState, ErrorCode, MessageId, NewMessage, Rejection,
     ServerMessage, SessionId,
@@ -22,9 +22,13 @@ impl Hub {
         &mut self,
         now: Now,
         client: ConnId,
-        mut message: NewMessage,
+        input: MessageInput,
         out: &mut impl Effects,
     ) {
+        let MessageInput {
+            mut message,
+            escaped,
+        } = input;
         let Some(sender) = self.clients.get(&client) else {
             return debug!("{client} is not connected any more; its message is dropped");
         };
@@ -54,7 +58,8 @@ impl Hub {
             let id = message.id.map(|key| key.to_string());
             return self.reject(client, &Rejection { id, ..rejection }, out);
         }
-        self.accept(now, client, session, message, out);
+        let input = MessageInput { message, escaped };
+        self.accept(now, client, session, input, out);
         if is_lost {
             self.leave_sessions(now, client, |_| {});
         }
@@ -94,12 +99,13 @@ impl Hub {
         now: Now,
         client: ConnId,
         session: SessionId,
-        message: NewMessage,
+        input: MessageInput,
         out: &mut impl Effects,
     ) {
         let message_id = self.next_id(now);
+        let message = &input.message;
         if let Some(key) = &message.id
-            && !self.register_key(client, &session, key, message_id, &message, out)
+            && !self.register_key(client, &session, key, message_id, message, out)
         {
             return;
         }
@@ -111,7 +117,7 @@ impl Hub {
         {
             sender.user = Some(user.clone());
         }
-        self.deliver(now, client, session, message_id, message, out);
+        self.deliver(now, client, session, message_id, input, out);
     }
 
     /// Begins a receipt and returns `true` if the key is new in the session. The same message sent
@@ -171,9 +177,10 @@ impl Hub {
         client: ConnId,
         id: SessionId,
         message_id: MessageId,
-        message: NewMessage,
+        input: MessageInput,
         out: &mut impl Effects,
     ) {
+        let MessageInput { message, escaped } = input;
         self.counters.messages += 1;
         let author = Author::User {
             id: AuthorId::of(client, &self.clients[&client].grant),
@@ -213,6 +220,7 @@ impl Hub {
         inbox.push(InboxItem {
             session: id,
             message: message_for_agent,
+            escaped,
             key: message.id,
             sender: client,
         });

@@ -52,8 +52,8 @@ pub use effects::{AuditEvent, CloseReason, Effects};
 pub use hook_event::{ChannelTag, DeltaIndex, HookEvent, PromptId, TextId, Tool, ToolUseId};
 pub use inbox::Notification;
 pub use input::{
-    AgentId, AgentInput, CallId, ClientInput, Input, PublishResult, Revocation, ToolCall,
-    ToolOutcome,
+    AgentId, AgentInput, CallId, ClientInput, Input, MessageInput, PublishResult, Revocation,
+    ToolCall, ToolOutcome,
 };
 pub use permissions::{PermissionRequest, RequestId};
 use session::Session;
@@ -61,6 +61,7 @@ pub use session::{Author, AuthorId, Message};
 pub use stats::{ChannelHealth, Counters, Stats};
 
 use crate::protocol::{ConnId, EXPIRED, MessageId, ServerMessage, SessionId};
+use crate::sanitize::escape_channel_tags;
 
 /// The moment at which something happens.
 #[derive(Clone, Copy, Debug)]
@@ -335,13 +336,28 @@ impl Hub {
     }
 }
 
+/// Returns the id of the session that an agent means. A name with a channel tag in it is known to the agent in escaped
+/// form only; one that could be any of several is none.
+fn find_session<'s>(
+    sessions: &'s HashMap<SessionId, Session>,
+    chat_id: &str,
+) -> Option<&'s SessionId> {
+    if !chat_id.contains("&lt;") {
+        return sessions.get_key_value(chat_id).map(|(id, _)| id);
+    }
+    let mut meant = sessions
+        .keys()
+        .filter(|id| escape_channel_tags(id.as_str()) == chat_id);
+    let first = meant.next();
+    first.filter(|_| meant.next().is_none())
+}
+
 /// Returns the session of that name and its id.
 fn session_mut<'s>(
     sessions: &'s mut HashMap<SessionId, Session>,
     chat_id: &str,
 ) -> Option<(SessionId, &'s mut Session)> {
-    let (id, _) = sessions.get_key_value(chat_id)?;
-    let id = id.clone();
+    let id = find_session(sessions, chat_id)?.clone();
     let session = sessions.get_mut(&id)?;
     Some((id, session))
 }

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use super::receipts::Answered;
 use super::session::StatusUpdate;
 use super::{
-    AgentId, Author, CallId, Effects, Hub, Now, PublishResult, ToolCall, ToolOutcome, session_mut,
+    AgentId, Author, CallId, Effects, Hub, Now, PublishResult, ToolCall, ToolOutcome, find_session,
+    session_mut,
 };
 use crate::protocol::{DeliveryState, MessageId, ReplySource, ServerMessage, SessionId, Status};
 
@@ -54,7 +55,8 @@ impl Hub {
                 out.answer(agent, call, &outcome);
             }
             ToolCall::FetchMessages { session_id, limit } => {
-                let session = self.sessions.get(session_id.as_str());
+                let id = find_session(&self.sessions, &session_id);
+                let session = id.and_then(|id| self.sessions.get(id));
                 let messages =
                     session.map_or_else(Vec::new, |session| session.history(limit, None).messages);
                 out.answer(agent, call, &ToolOutcome::Messages(messages));

@@ -101,10 +101,9 @@ pub fn parse_cached(
 /// be read.
 pub fn reject(text: &str, why: Rejection) -> Rejection {
     let mut fields = Fields::new();
-    match fields.read(text) {
-        Ok(()) => fields.rejection(why.code, why.message),
-        Err(_) => why,
-    }
+    // Whatever is wrong with it besides, its beginning may name both.
+    let _ = fields.read(text);
+    fields.rejection(why.code, why.message)
 }
 
 json::fields! {
@@ -115,10 +114,13 @@ json::fields! {
 }
 
 impl<'a> Fields<'a> {
-    /// Reads the fields in place: moving them would take a page of each client's stack.
+    /// Reads the fields in place: moving them would take a page of each client's stack. A rejection of what isn't JSON
+    /// names the session and the message's id if they are before the error, so that whoever waits for a receipt gets one.
     fn read(&mut self, text: &'a str) -> Result<(), Rejection> {
         json::read_into(text, self).map_err(|not| match not {
-            ObjectError::Syntax => Rejection::new(ErrorCode::InvalidJson, "invalid JSON"),
+            ObjectError::Syntax => {
+                self.rejection(ErrorCode::InvalidJson, "invalid JSON".to_owned())
+            }
             ObjectError::OtherKind => Rejection::new(
                 ErrorCode::InvalidMessage,
                 "a message must be a JSON object with a \"type\"",

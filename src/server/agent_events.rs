@@ -103,16 +103,16 @@ impl Server {
             Request::CallTool(call) => match self.check_reachable() {
                 Ok(()) => self.agent_input(AgentInput::Call(id, call)),
                 Err(error) => {
-                    let result = ToolResult::error(error.to_string());
+                    let result = ToolResult::quoting_error(&error);
                     self.out.agent.result(&id, &result);
                 }
             },
             Request::InvalidCall(invalid) => {
-                let why = match self.check_reachable() {
-                    Ok(()) => invalid.to_string(),
-                    Err(error) => error.to_string(),
+                let result = match self.check_reachable() {
+                    Ok(()) => ToolResult::quoting_error(&invalid),
+                    Err(error) => ToolResult::quoting_error(&error),
                 };
-                self.out.agent.result(&id, &ToolResult::error(why));
+                self.out.agent.result(&id, &result);
             }
         }
     }

@@ -134,10 +134,7 @@ impl Reader {
             }
             match message {
                 Ok(Message::Text(text)) => self.handle_frame(&text),
-                Ok(Message::Binary(_)) => self.reject(Rejection::new(
-                    ErrorCode::InvalidMessage,
-                    "binary frames are not understood; send JSON as text",
-                )),
+                Ok(Message::Binary(bytes)) => self.reject_binary(&bytes),
                 Ok(Message::Close(_)) => {
                     // Sends the close that tungstenite has prepared.
                     let _ = self.socket.flush();
@@ -176,7 +173,7 @@ impl Reader {
         match protocol::parse_cached(text, options.max_name, &mut self.names) {
             Ok(ClientMessage::Message(message)) => {
                 let _held = self.context.hold.wait(|| self.outbox.is_open());
-                self.send(ClientInput::Message(message), None);
+                self.send(ClientInput::Message(message.into()), None);
             }
             Ok(ClientMessage::Request(request)) => self.request(request),
             Err(rejection) => self.reject(rejection),
@@ -194,6 +191,15 @@ impl Reader {
         self.send(ClientInput::Request(request), handled);
         // Nothing is received: the channel is disconnected when the request was handled.
         let _: Option<Result<(), _>> = answer.map(|answer| answer.recv());
+    }
+
+    /// Rejects a binary frame. A message in it gets its receipt.
+    #[inline(never)]
+    fn reject_binary(&self, bytes: &[u8]) {
+        let why = "binary frames are not understood; send JSON as text";
+        let why = Rejection::new(ErrorCode::InvalidMessage, why);
+        let text = str::from_utf8(bytes).unwrap_or_default();
+        self.reject(protocol::reject(text, why));
     }
 
     fn reject(&self, rejection: Rejection) {

@@ -208,6 +208,100 @@ fn line_gets_its_response_or_none() {
     );
 }
 
+/// Neither an error without an id, nor one about what serde makes of it.
+#[test]
+fn wrong_parameter_is_named_in_the_error() {
+    let mut server = Server::in_process(&[]);
+    let mut error = |method: &str, params: &str| {
+        server.write(
+            format!("{{\"jsonrpc\":\"2.0\",\"id\":7,\"method\":{method},\"params\":{params}}}\n")
+                .as_bytes(),
+        );
+        let answer = server.next_line();
+        assert_eq!(answer["id"], 7, "{answer}");
+        let message = &answer["error"]["message"];
+        message
+            .as_str()
+            .map_or_else(|| text_of(&answer["result"]), str::to_owned)
+    };
+    let cases = [
+        (
+            "\"tools/call\"",
+            "[]",
+            "Invalid params: \"params\" must be an object",
+        ),
+        (
+            "\"tools/call\"",
+            r#"["reply",{"chat_id":"s1","text":"x"}]"#,
+            "Invalid params: \"params\" must be an object",
+        ),
+        (
+            "\"tools/call\"",
+            "1e999",
+            "Invalid params: \"params\" must be an object",
+        ),
+        (
+            "\"tools/call\"",
+            "{}",
+            "Invalid params: \"name\" is missing; it must be a string",
+        ),
+        (
+            "\"tools/call\"",
+            r#"{"name":7}"#,
+            "Invalid params: \"name\" must be a string, not a number",
+        ),
+        (
+            "\"tools/call\"",
+            r#"{"name":"fetch_messages","arguments":{"session_id":"s1","limit":1e999}}"#,
+            "fetch_messages: \"limit\" must be a number, not a number out of range",
+        ),
+        (
+            "\"tools/call\"",
+            r#"{"name":"reply","arguments":[]}"#,
+            "reply: \"arguments\" must be an object",
+        ),
+        (
+            "7",
+            "{}",
+            "Invalid Request: \"method\" must be a string, not a number",
+        ),
+        (
+            "1e999",
+            "{}",
+            "Invalid Request: \"method\" must be a string, not a number out of range",
+        ),
+    ];
+    for (method, params, expected) in cases {
+        assert_eq!(error(method, params), expected, "{method} {params}");
+    }
+}
+
+#[test]
+fn agent_is_answered_whatever_it_reports_about_itself() {
+    let mut server = Server::in_process_listening(&[]);
+    let deep = format!("{}{}", "[".repeat(5_000), "]".repeat(5_000));
+    let deep = format!(r#"{{"capabilities":{deep},"protocolVersion":"2024-11-05"}}"#);
+    let cases = [
+        ("[]", "2025-11-25"),
+        (
+            r#"{"clientInfo":[1e999],"protocolVersion":7}"#,
+            "2025-11-25",
+        ),
+        (
+            r#"{"clientInfo":{"name":"\ud83d","version":1e999},"protocolVersion":"2025-06-18"}"#,
+            "2025-06-18",
+        ),
+        (&deep, "2024-11-05"),
+    ];
+    for (params, revision) in cases {
+        let request =
+            format!(r#"{{"jsonrpc":"2.0","id":1,"method":"initialize","params":{params}}}"#);
+        server.write(format!("{request}\n").as_bytes());
+        let answer = server.next_line();
+        assert_eq!(answer["result"]["protocolVersion"], revision, "{answer}");
+    }
+}
+
 #[test]
 fn protocol_revision_is_echoed_if_known() {
     let mut server = Server::in_process_listening(&[]);
@@ -244,7 +338,7 @@ fn wrong_tool_argument_is_named_in_the_error() {
         (
             "fetch_messages",
             json!({ "session_id": "s1", "limit": "all" }),
-            "\"limit\" must be a number",
+            "\"limit\" must be a number, not a string",
         ),
         (
             "reply",
@@ -257,6 +351,77 @@ fn wrong_tool_argument_is_named_in_the_error() {
         let result = server.request("tools/call", &params);
         assert_eq!(result["isError"], true, "{arguments}");
         assert!(text_of(&result).contains(expected), "{result}");
+    }
+}
+
+/// JavaScript writes half of a character as an escape, Python maybe as bytes. Nothing is lost for it,
+/// be it in JSON inside a string.
+#[test]
+fn half_a_character_from_claude_becomes_a_replacement_character() {
+    let mut server = Server::in_process(&[]);
+    let mut app = App::connect(&server, "s1");
+    let call = |server: &mut Server, tool: &str, arguments: &[u8]| {
+        let head = format!(
+            r#"{{"jsonrpc":"2.0","id":"\udc00","method":"tools/call","\ud800":0,"params":{{"name":"{tool}","_meta":{{"\ud83d":"\ud83d"}},"arguments":"#
+        );
+        server.write(&[head.as_bytes(), arguments, b"}}\n"].concat());
+        assert!(server.next_line()["error"].is_null());
+    };
+    let replies: [(&[u8], &str); 3] = [
+        (
+            br#"{"chat_id":"s1","text":"well done \ud83d"}"#,
+            "well done \u{fffd}",
+        ),
+        (
+            br#"{"chat_id":"s1","\ud83d":1,"text":"\\ud83d \ude00"}"#,
+            "\\ud83d \u{fffd}",
+        ),
+        (
+            b"{\"chat_id\":\"s1\",\"text\":\"raw \xed\xa0\xbd\"}",
+            "raw \u{fffd}\u{fffd}\u{fffd}",
+        ),
+    ];
+    for (arguments, expected) in replies {
+        call(&mut server, "reply", arguments);
+        assert_eq!(app.expect("reply")["content"], expected);
+    }
+    call(
+        &mut server,
+        "activity",
+        br#"{"event":"UserPromptSubmit","prompt_id":"p1","prompt":"go \ud83d"}"#,
+    );
+    assert_eq!(app.expect("status")["status"], "thinking");
+    call(&mut server, "activity", br#"{"event":"PreToolUse","prompt_id":"p1","tool_use_id":"t1","tool_name":"Bash","tool_input":"{\"command\":\"echo \\ud83d\"}"}"#);
+    assert_eq!(app.expect("status")["detail"], "Bash: echo \u{fffd}");
+    let params = r#"{"request_id":"abcde","tool_name":"Bash\ud83d","description":"\udc00","input_preview":"{\"command\":\"echo \\ud83d\"}"}"#;
+    let notification =
+        r#"{"jsonrpc":"2.0","method":"notifications/claude/channel/permission_request","params":"#;
+    server.write(format!("{notification}{params}}}\n").as_bytes());
+    let request = app.expect("permission_request");
+    assert_eq!(
+        (&request["tool_name"], &request["description"]),
+        (&json!("Bash\u{fffd}"), &json!("\u{fffd}"))
+    );
+
+    // It ran with the input that the request shows, so it was allowed in the terminal.
+    call(&mut server, "activity", br#"{"event":"PostToolUse","prompt_id":"p1","tool_use_id":"t1","tool_name":"Bash\ud83d","tool_input":"{ \"command\": \"echo \\ud83d\" }"}"#);
+    assert_eq!(app.expect("permission_resolved")["by"], "terminal");
+}
+
+/// RFC 8259, section 8.1: it may be ignored.
+#[test]
+fn byte_order_mark_before_a_line_is_ignored() {
+    for lines in [
+        "\u{feff}{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"initialize\"}\n",
+        "\u{feff}\n\u{feff} {\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"ping\"}\r\n",
+    ] {
+        let mut server = Server::listening(&[]);
+        server.write(lines.as_bytes());
+        let answer = server.next_line();
+        assert!(
+            answer["id"] == 1 && answer["result"].is_object(),
+            "{answer}"
+        );
     }
 }
 

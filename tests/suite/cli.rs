@@ -69,7 +69,7 @@ fn reply(server: &mut Server, text: &str) {
 #[test]
 fn send_ends_when_message_is_accepted() {
     let server = Server::start(&[]);
-    let cases: [(&[&str], &str, &str); 3] = [
+    let cases: [(&[&str], &str, &str); 4] = [
         (
             &["from the argument", "--user", "cron"],
             "",
@@ -77,6 +77,7 @@ fn send_ends_when_message_is_accepted() {
         ),
         (&["-"], "from a pipe\n", "from a pipe"),
         (&[], "two\nlines\n\n", "two\nlines"),
+        (&[], "\u{feff}of a file\r\n", "of a file"),
     ];
     for (arguments, stdin, expected) in cases {
         let output = send(&server, arguments, stdin);

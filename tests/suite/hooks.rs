@@ -434,3 +434,29 @@ fn plugin_hooks_call_the_activity_tool() {
         assert_eq!(hook["tool"], "activity", "{event}");
     }
 }
+
+/// Deeper than a parser that recurses can follow.
+#[test]
+fn input_of_any_depth_is_shown_and_recognized() {
+    let mut server = Server::in_process(&[]);
+    let mut app = App::connect(&server, "s1");
+    let nested = format!("{}{}", "[".repeat(5_000), "]".repeat(5_000));
+    let input = format!(r#"{{"command":"ls","nested":{nested}}}"#);
+    let hook = |event: &str| {
+        json!({
+            "event": event, "prompt_id": "p1", "tool_use_id": "t1", "tool_name": "Bash", "tool_input": input,
+            "background_tasks": nested,
+        })
+    };
+    call_activity(&mut server, &hook("UserPromptSubmit"));
+    assert_eq!(app.expect("status")["status"], "thinking");
+    call_activity(&mut server, &hook("PreToolUse"));
+    assert_eq!(app.expect("status")["detail"], "Bash: ls");
+    let preview = input.replace(':', ": ");
+    let request = json!({ "request_id": "abcde", "tool_name": "Bash", "input_preview": preview });
+    server.notify("notifications/claude/channel/permission_request", &request);
+    assert_eq!(app.expect("permission_request")["input_preview"], preview);
+    call_activity(&mut server, &hook("PostToolUse"));
+    assert_eq!(app.expect("permission_resolved")["by"], "terminal");
+    call_activity(&mut server, &hook("Stop"));
+}

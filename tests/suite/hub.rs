@@ -202,7 +202,7 @@ impl Stage for HubStage {
 
     fn send_frame(&mut self, client: &str, frame: &str) {
         let input = match protocol::parse(frame, 128) {
-            Ok(ClientMessage::Message(message)) => ClientInput::Message(message),
+            Ok(ClientMessage::Message(message)) => ClientInput::Message(message.into()),
             Ok(ClientMessage::Request(request)) => ClientInput::Request(request),
             Err(rejection) => ClientInput::Rejected(rejection),
         };

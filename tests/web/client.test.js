@@ -301,6 +301,16 @@ test('messages of a session that began anew are emitted', async (t) => {
   assert.deepEqual(contents(await nextMessages(ann, 1)), ['new']);
 });
 
+test('half of a character becomes U+FFFD, and the message is accepted', async (t) => {
+  const server = await startServer(t);
+  const { socket } = await connected(t, server.url, { session: 's\ud83d', user: 'ann\ud83d' });
+  const { next } = await connected(t, server.url, { session: 's\ufffd' });
+  const message = socket.send('👋👋'.slice(0, 3), { id: 'm\ude00' });
+  assert.deepEqual([message.content, message.user, message.id], ['👋\ufffd', 'ann\ufffd', 'm\ufffd']);
+  assert.equal((await soon(message.accepted, 'accepted')).id, 'm\ufffd');
+  assert.equal((await next('user_message')).content, '👋\ufffd');
+});
+
 test('a message beyond the queue limit is rejected', async (t) => {
   const { socket, next } = client(t, 'ws://127.0.0.1:9', { queueLimit: 2 });
   const messages = ['1', '2', '3'].map((content) => socket.send(content));

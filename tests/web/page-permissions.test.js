@@ -182,3 +182,22 @@ story('no part of an input is hidden', async ({ server, open }) => {
   await card(page, 'Write').locator('.input').evaluate((box) => box.scrollTo(0, box.scrollHeight));
   await card(page, 'Write').getByText('There is more').waitFor({ state: 'hidden' });
 });
+
+story('an input is shown however deep it is, and the page goes on', async ({ server, open }) => {
+  const page = await open();
+  await connected(page);
+  const nested = (depth) => '['.repeat(depth) + ']'.repeat(depth);
+  const shown = (tool) => card(page, tool).locator('pre').allInnerTexts();
+  for (const [tool, depth] of [['Deep', 5_000], ['Deeper', 100_000]]) {
+    server.ask(tool.toLowerCase(), tool, 'nest', `{"command":"ls","nested":${nested(depth)}}`);
+    await card(page, tool).waitFor();
+    assert.ok((await shown(tool)).at(-1).includes(nested(depth)), tool);
+    await armed(page, `Deny ${tool}`);
+    await button(page, `Deny ${tool}`).click();
+    assert.equal(await server.verdict(tool.toLowerCase()), 'deny');
+    await gone(page);
+  }
+  server.ask('abcde', 'Flat', 'nest', { nested: [[[['a'], '[[[']]] });
+  await card(page, 'Flat').waitFor();
+  assert.match((await shown('Flat'))[0], /^\[\n {2}\[\n {4}\[/);
+});

@@ -130,6 +130,8 @@ fn text_to_send(args: &SendArgs) -> Result<String, SendError> {
             let mut text = String::new();
             let read = stdin().read_to_string(&mut text);
             read.map_err(|error| usage(&format!("stdin cannot be read as text ({error})")))?;
+            // A byte order mark is no part of what a file says.
+            let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
             text.trim_end_matches(['\n', '\r']).to_owned()
         }
     };

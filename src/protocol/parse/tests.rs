@@ -20,8 +20,8 @@ fn bad_frame_is_rejected_with_field_and_expected_kind() {
         ),
         (
             r#"{"type":"\ud800"}"#,
-            ErrorCode::InvalidJson,
-            "invalid JSON",
+            ErrorCode::UnknownType,
+            "unknown message type: \u{fffd}",
         ),
         (
             "[]",
@@ -99,6 +99,21 @@ fn bad_frame_is_rejected_with_field_and_expected_kind() {
             "\"limit\" must be a number, not a string",
         ),
         (
+            r#"{"type":"fetch_history","limit":1e999}"#,
+            ErrorCode::InvalidMessage,
+            "\"limit\" must be a number, not a number out of range",
+        ),
+        (
+            r#"{"type":"fetch_history","since":-1e999}"#,
+            ErrorCode::InvalidMessage,
+            "\"since\" must be a number, not a number out of range",
+        ),
+        (
+            r#"{"type":"message","content":1e999}"#,
+            ErrorCode::InvalidMessage,
+            "\"content\" must be a string, not a number out of range",
+        ),
+        (
             r#"{"type":"fetch_history","since":"9"}"#,
             ErrorCode::InvalidMessage,
             "\"since\" must be a number, not a string",
@@ -146,6 +161,57 @@ fn rejection_has_session_and_id_of_its_frame() {
     assert_eq!(
         (rejection.session_id.as_str(), rejection.id.as_deref()),
         ("s1", Some("a1"))
+    );
+}
+
+/// What comes after the error cannot be read.
+#[test]
+fn rejection_of_what_is_not_json_has_what_is_before_the_error() {
+    let cases = [
+        (
+            r#"{"type":"message","session_id":"s1","id":"a1","content":"ab"#,
+            "s1",
+            Some("a1"),
+        ),
+        (
+            r#"{"type":"message","session_id":"s1","id":"a1"} x"#,
+            "s1",
+            Some("a1"),
+        ),
+        (
+            r#"{"type":"message","id":"a1","content":"\x"}"#,
+            "",
+            Some("a1"),
+        ),
+        (r#"{"type":"ping","id":"a1","#, "", None),
+        (r#"{"id":"a1","type":"mess"#, "", None),
+        (r#"{"type":"message","id":"a"#, "", None),
+    ];
+    for (frame, session, id) in cases {
+        let rejection = parse(frame, 128).expect_err(frame);
+        assert_eq!(rejection.code, ErrorCode::InvalidJson, "{frame}");
+        assert_eq!(rejection.session_id, session, "{frame}");
+        assert_eq!(rejection.id.as_deref(), id, "{frame}");
+    }
+}
+
+/// What JavaScript and Python write, and Rust takes for an error.
+#[test]
+fn half_a_character_becomes_a_replacement_character() {
+    let frame = r#"{"\udc00":"\ud800","type":"message","session_id":"s\ud83d","id":"\udcff1","user":"\ude00\ud83d",
+        "content":"ab\ud83d \\ud83d \ud83d\ude00","more":[1e999,{"\ud83d":"\ud83d"}]}"#;
+    let Ok(ClientMessage::Message(message)) = parse(frame, 128) else {
+        panic!("the frame is a message");
+    };
+    assert_eq!(&*message.content, "ab\u{fffd} \\ud83d \u{1f600}");
+    assert_eq!(message.user.as_deref(), Some("\u{fffd}\u{fffd}"));
+    assert_eq!(message.id.as_deref(), Some("\u{fffd}1"));
+    let session = message.session.as_ref().map(SessionId::as_str);
+    assert_eq!(session, Some("s\u{fffd}"));
+    let marked = "\u{feff}{\"type\":\"ping\"}";
+    assert_eq!(
+        parse(marked, 128),
+        Ok(ClientMessage::Request(ClientRequest::Ping))
     );
 }
 

@@ -4,14 +4,14 @@ use super::Conversation;
 use super::session::HistoryPurpose;
 use crate::Event;
 use crate::pending::Sessions;
-use crate::protocol::ServerMessage;
+use crate::protocol::{ErrorCode, ServerMessage, replace_lone_surrogates};
 use crate::sent_message::{Receipt, Refusal};
 
 impl Conversation {
     /// Handles a text frame. Ignores what only a newer server sends.
     pub fn handle_frame(&mut self, text: &str) {
         self.peer_alive();
-        let Ok(message) = serde_json::from_str::<ServerMessage>(text) else {
+        let Some(message) = read(text) else {
             return log::warn!("the server has sent what this client does not understand");
         };
         match message {
@@ -91,7 +91,30 @@ impl Conversation {
                 };
                 self.handle_receipt(&id, receipt, Refusal { code, retry_after });
             }
+            ServerMessage::Error {
+                ref session_id,
+                code: ErrorCode::InvalidJson,
+                message: ref why,
+                ..
+            } if session_id.is_empty() => {
+                let why = format!(
+                    "the server could not read a frame, maybe that of this message ({why})"
+                );
+                self.emit(Event::Message(message));
+                self.fail_sent(&why);
+            }
             other => self.emit(Event::Message(other)),
         }
     }
+}
+
+/// Returns the message in a frame, if it is one.
+fn read(text: &str) -> Option<ServerMessage> {
+    let message = serde_json::from_str(text);
+    message
+        .or_else(|error| match replace_lone_surrogates(text) {
+            Some(repaired) => serde_json::from_str(&repaired),
+            None => Err(error),
+        })
+        .ok()
 }

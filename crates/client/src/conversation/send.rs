@@ -155,6 +155,21 @@ impl Conversation {
         });
     }
 
+    /// Every message that was sent over this connection and has no receipt fails: the server could not read a frame, and
+    /// knows not even what it was about. It may have been any of them, which would then never get a receipt.
+    pub(super) fn fail_sent(&mut self, why: &str) {
+        if !self.is_welcomed() {
+            return;
+        }
+        for message in self.unacknowledged.drain(..) {
+            message.sent.fail(Error::Rejected {
+                code: Some(ErrorCode::InvalidJson),
+                why: why.to_owned(),
+                retry_after: None,
+            });
+        }
+    }
+
     /// Answers a permission request, now or when there is a connection.
     pub fn respond_to_permission(&mut self, request_id: String, allowed: bool) {
         if self.is_welcomed() {

@@ -8,6 +8,7 @@ mod field;
 mod ids;
 mod role;
 mod server;
+mod surrogates;
 
 pub use client::{ClientMessage, ClientRequest, NewMessage};
 pub use field::{FieldError, FieldErrorKind, check_name};
@@ -17,6 +18,7 @@ pub use server::{
     Author, DeliveryState, ErrorCode, HistoryItem, HostInfo, ReplySource, ServerMessage,
     SessionItem, Status,
 };
+pub use surrogates::replace_lone_surrogates;
 
 /// The close code for a client whose token was removed or changed or has expired, or that needs one now.
 pub const UNAUTHORIZED: u16 = 4401;
