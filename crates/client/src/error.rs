@@ -4,6 +4,7 @@ use std::fmt;
 use std::io;
 use std::sync::Arc;
 
+use crate::Refusal;
 use crate::protocol::ErrorCode;
 
 /// Why something was not done.
@@ -25,6 +26,8 @@ pub enum Error {
     TimedOut,
     /// There is no connection any more, and there will be none. Says why, for people.
     Ended(String),
+    /// There will be no connection, because the server doesn't let this client in.
+    Refused(Refusal),
 }
 
 impl fmt::Display for Error {
@@ -35,6 +38,7 @@ impl fmt::Display for Error {
             Self::Rejected { why, .. } => f.write_str(why),
             Self::TimedOut => f.write_str("it has not happened in time"),
             Self::Ended(why) => write!(f, "the connection has ended: {why}"),
+            Self::Refused(refusal) => write!(f, "the server refuses: {}", refusal.message),
         }
     }
 }
@@ -66,6 +70,7 @@ impl PartialEq for Error {
                 (code, why) == (c, w)
             }
             (Self::TimedOut, Self::TimedOut) => true,
+            (Self::Refused(refusal), Self::Refused(other)) => refusal == other,
             _ => false,
         }
     }
