@@ -108,6 +108,22 @@ impl AdmissionError {
             Self::Token(TokenError::FileUnusable) => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
+
+    /// Returns the code that tells programs why.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::RemotePeer(_) => "forbidden_address",
+            Self::Proxied(_) => "forbidden_proxy",
+            Self::RepeatedHeader(_) | Self::UnreadableHeader(_) | Self::SeveralTokens => {
+                "bad_request"
+            }
+            Self::ForeignHost(_) => "forbidden_host",
+            Self::ForeignOrigin(_) | Self::OpaqueOrigin => "forbidden_origin",
+            Self::NoToken | Self::Token(TokenError::Unknown) => "unauthorized",
+            Self::Token(TokenError::TooManyFailures) => "too_many_failures",
+            Self::Token(TokenError::FileUnusable) => "tokens_unusable",
+        }
+    }
 }
 
 impl From<SeveralTokens> for AdmissionError {
@@ -163,7 +179,7 @@ impl std::error::Error for AdmissionError {}
 
 impl From<AdmissionError> for Response {
     fn from(error: AdmissionError) -> Self {
-        let response = Self::refusal(error.status(), &error.to_string());
+        let response = Self::refusal(error.status(), error.code(), &error.to_string());
         match error.status() {
             StatusCode::UNAUTHORIZED => {
                 response.with("WWW-Authenticate", "Bearer realm=\"claude-socket\"")

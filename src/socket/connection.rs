@@ -58,8 +58,8 @@ impl Connection {
         let (request, rest) = match read_head(&self.stream, self.permit.options.handshake_timeout) {
             Ok(head) => head,
             Err(HeadError::Disconnected) => return,
-            Err(HeadError::Refused(status, why)) => {
-                return self.refuse(&Response::refusal(status, &why));
+            Err(HeadError::Refused(status, code, why)) => {
+                return self.refuse(&Response::refusal(status, code, &why));
             }
         };
         match self.upgrade(&request) {
@@ -87,51 +87,52 @@ impl Connection {
         refusal.send(&self.stream, false);
     }
 
-    /// Returns what a WebSocket begins with; `None` for a plain request.
+    /// Returns what a WebSocket begins with; `None` for a plain request. A plain request for the
+    /// URL of a WebSocket is refused as that would be.
     fn upgrade(&self, request: &Request<()>) -> Result<Option<Upgrade>, Response> {
-        let options = &self.permit.options;
         let grant = self.admit(request)?;
+        self.check_request(request)?;
+        let is_plain = !wants_websocket(request);
+        if is_plain && !pages::asks_for_socket(request) {
+            return Ok(None);
+        }
+        let session = self.session(request, &grant)?;
+        if is_plain {
+            return Ok(None);
+        }
+        let handshake = handshake(request)?;
+        Ok(Some((session, grant, handshake)))
+    }
+
+    /// Checks that there is room for the connection, and that the method is one that is answered.
+    fn check_request(&self, request: &Request<()>) -> Result<(), Response> {
         if self.over_limit {
-            let max = options.max_connections;
+            let max = self.permit.options.max_connections;
             let why = format!("all {max} connections are in use; close some, or try again later");
-            let refusal = Response::refusal(StatusCode::SERVICE_UNAVAILABLE, &why);
+            let status = StatusCode::SERVICE_UNAVAILABLE;
+            let refusal = Response::refusal(status, "too_many_connections", &why);
             return Err(refusal.with("Retry-After", "5"));
         }
         if !matches!(*request.method(), Method::GET | Method::HEAD) {
             let why = "only GET and HEAD are answered here; messages go over the WebSocket";
-            let refusal = Response::refusal(StatusCode::METHOD_NOT_ALLOWED, why);
+            let status = StatusCode::METHOD_NOT_ALLOWED;
+            let refusal = Response::refusal(status, "method_not_allowed", why);
             return Err(refusal.with("Allow", "GET, HEAD"));
         }
-        if !wants_websocket(request) {
-            return Ok(None);
-        }
-        let wrong = |why: String| Response::refusal(StatusCode::BAD_REQUEST, &why);
-        let session = session_of(request, &grant, options.max_name).map_err(wrong)?;
+        Ok(())
+    }
+
+    /// Returns the session of the request, if the client may be in it.
+    fn session(&self, request: &Request<()>, grant: &Grant) -> Result<SessionId, Response> {
+        let session = session_of(request, grant, self.permit.options.max_name).map_err(wrong)?;
         if let Some(pattern) = grant.sessions.as_ref().filter(|_| !grant.covers(&session)) {
             let why = format!(
                 "this token is for sessions \"{pattern}\" and not for \"{session}\"; name one of those, as ?session=NAME"
             );
-            return Err(Response::refusal(StatusCode::FORBIDDEN, &why));
+            let status = StatusCode::FORBIDDEN;
+            return Err(Response::refusal(status, "forbidden_session", &why));
         }
-        let subprotocol = credentials::subprotocol(request.headers()).map_err(wrong)?;
-        match create_response(request) {
-            Ok(mut handshake) => {
-                if let Some(protocol) = subprotocol.map(HeaderValue::from_static) {
-                    let headers = handshake.headers_mut();
-                    headers.insert(SEC_WEBSOCKET_PROTOCOL, protocol);
-                }
-                Ok(Some((session, grant, handshake)))
-            }
-            Err(Error::Protocol(ProtocolError::MissingSecWebSocketVersionHeader)) => {
-                let why = "only WebSocket version 13 (RFC 6455) is spoken here";
-                let refusal = Response::refusal(StatusCode::UPGRADE_REQUIRED, why);
-                Err(refusal.with("Sec-WebSocket-Version", "13"))
-            }
-            Err(error) => {
-                let why = format!("the WebSocket handshake is wrong: {error}");
-                Err(Response::refusal(StatusCode::BAD_REQUEST, &why))
-            }
-        }
+        Ok(session)
     }
 
     /// Returns what the client may do.
@@ -196,6 +197,32 @@ fn start_thread(conn: ConnId, peer: SocketAddr, run: impl FnOnce() + Send + 'sta
     if let Err(error) = thread.spawn(run) {
         warn!("{conn} from {peer} is cut: no thread for it ({error})");
     }
+}
+
+/// Returns the response that upgrades to WebSocket.
+fn handshake(request: &Request<()>) -> Result<http::Response<()>, Response> {
+    let subprotocol = credentials::subprotocol(request.headers()).map_err(wrong)?;
+    match create_response(request) {
+        Ok(mut handshake) => {
+            if let Some(protocol) = subprotocol.map(HeaderValue::from_static) {
+                let headers = handshake.headers_mut();
+                headers.insert(SEC_WEBSOCKET_PROTOCOL, protocol);
+            }
+            Ok(handshake)
+        }
+        Err(Error::Protocol(ProtocolError::MissingSecWebSocketVersionHeader)) => {
+            let why = "only WebSocket version 13 (RFC 6455) is spoken here";
+            let status = StatusCode::UPGRADE_REQUIRED;
+            let refusal = Response::refusal(status, "upgrade_required", why);
+            Err(refusal.with("Sec-WebSocket-Version", "13"))
+        }
+        Err(error) => Err(wrong(format!("the WebSocket handshake is wrong: {error}"))),
+    }
+}
+
+/// Returns the refusal of a request that is wrong in itself.
+fn wrong(why: impl AsRef<str>) -> Response {
+    Response::refusal(StatusCode::BAD_REQUEST, "bad_request", why.as_ref())
 }
 
 fn wants_websocket(request: &Request<()>) -> bool {

@@ -28,14 +28,15 @@ const WRITE_TIMEOUT: Duration = Duration::from_secs(1);
 pub enum HeadError {
     /// The client has disconnected.
     Disconnected,
-    /// The status and the sentence to answer with.
-    Refused(StatusCode, String),
+    /// The status, the code and the sentence to answer with.
+    Refused(StatusCode, &'static str, String),
 }
 
 impl HeadError {
     fn malformed(why: impl fmt::Display) -> Self {
         Self::Refused(
             StatusCode::BAD_REQUEST,
+            "bad_request",
             format!("the request is not HTTP/1.1: {why}"),
         )
     }
@@ -44,6 +45,7 @@ impl HeadError {
         let status = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
         Self::Refused(
             status,
+            "too_large",
             format!("the request's head has more than {what}; send less"),
         )
     }
@@ -73,7 +75,7 @@ pub fn read_head(
 fn too_slow(timeout: Duration) -> HeadError {
     let timeout = humantime::format_duration(timeout);
     let why = format!("the request was not complete within {timeout}; try again");
-    HeadError::Refused(StatusCode::REQUEST_TIMEOUT, why)
+    HeadError::Refused(StatusCode::REQUEST_TIMEOUT, "timeout", why)
 }
 
 /// Parses a head. Returns it with its length, or `None` while it is incomplete.
@@ -151,11 +153,18 @@ impl Response {
         }
     }
 
-    /// A refusal: one sentence as JSON, which says what to do.
-    pub fn refusal(status: StatusCode, message: &str) -> Self {
+    /// A refusal as JSON: a code for programs, and one sentence for people, which says what to
+    /// do. The sentence is also there as `error`, where clients of older servers look for it.
+    pub fn refusal(status: StatusCode, code: &'static str, message: &str) -> Self {
+        let body = json!({
+            "status": "error",
+            "code": code,
+            "message": message,
+            "error": message,
+        });
         Self {
             message: Some(message.to_owned()),
-            ..Self::json(&json!({ "status": "error", "error": message })).status(status)
+            ..Self::json(&body).status(status)
         }
     }
 
@@ -234,7 +243,7 @@ mod tests {
         for (head, expected) in cases {
             let status = match parse_head(head.as_bytes()) {
                 Ok(parsed) => parsed.map(|_| 200),
-                Err(HeadError::Refused(status, _)) => Some(status.as_u16()),
+                Err(HeadError::Refused(status, ..)) => Some(status.as_u16()),
                 Err(HeadError::Disconnected) => None,
             };
             assert_eq!(status, expected, "{}", &head[..head.len().min(60)]);

@@ -143,6 +143,8 @@ fn refusal_has_status_and_sentence() {
                 .expect("the response has a body");
             let body: Value = serde_json::from_str(body).expect("the body is JSON");
             assert!(body["error"].is_string(), "{body}");
+            assert!(body["code"].is_string(), "{body}");
+            assert_eq!(body["message"], body["error"]);
         }
     }
 }
