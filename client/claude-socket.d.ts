@@ -659,7 +659,7 @@ export type Refusal = {
      */
     status: number;
     /**
-     * the kind, for programs: what the server calls it; `origin` if the browser hides the
+     * the kind, for programs: what the server calls it; `forbidden_origin` also if the browser hides the
      * answer, as it does from a page that the server doesn't admit; `http_` and the status if there is no word for it
      */
     code: string;

@@ -873,7 +873,7 @@ export class ClaudeSocket {
     const { origin } = globalThis.location;
     // A page that was admitted still is; the answer is that of a proxy whose server is away.
     if (this.#created !== undefined) return { reason: `${host} cannot be reached; something else answers there` };
-    const message = `${host} does not admit this page, or is no claude-socket: let the server's --allowed-origins list ${origin}, or connect with a token`;
+    const message = `${host} does not admit this page, or is no claude-socket: let the server's --allowed-origins list ${origin}, or connect with a valid token`;
     return { reason: message, refusal: { status: 0, code: 'forbidden_origin', message }, final: true };
   }
 
