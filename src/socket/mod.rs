@@ -13,6 +13,7 @@ pub(crate) mod credentials;
 pub(crate) mod frame;
 pub mod http;
 pub(crate) mod listener;
+pub mod origin;
 pub(crate) mod outbox;
 pub(crate) mod pages;
 pub(crate) mod port;
@@ -27,7 +28,7 @@ use crossbeam_channel::Sender;
 
 use crate::hub::{ClientInput, Stats};
 use crate::protocol::{ConnId, Grant, SessionId};
-use admission::AllowedOrigins;
+use origin::AllowedOrigins;
 use outbox::Outbox;
 use port::BindError;
 

@@ -31,6 +31,7 @@ mod prepare;
 mod properties;
 mod proxies;
 mod raw;
+mod refusals;
 mod relay;
 mod release;
 mod releases;
