@@ -162,7 +162,6 @@ impl From<AdmissionError> for Response {
                 response.with("WWW-Authenticate", "Bearer realm=\"claude-socket\"")
             }
             StatusCode::TOO_MANY_REQUESTS => response.with("Retry-After", "60"),
-            StatusCode::SERVICE_UNAVAILABLE => response.with("Retry-After", "5"),
             _ => response,
         }
     }

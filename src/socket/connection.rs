@@ -16,7 +16,7 @@ use tungstenite::Error;
 use tungstenite::error::ProtocolError;
 use tungstenite::handshake::server::{create_response, write_response};
 
-use super::context::{ConnectionPermit, Context};
+use super::context::{ConnectionPermit, Context, LongHead};
 use super::http::{HeadError, Response, read_head};
 use super::reader::{self, Upgraded};
 use super::{Event, admission, credentials, pages};
@@ -55,7 +55,13 @@ impl Connection {
         let keepalive = TcpKeepalive::new().with_time(KEEPALIVE);
         let _ = SockRef::from(&self.stream).set_tcp_keepalive(&keepalive);
 
-        let (request, rest) = match read_head(&self.stream, self.permit.options.handshake_timeout) {
+        let timeout = self.permit.options.handshake_timeout;
+        let mut long_head = None;
+        let may_be_long = || {
+            long_head = LongHead::acquire(self.permit.context());
+            long_head.is_some()
+        };
+        let (request, rest) = match read_head(&self.stream, timeout, may_be_long) {
             Ok(head) => head,
             Err(HeadError::Disconnected) => return,
             Err(HeadError::Refused(status, code, why)) => {
@@ -110,8 +116,7 @@ impl Connection {
             let max = self.permit.options.max_connections;
             let why = format!("all {max} connections are in use; close some, or try again later");
             let status = StatusCode::SERVICE_UNAVAILABLE;
-            let refusal = Response::refusal(status, "too_many_connections", &why);
-            return Err(refusal.with("Retry-After", "5"));
+            return Err(Response::refusal(status, "too_many_connections", &why));
         }
         if !matches!(*request.method(), Method::GET | Method::HEAD) {
             let why = "only GET and HEAD are answered here; messages go over the WebSocket";
