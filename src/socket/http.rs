@@ -154,6 +154,8 @@ pub struct Response {
     pub message: Option<String>,
     /// The `Cache-Control`.
     pub cache: &'static str,
+    /// The `Vary`.
+    pub vary: &'static str,
     /// Further headers.
     pub headers: Vec<(&'static str, Cow<'static, str>)>,
 }
@@ -173,15 +175,17 @@ impl Response {
             body: Some((content_type, body.into())),
             message: None,
             cache: "no-store",
+            // Each response says which pages may read it.
+            vary: "Origin",
             headers: Vec::new(),
         }
     }
 
-    /// A response that says that the client has the current content.
-    pub fn not_modified() -> Self {
+    /// A response without a body.
+    pub fn empty(status: StatusCode) -> Self {
         Self {
             body: None,
-            ..Self::text("", "").status(StatusCode::NOT_MODIFIED)
+            ..Self::text("", "").status(status)
         }
     }
 
@@ -216,6 +220,12 @@ impl Response {
         self
     }
 
+    /// Says that the `Accept` of the request decides, too.
+    pub fn vary_accept(mut self) -> Self {
+        self.vary = "Accept, Origin";
+        self
+    }
+
     /// Adds a header.
     pub fn with(mut self, name: &'static str, value: impl Into<Cow<'static, str>>) -> Self {
         self.headers.push((name, value.into()));
@@ -225,9 +235,9 @@ impl Response {
     /// Sends the response and ends the connection. Leaves out the body if `is_head`.
     pub fn send(&self, stream: &TcpStream, is_head: bool) {
         let mut answer = format!(
-            "HTTP/1.1 {}\r\nCache-Control: {}\r\nX-Content-Type-Options: nosniff\r\n\
-             Connection: close\r\n",
-            self.status, self.cache
+            "HTTP/1.1 {}\r\nCache-Control: {}\r\nVary: {}\r\n\
+             X-Content-Type-Options: nosniff\r\nConnection: close\r\n",
+            self.status, self.cache, self.vary
         );
         let mut header = |name: &str, value: &dyn fmt::Display| {
             // Writing to a string cannot fail.

@@ -9,6 +9,7 @@ pub mod admission;
 pub(crate) mod assets;
 pub(crate) mod connection;
 pub(crate) mod context;
+pub(crate) mod cors;
 pub(crate) mod credentials;
 pub(crate) mod frame;
 pub mod http;
