@@ -57,7 +57,7 @@ pub fn answer(path: &str, started: SystemTime, stats: &Stats) -> Response {
         "/metrics" => Response::text("text/plain; version=0.0.4; charset=utf-8", metrics(stats)),
         "/healthz" => Response::json(&Health::of(started, stats)),
         // A browser gets the web chat at the same path.
-        _ => Response::json(&Health::of(started, stats)).with("Vary", "Accept"),
+        _ => Response::json(&Health::of(started, stats)).vary_accept(),
     }
 }
 
