@@ -857,7 +857,7 @@ export class ClaudeSocket {
       // Only a browser hides answers, and only those to another origin.
       const isHidden =
         globalThis.location && globalThis.location.origin !== url.origin &&
-        (await fetch(plain, { ...request, mode: 'no-cors' }).then(() => true, () => false));
+        (await fetch(plain, { ...request, mode: 'no-cors', redirect: 'follow' }).then(() => true, () => false));
       return isHidden ? this.#hiddenFinding(url) : { reason: `${url.host} cannot be reached` };
     } finally {
       clearTimeout(timer);
