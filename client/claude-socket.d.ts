@@ -11,12 +11,27 @@ export const UNAUTHORIZED: 4401;
  * @typedef {{message: SentMessage, receipt: DeliveryMessage, created: string | undefined, newest: number}} Accepted
  */
 /**
+ * What waits for an answer of the server. The answer to an `aborted` one is still to come if it was sent over
+ * this connection.
+ * @template T
+ * @typedef {{answer: Deferred<T>, aborted?: boolean}} Request
+ */
+/**
  * A request for history that was not answered yet: of the app (`answer`), or to fill a gap (`fill`).
  * @typedef {object} HistoryRequest
  * @property {number} limit
  * @property {number} [since]
- * @property {(history: HistoryMessage) => void} [answer]
+ * @property {Deferred<HistoryMessage>} [answer]
+ * @property {boolean} [aborted]
  * @property {(history: HistoryMessage) => void} [fill]
+ */
+/**
+ * What the server has answered after a failed attempt to connect.
+ * @typedef {object} Finding
+ * @property {string} reason
+ * @property {Refusal} [refusal]
+ * @property {number} [retryAfter] how long the server wants not to be asked again, in milliseconds
+ * @property {boolean} [final] another attempt would not help
  */
 /** A message was rejected. */
 export class DeliveryError extends Error {
@@ -30,6 +45,20 @@ export class DeliveryError extends Error {
     code: ErrorCode;
     /** In how many seconds the server can take the message, if its token's rate is used up. */
     retryAfter: number | undefined;
+}
+/** The client has ended, and what waited is not waited for any more. `connect` begins anew. */
+export class EndedError extends Error {
+    /** @param {string} message */
+    constructor(message: string);
+}
+/** The client has ended because the server doesn't let it in. */
+export class RefusedError extends EndedError {
+    /** @param {Refusal} refusal */
+    constructor({ status, code, message }: Refusal);
+    /** The HTTP status; 0 if the browser hides it. */
+    status: number;
+    /** Why, for programs. */
+    code: string;
 }
 /** A message that was sent, with promises of its delivery states. */
 export class SentMessage {
@@ -51,7 +80,8 @@ export class SentMessage {
     /** When it was sent (RFC 3339). @readonly */
     readonly ts: string;
     /**
-     * Resolves when Claude Code has the message. Rejects with a {@link DeliveryError} if it was rejected.
+     * Resolves when Claude Code has the message. Rejects with a {@link DeliveryError} if it was rejected, with an
+     * {@link EndedError} if the client has ended, or with the reason of the signal that was given to `send`.
      * @returns {Promise<DeliveryMessage>}
      */
     get accepted(): Promise<DeliveryMessage>;
@@ -67,6 +97,15 @@ export class SentMessage {
      */
     get answered(): Promise<DeliveryMessage>;
     /**
+     * Returns the promise of a state, which rejects also when the signal aborts. The message goes on.
+     * @param {'accepted' | 'seen' | 'answered'} state
+     * @param {{signal?: AbortSignal}} [until]
+     * @returns {Promise<DeliveryMessage>}
+     */
+    when(state: "accepted" | "seen" | "answered", { signal }?: {
+        signal?: AbortSignal;
+    }): Promise<DeliveryMessage>;
+    /**
      * Applies a receipt. A later state includes the earlier ones.
      * @param {DeliveryMessage} delivery
      * @param {string} [why] the server's sentence about a rejected message
@@ -80,9 +119,24 @@ export class SentMessage {
      * @internal
      */
     reject(why: string, code: ErrorCode, retryAfter?: number): void;
+    /**
+     * Rejects what has not been reached.
+     * @param {Error} error
+     * @internal
+     */
+    fail(error: Error): void;
+    /**
+     * Settles as another message with this id.
+     * @param {SentMessage} other
+     * @internal
+     */
+    follow(other: SentMessage): void;
     #private;
 }
-/** A connection to a session of a claude-socket server. It reconnects until `disconnect`. */
+/**
+ * A connection to a session of a claude-socket server. It reconnects until `disconnect` or `close`, or until the
+ * server refuses it for good.
+ */
 export class ClaudeSocket {
     /**
      * @param {string | URL} url the server's address, such as `ws://127.0.0.1:3100`
@@ -92,6 +146,8 @@ export class ClaudeSocket {
     constructor(url: string | URL, options?: ClaudeSocketOptions);
     /** The author of the messages to come. May be changed at any time. */
     user: string;
+    /** The token of the attempts to come. May be changed at any time. @type {string | undefined} */
+    token: string | undefined;
     /** The session. If neither an option nor the URL names one, the server does, with `welcome`. */
     get session(): string;
     /** `true` while the connection is open. */
@@ -100,40 +156,55 @@ export class ClaudeSocket {
     get connecting(): boolean;
     /**
      * Opens the connection. Does nothing if it is open or being opened. Between two attempts to
-     * reconnect, makes the next one at once.
+     * reconnect, makes the next one at once. Begins anew if the client has ended.
      */
     connect(): void;
-    /** Closes the connection and does not reconnect. Unsent messages wait for the next `connect`. */
+    /**
+     * Closes the connection and does not reconnect. What waits, waits for the next `connect`; see also
+     * {@link ClaudeSocket.close}.
+     */
     disconnect(): void;
+    /**
+     * Closes the connection and ends the client: every promise that waits rejects with an {@link EndedError}, and
+     * so does what is sent from now on, until the next `connect`. What has no receipt yet may have arrived.
+     */
+    close(): void;
     /**
      * Sends a message to Claude, now or when the connection is open.
      * @param {string} content
-     * @param {{id?: string, ts?: string, user?: string}} [again] the `id`, `ts` and `user` of a message
-     *   that an earlier client has sent without a receipt: under its old id Claude gets it once
+     * @param {{id?: string, ts?: string, user?: string, signal?: AbortSignal}} [options] the `id`, `ts` and `user`
+     *   of a message that an earlier client has sent without a receipt: under its old id Claude gets it once. When
+     *   `signal` aborts, the message's promises reject, and it is not sent if it was not yet.
      * @returns {SentMessage} the id, and promises of the delivery states. Awaiting them is optional: a
      *   rejected message also causes a `delivery` event, and mostly an `error` event before it.
      * @throws {TypeError} if the content is not a string
      */
-    send(content: string, again?: {
+    send(content: string, { signal, ...again }?: {
         id?: string;
         ts?: string;
         user?: string;
+        signal?: AbortSignal;
     }): SentMessage;
     /**
      * Requests the session's history. It is also emitted as a `history` event.
      * @param {number} [limit] most messages, from 1 to 100
-     * @param {{since?: number}} [from] with `since`, the first messages after that `seq`; without, the last ones
-     * @returns {Promise<HistoryMessage>}
+     * @param {{since?: number, signal?: AbortSignal}} [options] with `since`, the first messages after that `seq`;
+     *   without, the last ones. The promise rejects when `signal` aborts.
+     * @returns {Promise<HistoryMessage>} rejects with an {@link EndedError} if the client ends before
      * @throws {TypeError} if `limit` or `since` is not a whole number
      */
-    fetchHistory(limit?: number, { since }?: {
+    fetchHistory(limit?: number, { since, signal }?: {
         since?: number;
+        signal?: AbortSignal;
     }): Promise<HistoryMessage>;
     /**
      * Requests the list of sessions, and joins none. It is also emitted as a `sessions` event.
-     * @returns {Promise<SessionsMessage>}
+     * @param {{signal?: AbortSignal}} [options] the promise rejects when `signal` aborts
+     * @returns {Promise<SessionsMessage>} rejects with an {@link EndedError} if the client ends before
      */
-    fetchSessions(): Promise<SessionsMessage>;
+    fetchSessions({ signal }?: {
+        signal?: AbortSignal;
+    }): Promise<SessionsMessage>;
     /**
      * Answers a permission request. Only the first verdict on a request counts.
      * @param {string} requestId
@@ -584,6 +655,9 @@ export type Disconnection = {
      * the close code (RFC 6455, section 7.4); 1006 if there was none
      */
     code: number;
+    /**
+     * for people; that of a refusal is its `message`
+     */
     reason: string;
     /**
      * in how many milliseconds the next attempt is; null if there is none
@@ -591,10 +665,32 @@ export type Disconnection = {
     retryIn: number | null;
 };
 /**
+ * What the server answers instead of opening the connection.
+ */
+export type Refusal = {
+    /**
+     * the HTTP status; 0 if the browser hides it from this page
+     */
+    status: number;
+    /**
+     * the kind, for programs: what the server calls it; `forbidden_origin` also if the browser hides the
+     * answer, as it does from a page that the server doesn't admit; `http_` and the status if there is no word for it
+     */
+    code: string;
+    /**
+     * one sentence for people
+     */
+    message: string;
+};
+/**
  * The events, and what their listeners get.
  */
 export type ClaudeSocketEvents = {
     connected: () => void;
+    /**
+     * before the `disconnected`
+     */
+    refused: (refusal: Refusal) => void;
     disconnected: (disconnection: Disconnection) => void;
     reply: (message: ReplyMessage) => void;
     status: (message: StatusMessage) => void;
@@ -637,6 +733,11 @@ export type ClaudeSocketOptions = {
      */
     maxReconnectDelay?: number | undefined;
     /**
+     * how long the server may take to open the connection, and as long again to
+     * say why it has refused, in milliseconds; 10000 if left out
+     */
+    connectTimeout?: number | undefined;
+    /**
      * what lets this client in, if the server asks for one
      */
     token?: string | undefined;
@@ -658,6 +759,11 @@ export type ClaudeSocketOptions = {
      * (Node 20): that of `ws`
      */
     WebSocket?: WebSocketConstructor | undefined;
+    /**
+     * what asks the server why it has refused, if not the runtime's `fetch`;
+     * null asks nothing
+     */
+    fetch?: typeof fetch | null | undefined;
 };
 /**
  * The part of a WebSocket that is used here.
@@ -694,11 +800,35 @@ export type Accepted = {
     newest: number;
 };
 /**
+ * What waits for an answer of the server. The answer to an `aborted` one is still to come if it was sent over
+ * this connection.
+ */
+export type Request<T> = {
+    answer: Deferred<T>;
+    aborted?: boolean;
+};
+/**
  * A request for history that was not answered yet: of the app (`answer`), or to fill a gap (`fill`).
  */
 export type HistoryRequest = {
     limit: number;
     since?: number | undefined;
-    answer?: ((history: HistoryMessage) => void) | undefined;
+    answer?: Deferred<HistoryMessage> | undefined;
+    aborted?: boolean | undefined;
     fill?: ((history: HistoryMessage) => void) | undefined;
+};
+/**
+ * What the server has answered after a failed attempt to connect.
+ */
+export type Finding = {
+    reason: string;
+    refusal?: Refusal | undefined;
+    /**
+     * how long the server wants not to be asked again, in milliseconds
+     */
+    retryAfter?: number | undefined;
+    /**
+     * another attempt would not help
+     */
+    final?: boolean | undefined;
 };

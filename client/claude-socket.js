@@ -244,14 +244,24 @@
  * Why and for how long there is no connection.
  * @typedef {object} Disconnection
  * @property {number} code the close code (RFC 6455, section 7.4); 1006 if there was none
- * @property {string} reason
+ * @property {string} reason for people; that of a refusal is its `message`
  * @property {number | null} retryIn in how many milliseconds the next attempt is; null if there is none
+ */
+
+/**
+ * What the server answers instead of opening the connection.
+ * @typedef {object} Refusal
+ * @property {number} status the HTTP status; 0 if the browser hides it from this page
+ * @property {string} code the kind, for programs: what the server calls it; `forbidden_origin` also if the browser hides the
+ *   answer, as it does from a page that the server doesn't admit; `http_` and the status if there is no word for it
+ * @property {string} message one sentence for people
  */
 
 /**
  * The events, and what their listeners get.
  * @typedef {object} ClaudeSocketEvents
  * @property {() => void} connected
+ * @property {(refusal: Refusal) => void} refused before the `disconnected`
  * @property {(disconnection: Disconnection) => void} disconnected
  * @property {(message: ReplyMessage) => void} reply
  * @property {(message: StatusMessage) => void} status
@@ -277,6 +287,8 @@
  * @property {number} [reconnectDelay] the longest wait before the first attempt, in milliseconds; it
  *   doubles with each. 1000 if left out. How long it really is, is random (full jitter).
  * @property {number} [maxReconnectDelay] the longest wait of all, in milliseconds; 30000 if left out
+ * @property {number} [connectTimeout] how long the server may take to open the connection, and as long again to
+ *   say why it has refused, in milliseconds; 10000 if left out
  * @property {string} [token] what lets this client in, if the server asks for one
  * @property {boolean} [stream] whether Claude's text is wanted as it appears; false if left out
  * @property {number} [heartbeat] how often a silent server is asked for a sign of life, in
@@ -284,6 +296,8 @@
  * @property {number} [queueLimit] the most messages that wait for a receipt; 1000 if left out
  * @property {WebSocketConstructor} [WebSocket] the class to connect with, where the runtime has none
  *   (Node 20): that of `ws`
+ * @property {typeof fetch | null} [fetch] what asks the server why it has refused, if not the runtime's `fetch`;
+ *   null asks nothing
  */
 
 /**
@@ -305,9 +319,15 @@ const PAGE = 100;
 /** Failed attempts in a row after which the wait no longer doubles. */
 const MAX_DOUBLINGS = 30;
 /** Events that a message of the server must never cause, whatever its `type`. */
-const OWN_EVENTS = ['connected', 'disconnected', 'message'];
+const OWN_EVENTS = ['connected', 'disconnected', 'refused', 'message'];
 /** Close code of the server for a token that was removed or changed or has expired, or when one is needed now. */
 export const UNAUTHORIZED = 4401;
+/** Statuses of refusals that another attempt doesn't change. */
+const FINAL_STATUSES = [401, 403];
+/** Status that a WebSocket server without pages of its own answers a plain request with (RFC 9110, section 15.5.22). */
+const UPGRADE_REQUIRED = 426;
+/** Longest time that a timer takes, in milliseconds. A longer one fires at once. */
+const MAX_TIMER = 2 ** 31 - 1;
 /** Most messages that wait for an answer, and most ids of own messages that are remembered. */
 const MAX_UNANSWERED = 1000;
 /** Longest id of a message, in characters. */
@@ -334,12 +354,29 @@ const TOKEN_CHARACTERS = /^[!#$%&'*+\-.^_`|~0-9A-Za-z]+$/;
  */
 
 /**
+ * What waits for an answer of the server. The answer to an `aborted` one is still to come if it was sent over
+ * this connection.
+ * @template T
+ * @typedef {{answer: Deferred<T>, aborted?: boolean}} Request
+ */
+
+/**
  * A request for history that was not answered yet: of the app (`answer`), or to fill a gap (`fill`).
  * @typedef {object} HistoryRequest
  * @property {number} limit
  * @property {number} [since]
- * @property {(history: HistoryMessage) => void} [answer]
+ * @property {Deferred<HistoryMessage>} [answer]
+ * @property {boolean} [aborted]
  * @property {(history: HistoryMessage) => void} [fill]
+ */
+
+/**
+ * What the server has answered after a failed attempt to connect.
+ * @typedef {object} Finding
+ * @property {string} reason
+ * @property {Refusal} [refusal]
+ * @property {number} [retryAfter] how long the server wants not to be asked again, in milliseconds
+ * @property {boolean} [final] another attempt would not help
  */
 
 /** A message was rejected. */
@@ -356,6 +393,28 @@ export class DeliveryError extends Error {
     this.code = code;
     /** In how many seconds the server can take the message, if its token's rate is used up. */
     this.retryAfter = retryAfter;
+  }
+}
+
+/** The client has ended, and what waited is not waited for any more. `connect` begins anew. */
+export class EndedError extends Error {
+  /** @param {string} message */
+  constructor(message) {
+    super(message);
+    this.name = 'EndedError';
+  }
+}
+
+/** The client has ended because the server doesn't let it in. */
+export class RefusedError extends EndedError {
+  /** @param {Refusal} refusal */
+  constructor({ status, code, message }) {
+    super(message);
+    this.name = 'RefusedError';
+    /** The HTTP status; 0 if the browser hides it. */
+    this.status = status;
+    /** Why, for programs. */
+    this.code = code;
   }
 }
 
@@ -383,7 +442,8 @@ export class SentMessage {
   }
 
   /**
-   * Resolves when Claude Code has the message. Rejects with a {@link DeliveryError} if it was rejected.
+   * Resolves when Claude Code has the message. Rejects with a {@link DeliveryError} if it was rejected, with an
+   * {@link EndedError} if the client has ended, or with the reason of the signal that was given to `send`.
    * @returns {Promise<DeliveryMessage>}
    */
   get accepted() {
@@ -408,6 +468,19 @@ export class SentMessage {
   }
 
   /**
+   * Returns the promise of a state, which rejects also when the signal aborts. The message goes on.
+   * @param {'accepted' | 'seen' | 'answered'} state
+   * @param {{signal?: AbortSignal}} [until]
+   * @returns {Promise<DeliveryMessage>}
+   */
+  when(state, { signal } = {}) {
+    const { promise, resolve, reject } = /** @type {Deferred<DeliveryMessage>} */ (deferred());
+    this[state].then(resolve, reject);
+    onAbort(signal, promise, reject);
+    return promise;
+  }
+
+  /**
    * Applies a receipt. A later state includes the earlier ones.
    * @param {DeliveryMessage} delivery
    * @param {string} [why] the server's sentence about a rejected message
@@ -428,17 +501,37 @@ export class SentMessage {
    * @internal
    */
   reject(why, code, retryAfter) {
-    const error = new DeliveryError(why, code, retryAfter);
+    this.fail(new DeliveryError(why, code, retryAfter));
+  }
+
+  /**
+   * Rejects what has not been reached.
+   * @param {Error} error
+   * @internal
+   */
+  fail(error) {
     for (const state of Object.values(this.#states)) state.reject(error);
+  }
+
+  /**
+   * Settles as another message with this id.
+   * @param {SentMessage} other
+   * @internal
+   */
+  follow(other) {
+    for (const [state, { resolve, reject }] of Object.entries(this.#states)) {
+      other[/** @type {'accepted' | 'seen' | 'answered'} */ (state)].then(resolve, reject);
+    }
   }
 }
 
-/** A connection to a session of a claude-socket server. It reconnects until `disconnect`. */
+/**
+ * A connection to a session of a claude-socket server. It reconnects until `disconnect` or `close`, or until the
+ * server refuses it for good.
+ */
 export class ClaudeSocket {
   /** @type {URL} */
   #url;
-  /** @type {string | undefined} */
-  #token;
   #session = '';
   /** @type {WebSocketConstructor} */
   #WebSocket;
@@ -451,6 +544,12 @@ export class ClaudeSocket {
   #open = false;
   /** `welcome` has arrived on this connection. Messages are sent only after it. */
   #welcomed = false;
+  /** The time limit of what the connection waits for. @type {ReturnType<typeof setTimeout> | undefined} */
+  #limitTimer;
+  /** An attempt to connect has failed, and the server is asked why. @type {AbortController | null} */
+  #asking = null;
+  /** Why the client has ended. @type {EndedError | undefined} */
+  #ended;
   /** @type {ReturnType<typeof setTimeout> | undefined} */
   #retryTimer;
   #attempts = 0;
@@ -470,10 +569,7 @@ export class ClaudeSocket {
   #verdicts = new Map();
   /** Unanswered requests for history, in order. @type {HistoryRequest[]} */
   #historyRequests = [];
-  /**
-   * Callbacks of unanswered requests for the sessions, in order.
-   * @type {((sessions: SessionsMessage) => void)[]}
-   */
+  /** Unanswered requests for the sessions, in order. @type {Request<SessionsMessage>[]} */
   #sessionRequests = [];
 
   /** The last error. It precedes the receipt of a message whose frame was rejected. @type {ErrorMessage | undefined} */
@@ -506,11 +602,14 @@ export class ClaudeSocket {
       reconnect = true,
       reconnectDelay = 1000,
       maxReconnectDelay = 30000,
+      connectTimeout = 10000,
       token,
       stream = false,
       heartbeat = 20000,
       queueLimit = 1000,
       WebSocket = globalThis.WebSocket,
+      // Not kept: a function of the window must be called on it.
+      fetch = globalThis.fetch && ((...request) => globalThis.fetch(...request)),
     } = options;
     if (!WebSocket) {
       throw new TypeError('this runtime has no WebSocket; give one as an option, such as that of the package ws');
@@ -519,12 +618,13 @@ export class ClaudeSocket {
     this.#url.protocol = this.#url.protocol.replace(/^http/, 'ws');
     this.#url.hash = '';
     if (session !== undefined) this.#url.searchParams.set('session', session);
-    this.#token = token;
     this.#WebSocket = /** @type {WebSocketConstructor} */ (WebSocket);
-    this.#options = { reconnect, reconnectDelay, maxReconnectDelay, stream, heartbeat, queueLimit };
+    this.#options = { reconnect, reconnectDelay, maxReconnectDelay, connectTimeout, stream, heartbeat, queueLimit, fetch };
     this.#session = this.#url.searchParams.get('session') || 'default';
     /** The author of the messages to come. May be changed at any time. */
     this.user = user;
+    /** The token of the attempts to come. May be changed at any time. @type {string | undefined} */
+    this.token = token;
   }
 
   /** The session. If neither an option nor the URL names one, the server does, with `welcome`. */
@@ -539,54 +639,72 @@ export class ClaudeSocket {
 
   /** `true` while the connection is being opened. */
   get connecting() {
-    return this.#socket !== null && !this.#open;
+    return (this.#socket !== null && !this.#open) || this.#asking !== null;
   }
 
   /**
    * Opens the connection. Does nothing if it is open or being opened. Between two attempts to
-   * reconnect, makes the next one at once.
+   * reconnect, makes the next one at once. Begins anew if the client has ended.
    */
   connect() {
-    if (this.#socket) return;
-    clearTimeout(this.#retryTimer);
-    globalThis.removeEventListener?.('online', this.#online);
+    if (this.#socket || this.#asking) return;
+    this.#cancelRetry();
+    this.#ended = undefined;
     const url = new URL(this.#url);
-    let protocols;
-    if (this.#token !== undefined) {
-      // Proxies may log URLs.
-      if (TOKEN_CHARACTERS.test(this.#token)) protocols = ['claude-socket', `bearer.${this.#token}`];
-      else url.searchParams.set('token', this.#token);
-    }
+    const isHeader = this.#hasHeaderToken();
+    if (this.token !== undefined && !isHeader) url.searchParams.set('token', this.token);
+    // Proxies may log URLs.
+    const protocols = isHeader ? ['claude-socket', `bearer.${this.token}`] : undefined;
     const socket = new this.#WebSocket(url.href, protocols);
     this.#socket = socket;
     socket.onopen = () => this.#onOpen();
     socket.onmessage = ({ data }) => this.#onMessage(data);
-    socket.onclose = ({ code, reason }) => this.#onLost(code, reason);
-    // `onclose` follows.
-    socket.onerror = () => {};
+    socket.onclose = ({ code, reason }) => (this.#open ? this.#onLost(code, { reason }) : this.#onFailed());
+    socket.onerror = () => this.#onError();
+    const { connectTimeout } = this.#options;
+    this.#limit(connectTimeout, `${url.host} has not answered within ${connectTimeout / 1000} s`);
   }
 
-  /** Closes the connection and does not reconnect. Unsent messages wait for the next `connect`. */
+  /**
+   * Closes the connection and does not reconnect. What waits, waits for the next `connect`; see also
+   * {@link ClaudeSocket.close}.
+   */
   disconnect() {
-    clearTimeout(this.#retryTimer);
-    globalThis.removeEventListener?.('online', this.#online);
-    if (!this.#socket) return;
+    this.#cancelRetry();
+    if (!this.#socket && !this.#asking) return;
+    this.#asking?.abort();
+    this.#asking = null;
     this.#detach(1000);
     this.#emit('disconnected', { code: 1000, reason: '', retryIn: null });
   }
 
   /**
+   * Closes the connection and ends the client: every promise that waits rejects with an {@link EndedError}, and
+   * so does what is sent from now on, until the next `connect`. What has no receipt yet may have arrived.
+   */
+  close() {
+    this.#end(new EndedError('this client was closed'));
+    this.disconnect();
+  }
+
+  /**
    * Sends a message to Claude, now or when the connection is open.
    * @param {string} content
-   * @param {{id?: string, ts?: string, user?: string}} [again] the `id`, `ts` and `user` of a message
-   *   that an earlier client has sent without a receipt: under its old id Claude gets it once
+   * @param {{id?: string, ts?: string, user?: string, signal?: AbortSignal}} [options] the `id`, `ts` and `user`
+   *   of a message that an earlier client has sent without a receipt: under its old id Claude gets it once. When
+   *   `signal` aborts, the message's promises reject, and it is not sent if it was not yet.
    * @returns {SentMessage} the id, and promises of the delivery states. Awaiting them is optional: a
    *   rejected message also causes a `delivery` event, and mostly an `error` event before it.
    * @throws {TypeError} if the content is not a string
    */
-  send(content, again) {
+  send(content, { signal, ...again } = {}) {
     if (typeof content !== 'string') throw new TypeError(`the content is a ${typeof content}; give a string`);
     const message = new SentMessage(content, { user: this.user, ...again });
+    const failure = signal?.aborted ? signal.reason : this.#ended;
+    if (failure) {
+      message.fail(failure);
+      return message;
+    }
     const fault = idFault(message.id);
     if (fault) {
       this.#rejectUnsent(message, fault, 'invalid_message');
@@ -597,7 +715,9 @@ export class ClaudeSocket {
       this.#rejectUnsent(message, `${limit} messages already wait for the server; send less, or give a larger queueLimit`, 'queue_full');
       return message;
     }
+    this.#waiting(message.id)?.follow(message);
     this.#unacknowledged.set(message.id, message);
+    onAbort(signal, message.answered, (reason) => this.#abandon(message, reason));
     if (this.#welcomed) this.#writeMessage(message);
     return message;
   }
@@ -605,26 +725,29 @@ export class ClaudeSocket {
   /**
    * Requests the session's history. It is also emitted as a `history` event.
    * @param {number} [limit] most messages, from 1 to 100
-   * @param {{since?: number}} [from] with `since`, the first messages after that `seq`; without, the last ones
-   * @returns {Promise<HistoryMessage>}
+   * @param {{since?: number, signal?: AbortSignal}} [options] with `since`, the first messages after that `seq`;
+   *   without, the last ones. The promise rejects when `signal` aborts.
+   * @returns {Promise<HistoryMessage>} rejects with an {@link EndedError} if the client ends before
    * @throws {TypeError} if `limit` or `since` is not a whole number
    */
-  fetchHistory(limit = 50, { since } = {}) {
+  fetchHistory(limit = 50, { since, signal } = {}) {
     for (const [name, value] of Object.entries({ limit, since: since ?? 0 })) {
       if (!Number.isSafeInteger(value)) throw new TypeError(`${name} is ${value}; give a whole number`);
     }
-    return new Promise((answer) => this.#requestHistory({ limit, since, answer }));
+    /** @type {HistoryRequest & Request<HistoryMessage>} */
+    const request = { limit, since, answer: deferred() };
+    return this.#await(request, signal, () => this.#requestHistory(request));
   }
 
   /**
    * Requests the list of sessions, and joins none. It is also emitted as a `sessions` event.
-   * @returns {Promise<SessionsMessage>}
+   * @param {{signal?: AbortSignal}} [options] the promise rejects when `signal` aborts
+   * @returns {Promise<SessionsMessage>} rejects with an {@link EndedError} if the client ends before
    */
-  fetchSessions() {
-    return new Promise((answer) => {
-      this.#sessionRequests.push(answer);
-      if (this.#welcomed) this.#write({ type: 'list_sessions' });
-    });
+  fetchSessions({ signal } = {}) {
+    /** @type {Request<SessionsMessage>} */
+    const request = { answer: deferred() };
+    return this.#await(request, signal, () => this.#requestSessions(request));
   }
 
   /**
@@ -683,6 +806,7 @@ export class ClaudeSocket {
   // The connection.
 
   #onOpen() {
+    clearTimeout(this.#limitTimer);
     this.#open = true;
     this.#missed = 0;
     if (this.#created !== undefined) this.#reorderBuffer = { messages: [], ownSeq: 0 };
@@ -691,26 +815,134 @@ export class ClaudeSocket {
     this.#emit('connected');
   }
 
+  /**
+   * Loses the connection after this time, unless the limit is cleared.
+   * @param {number} time in milliseconds
+   * @param {string} reason
+   */
+  #limit(time, reason) {
+    clearTimeout(this.#limitTimer);
+    this.#limitTimer = setTimeout(() => this.#onLost(1006, { reason }), Math.min(time, MAX_TIMER));
+  }
+
   /** Sends a ping. If the last one had no answer, the connection is lost. */
   #heartbeat() {
     this.#missed += 1;
-    if (this.#missed > 1) this.#onLost(1006, 'the server gives no sign of life');
+    if (this.#missed > 1) this.#onLost(1006, { reason: 'the server gives no sign of life' });
     else this.#write({ type: 'ping' });
   }
 
-  /**
-   * @param {number} code
-   * @param {string} reason
-   */
-  #onLost(code, reason) {
+  /** Node's first WebSockets have an `error` that no `close` follows. */
+  #onError() {
+    // The `close` of a connection that was open has a code that counts.
+    if (this.#open) this.#limit(this.#options.connectTimeout, 'the connection has failed');
+    else void this.#onFailed();
+  }
+
+  /** An attempt to connect has failed. Asks the server why over HTTP: a WebSocket is not told. */
+  async #onFailed() {
     this.#detach();
-    const wanted = this.#options.reconnect && code !== UNAUTHORIZED;
-    const retryIn = wanted ? this.#delay() : null;
-    if (retryIn !== null) {
+    const asking = new AbortController();
+    this.#asking = asking;
+    const finding = await this.#ask(asking);
+    // The app has disconnected meanwhile.
+    if (this.#asking !== asking) return;
+    this.#asking = null;
+    this.#onLost(1006, finding);
+  }
+
+  /**
+   * Asks the server whether it would let this client in.
+   * @param {AbortController} asking
+   * @returns {Promise<Finding>}
+   */
+  async #ask(asking) {
+    const { fetch, connectTimeout } = this.#options;
+    if (!fetch) return { reason: '' };
+    const url = new URL(this.#url);
+    url.protocol = url.protocol.replace(/^ws/, 'http');
+    const plain = url.href;
+    /** @type {Record<string, string>} */
+    const headers = { Accept: 'application/json' };
+    if (this.#hasHeaderToken()) headers.Authorization = `Bearer ${this.token}`;
+    else if (this.token !== undefined) url.searchParams.set('token', this.token);
+    /** @type {RequestInit} */
+    const request = { cache: 'no-store', redirect: 'manual', signal: asking.signal };
+    const timer = setTimeout(() => asking.abort(), Math.min(connectTimeout, MAX_TIMER));
+    try {
+      return await finding(await fetch(url.href, { ...request, headers }));
+    } catch {
+      // Only a browser hides answers, and only those to another origin.
+      const isHidden =
+        globalThis.location && globalThis.location.origin !== url.origin &&
+        (await fetch(plain, { ...request, mode: 'no-cors', redirect: 'follow' }).then(() => true, () => false));
+      return isHidden ? this.#hiddenFinding(url) : { reason: `${url.host} cannot be reached` };
+    } finally {
+      clearTimeout(timer);
+    }
+  }
+
+  /**
+   * Returns what it means that a server answers, and not to this page.
+   * @param {URL} url
+   * @returns {Finding}
+   */
+  #hiddenFinding({ host }) {
+    const { origin } = globalThis.location;
+    // A page that was admitted still is; the answer is that of a proxy whose server is away.
+    if (this.#created !== undefined) return { reason: `${host} cannot be reached; something else answers there` };
+    const message = `${host} does not admit this page, or is no claude-socket: let the server's --allowed-origins list ${origin}, or connect with a valid token`;
+    return { reason: message, refusal: { status: 0, code: 'forbidden_origin', message }, final: true };
+  }
+
+  /** Returns `true` if the token can travel in a header. */
+  #hasHeaderToken() {
+    return this.token !== undefined && TOKEN_CHARACTERS.test(this.token);
+  }
+
+  /**
+   * There is no connection any more.
+   * @param {number} code
+   * @param {Finding} finding
+   */
+  #onLost(code, { reason, refusal, retryAfter = 0, final = false }) {
+    this.#detach();
+    if (code === UNAUTHORIZED) {
+      const message = reason || 'the token is not valid any more';
+      refusal = { status: 401, code: 'unauthorized', message };
+      final = true;
+    }
+    const retryIn = this.#options.reconnect && !final ? Math.min(retryAfter + this.#delay(), MAX_TIMER) : null;
+    if (retryIn === null) {
+      this.#end(refusal ? new RefusedError(refusal) : new EndedError(reason || 'the connection is lost'));
+    } else {
       this.#retryTimer = setTimeout(() => this.connect(), retryIn);
       globalThis.addEventListener?.('online', this.#online);
     }
+    if (refusal) this.#emit('refused', refusal);
     this.#emit('disconnected', { code, reason, retryIn });
+  }
+
+  #cancelRetry() {
+    clearTimeout(this.#retryTimer);
+    globalThis.removeEventListener?.('online', this.#online);
+  }
+
+  /**
+   * Nothing is waited for any more.
+   * @param {EndedError} error
+   */
+  #end(error) {
+    this.#ended = error;
+    const messages = [...this.#unacknowledged.values(), ...[...this.#accepted.values()].map(({ message }) => message)];
+    const requests = [...this.#historyRequests, ...this.#sessionRequests];
+    this.#unacknowledged.clear();
+    this.#accepted.clear();
+    this.#verdicts.clear();
+    this.#historyRequests = [];
+    this.#sessionRequests = [];
+    for (const message of messages) message.fail(error);
+    for (const { answer } of requests) answer?.reject(error);
   }
 
   /** The browser's network is back: reconnects at once. */
@@ -730,6 +962,7 @@ export class ClaudeSocket {
    */
   #detach(code) {
     const socket = this.#socket;
+    clearTimeout(this.#limitTimer);
     clearInterval(this.#heartbeatTimer);
     this.#socket = null;
     this.#open = false;
@@ -793,6 +1026,53 @@ export class ClaudeSocket {
     for (const message of sent) message.reject(`the server could not read a frame, maybe that of this message (${why})`, code);
   }
 
+  /**
+   * Returns the message with this id that has no answer yet.
+   * @param {string} id
+   */
+  #waiting(id) {
+    return this.#unacknowledged.get(id) ?? this.#accepted.get(id)?.message;
+  }
+
+  /**
+   * Waits for a message no more.
+   * @param {SentMessage} message
+   * @param {Error} reason
+   */
+  #abandon(message, reason) {
+    message.fail(reason);
+    // Another one may have its id by now.
+    if (this.#waiting(message.id) !== message) return;
+    this.#unacknowledged.delete(message.id);
+    this.#accepted.delete(message.id);
+  }
+
+  /**
+   * Makes a request, unless it is too late, and returns the promise of its answer.
+   * @template T
+   * @param {Request<T>} request
+   * @param {AbortSignal | undefined} signal
+   * @param {() => void} make
+   * @returns {Promise<T>}
+   */
+  #await(request, signal, make) {
+    const { promise, reject } = request.answer;
+    if (this.#ended) reject(this.#ended);
+    onAbort(signal, promise, (reason) => {
+      request.aborted = true;
+      reject(reason);
+      if (!this.#welcomed) this.#forgetAborted();
+    });
+    if (!this.#ended && !request.aborted) make();
+    return promise;
+  }
+
+  /** Removes the requests that nobody waits for. Those that were sent over this connection must stay. */
+  #forgetAborted() {
+    this.#historyRequests = this.#historyRequests.filter(({ aborted }) => !aborted);
+    this.#sessionRequests = this.#sessionRequests.filter(({ aborted }) => !aborted);
+  }
+
   /** @param {HistoryRequest} request */
   #requestHistory(request) {
     this.#historyRequests.push(request);
@@ -802,6 +1082,12 @@ export class ClaudeSocket {
   /** @param {HistoryRequest} request */
   #writeHistoryRequest({ limit, since }) {
     this.#write({ type: 'fetch_history', session_id: this.session, limit, since });
+  }
+
+  /** @param {Request<SessionsMessage>} request */
+  #requestSessions(request) {
+    this.#sessionRequests.push(request);
+    if (this.#welcomed) this.#write({ type: 'list_sessions' });
   }
 
   // Receiving.
@@ -829,11 +1115,11 @@ export class ClaudeSocket {
         const request = this.#historyRequests.shift();
         if (request?.fill) return request.fill(message);
         this.#emitMessage(message);
-        return request?.answer?.(message);
+        return request?.answer?.resolve(message);
       }
       case 'sessions':
         this.#emitMessage(message);
-        return this.#sessionRequests.shift()?.(message);
+        return this.#sessionRequests.shift()?.answer.resolve(message);
       case 'delivery':
         return this.#onReceipt(message);
       case 'error':
@@ -848,12 +1134,14 @@ export class ClaudeSocket {
   /** @param {WelcomeMessage} welcome */
   #onWelcome({ session_id, seq, created, max_message }) {
     this.#session = session_id;
+    this.#forgetAborted();
     // Only what waits now: what a listener sends from here on is written at once.
     const messages = [...this.#unacknowledged.values()];
     const historyRequests = this.#historyRequests.filter(({ fill }) => !fill);
-    const sessionRequests = this.#sessionRequests.length;
+    const sessionRequests = this.#sessionRequests;
     const verdicts = [...this.#verdicts];
     this.#historyRequests = [];
+    this.#sessionRequests = [];
     this.#verdicts.clear();
     this.#attempts = 0;
     this.#maxMessage = max_message;
@@ -868,7 +1156,7 @@ export class ClaudeSocket {
     else this.#releaseBuffer();
     for (const message of messages) this.#writeMessage(message);
     for (const request of historyRequests) this.#requestHistory(request);
-    for (let sent = 0; sent < sessionRequests; sent += 1) this.#write({ type: 'list_sessions' });
+    for (const request of sessionRequests) this.#requestSessions(request);
     for (const [id, allowed] of verdicts) this.respondToPermission(id, allowed);
   }
 
@@ -935,7 +1223,7 @@ export class ClaudeSocket {
     const { id, state, message_id, seq = 0 } = delivery;
     // A state that only a newer server knows says nothing about those that are known here.
     if (!DELIVERY_STATES.includes(state)) return this.#emitMessage(delivery);
-    const message = this.#unacknowledged.get(id) ?? this.#accepted.get(id)?.message;
+    const message = this.#waiting(id);
     this.#unacknowledged.delete(id);
     this.#accepted.delete(id);
     if (message_id) this.#remember(message_id);
@@ -1013,6 +1301,44 @@ function deferred() {
   const promise = new Promise((resolve, reject) => Object.assign(settle, { resolve, reject }));
   promise.catch(() => {});
   return { promise, ...settle };
+}
+
+/**
+ * Calls back with the reason when a signal aborts, at once if it has, and never once the promise has settled.
+ * @param {AbortSignal | undefined} signal
+ * @param {Promise<unknown>} until
+ * @param {(reason: any) => void} callback
+ */
+function onAbort(signal, until, callback) {
+  if (!signal) return;
+  if (signal.aborted) return callback(signal.reason);
+  const listener = () => callback(signal.reason);
+  const end = () => signal.removeEventListener('abort', listener);
+  signal.addEventListener('abort', listener);
+  until.then(end, end);
+}
+
+/**
+ * Returns what an answer to a plain request says about a connection that has failed.
+ * @param {Response} answer
+ * @returns {Promise<Finding>}
+ */
+async function finding(answer) {
+  const { ok, status } = answer;
+  if (ok || status === UPGRADE_REQUIRED) {
+    return { reason: 'the server answers, but the WebSocket has not opened; what is between may not let it through' };
+  }
+  const { code, message, error } = (await answer.json().catch(() => null)) ?? {};
+  const sentences = [message, error, status ? `the server answers with the HTTP status ${status}` : 'the server redirects, which no WebSocket follows'];
+  const refusal = {
+    status,
+    code: typeof code === 'string' ? code : `http_${status}`,
+    message: sentences.find((sentence) => typeof sentence === 'string' && sentence !== ''),
+  };
+  // A date is not understood.
+  const seconds = Number(answer.headers.get('Retry-After'));
+  const retryAfter = seconds > 0 ? seconds * 1000 : 0;
+  return { reason: refusal.message, refusal, retryAfter, final: FINAL_STATUSES.includes(status) };
 }
 
 /**

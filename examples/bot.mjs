@@ -202,7 +202,10 @@ function session(name, token, say) {
   socket.on('reply', ({ content }) => say(content));
   socket.on('status', (status) => (room.status = status));
   socket.on('error', ({ message }) => say(`The server says: ${message}`));
-  socket.on('disconnected', ({ code, reason }) => console.error(`${name}: no connection to ${url} (${code} ${reason})`));
+  socket.on('disconnected', ({ reason, retryIn }) => {
+    const next = retryIn === null ? '; start the bot again when that is mended' : '';
+    console.error(`${name}: no connection to ${url}: ${reason || 'it is lost'}${next}`);
+  });
   socket.connect();
   return room;
 }
@@ -245,7 +248,7 @@ async function inRoom(name, room, user, text) {
       return say(describe(room));
     case '!who': {
       const asked = room.asked.size ? `${[...room.asked].join(', ')} asked here.` : 'Nobody has asked here yet.';
-      const { sessions } = room.socket.connected ? await room.socket.fetchSessions() : { sessions: [] };
+      const { sessions } = room.socket.connected ? await room.socket.fetchSessions().catch(() => ({ sessions: [] })) : { sessions: [] };
       const others = (sessions.find(({ session_id }) => session_id === room.socket.session)?.clients ?? 1) - 1;
       return say(others > 0 ? `${asked} ${others} more read along elsewhere.` : asked);
     }

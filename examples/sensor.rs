@@ -91,6 +91,8 @@ fn run(settings: &Settings) -> Result<(), Box<dyn Error>> {
                     return Err("the server does not let this sensor in".into());
                 }
             }
+            // A refusal, whose sentence is the reason of the disconnect that follows.
+            Ok(_) => {}
             Err(error) if error.is_timeout() => {}
             Err(_) => return Err("the connection has ended".into()),
         }

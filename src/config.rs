@@ -18,7 +18,7 @@ use crate::access;
 use crate::access::token::{EnvToken, EnvTokenError};
 use crate::audit::Audit;
 use crate::hub::{INBOX_BYTES, INBOX_MESSAGES, Limits};
-use crate::socket::admission::AllowedOrigins;
+use crate::socket::origin::AllowedOrigins;
 use crate::{server, socket};
 
 /// Claude Code sets it for the server of a plugin (Claude Code plugins reference).
@@ -43,7 +43,7 @@ pub struct ServerArgs {
     #[arg(long, env = HOST_VARIABLE, default_value = DEFAULT_HOST, value_parser = host)]
     pub host: IpAddr,
 
-    /// Web pages that may connect besides those of this machine, such as `https://example.org`, separated by commas
+    /// Origins whose pages and apps may connect besides those of this machine, such as `https://example.org` or `file://`, separated by commas
     #[arg(long, env = "CLAUDE_SOCKET_ALLOWED_ORIGINS", value_name = "ORIGINS", value_parser = AllowedOrigins::parse)]
     pub allowed_origins: Option<AllowedOrigins>,
 

@@ -1,6 +1,6 @@
 // The web chat: connects the client library to the parts of the page, each in its own file.
 
-import { ClaudeSocket } from './client/claude-socket.js';
+import { ClaudeSocket, EndedError } from './client/claude-socket.js';
 import { Composer, Outbox, bindName } from './composer.js';
 import * as connection from './connection.js';
 import { Messages } from './messages.js';
@@ -41,10 +41,12 @@ function send(content, again) {
   messages.own(message, (text) => composer.write(text));
   message.accepted
     .catch((error) => {
+      // The next page sends it.
+      if (error instanceof EndedError) throw error;
       clearTimeout(errorTimer);
       messages.rejected(message.id, error.message);
     })
-    .finally(() => outbox.remove(message.id));
+    .then(() => outbox.remove(message.id), () => {});
 }
 
 const setName = bindName((name) => (socket.user = name));
@@ -63,8 +65,9 @@ socket.on('welcome', ({ role, user, created, session_id }) => {
   if (user) setName(user);
 });
 socket.once('welcome', async () => {
-  const { messages: items } = await socket.fetchHistory(HISTORY);
-  messages.history(items, socket.user);
+  // There is none if the token is removed meanwhile.
+  const history = await socket.fetchHistory(HISTORY).catch(() => null);
+  if (history) messages.history(history.messages, socket.user);
 });
 
 const isHere = (listener) => (message) => {

@@ -1,17 +1,22 @@
 // The state of the connection: the server's name, the banner with the next attempt, and
 // the form for the token.
 
-import { UNAUTHORIZED } from './client/claude-socket.js';
 import { byId, setText } from './dom.js';
-import { server, session, token, useToken } from './location.js';
+import { token, useToken } from './location.js';
 
 /** Milliseconds of connecting before the banner is shown. */
 const BANNER_DELAY = 1200;
+/** Status of a refusal for which another token is needed. */
+const UNAUTHORIZED = 401;
 
 /** Shows the state of this connection from now on. */
 export function start(socket) {
   let countdownTimer;
   let bannerTimer = setTimeout(() => banner('Connecting …'), BANNER_DELAY);
+  /** Why the last attempt to connect was refused. */
+  let refusal = null;
+  /** The client makes no further attempt. */
+  let ended = false;
 
   socket.on('connected', () => stop());
   socket.on('welcome', ({ host, role }) => {
@@ -21,18 +26,21 @@ export function start(socket) {
     const name = host.name === 'claude-code' ? 'Claude Code' : host.name;
     setText(byId('server'), host.ready ? `Connected to ${name} ${host.version}` : 'Claude Code is not ready yet');
   });
-  socket.on('disconnected', async ({ code, reason, retryIn }) => {
+  socket.on('refused', (refused) => (refusal = refused));
+  socket.on('disconnected', ({ reason, retryIn }) => {
     stop();
     delete byId('app').dataset.connected;
     setText(byId('server'), 'Not connected');
-    if (code === UNAUTHORIZED) return askForToken(socket);
-    banner(reason ? `The connection is lost: ${reason}.` : 'The connection is lost.', retryIn);
-    const refusal = await fetchRefusal();
-    if (socket.connected) return;
-    if (refusal?.unauthorized) return askForToken(socket);
-    if (refusal) setText(byId('banner-text'), refusal.sentence);
+    const { status, message } = refusal ?? {};
+    refusal = null;
+    ended = retryIn === null;
+    if (status === UNAUTHORIZED) return askForToken();
+    if (message) banner(`The server refuses: ${message}.`, retryIn);
+    else banner(reason ? `The connection is lost: ${reason}.` : 'The connection is lost.', retryIn);
   });
   byId('retry').addEventListener('click', () => {
+    // The next page sends what was kept.
+    if (ended) return location.reload();
     stop();
     banner('Connecting …');
     socket.connect();
@@ -43,12 +51,14 @@ export function start(socket) {
     clearInterval(countdownTimer);
   }
 
-  function banner(text, retryIn = null) {
+  /** `retryIn` is the milliseconds until the next attempt: null if there is none, undefined during one. */
+  function banner(text, retryIn) {
     byId('banner').hidden = false;
     setText(byId('banner-text'), text);
-    byId('retry').hidden = retryIn === null;
+    byId('retry').hidden = retryIn === undefined;
+    setText(byId('retry'), retryIn === null ? 'Try again' : 'Now');
     setText(byId('countdown'), '');
-    if (retryIn === null) return;
+    if (typeof retryIn !== 'number') return;
     const due = Date.now() + retryIn;
     const tick = () => {
       const left = Math.ceil((due - Date.now()) / 1000);
@@ -59,28 +69,9 @@ export function start(socket) {
   }
 }
 
-/** Asks /healthz why the server refuses: browsers hide the answer to a refused WebSocket. */
-async function fetchRefusal() {
-  const known = token();
-  const headers = known ? { Authorization: `Bearer ${known}` } : {};
-  try {
-    const answer = await fetch(new URL('healthz', server), { headers, cache: 'no-store' });
-    if (answer.ok) {
-      // The server and the token are fine, so the session is the reason.
-      return known && { sentence: `The server is there, but the token may not be for the session ${session}.` };
-    }
-    const { error = answer.status } = await answer.json().catch(() => ({}));
-    return { unauthorized: answer.status === 401, sentence: `The server refuses: ${error}.` };
-  } catch {
-    // No server listens.
-    return undefined;
-  }
-}
-
-/** Disconnects and shows the form for the token. */
-function askForToken(socket) {
+/** Shows the form for the token. */
+function askForToken() {
   if (!byId('token-form').hidden) return;
-  socket.disconnect();
   byId('banner').hidden = true;
   setText(byId('server'), 'Not connected');
   const hint = token()

@@ -21,24 +21,27 @@ const cards = new Map();
 
 takeToken();
 const socket = new ClaudeSocket(server, { session, token: localStorage.getItem(KEY) ?? undefined });
-let welcomed = false;
+/** Why the last attempt to connect was refused. */
+let refusal = null;
 let next;
 
 socket.on('welcome', ({ host }) => {
-  welcomed = true;
   delete document.body.dataset.lost;
   byId('trouble').hidden = byId('access').hidden = true;
   setText(byId('host'), host.name ? `${host.name} ${host.version}` : 'no Claude Code yet');
   look();
 });
+socket.on('refused', (refused) => (refusal = refused));
 socket.on('disconnected', ({ code, retryIn }) => {
   clearTimeout(next);
   document.body.dataset.lost = '';
-  const why = code === UNAUTHORIZED ? 'The token is not valid any more.' : `No connection to ${server}.`;
+  const why = code === UNAUTHORIZED ? 'The token is not valid any more.'
+    : refusal ? `The server refuses: ${refusal.message}.` : `No connection to ${server}.`;
   setText(byId('trouble'), retryIn === null ? why : `${why} Trying again.`);
   byId('trouble').hidden = false;
-  // A page can't tell a missing server from a refused token.
-  byId('access').hidden = welcomed && code !== UNAUTHORIZED;
+  // Another token can help where this one does not, or where the browser hides why.
+  byId('access').hidden = ![401, 403, 0].includes(refusal?.status);
+  refusal = null;
 });
 socket.connect();
 
@@ -59,7 +62,8 @@ function takeToken() {
 
 async function look() {
   clearTimeout(next);
-  show(await socket.fetchSessions());
+  const sessions = await socket.fetchSessions().catch(() => null);
+  if (sessions) show(sessions);
   clearTimeout(next);
   if (socket.connected) next = setTimeout(look, PAUSE);
 }

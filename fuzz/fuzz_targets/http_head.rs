@@ -2,8 +2,9 @@
 
 #![no_main]
 
-use claude_socket::socket::admission::{self, AllowedOrigins};
+use claude_socket::socket::admission;
 use claude_socket::socket::http::{HeadError, parse_head};
+use claude_socket::socket::origin::AllowedOrigins;
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|bytes: &[u8]| {
@@ -20,8 +21,8 @@ fuzz_target!(|bytes: &[u8]| {
             let _ = admission::check_local(here, request.headers(), &AllowedOrigins::default());
         }
         // More of it can't unsay what was wrong.
-        Err(HeadError::Refused(status, why)) => {
-            assert!(status.is_client_error() && !why.is_empty());
+        Err(HeadError::Refused(status, code, why)) => {
+            assert!(status.is_client_error() && !code.is_empty() && !why.is_empty());
             let more = [bytes, b"\r\n\r\n"].concat();
             assert!(parse_head(&more).is_err());
         }

@@ -34,6 +34,16 @@ impl InboxItem {
         let escaped = self.escaped.as_ref().map_or(0, |text| text.len());
         size_of::<Self>() + self.message.content.len() + escaped
     }
+
+    fn notification(&self, number: u64) -> Notification<'_> {
+        Notification {
+            number,
+            session: &self.session,
+            message: &self.message,
+            content: self.escaped.as_ref().unwrap_or(&self.message.content),
+            is_awaited: self.key.is_some(),
+        }
+    }
 }
 
 /// A message that is to be written to an agent.
@@ -97,24 +107,13 @@ impl Inbox {
     pub fn next(&mut self) -> Option<Notification<'_>> {
         let (number, item) = self.queue.get(self.in_flight)?;
         self.in_flight += 1;
-        Some(Notification {
-            number: *number,
-            is_awaited: item.key.is_some(),
-            session: &item.session,
-            message: &item.message,
-            content: item.escaped.as_ref().unwrap_or(&item.message.content),
-        })
+        Some(item.notification(*number))
     }
 
     /// Returns the oldest message in flight, to be written once more.
     pub fn repeat(&self) -> Option<Notification<'_>> {
         let (number, item) = self.queue.front().filter(|_| self.in_flight > 0)?;
-        Some(Notification {
-            number: *number,
-            is_awaited: true,
-            session: &item.session,
-            message: &item.message,
-        })
+        Some(item.notification(*number))
     }
 
     /// Removes and returns the oldest message if its number is at most `number`: it was written.

@@ -13,7 +13,7 @@ use std::net::TcpListener;
 use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Instant, SystemTime};
 
 use crossbeam_channel::{Receiver, bounded, never};
@@ -121,6 +121,7 @@ pub fn run(
             events,
             hold: hold.clone(),
             open: Arc::default(),
+            long_heads: AtomicUsize::new(0),
             ended: ended.clone(),
             started: SystemTime::now(),
         },

@@ -8,16 +8,16 @@
 //! it is reached under. So both must be loopback names.
 
 use std::fmt;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
 use http::header::{HOST, HeaderName, ORIGIN};
-use http::uri::Authority;
-use http::{HeaderMap, Request, StatusCode, Uri};
+use http::{HeaderMap, Request, StatusCode};
 
 use super::credentials::{SeveralTokens, request_token};
 use super::http::Response;
+use super::origin::{AllowedOrigins, Origin, is_loopback, is_loopback_authority};
 use crate::access::{Access, Policy, TokenError};
 use crate::protocol::Grant;
 
@@ -31,40 +31,8 @@ const FORWARDED: [&str; 6] = [
     "x-real-ip",
 ];
 
-/// The origins that are admitted beside loopback ones.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct AllowedOrigins(Vec<String>);
-
-impl AllowedOrigins {
-    /// Parses origins (RFC 6454) as a browser writes them, separated by commas.
-    ///
-    /// # Errors
-    /// A sentence that says what to give, if one of them cannot be told from others.
-    pub fn parse(text: &str) -> Result<Self, String> {
-        let origins = text
-            .split(',')
-            .map(str::trim)
-            .filter(|part| !part.is_empty());
-        origins
-            .map(parse_origin)
-            .collect::<Result<_, _>>()
-            .map(Self)
-    }
-
-    fn has(&self, origin: &str) -> bool {
-        let mut listed = self.0.iter();
-        listed.any(|listed| listed.eq_ignore_ascii_case(origin))
-    }
-}
-
-fn parse_origin(text: &str) -> Result<String, String> {
-    let origin = text.trim_end_matches('/').to_ascii_lowercase();
-    let host = origin.split_once("://").map(|(_, host)| host);
-    match host {
-        Some(host) if !host.is_empty() && !host.contains(['/', ' ', '*']) => Ok(origin),
-        _ => Err("give origins as https://example.org or http://10.0.0.7:8080, separated by commas; \"null\" and \"*\" cannot be trusted".into()),
-    }
-}
+/// The most characters of a header that a refusal repeats, and the log and the audit with it.
+const MAX_SHOWN: usize = 256;
 
 /// Why a request is not admitted. It is displayed as one sentence that says why, and what to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -80,7 +48,9 @@ pub enum AdmissionError {
     /// Without a token: the `Host` is no loopback name.
     ForeignHost(String),
     /// Without a token: the `Origin` is neither a loopback nor a listed one.
-    ForeignOrigin(String),
+    ForeignOrigin(Origin),
+    /// Without a token: the `Origin` is none, and so cannot be listed.
+    MalformedOrigin(String),
     /// Without a token: the `Origin` is `null`.
     OpaqueOrigin,
     /// A token is needed, and the request shows none.
@@ -101,6 +71,7 @@ impl AdmissionError {
             | Self::UnreadableHeader(_)
             | Self::ForeignHost(_)
             | Self::ForeignOrigin(_)
+            | Self::MalformedOrigin(_)
             | Self::OpaqueOrigin => StatusCode::FORBIDDEN,
             Self::NoToken | Self::Token(TokenError::Unknown | TokenError::Expired(_)) => {
                 StatusCode::UNAUTHORIZED
@@ -108,6 +79,26 @@ impl AdmissionError {
             Self::SeveralTokens => StatusCode::BAD_REQUEST,
             Self::Token(TokenError::TooManyFailures) => StatusCode::TOO_MANY_REQUESTS,
             Self::Token(TokenError::FileUnusable) => StatusCode::SERVICE_UNAVAILABLE,
+        }
+    }
+
+    /// Returns the code that tells programs why.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::RemotePeer(_) => "forbidden_address",
+            Self::Proxied(_) => "forbidden_proxy",
+            Self::RepeatedHeader(_) | Self::UnreadableHeader(_) | Self::SeveralTokens => {
+                "bad_request"
+            }
+            Self::ForeignHost(_) => "forbidden_host",
+            Self::ForeignOrigin(_) | Self::MalformedOrigin(_) | Self::OpaqueOrigin => {
+                "forbidden_origin"
+            }
+            Self::NoToken | Self::Token(TokenError::Unknown | TokenError::Expired(_)) => {
+                "unauthorized"
+            }
+            Self::Token(TokenError::TooManyFailures) => "too_many_failures",
+            Self::Token(TokenError::FileUnusable) => "tokens_unusable",
         }
     }
 }
@@ -144,8 +135,12 @@ impl fmt::Display for AdmissionError {
                 f,
                 "pages from {origin} are refused: to let them in, start the server with CLAUDE_SOCKET_ALLOWED_ORIGINS={origin}"
             ),
+            Self::MalformedOrigin(origin) => write!(
+                f,
+                "the Origin \"{origin}\" is refused, because no page has it: send none, or that of a page of this machine, such as http://localhost"
+            ),
             Self::NoToken => f.write_str(
-                "a token is needed here: send it as \"Authorization: Bearer TOKEN\", as ?token=TOKEN, or as the WebSocket subprotocol bearer.TOKEN; \"claude-socket token add\" makes one",
+                "a token is needed here: send it as \"Authorization: Bearer TOKEN\", as ?token=TOKEN, or as the WebSocket subprotocol bearer.TOKEN next to claude-socket; \"claude-socket token add\" makes one",
             ),
             Self::SeveralTokens => f.write_str("the request shows several tokens; show one"),
             Self::Token(TokenError::Unknown) => f.write_str(
@@ -169,13 +164,12 @@ impl std::error::Error for AdmissionError {}
 
 impl From<AdmissionError> for Response {
     fn from(error: AdmissionError) -> Self {
-        let response = Self::refusal(error.status(), &error.to_string());
+        let response = Self::refusal(error.status(), error.code(), &error.to_string());
         match error.status() {
             StatusCode::UNAUTHORIZED => {
                 response.with("WWW-Authenticate", "Bearer realm=\"claude-socket\"")
             }
             StatusCode::TOO_MANY_REQUESTS => response.with("Retry-After", "60"),
-            StatusCode::SERVICE_UNAVAILABLE => response.with("Retry-After", "5"),
             _ => response,
         }
     }
@@ -224,13 +218,26 @@ pub fn check_local(
     }
     let host = single_header(headers, &HOST)?.unwrap_or_default();
     if !is_loopback_authority(host) {
-        return Err(AdmissionError::ForeignHost(host.to_owned()));
+        return Err(AdmissionError::ForeignHost(shown(host)));
     }
     match single_header(headers, &ORIGIN)? {
         None => Ok(()),
-        Some(origin) if is_loopback_origin(origin) || allowed.has(origin) => Ok(()),
         Some("null") => Err(AdmissionError::OpaqueOrigin),
-        Some(origin) => Err(AdmissionError::ForeignOrigin(origin.to_owned())),
+        Some(text) => match Origin::parse(text) {
+            Some(origin) if allowed.admits(&origin) => Ok(()),
+            Some(origin) if origin.as_str().len() <= MAX_SHOWN => {
+                Err(AdmissionError::ForeignOrigin(origin))
+            }
+            _ => Err(AdmissionError::MalformedOrigin(shown(text))),
+        },
+    }
+}
+
+/// Returns a header as a message shows it, cut to [`MAX_SHOWN`] characters.
+fn shown(header: &str) -> String {
+    match header.char_indices().nth(MAX_SHOWN) {
+        None => header.to_owned(),
+        Some(_) => header.chars().take(MAX_SHOWN - 1).chain(['…']).collect(),
     }
 }
 
@@ -248,41 +255,6 @@ fn single_header<'h>(
     value
         .map(|value| value.to_str().map_err(unreadable))
         .transpose()
-}
-
-fn is_loopback(ip: IpAddr) -> bool {
-    ip.to_canonical().is_loopback()
-}
-
-/// Returns `true` for a host, with or without a port, that always means this machine.
-fn is_loopback_authority(authority: &str) -> bool {
-    let Ok(authority) = authority.parse::<Authority>() else {
-        return false;
-    };
-    if authority.as_str().contains('@') {
-        return false;
-    }
-    let host = authority.host();
-    let bracketed = host
-        .strip_prefix('[')
-        .and_then(|host| host.strip_suffix(']'));
-    match bracketed {
-        Some(ip) => ip
-            .parse::<Ipv6Addr>()
-            .is_ok_and(|ip| is_loopback(ip.into())),
-        None => {
-            host.eq_ignore_ascii_case("localhost") || host.parse::<IpAddr>().is_ok_and(is_loopback)
-        }
-    }
-}
-
-fn is_loopback_origin(origin: &str) -> bool {
-    let Ok(uri) = origin.parse::<Uri>() else {
-        return false;
-    };
-    let known_scheme = matches!(uri.scheme_str(), Some("http" | "https"));
-    let authority = uri.authority().map(Authority::as_str);
-    known_scheme && authority.is_some_and(is_loopback_authority)
 }
 
 #[cfg(test)]
@@ -325,6 +297,7 @@ mod tests {
             "0.0.0.0:3100",
             "localhost:3100/x",
             "::1",
+            "[::1]evil",
         ];
         for host in strangers {
             assert!(decide("127.0.0.1", &[(HOST, host)]).is_err(), "{host}");
@@ -366,6 +339,8 @@ mod tests {
             "file://",
             "chrome-extension://localhost",
             "http://evil.example@localhost",
+            "http://[::ffff:127.0.0.1].evil",
+            "capacitor://localhost",
             "localhost",
         ];
         for origin in strangers {
@@ -382,13 +357,15 @@ mod tests {
         let peer = IpAddr::from([10, 0, 0, 7]);
         let expiry = Expiry::at(SystemTime::UNIX_EPOCH).expect("the time can be written");
         let expired = TokenError::Expired(expiry);
+        let origin = Origin::parse("https://evil.example").expect("the origin is valid");
         let cases = [
             (E::RemotePeer(peer), 403, None),
             (E::Proxied("via"), 403, None),
             (E::RepeatedHeader(HOST), 403, None),
             (E::UnreadableHeader(HOST), 403, None),
             (E::ForeignHost("evil.example".into()), 403, None),
-            (E::ForeignOrigin("https://evil.example".into()), 403, None),
+            (E::ForeignOrigin(origin), 403, None),
+            (E::MalformedOrigin("evil".into()), 403, None),
             (E::OpaqueOrigin, 403, None),
             (E::NoToken, 401, Some("WWW-Authenticate")),
             (E::SeveralTokens, 400, None),
@@ -408,26 +385,6 @@ mod tests {
             let first = response.headers.first().map(|(name, _)| *name);
             assert_eq!(first, header, "{sentence}");
             assert_eq!(response.message, Some(sentence));
-        }
-    }
-
-    #[test]
-    fn allowed_origins_must_be_distinguishable() {
-        let listed = AllowedOrigins::parse(" https://Chat.Example/ ,http://10.0.0.7:8080,");
-        let expected = [
-            "https://chat.example".to_owned(),
-            "http://10.0.0.7:8080".to_owned(),
-        ];
-        assert_eq!(listed, Ok(AllowedOrigins(expected.to_vec())));
-        for wrong in [
-            "null",
-            "*",
-            "chat.example",
-            "https://",
-            "https://*.example",
-            "https://a/b",
-        ] {
-            assert!(AllowedOrigins::parse(wrong).is_err(), "{wrong}");
         }
     }
 }

@@ -92,7 +92,7 @@ pub fn page(uri: &Uri, headers: &HeaderMap) -> Response {
     if uri.path() == PAGE.path {
         return PAGE
             .answer(headers)
-            .with("Vary", "Accept")
+            .vary_accept()
             .with("Content-Security-Policy", POLICY)
             .with("X-Frame-Options", "DENY");
     }
@@ -113,7 +113,7 @@ pub fn page(uri: &Uri, headers: &HeaderMap) -> Response {
     Response::text("text/plain; charset=utf-8", body)
         .status(StatusCode::FOUND)
         .with("Location", location)
-        .with("Vary", "Accept")
+        .vary_accept()
 }
 
 impl Asset {
@@ -128,7 +128,7 @@ impl Asset {
             .map(str::trim)
             .any(|other| other == "*" || other.trim_start_matches("W/") == tag);
         let response = if known {
-            Response::not_modified()
+            Response::empty(StatusCode::NOT_MODIFIED)
         } else {
             Response::text(self.content_type, self.content)
         };

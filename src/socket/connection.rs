@@ -16,10 +16,10 @@ use tungstenite::Error;
 use tungstenite::error::ProtocolError;
 use tungstenite::handshake::server::{create_response, write_response};
 
-use super::context::{ConnectionPermit, Context};
+use super::context::{ConnectionPermit, Context, LongHead};
 use super::http::{HeadError, Response, read_head};
 use super::reader::{self, Upgraded};
-use super::{Event, admission, credentials, pages};
+use super::{Event, admission, cors, credentials, pages};
 use crate::access::Policy;
 use crate::audit::Record;
 use crate::protocol::{ConnId, DEFAULT_SESSION, Grant, SessionId, SessionPattern};
@@ -55,14 +55,27 @@ impl Connection {
         let keepalive = TcpKeepalive::new().with_time(KEEPALIVE);
         let _ = SockRef::from(&self.stream).set_tcp_keepalive(&keepalive);
 
-        let (request, rest) = match read_head(&self.stream, self.permit.options.handshake_timeout) {
+        let timeout = self.permit.options.handshake_timeout;
+        let mut long_head = None;
+        let may_be_long = || {
+            long_head = LongHead::acquire(self.permit.context());
+            long_head.is_some()
+        };
+        let (request, rest) = match read_head(&self.stream, timeout, may_be_long) {
             Ok(head) => head,
             Err(HeadError::Disconnected) => return,
-            Err(HeadError::Refused(status, why)) => {
-                return self.refuse(&Response::refusal(status, &why));
+            Err(HeadError::Refused(status, code, why)) => {
+                return self.refuse(&Response::refusal(status, code, &why));
             }
         };
-        match self.upgrade(&request) {
+        self.answer(&request, rest);
+    }
+
+    fn answer(self, request: &Request<()>, rest: Vec<u8>) {
+        let policy = self.permit.access.policy();
+        let allowed = &self.permit.options.allowed_origins;
+        let reader = cors::reader(request.headers(), policy, allowed);
+        match self.upgrade(request) {
             Ok(Some((session, grant, answer))) => {
                 let mut bytes = Vec::with_capacity(256);
                 // Whole, in one packet, and before the hub can send anything.
@@ -72,8 +85,13 @@ impl Connection {
                     self.spawn_reader(session, grant, rest);
                 }
             }
-            Ok(None) => self.respond(&request),
-            Err(refusal) => self.refuse(&refusal),
+            Ok(None) => {
+                let is_head = request.method() == Method::HEAD;
+                if let Some(page) = self.page(request) {
+                    cors::allow(page, reader).send(&self.stream, is_head);
+                }
+            }
+            Err(refusal) => self.refuse(&cors::allow(refusal, reader)),
         }
     }
 
@@ -87,51 +105,52 @@ impl Connection {
         refusal.send(&self.stream, false);
     }
 
-    /// Returns what a WebSocket begins with; `None` for a plain request.
+    /// Returns what a WebSocket begins with; `None` for a plain request. A plain request for the
+    /// URL of a WebSocket is refused as that would be.
     fn upgrade(&self, request: &Request<()>) -> Result<Option<Upgrade>, Response> {
-        let options = &self.permit.options;
         let grant = self.admit(request)?;
-        if self.over_limit {
-            let max = options.max_connections;
-            let why = format!("all {max} connections are in use; close some, or try again later");
-            let refusal = Response::refusal(StatusCode::SERVICE_UNAVAILABLE, &why);
-            return Err(refusal.with("Retry-After", "5"));
-        }
-        if !matches!(*request.method(), Method::GET | Method::HEAD) {
-            let why = "only GET and HEAD are answered here; messages go over the WebSocket";
-            let refusal = Response::refusal(StatusCode::METHOD_NOT_ALLOWED, why);
-            return Err(refusal.with("Allow", "GET, HEAD"));
-        }
-        if !wants_websocket(request) {
+        self.check_request(request)?;
+        let is_plain = !wants_websocket(request);
+        if cors::is_preflight(request) || (is_plain && !pages::asks_for_socket(request)) {
             return Ok(None);
         }
-        let wrong = |why: String| Response::refusal(StatusCode::BAD_REQUEST, &why);
-        let session = session_of(request, &grant, options.max_name).map_err(wrong)?;
+        let session = self.session(request, &grant)?;
+        if is_plain {
+            return Ok(None);
+        }
+        let handshake = handshake(request)?;
+        Ok(Some((session, grant, handshake)))
+    }
+
+    /// Checks that there is room for the connection, and that the method is one that is answered.
+    fn check_request(&self, request: &Request<()>) -> Result<(), Response> {
+        if self.over_limit {
+            let max = self.permit.options.max_connections;
+            let why = format!("all {max} connections are in use; close some, or try again later");
+            let status = StatusCode::SERVICE_UNAVAILABLE;
+            return Err(Response::refusal(status, "too_many_connections", &why));
+        }
+        let is_answered = matches!(*request.method(), Method::GET | Method::HEAD);
+        if !is_answered && !cors::is_preflight(request) {
+            let why = "only GET and HEAD are answered here; messages go over the WebSocket";
+            let status = StatusCode::METHOD_NOT_ALLOWED;
+            let refusal = Response::refusal(status, "method_not_allowed", why);
+            return Err(refusal.with("Allow", "GET, HEAD, OPTIONS"));
+        }
+        Ok(())
+    }
+
+    /// Returns the session of the request, if the client may be in it.
+    fn session(&self, request: &Request<()>, grant: &Grant) -> Result<SessionId, Response> {
+        let session = session_of(request, grant, self.permit.options.max_name).map_err(wrong)?;
         if let Some(pattern) = grant.sessions.as_ref().filter(|_| !grant.covers(&session)) {
             let why = format!(
                 "this token is for sessions \"{pattern}\" and not for \"{session}\"; name one of those, as ?session=NAME"
             );
-            return Err(Response::refusal(StatusCode::FORBIDDEN, &why));
+            let status = StatusCode::FORBIDDEN;
+            return Err(Response::refusal(status, "forbidden_session", &why));
         }
-        let subprotocol = credentials::subprotocol(request.headers()).map_err(wrong)?;
-        match create_response(request) {
-            Ok(mut handshake) => {
-                if let Some(protocol) = subprotocol.map(HeaderValue::from_static) {
-                    let headers = handshake.headers_mut();
-                    headers.insert(SEC_WEBSOCKET_PROTOCOL, protocol);
-                }
-                Ok(Some((session, grant, handshake)))
-            }
-            Err(Error::Protocol(ProtocolError::MissingSecWebSocketVersionHeader)) => {
-                let why = "only WebSocket version 13 (RFC 6455) is spoken here";
-                let refusal = Response::refusal(StatusCode::UPGRADE_REQUIRED, why);
-                Err(refusal.with("Sec-WebSocket-Version", "13"))
-            }
-            Err(error) => {
-                let why = format!("the WebSocket handshake is wrong: {error}");
-                Err(Response::refusal(StatusCode::BAD_REQUEST, &why))
-            }
-        }
+        Ok(session)
     }
 
     /// Returns what the client may do.
@@ -139,7 +158,11 @@ impl Connection {
         let Context {
             access, options, ..
         } = &*self.permit;
-        let is_public = || !wants_websocket(request) && pages::static_page(request).is_some();
+        // A browser asks for a page's permission without the page's token.
+        let is_public = || {
+            cors::is_preflight(request)
+                || (!wants_websocket(request) && pages::static_page(request).is_some())
+        };
         if access.policy() != Policy::LocalOnly && is_public() {
             return Ok(access.anonymous());
         }
@@ -147,19 +170,20 @@ impl Connection {
         admission::admit(peer, request, access, &options.allowed_origins).map_err(Response::from)
     }
 
-    fn respond(&self, request: &Request<()>) {
-        let is_head = request.method() == Method::HEAD;
-        let not_found = || pages::not_found(request.uri().path());
-        if let Some(file) = pages::static_page(request).or_else(not_found) {
-            return file.send(&self.stream, is_head);
+    /// Returns the answer to a plain request; `None` if the server has ended.
+    fn page(&self, request: &Request<()>) -> Option<Response> {
+        if cors::is_preflight(request) {
+            return Some(cors::preflight(request));
+        }
+        let path = request.uri().path();
+        if let Some(file) = pages::static_page(request).or_else(|| pages::not_found(path)) {
+            return Some(file);
         }
         let (reply_to, stats) = bounded(1);
         self.permit.send(Event::Stats(reply_to));
         // It fails if the hub has ended.
-        if let Ok(stats) = stats.recv() {
-            let page = pages::answer(request.uri().path(), self.permit.started, &stats);
-            page.send(&self.stream, is_head);
-        }
+        let stats = stats.recv().ok()?;
+        Some(pages::answer(path, self.permit.started, &stats))
     }
 
     /// Goes on as a WebSocket in a new thread: what the handshake has touched of this thread's
@@ -196,6 +220,32 @@ fn start_thread(conn: ConnId, peer: SocketAddr, run: impl FnOnce() + Send + 'sta
     if let Err(error) = thread.spawn(run) {
         warn!("{conn} from {peer} is cut: no thread for it ({error})");
     }
+}
+
+/// Returns the response that upgrades to WebSocket.
+fn handshake(request: &Request<()>) -> Result<http::Response<()>, Response> {
+    let subprotocol = credentials::subprotocol(request.headers()).map_err(wrong)?;
+    match create_response(request) {
+        Ok(mut handshake) => {
+            if let Some(protocol) = subprotocol.map(HeaderValue::from_static) {
+                let headers = handshake.headers_mut();
+                headers.insert(SEC_WEBSOCKET_PROTOCOL, protocol);
+            }
+            Ok(handshake)
+        }
+        Err(Error::Protocol(ProtocolError::MissingSecWebSocketVersionHeader)) => {
+            let why = "only WebSocket version 13 (RFC 6455) is spoken here";
+            let status = StatusCode::UPGRADE_REQUIRED;
+            let refusal = Response::refusal(status, "upgrade_required", why);
+            Err(refusal.with("Sec-WebSocket-Version", "13"))
+        }
+        Err(error) => Err(wrong(format!("the WebSocket handshake is wrong: {error}"))),
+    }
+}
+
+/// Returns the refusal of a request that is wrong in itself.
+fn wrong(why: impl AsRef<str>) -> Response {
+    Response::refusal(StatusCode::BAD_REQUEST, "bad_request", why.as_ref())
 }
 
 fn wants_websocket(request: &Request<()>) -> bool {

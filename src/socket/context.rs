@@ -27,6 +27,8 @@ pub struct Context {
     pub hold: Arc<SenderHold>,
     /// The number of open connections.
     pub open: Arc<AtomicUsize>,
+    /// The number of [`LongHead`]s.
+    pub long_heads: AtomicUsize,
     /// The server has ended, so nothing is accepted any more.
     pub ended: Arc<AtomicBool>,
     /// When the server started.
@@ -72,6 +74,30 @@ impl Deref for ConnectionPermit {
     type Target = Context;
     fn deref(&self) -> &Self::Target {
         &self.0
+    }
+}
+
+/// The most connections that may have a long head at the same time: 6 MiB with all copies.
+const MAX_LONG_HEADS: usize = 32;
+
+/// Counts one connection that has a long head, until it is dropped. Nobody had to show a token for
+/// that memory.
+#[derive(Debug)]
+pub struct LongHead(Arc<Context>);
+
+impl LongHead {
+    /// Counts another one; `None` if there are too many.
+    pub fn acquire(context: Arc<Context>) -> Option<Self> {
+        let before = context.long_heads.fetch_add(1, Ordering::Relaxed);
+        // Counted at once, so that dropping it takes it back.
+        let long_head = Self(context);
+        (before < MAX_LONG_HEADS).then_some(long_head)
+    }
+}
+
+impl Drop for LongHead {
+    fn drop(&mut self) {
+        self.0.long_heads.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

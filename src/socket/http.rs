@@ -4,6 +4,7 @@
 use std::borrow::Cow;
 use std::fmt::{self, Write as _};
 use std::io::Write;
+use std::mem;
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
@@ -14,8 +15,11 @@ use serde_json::json;
 use super::linger;
 use crate::timed_read::{ReadError, read_until};
 
-/// The longest head, in bytes.
-const MAX_HEAD: usize = 8 * 1024;
+/// The longest head, in bytes. Browsers send the cookies of every app on `localhost` to each of them,
+/// whatever its port.
+const MAX_HEAD: usize = 64 * 1024;
+/// The longest head that every connection may have at the same time, in bytes.
+const USUAL_HEAD: usize = 8 * 1024;
 /// How much of it is read at once, in bytes. Most heads come whole.
 const CHUNK: usize = 1024;
 /// The most headers. A browser sends about twenty.
@@ -28,15 +32,24 @@ const WRITE_TIMEOUT: Duration = Duration::from_secs(1);
 pub enum HeadError {
     /// The client has disconnected.
     Disconnected,
-    /// The status and the sentence to answer with.
-    Refused(StatusCode, String),
+    /// The status, the code and the sentence to answer with.
+    Refused(StatusCode, &'static str, String),
 }
 
 impl HeadError {
     fn malformed(why: impl fmt::Display) -> Self {
         Self::Refused(
             StatusCode::BAD_REQUEST,
+            "bad_request",
             format!("the request is not HTTP/1.1: {why}"),
+        )
+    }
+
+    fn too_many_long() -> Self {
+        Self::Refused(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "busy",
+            "too many requests with a head of more than 8 KiB arrive at the same time; try again later, or send fewer cookies".into(),
         )
     }
 
@@ -44,36 +57,57 @@ impl HeadError {
         let status = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
         Self::Refused(
             status,
+            "too_large",
             format!("the request's head has more than {what}; send less"),
         )
     }
 }
 
-/// Reads the head of a request, of 8 KiB at most. Returns it with the bytes that came after it.
+/// Reads the head of a request, of 64 KiB at most. Returns it with the bytes that came after it.
+///
+/// `may_be_long` is asked once when a head has more than 8 KiB. If it returns `false`, the request is
+/// refused.
 ///
 /// # Errors
 /// [`HeadError`], also if the head isn't complete within `timeout`.
 pub fn read_head(
     stream: &TcpStream,
     timeout: Duration,
+    mut may_be_long: impl FnMut() -> bool,
 ) -> Result<(Request<()>, Vec<u8>), HeadError> {
     let deadline = Instant::now() + timeout;
-    match read_until(stream, deadline, CHUNK, MAX_HEAD, parse_head) {
-        Ok(((request, length), mut bytes)) => {
-            bytes.drain(..length);
-            Ok((request, bytes))
+    let mut seen = 0;
+    let parse = |bytes: &[u8]| {
+        let before = mem::replace(&mut seen, bytes.len());
+        if before <= USUAL_HEAD && seen > USUAL_HEAD && !may_be_long() {
+            return Err(HeadError::too_many_long());
         }
+        // At first, because what isn't HTTP has no such end. Not each time, because a head that
+        // comes byte by byte would cost the square of its length.
+        if before == 0 || has_end(&bytes[before.saturating_sub(2)..]) {
+            return parse_head(bytes);
+        }
+        Ok(None)
+    };
+    match read_until(stream, deadline, CHUNK, MAX_HEAD, parse) {
+        // A copy, because the buffer has room for the whole head.
+        Ok(((request, length), bytes)) => Ok((request, bytes[length..].to_vec())),
         Err(ReadError::TimedOut) => Err(too_slow(timeout)),
         Err(ReadError::Disconnected) => Err(HeadError::Disconnected),
-        Err(ReadError::TooLong) => Err(HeadError::too_large("8 KiB")),
+        Err(ReadError::TooLong) => Err(HeadError::too_large("64 KiB")),
         Err(ReadError::Invalid(error)) => Err(error),
     }
+}
+
+/// Returns `true` if there is an empty line, with which a head ends.
+fn has_end(bytes: &[u8]) -> bool {
+    bytes.windows(2).any(|end| end == b"\n\n") || bytes.windows(3).any(|end| end == b"\n\r\n")
 }
 
 fn too_slow(timeout: Duration) -> HeadError {
     let timeout = humantime::format_duration(timeout);
     let why = format!("the request was not complete within {timeout}; try again");
-    HeadError::Refused(StatusCode::REQUEST_TIMEOUT, why)
+    HeadError::Refused(StatusCode::REQUEST_TIMEOUT, "timeout", why)
 }
 
 /// Parses a head. Returns it with its length, or `None` while it is incomplete.
@@ -86,7 +120,7 @@ pub fn parse_head(bytes: &[u8]) -> Result<Option<(Request<()>, usize)>, HeadErro
     let mut parsed = httparse::Request::new(&mut headers);
     let length = match parsed.parse(bytes) {
         Ok(httparse::Status::Complete(length)) if length > MAX_HEAD => {
-            return Err(HeadError::too_large("8 KiB"));
+            return Err(HeadError::too_large("64 KiB"));
         }
         Ok(httparse::Status::Complete(length)) => length,
         Ok(httparse::Status::Partial) => return Ok(None),
@@ -120,6 +154,8 @@ pub struct Response {
     pub message: Option<String>,
     /// The `Cache-Control`.
     pub cache: &'static str,
+    /// The `Vary`.
+    pub vary: &'static str,
     /// Further headers.
     pub headers: Vec<(&'static str, Cow<'static, str>)>,
 }
@@ -139,23 +175,36 @@ impl Response {
             body: Some((content_type, body.into())),
             message: None,
             cache: "no-store",
+            // Each response says which pages may read it.
+            vary: "Origin",
             headers: Vec::new(),
         }
     }
 
-    /// A response that says that the client has the current content.
-    pub fn not_modified() -> Self {
+    /// A response without a body.
+    pub fn empty(status: StatusCode) -> Self {
         Self {
             body: None,
-            ..Self::text("", "").status(StatusCode::NOT_MODIFIED)
+            ..Self::text("", "").status(status)
         }
     }
 
-    /// A refusal: one sentence as JSON, which says what to do.
-    pub fn refusal(status: StatusCode, message: &str) -> Self {
-        Self {
+    /// A refusal as JSON: a code for programs, and one sentence for people, which says what to
+    /// do. The sentence is also there as `error`, where clients of older servers look for it.
+    pub fn refusal(status: StatusCode, code: &'static str, message: &str) -> Self {
+        let body = json!({
+            "status": "error",
+            "code": code,
+            "message": message,
+            "error": message,
+        });
+        let refusal = Self {
             message: Some(message.to_owned()),
-            ..Self::json(&json!({ "status": "error", "error": message })).status(status)
+            ..Self::json(&body).status(status)
+        };
+        match status {
+            StatusCode::SERVICE_UNAVAILABLE => refusal.with("Retry-After", "5"),
+            _ => refusal,
         }
     }
 
@@ -171,6 +220,12 @@ impl Response {
         self
     }
 
+    /// Says that the `Accept` of the request decides, too.
+    pub fn vary_accept(mut self) -> Self {
+        self.vary = "Accept, Origin";
+        self
+    }
+
     /// Adds a header.
     pub fn with(mut self, name: &'static str, value: impl Into<Cow<'static, str>>) -> Self {
         self.headers.push((name, value.into()));
@@ -180,9 +235,9 @@ impl Response {
     /// Sends the response and ends the connection. Leaves out the body if `is_head`.
     pub fn send(&self, stream: &TcpStream, is_head: bool) {
         let mut answer = format!(
-            "HTTP/1.1 {}\r\nCache-Control: {}\r\nX-Content-Type-Options: nosniff\r\n\
-             Connection: close\r\n",
-            self.status, self.cache
+            "HTTP/1.1 {}\r\nCache-Control: {}\r\nVary: {}\r\n\
+             X-Content-Type-Options: nosniff\r\nConnection: close\r\n",
+            self.status, self.cache, self.vary
         );
         let mut header = |name: &str, value: &dyn fmt::Display| {
             // Writing to a string cannot fail.
@@ -216,6 +271,16 @@ mod tests {
     use super::*;
 
     #[test]
+    fn end_of_head_is_an_empty_line() {
+        for bytes in ["\r\n\r\n", "\n\n", "a\n\r\nb", "a\n\nb\n"] {
+            assert!(has_end(bytes.as_bytes()), "{bytes:?}");
+        }
+        for bytes in ["", "\n", "\r\n", "\n\r", "\r\n\r", "a\r\nb\r\n", "\n\ra\n"] {
+            assert!(!has_end(bytes.as_bytes()), "{bytes:?}");
+        }
+    }
+
+    #[test]
     fn head_is_parsed_or_refused() {
         let many = format!("GET / HTTP/1.1\r\n{}\r\n", "A: b\r\n".repeat(65));
         let long = format!("GET /{} HTTP/1.1\r\n\r\n", "x".repeat(MAX_HEAD));
@@ -234,7 +299,7 @@ mod tests {
         for (head, expected) in cases {
             let status = match parse_head(head.as_bytes()) {
                 Ok(parsed) => parsed.map(|_| 200),
-                Err(HeadError::Refused(status, _)) => Some(status.as_u16()),
+                Err(HeadError::Refused(status, ..)) => Some(status.as_u16()),
                 Err(HeadError::Disconnected) => None,
             };
             assert_eq!(status, expected, "{}", &head[..head.len().min(60)]);

@@ -9,10 +9,12 @@ pub mod admission;
 pub(crate) mod assets;
 pub(crate) mod connection;
 pub(crate) mod context;
+pub(crate) mod cors;
 pub(crate) mod credentials;
 pub(crate) mod frame;
 pub mod http;
 pub(crate) mod listener;
+pub mod origin;
 pub(crate) mod outbox;
 pub(crate) mod pages;
 pub(crate) mod port;
@@ -27,7 +29,7 @@ use crossbeam_channel::Sender;
 
 use crate::hub::{ClientInput, Stats};
 use crate::protocol::{ConnId, Grant, SessionId};
-use admission::AllowedOrigins;
+use origin::AllowedOrigins;
 use outbox::Outbox;
 use port::BindError;
 

@@ -31,12 +31,19 @@ pub fn static_page(request: &Request<()>) -> Option<Response> {
     }
 }
 
+/// Returns `true` if a request has no page of its own. It asks whether a WebSocket at this URL
+/// would be admitted, because browsers hide why one was refused.
+pub fn asks_for_socket(request: &Request<()>) -> bool {
+    let path = request.uri().path();
+    path != "/healthz" && !is_reserved(path) && static_page(request).is_none()
+}
+
 /// Returns the answer to a request for an unknown path that is for programs.
 pub fn not_found(path: &str) -> Option<Response> {
     let is_unknown = is_reserved(path) && path != "/metrics" && assets::find(path).is_none();
     is_unknown.then(|| {
         let why = "there is nothing at this path: messages go over the WebSocket, /healthz and /metrics say how the server is, and the web chat is at /";
-        Response::refusal(StatusCode::NOT_FOUND, why)
+        Response::refusal(StatusCode::NOT_FOUND, "not_found", why)
     })
 }
 
@@ -50,7 +57,7 @@ pub fn answer(path: &str, started: SystemTime, stats: &Stats) -> Response {
         "/metrics" => Response::text("text/plain; version=0.0.4; charset=utf-8", metrics(stats)),
         "/healthz" => Response::json(&Health::of(started, stats)),
         // A browser gets the web chat at the same path.
-        _ => Response::json(&Health::of(started, stats)).with("Vary", "Accept"),
+        _ => Response::json(&Health::of(started, stats)).vary_accept(),
     }
 }
 

@@ -221,6 +221,85 @@ fn token_in_header_query_or_subprotocol_is_admitted() {
     }
 }
 
+/// A browser hides why a WebSocket was refused. The same URL says it to a plain request.
+#[test]
+fn plain_request_for_socket_is_answered_as_its_handshake() {
+    let state = State::new();
+    let ann = state.add("ann", "operator", None);
+    let dev = state.add("dev", "sender", Some("shed-*"));
+    let bearer = |token: &str| format!("Authorization: Bearer {token}\r\n");
+    let cases = [
+        ("/".to_owned(), bearer(&ann), 101, ""),
+        (format!("/?session=s1&token={ann}"), String::new(), 101, ""),
+        ("/any/path?session=shed-7".into(), bearer(&dev), 101, ""),
+        ("/".into(), String::new(), 401, "unauthorized"),
+        ("/".into(), bearer("wrong"), 401, "unauthorized"),
+        ("/".into(), bearer(&dev), 403, "forbidden_session"),
+        (
+            format!("/?session=house&token={dev}"),
+            String::new(),
+            403,
+            "forbidden_session",
+        ),
+        (format!("/?token={ann}"), bearer(&dev), 400, "bad_request"),
+        (
+            format!("/?session={}", "s".repeat(200)),
+            bearer(&ann),
+            400,
+            "bad_request",
+        ),
+    ];
+    compare_plain_with_handshake(&with_tokens(&state), &cases);
+
+    let cases = [
+        ("/?session=s1".into(), String::new(), 101, ""),
+        (
+            "/".into(),
+            "Origin: https://evil.example\r\n".into(),
+            403,
+            "forbidden_origin",
+        ),
+        (
+            "/".into(),
+            "Via: 1.1 proxy\r\n".into(),
+            403,
+            "forbidden_proxy",
+        ),
+    ];
+    compare_plain_with_handshake(&Server::start(&[]), &cases);
+
+    let full = Server::start(&["--max-connections", "1"]);
+    let _only = App::connect(&full, "s1");
+    let case = ("/".into(), String::new(), 503, "too_many_connections");
+    compare_plain_with_handshake(&full, &[case]);
+}
+
+/// Sends each path and headers as a handshake and as a plain request, and compares the answers
+/// with each other and with the status of the handshake and the code.
+fn compare_plain_with_handshake(server: &Server, cases: &[(String, String, u16, &str)]) {
+    for (path, headers, status, code) in cases {
+        let place = format!("{path} {headers}");
+        let handshake = shake(server, path, headers);
+        assert_eq!(status_of(&handshake), *status, "{place}: {handshake}");
+        let host = server.address;
+        let plain = server.http(
+            format!(
+                "GET {path} HTTP/1.1\r\nHost: {host}\r\nAccept: application/json\r\n{headers}\r\n"
+            )
+            .as_bytes(),
+        );
+        if *status == 101 {
+            assert_eq!(status_of(&plain), 200, "{place}: {plain}");
+            continue;
+        }
+        assert_eq!(plain, handshake, "{place}");
+        let (_, body) = plain.split_once("\r\n\r\n").expect("there is a body");
+        let body: Value = serde_json::from_str(body).expect("the body is JSON");
+        assert_eq!(body["code"], *code, "{place}: {body}");
+        assert_eq!(body["message"], body["error"], "{place}: {body}");
+    }
+}
+
 /// Any token is enough for them, whatever its role.
 #[test]
 fn health_and_metrics_without_token_are_refused() {

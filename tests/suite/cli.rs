@@ -267,6 +267,33 @@ fn send_over_rate_of_token_says_when_to_try_again() {
 }
 
 #[test]
+fn refusal_is_told_with_its_code() {
+    let state = State::new();
+    let token = state.add("shed", "sender", Some("shed-1"));
+    let server = Server::listening(&["--state-dir", state.path()]);
+    let refused = |arguments: &[&str]| {
+        let mut command = command(server.address.port(), arguments);
+        let output = run(command.env("CLAUDE_SOCKET_TOKEN", &token), "");
+        assert_eq!(output.status.code(), Some(1), "{}", complained(&output));
+        output
+    };
+    let sentence = "this token is for sessions \"shed-1\" and not for \"default\"";
+    for arguments in [&["send", "x"][..], &["watch"]] {
+        let why = complained(&refused(arguments));
+        assert!(why.contains(sentence), "{why}");
+    }
+    let json = |arguments: &[&str], fields: [&str; 3]| {
+        let line = printed(&refused(arguments));
+        let said: Value = serde_json::from_str(&line).expect("the output is JSON");
+        let [state, code, why] = fields.map(|field| said[field].as_str().unwrap_or_default());
+        assert_eq!((state, code), ("refused", "forbidden_session"), "{said}");
+        assert!(why.starts_with(sentence), "{said}");
+    };
+    json(&["send", "x", "--json"], ["state", "code", "error"]);
+    json(&["watch", "--json"], ["type", "code", "message"]);
+}
+
+#[test]
 fn watch_prints_one_line_per_event_and_no_control_characters() {
     let mut server = Server::start(&[]);
     let port = server.address.port();

@@ -1,10 +1,12 @@
 //! The crate `claude-socket-client` against the real binary.
 
+use std::io::Write;
 use std::net::TcpListener;
+use std::thread;
 use std::time::Duration;
 
 use claude_socket_client::protocol::{DeliveryState, ErrorCode, ServerMessage};
-use claude_socket_client::{Client, Error, Event, Options};
+use claude_socket_client::{Client, Error, Event, Options, Refusal};
 use serde_json::json;
 
 use crate::app::App;
@@ -239,7 +241,7 @@ fn restarted_server_gets_unacknowledged_messages() {
             .expect("the client tells")
         {
             Event::Disconnected { retry_in, .. } => break assert!(retry_in.is_some()),
-            Event::Message(_) => {}
+            Event::Message(_) | Event::Refused(_) => {}
         }
     }
     let second = client.send("two");
@@ -296,6 +298,160 @@ fn message_beyond_queue_without_server_is_rejected_at_once() {
     );
 }
 
+fn refusal(status: u16, code: &str, message: &str) -> Refusal {
+    Refusal {
+        status,
+        code: code.to_owned(),
+        message: message.to_owned(),
+    }
+}
+
+/// What a client is told about its first attempt to connect.
+struct Attempt {
+    refusal: Option<Refusal>,
+    reason: String,
+    retry_in: Option<Duration>,
+}
+
+fn first_attempt(client: &Client) -> Attempt {
+    let mut refusal = None;
+    loop {
+        let event = client.events().recv_timeout(TEST_TIMEOUT);
+        match event.expect("the client tells") {
+            Event::Refused(refused) => refusal = Some(refused),
+            Event::Disconnected {
+                code,
+                reason,
+                retry_in,
+            } => {
+                assert_eq!(code, refusal.as_ref().map(|refusal| refusal.status));
+                return Attempt {
+                    refusal,
+                    reason,
+                    retry_in,
+                };
+            }
+            Event::Message(message) => panic!("{message:?}"),
+        }
+    }
+}
+
+/// Returns the address of a server that answers each connection with these parts of a response, one by one.
+fn answering(parts: &'static [&'static str]) -> String {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).expect("any port");
+    let address = listener.local_addr().expect("it is bound");
+    thread::spawn(move || {
+        for mut client in listener.incoming().map_while(Result::ok) {
+            client.set_nodelay(true).expect("it is a TCP socket");
+            for part in parts {
+                // A client that has gone takes no more.
+                let _ = client.write_all(part.as_bytes());
+                thread::yield_now();
+            }
+            // What was not read would reset the connection.
+            let _ = std::io::copy(&mut client, &mut std::io::sink());
+        }
+    });
+    format!("ws://{address}")
+}
+
+#[test]
+fn refused_client_tells_why_and_ends() {
+    let state = State::new();
+    let token = state.add("shed", "sender", Some("shed-1"));
+    let server = Server::start(&["--state-dir", state.path()]);
+    let cases = [
+        (None, 401, "unauthorized", "a token is needed here"),
+        (Some("guessed"), 401, "unauthorized", "is not known here"),
+        (Some(&*token), 403, "forbidden_session", "\"shed-1\""),
+    ];
+    for (token, status, code, part) in cases {
+        let client = Client::connect(Options {
+            token: token.map(str::to_owned),
+            ..options(&server)
+        });
+        let client = client.expect("the client starts");
+        let early = client.send("early");
+        let told = first_attempt(&client);
+        let refusal = told.refusal.expect("it is refused");
+        assert_eq!((refusal.status, &*refusal.code), (status, code));
+        assert!(refusal.message.contains(part), "{refusal:?}");
+        assert_eq!((&told.reason, told.retry_in), (&refusal.message, None));
+
+        let refused = Error::Refused(refusal);
+        assert_eq!(client.recv().err().as_ref(), Some(&refused));
+        for sent in [early, client.send("late")] {
+            assert_eq!(sent.answered(TEST_TIMEOUT).err().as_ref(), Some(&refused));
+        }
+        let history = client.fetch_history(1, None).answer(TEST_TIMEOUT);
+        assert_eq!(history.err().as_ref(), Some(&refused));
+        let sessions = client.fetch_sessions().answer(TEST_TIMEOUT);
+        assert_eq!(sessions.err(), Some(refused));
+    }
+}
+
+/// What a proxy says in between, and a body that comes after its head.
+#[test]
+fn refusal_of_any_server_is_told_and_tried_again() {
+    let page = "the server answers with the HTTP status";
+    let cases: [(&[&str], Refusal, u64); 4] = [
+        (
+            &[
+                "HTTP/1.1 502 Bad Gateway\r\nContent-Length: 6\r\n\r\n",
+                "<html>",
+            ],
+            refusal(502, "http_502", &format!("{page} 502")),
+            0,
+        ),
+        (
+            &[
+                "HTTP/1.1 503 Busy\r\nRetry-After: 7\r\nContent-Length: 34\r\n\r\n",
+                "{\"code\":\"busy\",",
+                "\"message\":\"full now\"}",
+            ],
+            refusal(503, "busy", "full now"),
+            7,
+        ),
+        (
+            &["HTTP/1.1 429 Slow\r\nRetry-After: tomorrow\r\nContent-Length: 2\r\n\r\n{}"],
+            refusal(429, "http_429", &format!("{page} 429")),
+            0,
+        ),
+        (
+            &["HTTP/1.1 404 Gone\r\nContent-Length: 15\r\n\r\n{\"error\":\"none\"}"],
+            refusal(404, "http_404", "none"),
+            0,
+        ),
+    ];
+    for (parts, expected, wait) in cases {
+        let client = Client::connect(Options {
+            reconnect_delay: Duration::ZERO,
+            ..Options::new(answering(parts))
+        });
+        let told = first_attempt(&client.expect("the client starts"));
+        assert_eq!(told.refusal, Some(expected));
+        assert_eq!(told.retry_in, Some(Duration::from_secs(wait)));
+    }
+}
+
+#[test]
+fn server_that_does_not_answer_in_time_counts_as_lost() {
+    // The first says nothing, the second not why it refuses.
+    let silent: [&[&str]; 2] = [
+        &[],
+        &["HTTP/1.1 502 Bad Gateway\r\nContent-Length: 6\r\n\r\n"],
+    ];
+    for (parts, status) in silent.into_iter().zip([None, Some(502)]) {
+        let client = Client::connect(Options {
+            connect_timeout: Duration::from_millis(20),
+            ..Options::new(answering(parts))
+        });
+        let told = first_attempt(&client.expect("the client starts"));
+        assert_eq!(told.refusal.map(|refusal| refusal.status), status);
+        assert!(told.retry_in.is_some(), "{}", told.reason);
+    }
+}
+
 /// 4401 and 401 end it: no other attempt would help.
 #[test]
 fn client_whose_token_is_removed_ends() {
@@ -314,16 +470,11 @@ fn client_whose_token_is_removed_ends() {
     state.remove("ann");
     let end = client.iter().count();
     assert!(end < 10, "{end}");
-    assert!(matches!(sent.answered(TEST_TIMEOUT), Err(Error::Ended(_))));
-    assert!(matches!(
-        client.send("more").accepted(TEST_TIMEOUT),
-        Err(Error::Ended(_))
-    ));
-
-    let client = connect(&server);
-    match client.recv_timeout(TEST_TIMEOUT) {
-        Err(Error::Ended(why)) => assert!(why.contains("token"), "{why}"),
-        other => panic!("{other:?}"),
+    for sent in [sent, client.send("more")] {
+        match sent.answered(TEST_TIMEOUT) {
+            Err(Error::Refused(refusal)) => assert_eq!(refusal.status, 401),
+            other => panic!("{other:?}"),
+        }
     }
 }
 

@@ -61,7 +61,7 @@ fn refusal_has_status_and_sentence() {
     let shake = format!("{upgrade}{key}Sec-WebSocket-Version: 13\r\n");
     let get = |headers: &str| format!("GET / HTTP/1.1\r\n{headers}\r\n");
     let many = "X: y\r\n".repeat(65);
-    let long = format!("X: {}\r\n", "y".repeat(8 * 1024));
+    let long = format!("X: {}\r\n", "y".repeat(64 * 1024));
     let cases = [
         (
             get("Host: evil.example\r\n"),
@@ -122,8 +122,8 @@ fn refusal_has_status_and_sentence() {
             "handshake",
         ),
         (get(&format!("{host}{many}")), 431, "64 headers"),
-        (get(&format!("{host}{long}")), 431, "8 KiB"),
-        ("x".repeat(9 * 1024), 431, "8 KiB"),
+        (get(&format!("{host}{long}")), 431, "64 KiB"),
+        ("x".repeat(65 * 1024), 431, "64 KiB"),
         ("hello\r\n\r\n".into(), 400, "not HTTP/1.1"),
         ("\u{16}\u{3}\u{1}\u{2}\0\u{1}\0".into(), 400, "not HTTP/1.1"),
         (
@@ -143,7 +143,81 @@ fn refusal_has_status_and_sentence() {
                 .expect("the response has a body");
             let body: Value = serde_json::from_str(body).expect("the body is JSON");
             assert!(body["error"].is_string(), "{body}");
+            assert!(body["code"].is_string(), "{body}");
+            assert_eq!(body["message"], body["error"]);
         }
+    }
+}
+
+/// The cookies of all apps on localhost come with every request there.
+#[test]
+fn cookies_of_other_apps_are_no_obstacle() {
+    let mut server = Server::in_process(&[]);
+    let cookies = |bytes: usize| format!("Cookie: a={}\r\n\r\n", "x".repeat(bytes));
+    for bytes in [8 * 1024, 32 * 1024, 63 * 1024] {
+        let host = server.address;
+        let page = format!(
+            "GET / HTTP/1.1\r\nHost: {host}\r\nAccept: text/html\r\n{}",
+            cookies(bytes)
+        );
+        assert_eq!(status_of(&server.http(page.as_bytes())), 200, "{bytes}");
+        // Byte by byte, also where the head ends.
+        let head = server.handshake("/?session=s1");
+        let head = format!("{}\r\n{}", head.trim_end(), cookies(bytes));
+        let (most, rest) = head.split_at(head.len() - 3);
+        let mut stream = TcpStream::connect(host).expect("the server listens");
+        stream.write_all(most.as_bytes()).expect("the server reads");
+        for byte in rest.bytes() {
+            stream.write_all(&[byte]).expect("the server reads");
+        }
+        let message = br#"{"type":"message","content":"hi"}"#;
+        let mut frame = vec![0x81, 0x80 | 33, 0, 0, 0, 0];
+        frame.extend_from_slice(message);
+        stream.write_all(&frame).expect("the server reads");
+        assert_eq!(server.next_message()["content"], "hi", "{bytes}");
+    }
+}
+
+/// Nobody has to show a token for the memory of a head.
+#[test]
+fn few_long_heads_are_read_at_the_same_time() {
+    const ALLOWED: usize = 32;
+    const MORE: usize = 8;
+    let server = Server::in_process(&[]);
+    let host = server.address;
+    let (answered, answers) = std::sync::mpsc::channel();
+    let mut streams: Vec<TcpStream> = (0..ALLOWED + MORE)
+        .map(|_| {
+            let mut stream = TcpStream::connect(host).expect("the server listens");
+            let long = "x".repeat(9 * 1024);
+            let head = format!("GET / HTTP/1.1\r\nHost: {host}\r\nCookie: {long}");
+            stream.write_all(head.as_bytes()).expect("the server reads");
+            let mut reading = stream.try_clone().expect("there is a descriptor");
+            let answered = answered.clone();
+            std::thread::spawn(move || {
+                let mut answer = Vec::new();
+                let _ = reading.read_to_end(&mut answer);
+                let _ = answered.send(String::from_utf8_lossy(&answer).into_owned());
+            });
+            stream
+        })
+        .collect();
+    let next = || answers.recv_timeout(TEST_TIMEOUT).expect("it is answered");
+    for _ in 0..MORE {
+        let answer = next();
+        assert_eq!(status_of(&answer), 503, "{answer}");
+        assert!(
+            answer.contains("Retry-After: ") && answer.contains("\"busy\""),
+            "{answer}"
+        );
+    }
+    assert_eq!(server.get("/").0, 200, "short ones are read");
+    for stream in &mut streams {
+        // Those that were refused have ended.
+        let _ = stream.write_all(b"\r\n\r\n");
+    }
+    for _ in 0..ALLOWED {
+        assert_eq!(status_of(&next()), 200);
     }
 }
 

@@ -56,7 +56,7 @@ fn root_is_html_for_browsers_and_json_for_scripts() {
         for path in ["/", "/any/other"] {
             let (head, body) = get(&server, path, accept);
             assert_eq!(header(&head, "Content-Type"), Some("application/json"));
-            assert_eq!(header(&head, "Vary"), Some("Accept"));
+            assert_eq!(header(&head, "Vary"), Some("Accept, Origin"));
             let health: Value = serde_json::from_str(&body).expect("the body is JSON");
             assert_eq!(health["status"], "ok", "{accept}");
         }
@@ -89,7 +89,7 @@ fn browser_at_unknown_path_is_redirected_to_page() {
         let (head, _) = get(&server, path, BROWSER);
         assert_eq!(status_of(&head), 302, "{path}");
         assert_eq!(header(&head, "Location"), Some(location), "{path}");
-        assert_eq!(header(&head, "Vary"), Some("Accept"), "{path}");
+        assert_eq!(header(&head, "Vary"), Some("Accept, Origin"), "{path}");
         assert_eq!(header(&head, "Cache-Control"), Some("no-store"), "{path}");
     }
 }
@@ -172,7 +172,7 @@ fn page_policy_allows_only_own_server() {
     }
     assert!(!policy.contains("unsafe") && !policy.contains("http"));
     assert_eq!(header(&head, "X-Frame-Options"), Some("DENY"));
-    assert_eq!(header(&head, "Vary"), Some("Accept"));
+    assert_eq!(header(&head, "Vary"), Some("Accept, Origin"));
     // Everything that the page names is there.
     let named = page.split('"').filter(|part| {
         let extension = part.rsplit_once('.').map(|(_, extension)| extension);

@@ -20,8 +20,9 @@ fn bad_value_is_explained_in_one_line() {
         (
             "allowed-origins",
             "https://a.example,b.example",
-            "https://example.org",
+            "\"b.example\" is not an origin; give it as browsers send it, such as https://example.org",
         ),
+        ("allowed-origins", "file://,*", "\"*\" cannot be listed"),
         ("session-ttl", "5", "5m"),
         ("unseen-ttl", "-1h", "24h"),
         ("permission-ttl", "0s", "30s"),
@@ -109,7 +110,7 @@ fn settings_are_parsed_as_people_write_them() {
         "--max-backlog",
         "2MB",
         "--allowed-origins",
-        "https://a.example, https://b.example",
+        "https://a.example, file://, capacitor://localhost,",
         "--approve-own-tools",
         "no",
     ];

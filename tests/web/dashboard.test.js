@@ -121,6 +121,8 @@ test('a viewer sees all sessions, Claude’s status and the number of prompts', 
   run('token', 'remove', 'wall', '--state-dir', folder);
   await shows(page, 'The token is not valid any more.');
   await shot('lost');
+  // The line from the beginning.
+  await server.logged('the tokens were read: 2');
   await page.getByLabel('Token of a viewer').fill(run('token', 'add', 'wall', '--role', 'viewer', '--state-dir', folder));
   await server.logged('the tokens were read: 2');
   await page.getByRole('button', { name: 'Show' }).click();

@@ -220,6 +220,56 @@ test('a page under a rebound name gets nothing', async () => {
   assert.equal(answer.status(), 403);
 });
 
+/** Imports the client and asks the server. Runs in the page. */
+async function readEverything({ host, headers }) {
+  const { ClaudeSocket } = await import(`http://${host}/client/claude-socket.js`);
+  const ask = async (path, init) => {
+    const answer = await fetch(`http://${host}${path}`, init);
+    const { status, code } = await answer.json();
+    return [answer.status, code ?? status];
+  };
+  return {
+    client: typeof ClaudeSocket,
+    health: await ask('/healthz', { headers }),
+    socket: await ask('/?session=s1', { headers }),
+    // Asked for first, because it isn't a simple request.
+    wrong: await ask('/', { headers: { Authorization: 'Bearer wrong' } }),
+    missing: await ask('/api/nothing', { headers }),
+  };
+}
+
+test('a page of another server on this machine may read', async () => {
+  const page = await browser.newPage();
+  await page.goto(`http://localhost:${site.address().port}/`);
+  const read = await page.evaluate(readEverything, { host: `127.0.0.1:${server.port}` });
+  assert.deepEqual(read, {
+    client: 'function',
+    health: [200, 'ok'],
+    socket: [200, 'ok'],
+    wrong: [200, 'ok'],
+    missing: [404, 'not_found'],
+  });
+});
+
+test('a page that was given a token may read, and is told why another one is refused', async () => {
+  const token = 'a-token-of-32-characters-or-more';
+  const locked = await Server.start({ env: { CLAUDE_SOCKET_TOKEN: token } });
+  const headers = { Authorization: `Bearer ${token}` };
+  for (const name of ['localhost', 'evil.test']) {
+    const page = await browser.newPage();
+    await page.goto(`http://${name}:${site.address().port}/`);
+    const read = await page.evaluate(readEverything, { host: `127.0.0.1:${locked.port}`, headers });
+    assert.deepEqual(read, {
+      client: 'function',
+      health: [200, 'ok'],
+      socket: [200, 'ok'],
+      wrong: [401, 'unauthorized'],
+      missing: [404, 'not_found'],
+    });
+  }
+  await locked.kill();
+});
+
 // Must be the last test, because it connects.
 test('a page of this machine connects', async () => {
   const page = await browser.newPage();

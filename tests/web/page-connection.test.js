@@ -181,7 +181,8 @@ story('each role sees only what it may', async ({ server, open }) => {
 
   // A session that the token is not for.
   await sender.goto(`http://${server.host}/?session=s2`);
-  await sender.getByText('the token may not be for the session s2').waitFor();
+  await sender.getByText('The server refuses: this token is for sessions "s1" and not for "s2"').waitFor();
+  await sender.getByRole('button', { name: 'Try again' }).waitFor();
   // Without a session in the address, the token's session opens.
   await sender.goto(`http://${server.host}/`);
   await sender.waitForURL(/session=s1$/);

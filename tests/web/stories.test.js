@@ -5,7 +5,7 @@ import { test } from 'node:test';
 import assert from 'node:assert/strict';
 import { readFileSync, readdirSync } from 'node:fs';
 
-import { ClaudeSocket } from '../../client/claude-socket.js';
+import { ClaudeSocket, DeliveryError, EndedError, RefusedError } from '../../client/claude-socket.js';
 
 const folder = new URL('../stories/client/', import.meta.url);
 /** What the app may be told without a line in the story. */
@@ -50,8 +50,10 @@ class Stage {
   #frames = [];
   /** What the app was told, and the story has not mentioned yet. */
   #told = [];
-  /** The states of the app's messages, by id. */
+  /** The states of the app's messages, by id, and of its last requests for the history and the sessions. */
   #states = new Map();
+  /** What the server answers to a plain request; nothing listens if there is none. */
+  #refusal = null;
   /** The client has closed an open connection. */
   #left = false;
 
@@ -77,7 +79,11 @@ class Stage {
       case 'server <':
         this.#compare(this.#frames.shift(), JSON.parse(rest));
         break;
+      case 'server refuses':
+        this.#refuses(JSON.parse(rest));
+        break;
       case 'server breaks':
+        this.#refusal = null;
         this.#closes(1006);
         break;
       case 'server closes':
@@ -88,6 +94,10 @@ class Stage {
         break;
       case 'app fetches':
         this.#appFetches(rest);
+        break;
+      case 'app closes':
+        this.#client.close();
+        this.#left = false;
         break;
       case 'app allows':
       case 'app denies':
@@ -144,8 +154,10 @@ class Stage {
         this.readyState = CLOSED;
       }
     }
-    const client = new ClaudeSocket('ws://x', { session: 's', user: 'ann', ...this.#options, WebSocket });
+    const fetch = async () => this.#refusal ?? Promise.reject(new TypeError('nothing listens'));
+    const client = new ClaudeSocket('ws://x', { session: 's', user: 'ann', ...this.#options, WebSocket, fetch });
     client.on('message', (message) => this.#told.push(message));
+    client.on('refused', (refusal) => this.#told.push({ type: 'refused', ...refusal }));
     client.on('disconnected', ({ code, retryIn }) => {
       this.#told.push({ type: 'disconnected', code, retry_in: retryIn === null ? null : retryIn / UNITS.s });
     });
@@ -186,6 +198,16 @@ class Stage {
     this.#sockets.at(-1).onmessage({ data: JSON.stringify(data) });
   }
 
+  /** Refuses the attempt to connect, of which the WebSocket learns nothing. */
+  #refuses(refusal) {
+    const isStatus = typeof refusal === 'number';
+    const { status, retry_after, ...body } = isStatus ? { status: refusal } : refusal;
+    const headers = retry_after && { 'Retry-After': String(retry_after) };
+    this.#refusal = new Response(isStatus ? 'not JSON' : JSON.stringify(body), { status, headers });
+    assert.equal(this.#sockets.at(-1).readyState, CONNECTING, `the client connects: ${this.where}`);
+    this.#closes(1006);
+  }
+
   #closes(code) {
     const socket = this.#sockets.at(-1);
     socket.readyState = CLOSED;
@@ -198,16 +220,19 @@ class Stage {
     const sent = this.#client.send(content, { id });
     this.#states.set(id, 'waiting');
     for (const state of ['accepted', 'seen', 'answered']) void sent[state].then(() => this.#states.set(id, state), () => {});
-    sent.accepted.catch(({ code, retryAfter }) => {
-      this.#states.set(id, retryAfter === undefined ? `rejected ${code}` : `rejected ${code} for ${retryAfter}s`);
+    sent.answered.catch((error) => {
+      // Without a connection, what was reached stays.
+      if (this.#states.get(id) === 'waiting' || error instanceof DeliveryError) this.#states.set(id, failure(error));
     });
   }
 
   #appFetches(rest) {
     const [, limit, since] = /^history (\d+)(?: since (\d+))?$/.exec(rest) ?? [];
-    if (limit) void this.#client.fetchHistory(Number(limit), { since: since && Number(since) });
-    else if (rest === 'sessions') void this.#client.fetchSessions();
-    else assert.fail(`unknown line: ${this.where}`);
+    const what = rest.split(' ')[0];
+    const asked = limit ? this.#client.fetchHistory(Number(limit), { since: since && Number(since) })
+      : what === 'sessions' ? this.#client.fetchSessions() : assert.fail(`unknown line: ${this.where}`);
+    this.#states.set(what, 'waiting');
+    asked.then(() => this.#states.set(what, 'answered'), (error) => this.#states.set(what, failure(error)));
   }
 
   #appIsTold(rest) {
@@ -222,6 +247,12 @@ class Stage {
     assert.ok(found !== undefined, `there is nothing: ${this.where}`);
     assert.ok(fits(found, wanted), `${this.where}, and not ${JSON.stringify(found)}`);
   }
+}
+
+/** Returns why a promise was rejected, as a story says it. */
+function failure(error) {
+  if (error instanceof RefusedError) return `refused ${error.status} ${error.code}`;
+  return error instanceof EndedError ? 'ended' : `rejected ${error.code}`;
 }
 
 /** Returns the `seq`s of `replies 1..100`, or undefined for another line. */

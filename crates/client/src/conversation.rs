@@ -14,7 +14,8 @@ use std::time::{Duration, Instant};
 
 use crate::pending::{Pending, Sessions};
 use crate::protocol::{ClientMessage, ClientRequest, SessionId};
-use crate::{Error, Event, Options};
+use crate::refusal::Disconnect;
+use crate::{Error, Event, Options, Refusal};
 pub use send::Outgoing;
 use send::{Accepted, OwnIds, Unacknowledged};
 use session::{HistoryRequest, ReorderBuffer};
@@ -58,6 +59,8 @@ pub struct Conversation {
     session: SessionId,
     user: Arc<str>,
     phase: Phase,
+    /// Why there will be no more attempts.
+    ended: Option<Error>,
     attempts: u32,
     /// The longest frame that the server takes, in bytes.
     max_message: usize,
@@ -94,6 +97,7 @@ impl Conversation {
             user: options.user.as_str().into(),
             options,
             phase: Phase::Waiting(now),
+            ended: None,
             attempts: 0,
             max_message: usize::MAX,
             unacknowledged: VecDeque::new(),
@@ -173,27 +177,31 @@ impl Conversation {
         }
     }
 
-    /// There is no connection. `random` is from 0 to 1, and shortens the wait. If it is `permanent`, there are no more
-    /// attempts.
-    pub fn disconnected(
-        &mut self,
-        code: Option<u16>,
-        reason: String,
-        permanent: bool,
-        now: Instant,
-        random: f64,
-    ) {
+    /// There is no connection. `random` is from 0 to 1, and shortens the wait. After a refusal that is final, there are no
+    /// more attempts.
+    pub fn disconnected(&mut self, disconnect: Disconnect, now: Instant, random: f64) {
+        let Disconnect {
+            code,
+            reason,
+            refusal,
+            retry_after,
+        } = disconnect;
         // A gap is still there after the next connect, and what came after it comes again.
         self.reorder_buffer = None;
         self.outputs
             .retain(|output| matches!(output, Output::Event(_)));
-        let retry_in = (self.options.reconnect && !permanent).then(|| self.delay(random));
-        self.phase = match retry_in {
-            Some(delay) => Phase::Waiting(now + delay),
-            None => Phase::Ended,
-        };
-        if retry_in.is_none() {
-            self.fail_all(&Error::Ended(reason.clone()));
+        let is_final = refusal.as_ref().is_some_and(Refusal::is_final);
+        let retries = self.options.reconnect && !is_final;
+        let retry_in = retries.then(|| retry_after + self.delay(random));
+        match retry_in {
+            Some(delay) => self.phase = Phase::Waiting(now + delay),
+            None => {
+                let ended = Error::Ended(reason.clone());
+                self.end(refusal.clone().map_or(ended, Error::Refused));
+            }
+        }
+        if let Some(refusal) = refusal {
+            self.emit(Event::Refused(refusal));
         }
         self.emit(Event::Disconnected {
             code,
@@ -202,10 +210,12 @@ impl Conversation {
         });
     }
 
-    /// Ends the conversation. Whatever waits for the server fails.
-    pub fn end(&mut self) {
+    /// Ends the conversation, unless it has. Whatever waits for the server fails. Returns why it has ended.
+    pub fn end(&mut self, error: Error) -> Error {
         self.phase = Phase::Ended;
-        self.fail_all(&Error::Ended("this client has ended".to_owned()));
+        let error = self.ended.get_or_insert(error).clone();
+        self.fail_all(&error);
+        error
     }
 
     fn fail_all(&mut self, error: &Error) {

@@ -7,20 +7,21 @@ use std::net::TcpStream;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, TrySendError};
+use parking_lot::Mutex;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use tungstenite::{Error as WsError, Message, WebSocket};
 
-use crate::Event;
 use crate::conversation::{Conversation, Outgoing, Output};
 use crate::options::Target;
 use crate::pending::{Pending, Sessions};
-use crate::protocol::{HistoryItem, UNAUTHORIZED};
-use connect::disconnect_reason;
+use crate::protocol::HistoryItem;
+use crate::refusal::Disconnect;
+use crate::{Error, Event};
 
 /// What the app wants.
 #[derive(Debug)]
@@ -33,25 +34,6 @@ pub enum Command {
     RespondToPermission(String, bool),
     /// The app has dropped its client.
     Close,
-}
-
-/// Why there is no connection.
-struct Disconnect {
-    /// The close code, or the HTTP status.
-    code: Option<u16>,
-    reason: String,
-    /// Another attempt would not help.
-    permanent: bool,
-}
-
-impl Disconnect {
-    fn because(reason: impl ToString) -> Self {
-        Self {
-            code: None,
-            reason: reason.to_string(),
-            permanent: false,
-        }
-    }
 }
 
 /// Why waiting has ended early.
@@ -74,6 +56,8 @@ pub struct Driver {
     pub token: Option<String>,
     /// The token is only sent to a listener of this user or of root.
     pub guard_token: bool,
+    /// The time limit of an attempt.
+    pub connect_timeout: Duration,
     pub commands: Receiver<Command>,
     /// Is readable whenever there is a command.
     pub wake: UnixStream,
@@ -82,8 +66,8 @@ pub struct Driver {
     pub overflow: Receiver<Event>,
     /// The number of dropped events.
     pub dropped: Arc<AtomicU64>,
-    /// Is set at the end, before the last commands are handled.
-    pub ended: Arc<AtomicBool>,
+    /// Why the thread has ended. It is set before the last commands are handled.
+    pub ended: Arc<Mutex<Option<Error>>>,
 }
 
 impl Driver {
@@ -95,20 +79,15 @@ impl Driver {
             match ended {
                 Ok(()) | Err(Interrupted::Closed) => break,
                 Err(Interrupted::Disconnected(disconnect)) => {
-                    let Disconnect {
-                        code,
-                        reason,
-                        permanent,
-                    } = disconnect;
                     let (now, random) = (Instant::now(), random_unit());
-                    self.conversation
-                        .disconnected(code, reason, permanent, now, random);
+                    self.conversation.disconnected(disconnect, now, random);
                     self.deliver();
                 }
             }
         }
-        self.conversation.end();
-        self.ended.store(true, Ordering::SeqCst);
+        let closed = Error::Ended("this client has ended".to_owned());
+        let ended = self.conversation.end(closed);
+        *self.ended.lock() = Some(ended);
         // What was sent meanwhile must fail, not wait.
         while let Ok(command) = self.commands.try_recv() {
             self.handle_command(command);
@@ -246,15 +225,8 @@ impl Driver {
                 let (code, reason) = frame.map_or((1005, String::new()), |frame| {
                     (u16::from(frame.code), frame.reason.to_string())
                 });
-                let reason = match reason.as_str() {
-                    "" => format!("the server has closed the connection ({code})"),
-                    _ => reason,
-                };
-                return Err(Interrupted::Disconnected(Disconnect {
-                    code: Some(code),
-                    reason,
-                    permanent: code == UNAUTHORIZED,
-                }));
+                let disconnect = Disconnect::closed(code, &reason);
+                return Err(Interrupted::Disconnected(disconnect));
             }
             Ok(_) => self.conversation.peer_alive(),
             Err(error) => return Ok(!would_block(Err(error))?),
@@ -268,7 +240,7 @@ fn would_block(done: Result<(), WsError>) -> Result<bool, Interrupted> {
     match done {
         Ok(()) => Ok(false),
         Err(WsError::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => Ok(true),
-        Err(error) => Err(Interrupted::Disconnected(disconnect_reason(error))),
+        Err(error) => Err(Interrupted::Disconnected(Disconnect::because(error))),
     }
 }
 

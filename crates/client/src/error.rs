@@ -5,6 +5,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::Refusal;
 use crate::protocol::ErrorCode;
 
 /// Why something was not done.
@@ -32,6 +33,8 @@ pub enum Error {
     TimedOut,
     /// There is no connection any more, and there will be none. Says why, for people.
     Ended(String),
+    /// There will be no connection, because the server doesn't let this client in.
+    Refused(Refusal),
 }
 
 impl fmt::Display for Error {
@@ -42,6 +45,7 @@ impl fmt::Display for Error {
             Self::Rejected { why, .. } | Self::Lost(why) => f.write_str(why),
             Self::TimedOut => f.write_str("it has not happened in time"),
             Self::Ended(why) => write!(f, "the connection has ended: {why}"),
+            Self::Refused(refusal) => write!(f, "the server refuses: {}", refusal.message),
         }
     }
 }
@@ -82,6 +86,7 @@ impl PartialEq for Error {
                 },
             ) => (code, why, retry_after) == (c, w, r),
             (Self::TimedOut, Self::TimedOut) => true,
+            (Self::Refused(refusal), Self::Refused(other)) => refusal == other,
             _ => false,
         }
     }

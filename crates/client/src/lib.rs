@@ -33,7 +33,8 @@
 //!   Claude gets it once. [`SentMessage`] tells what became of it.
 //! - Replies that were missed come after a reconnect, each once and in order, before new ones.
 //! - A lost connection is opened again, after a random and growing time, until the server says that this client must not
-//!   connect.
+//!   connect (401 or 403). Then everything that waits fails with [`Error::Refused`], and another [`Client`] is needed, with
+//!   a token that is valid.
 //!
 //! It has no TLS. To reach a server behind a proxy that has, go around the proxy: by a private network, or by a tunnel
 //! such as `ssh -L 3100:127.0.0.1:3100 HOST`.
@@ -49,6 +50,7 @@ mod error;
 mod options;
 mod pending;
 pub mod protocol;
+mod refusal;
 mod sent_message;
 // For the server's programs, which check the same before they show a token.
 #[doc(hidden)]
@@ -57,11 +59,12 @@ pub mod socket_owner;
 use std::io::Write;
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant, SystemTime};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, unbounded};
+use parking_lot::Mutex;
 use uuid::Uuid;
 
 use conversation::{Conversation, Outgoing};
@@ -70,6 +73,7 @@ pub use error::Error;
 pub use options::Options;
 pub use pending::{Pending, Sessions};
 use protocol::{HistoryItem, ServerMessage};
+pub use refusal::Refusal;
 pub use sent_message::{Receipt, SentMessage};
 
 /// The README's example compiles.
@@ -77,15 +81,14 @@ pub use sent_message::{Receipt, SentMessage};
 #[doc = include_str!("../README.md")]
 struct Readme;
 
-/// Why nothing is sent any more.
-const ENDED: &str = "there is no connection any more";
-
 /// Something that has happened.
 #[derive(Clone, Debug, PartialEq)]
 #[cfg_attr(not(feature = "server"), non_exhaustive)]
 pub enum Event {
     /// The server has sent a message. The first one after each connect is its `welcome`.
     Message(ServerMessage),
+    /// The server doesn't let this client in. The `Disconnected` that follows says whether it will be asked again.
+    Refused(Refusal),
     /// The connection was lost, or an attempt to connect has failed.
     Disconnected {
         /// The close code (RFC 6455, section 7.4) or the HTTP status, if the server gave one.
@@ -104,7 +107,8 @@ pub struct Client {
     wake: UnixStream,
     events: Receiver<Event>,
     dropped: Arc<AtomicU64>,
-    ended: Arc<AtomicBool>,
+    /// Why there will be no connection any more.
+    ended: Arc<Mutex<Option<Error>>>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -128,13 +132,15 @@ impl Client {
         let (commands, received) = unbounded();
         let (sender, events) = bounded(options.receive_capacity.max(1));
         let dropped = Arc::new(AtomicU64::new(0));
-        let ended = Arc::new(AtomicBool::new(false));
+        let ended = Arc::new(Mutex::new(None));
         let guard_token = options.guard_token;
+        let connect_timeout = options.connect_timeout;
         let driver = Driver {
             conversation: Conversation::new(options, Instant::now()),
             target,
             token,
             guard_token,
+            connect_timeout,
             commands: received,
             wake: theirs,
             events: sender,
@@ -172,8 +178,8 @@ impl Client {
         };
         self.send_command(Command::Send(message));
         // The thread may have ended before it got the message.
-        if self.has_ended() {
-            sent.fail(Error::Ended(ENDED.to_owned()));
+        if let Some(error) = self.end() {
+            sent.fail(error);
         }
         sent
     }
@@ -183,8 +189,8 @@ impl Client {
     pub fn fetch_history(&self, limit: usize, since: Option<u64>) -> Pending<Vec<HistoryItem>> {
         let pending = Pending::new();
         self.send_command(Command::FetchHistory(limit, since, pending.clone()));
-        if self.has_ended() {
-            pending.settle(Err(Error::Ended(ENDED.to_owned())));
+        if let Some(error) = self.end() {
+            pending.settle(Err(error));
         }
         pending
     }
@@ -194,8 +200,8 @@ impl Client {
     pub fn fetch_sessions(&self) -> Pending<Sessions> {
         let pending = Pending::new();
         self.send_command(Command::FetchSessions(pending.clone()));
-        if self.has_ended() {
-            pending.settle(Err(Error::Ended(ENDED.to_owned())));
+        if let Some(error) = self.end() {
+            pending.settle(Err(error));
         }
         pending
     }
@@ -208,33 +214,30 @@ impl Client {
     /// Waits for the server's next message.
     ///
     /// # Errors
-    /// [`Error::Ended`] when there will be no more.
+    /// [`Error::Refused`] or [`Error::Ended`] when there will be no more.
     pub fn recv(&self) -> Result<ServerMessage, Error> {
-        let mut reason = "it was closed".to_owned();
         for event in &self.events {
-            match event {
-                Event::Message(message) => return Ok(message),
-                Event::Disconnected { reason: why, .. } => reason = why,
+            if let Event::Message(message) = event {
+                return Ok(message);
             }
         }
-        Err(Error::Ended(reason))
+        Err(self.end_error())
     }
 
     /// Waits for the server's next message, for that long at most.
     ///
     /// # Errors
-    /// [`Error::TimedOut`], and [`Error::Ended`] when there will be no more.
+    /// [`Error::TimedOut`], and [`Error::Refused`] or [`Error::Ended`] when there will be no more.
     pub fn recv_timeout(&self, timeout: Duration) -> Result<ServerMessage, Error> {
         let Some(deadline) = Instant::now().checked_add(timeout) else {
             return self.recv();
         };
-        let mut reason = "it was closed".to_owned();
         loop {
             match self.events.recv_deadline(deadline) {
                 Ok(Event::Message(message)) => return Ok(message),
-                Ok(Event::Disconnected { reason: why, .. }) => reason = why,
+                Ok(_) => {}
                 Err(RecvTimeoutError::Timeout) => return Err(Error::TimedOut),
-                Err(RecvTimeoutError::Disconnected) => return Err(Error::Ended(reason)),
+                Err(RecvTimeoutError::Disconnected) => return Err(self.end_error()),
             }
         }
     }
@@ -255,8 +258,14 @@ impl Client {
         self.dropped.load(Ordering::Relaxed)
     }
 
-    fn has_ended(&self) -> bool {
-        self.ended.load(Ordering::SeqCst)
+    /// Returns why the thread has ended. What was sent to it before this has returned `None` is handled.
+    fn end(&self) -> Option<Error> {
+        self.ended.lock().clone()
+    }
+
+    fn end_error(&self) -> Error {
+        let closed = || Error::Ended("it was closed".to_owned());
+        self.end().unwrap_or_else(closed)
     }
 
     fn send_command(&self, command: Command) {

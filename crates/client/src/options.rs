@@ -38,6 +38,9 @@ pub struct Options {
     pub reconnect_delay: Duration,
     /// The longest wait before any attempt; 30 s unless set.
     pub max_reconnect_delay: Duration,
+    /// The time that an address may take to answer, and its server to open the connection; 10 s unless set. Looking up
+    /// a name takes as long as the system lets it.
+    pub connect_timeout: Duration,
     /// The time after which a silent server is asked for a sign of life; 20 s unless set. After a second one without an
     /// answer the connection is lost.
     pub heartbeat: Duration,
@@ -61,6 +64,7 @@ impl Options {
             reconnect: true,
             reconnect_delay: Duration::from_secs(1),
             max_reconnect_delay: Duration::from_secs(30),
+            connect_timeout: Duration::from_secs(10),
             heartbeat: Duration::from_secs(20),
             queue_limit: 1_000,
             receive_capacity: 10_000,

@@ -81,7 +81,7 @@ impl SentMessage {
     /// Waits until Claude Code has got it.
     ///
     /// # Errors
-    /// [`Error::Rejected`], [`Error::TimedOut`] or [`Error::Ended`].
+    /// [`Error::Rejected`], [`Error::TimedOut`], [`Error::Refused`] or [`Error::Ended`].
     pub fn accepted(&self, timeout: Duration) -> Result<Receipt, Error> {
         self.wait(Stage::Accepted, timeout)
     }
@@ -90,7 +90,7 @@ impl SentMessage {
     /// the answer.
     ///
     /// # Errors
-    /// [`Error::Rejected`], [`Error::TimedOut`] or [`Error::Ended`].
+    /// [`Error::Rejected`], [`Error::TimedOut`], [`Error::Refused`] or [`Error::Ended`].
     pub fn seen(&self, timeout: Duration) -> Result<Receipt, Error> {
         self.wait(Stage::Seen, timeout)
     }
@@ -98,7 +98,7 @@ impl SentMessage {
     /// Waits until Claude has replied to the session since.
     ///
     /// # Errors
-    /// [`Error::Rejected`], [`Error::TimedOut`] or [`Error::Ended`].
+    /// [`Error::Rejected`], [`Error::TimedOut`], [`Error::Refused`] or [`Error::Ended`].
     pub fn answered(&self, timeout: Duration) -> Result<Receipt, Error> {
         self.wait(Stage::Answered, timeout)
     }

@@ -80,14 +80,19 @@ pub fn run(args: &ChatArgs) -> Result<ExitCode, Error> {
         ));
     }
     let client = args.connect.connect(true)?;
-    let first = match client.events().recv_timeout(CONNECT_TIMEOUT) {
-        Ok(Event::Message(message)) => message,
-        Ok(Event::Disconnected { code, reason, .. }) => {
-            return Err(args.connect.unreachable(code, &reason));
-        }
-        Err(_) => {
-            let why = format!("{} does not answer", args.connect.server.address());
-            return Err(Error::Failed(Failure::NoServer, why));
+    let deadline = Instant::now() + CONNECT_TIMEOUT;
+    let first = loop {
+        match client.events().recv_deadline(deadline) {
+            Ok(Event::Message(message)) => break message,
+            // What follows says the same.
+            Ok(Event::Refused(_)) => {}
+            Ok(Event::Disconnected { code, reason, .. }) => {
+                return Err(args.connect.unreachable(code, &reason));
+            }
+            Err(_) => {
+                let why = format!("{} does not answer", args.connect.server.address());
+                return Err(Error::Failed(Failure::NoServer, why));
+            }
         }
     };
     let config = Config::builder().auto_add_history(true).build();
@@ -171,6 +176,7 @@ fn print_events(
     for event in events {
         match event {
             Event::Message(message) => handle_message(message, screen, pending, print),
+            Event::Refused(_) => {}
             Event::Disconnected {
                 reason, retry_in, ..
             } => {

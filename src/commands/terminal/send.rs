@@ -12,7 +12,7 @@ use super::{ConnectArgs, TOKEN_HELP};
 use crate::client::{Client, Event};
 use crate::commands::{Error, Failure};
 use crate::config;
-use crate::protocol::{DeliveryState, ErrorCode, ServerMessage};
+use crate::protocol::{DeliveryState, ServerMessage};
 use crate::sanitize;
 
 /// Time limit for Claude Code to take the message, without `--wait`.
@@ -47,7 +47,8 @@ struct Outcome {
 /// Why sending failed.
 struct SendError {
     failure: Failure,
-    code: Option<ErrorCode>,
+    /// The server's, if it has one.
+    code: Option<String>,
     /// In how many seconds the server can take it.
     retry_after: Option<u64>,
     why: String,
@@ -150,7 +151,8 @@ fn deliver(args: &SendArgs, text: &str) -> Result<Outcome, SendError> {
         wants_answer: args.wait.is_some(),
         is_connected: false,
         was_connected: false,
-        refusal: None,
+        refused: None,
+        rejection: None,
         replies: Vec::new(),
     };
     let timeout = args.wait.unwrap_or(ACCEPT_TIMEOUT);
@@ -183,8 +185,10 @@ struct DeliveryWait<'a> {
     wants_answer: bool,
     is_connected: bool,
     was_connected: bool,
+    /// The code of the last refusal.
+    refused: Option<String>,
     /// The last error of the server.
-    refusal: Option<String>,
+    rejection: Option<String>,
     replies: Vec<(u64, ServerMessage)>,
 }
 
@@ -196,10 +200,12 @@ impl DeliveryWait<'_> {
                 Ok(Event::Message(message)) => {
                     self.was_connected = true;
                     self.is_connected = true;
+                    self.refused = None;
                     if let Some(outcome) = self.handle_message(message)? {
                         return Ok(Some(outcome));
                     }
                 }
+                Ok(Event::Refused(refusal)) => self.refused = Some(refusal.code),
                 Ok(Event::Disconnected {
                     code,
                     reason,
@@ -207,7 +213,10 @@ impl DeliveryWait<'_> {
                 }) => {
                     self.is_connected = false;
                     if !self.was_connected || retry_in.is_none() {
-                        return Err(self.connect.unreachable(code, &reason).into());
+                        return Err(SendError {
+                            code: self.refused.take(),
+                            ..self.connect.unreachable(code, &reason).into()
+                        });
                     }
                 }
                 Err(RecvTimeoutError::Timeout) => return Ok(None),
@@ -224,7 +233,7 @@ impl DeliveryWait<'_> {
     fn handle_message(&mut self, message: ServerMessage) -> Result<Option<Outcome>, SendError> {
         match message {
             ServerMessage::Reply { seq, .. } => self.replies.push((seq, message)),
-            ServerMessage::Error { message, .. } => self.refusal = Some(message),
+            ServerMessage::Error { message, .. } => self.rejection = Some(message),
             ServerMessage::Delivery {
                 ref id,
                 seq,
@@ -234,11 +243,11 @@ impl DeliveryWait<'_> {
                 ..
             } if id == self.id => {
                 let rejected = || SendError {
-                    code,
+                    code: code.map(|code| code.as_str().to_owned()),
                     retry_after,
                     ..SendError::new(
                         Failure::Refused,
-                        self.refusal
+                        self.rejection
                             .clone()
                             .unwrap_or_else(|| "the server has not taken the message".to_owned()),
                     )

@@ -9,7 +9,7 @@ use serde_json::json;
 
 use super::style::{Colors, Style, clock};
 use super::{ConnectArgs, TOKEN_HELP, format};
-use crate::client::Event;
+use crate::client::{Event, Refusal};
 use crate::commands::Error;
 use crate::sanitize;
 
@@ -31,7 +31,8 @@ pub fn run(args: &WatchArgs) -> Result<ExitCode, Error> {
     let client = args.connect.connect(false)?;
     let colors = Colors::of_stdout();
     let mut was_connected = false;
-    let mut is_lost = false;
+    // Why there is no connection.
+    let mut lost = None;
     for event in client.events() {
         let line = match &event {
             Event::Disconnected {
@@ -41,13 +42,17 @@ pub fn run(args: &WatchArgs) -> Result<ExitCode, Error> {
             } if !was_connected || retry_in.is_none() => {
                 return Err(args.connect.unreachable(*code, reason));
             }
-            // One line is enough for all attempts.
-            Event::Disconnected { .. } if is_lost => continue,
+            // One line is enough for all attempts that fail alike.
+            Event::Refused(refusal) if lost.as_ref() == Some(&refusal.message) => continue,
+            Event::Disconnected { reason, .. } if lost.as_ref() == Some(reason) => continue,
             event if args.json => Some(as_json(event)),
             event => as_line(event, colors),
         };
-        is_lost = matches!(event, Event::Disconnected { .. });
-        was_connected |= !is_lost;
+        match event {
+            Event::Message(_) => (lost, was_connected) = (None, true),
+            Event::Disconnected { reason, .. } => lost = Some(reason),
+            Event::Refused(_) => {}
+        }
         let Some(line) = line else { continue };
         let mut stdout = io::stdout().lock();
         match writeln!(stdout, "{line}").and_then(|()| stdout.flush()) {
@@ -62,6 +67,17 @@ fn as_json(event: &Event) -> String {
     match event {
         // Strings and numbers always serialize.
         Event::Message(message) => serde_json::to_string(message).unwrap_or_default(),
+        Event::Refused(Refusal {
+            status,
+            code,
+            message,
+        }) => json!({
+            "type": "refused",
+            "status": status,
+            "code": code,
+            "message": message,
+        })
+        .to_string(),
         Event::Disconnected {
             code,
             reason,
@@ -85,6 +101,8 @@ fn as_line(event: &Event, colors: Colors) -> Option<String> {
         format!("{time} {who}: {}", sanitize::line(what.trim_end()))
     };
     Some(match event {
+        // The line about the lost connection says why.
+        Event::Refused(_) => return None,
         Event::Disconnected { reason, .. } => line(&now, Style::Alert, "disconnected", reason),
         Event::Message(message) => match format::chat_line(message) {
             Some(chat) => line(chat.ts, chat.style, chat.who, chat.content),

@@ -3,6 +3,8 @@
 import DefaultExport, {
   ClaudeSocket,
   DeliveryError,
+  EndedError,
+  RefusedError,
   SentMessage,
   UNAUTHORIZED,
   type ClaudeSocketEvents,
@@ -12,6 +14,7 @@ import DefaultExport, {
   type ErrorCode,
   type HistoryItem,
   type HistoryMessage,
+  type Refusal,
   type ServerMessage,
 } from 'claude-socket';
 import { WebSocket } from 'ws';
@@ -22,18 +25,21 @@ const options: ClaudeSocketOptions = {
   reconnect: true,
   reconnectDelay: 1000,
   maxReconnectDelay: 30_000,
+  connectTimeout: 10_000,
   token: 'secret',
   stream: true,
   heartbeat: 20_000,
   queueLimit: 1000,
   WebSocket,
+  fetch,
 };
 const socket: ClaudeSocket = new DefaultExport(new URL('ws://127.0.0.1:3100'), options);
 new ClaudeSocket('ws://127.0.0.1:3100');
-new ClaudeSocket('ws://127.0.0.1:3100', { WebSocket: globalThis.WebSocket });
+new ClaudeSocket('ws://127.0.0.1:3100', { WebSocket: globalThis.WebSocket, fetch: null });
 
 const states: [boolean, boolean] = [socket.connected, socket.connecting];
 socket.user = 'bob';
+socket.token = undefined;
 const session: string = socket.session;
 
 /** Every message is told apart by its type, and none is forgotten. */
@@ -73,6 +79,7 @@ function describe(message: ServerMessage): string {
 const end: () => void = socket.on('message', (message) => describe(message));
 socket.on('connected', () => undefined);
 socket.on('disconnected', ({ code, reason, retryIn }: Disconnection) => [code.toFixed(), reason, retryIn?.toFixed()]);
+socket.on('refused', ({ status, code, message }: Refusal) => [status.toFixed(), code, message]);
 socket.once('reply', ({ content }) => content.length);
 const listener: ClaudeSocketEvents['delivery'] = ({ state }: DeliveryMessage) => state satisfies string;
 socket.on('delivery', listener);
@@ -84,24 +91,28 @@ end();
 
 socket.connect();
 const sent: SentMessage = socket.send('hello');
-socket.send(sent.content, { id: sent.id, ts: sent.ts, user: sent.user });
+const { signal } = new AbortController();
+socket.send(sent.content, { id: sent.id, ts: sent.ts, user: sent.user, signal });
 const told: string[] = [sent.id, sent.ts, sent.content, sent.user];
 try {
   const delivery: DeliveryMessage = await sent.accepted;
   const [seen, answered] = await Promise.all([sent.seen, sent.answered]);
-  told.push(delivery.id, seen.state, answered.state);
+  told.push(delivery.id, seen.state, answered.state, (await sent.when('answered', { signal })).state);
 } catch (error) {
   if (error instanceof DeliveryError) {
     const code: ErrorCode | 'queue_full' = error.code;
     told.push(code, error.message);
   }
+  if (error instanceof RefusedError) told.push(error.status.toFixed(), error.code);
+  if (error instanceof EndedError) told.push(error.message);
 }
 const history: HistoryMessage = await socket.fetchHistory();
-await socket.fetchHistory(10, { since: history.messages[0]?.seq ?? 0 });
-const { sessions } = await socket.fetchSessions();
+await socket.fetchHistory(10, { since: history.messages[0]?.seq ?? 0, signal });
+const { sessions } = await socket.fetchSessions({ signal });
 console.log(sessions[0]?.last?.content.length);
 socket.respondToPermission('abcde', true);
 socket.disconnect();
+socket.close();
 
 // What is wrong is found by the compiler.
 

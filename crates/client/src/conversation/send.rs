@@ -2,7 +2,7 @@
 
 use std::collections::{HashSet, VecDeque};
 
-use super::{Conversation, Output, Phase, frame};
+use super::{Conversation, Output, frame};
 use crate::protocol::{
     ClientMessage, ClientRequest, DeliveryState, ErrorCode, MAX_MESSAGE_ID, MessageId, NewMessage,
     ServerMessage, check_name,
@@ -69,9 +69,8 @@ impl Conversation {
     pub fn send(&mut self, message: Outgoing) {
         let limit = self.options.queue_limit;
         let id = message.sent.id();
-        if self.phase == Phase::Ended {
-            let why = "there was no connection any more when it was sent".to_owned();
-            message.sent.fail(Error::Ended(why));
+        if let Some(error) = &self.ended {
+            message.sent.fail(error.clone());
         } else if id.is_empty() {
             let why = "\"id\" must not be empty".to_owned();
             self.reject(&message.sent, ErrorCode::InvalidMessage, why);

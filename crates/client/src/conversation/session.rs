@@ -6,9 +6,6 @@ use crate::pending::{Pending, Sessions};
 use crate::protocol::{Author, ClientRequest, DEFAULT_USER, HistoryItem, MAX_LIMIT, ServerMessage};
 use crate::{Error, Event};
 
-/// Why there is no answer once the conversation has ended.
-const TOO_LATE: &str = "there was no connection any more when it was asked for";
-
 /// A request for history.
 #[derive(Clone, Debug)]
 pub struct HistoryRequest {
@@ -61,8 +58,8 @@ impl Conversation {
     }
 
     fn request_history(&mut self, request: HistoryRequest) {
-        if self.phase == Phase::Ended {
-            return request.fail(&Error::Ended(TOO_LATE.to_owned()));
+        if let Some(error) = &self.ended {
+            return request.fail(error);
         }
         let (limit, since) = (request.limit, request.since);
         self.history_requests.push_back(request);
@@ -78,8 +75,8 @@ impl Conversation {
 
     /// Asks which sessions there are.
     pub fn fetch_sessions(&mut self, pending: Pending<Sessions>) {
-        if self.phase == Phase::Ended {
-            return pending.settle(Err(Error::Ended(TOO_LATE.to_owned())));
+        if let Some(error) = &self.ended {
+            return pending.settle(Err(error.clone()));
         }
         self.session_requests.push_back(pending);
         if self.is_welcomed() {

@@ -27,8 +27,12 @@ fn welcome(client: &mut Conversation, seq: u64, now: Instant) {
     client.handle_frame(&welcome.to_string());
 }
 
-fn lose(client: &mut Conversation, permanent: bool, now: Instant) {
-    client.disconnected(None, "broken".to_owned(), permanent, now, 1.0);
+fn lose(client: &mut Conversation, now: Instant) {
+    client.disconnected(Disconnect::because("broken"), now, 1.0);
+}
+
+fn closed() -> Error {
+    Error::Ended("it was closed".to_owned())
 }
 
 fn send(client: &mut Conversation, id: &str) -> SentMessage {
@@ -61,7 +65,7 @@ fn now_of<T: Clone>(pending: &Pending<T>) -> Result<T, Error> {
 fn reconnect_delay_many_attempts_stays_at_its_limit() {
     let (mut client, now) = conversation();
     for _ in 0..100 {
-        lose(&mut client, false, now);
+        lose(&mut client, now);
         let delay = client.connect_at().map(|at| at - now);
         assert!(delay.is_some_and(|delay| delay <= Duration::from_secs(30)));
     }
@@ -69,13 +73,13 @@ fn reconnect_delay_many_attempts_stays_at_its_limit() {
 
 #[test]
 fn message_sent_after_the_end_fails() {
-    let (mut client, now) = conversation();
+    let (mut client, _) = conversation();
     let early = send(&mut client, "a1");
-    lose(&mut client, true, now);
+    client.end(closed());
     let late = send(&mut client, "a2");
     for sent in [early, late] {
         let accepted = sent.accepted(Duration::ZERO);
-        assert!(matches!(accepted, Err(Error::Ended(_))), "{accepted:?}");
+        assert_eq!(accepted, Err(closed()));
     }
 }
 
@@ -99,7 +103,7 @@ fn each_request_gets_its_own_answer() {
     client.fetch_history(2, None, first.clone());
     client.fetch_sessions(sessions.clone());
     welcome(&mut client, 3, now);
-    lose(&mut client, false, now);
+    lose(&mut client, now);
     welcome(&mut client, 4, now);
     client.fetch_history(5, Some(1), second.clone());
 
@@ -120,10 +124,10 @@ fn request_fails_at_the_end_and_after_it() {
     let (mut client, _) = conversation();
     let (early, late) = (Pending::new(), Pending::new());
     client.fetch_sessions(early.clone());
-    client.end();
+    client.end(closed());
     client.fetch_history(1, None, late.clone());
-    assert!(matches!(now_of(&early), Err(Error::Ended(_))));
-    assert!(matches!(now_of(&late), Err(Error::Ended(_))));
+    assert_eq!(now_of(&early).err(), Some(closed()));
+    assert_eq!(now_of(&late).err(), Some(closed()));
 }
 
 #[test]

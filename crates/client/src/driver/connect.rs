@@ -1,21 +1,26 @@
-//! Getting a connection: the address, the socket, the handshake.
+//! Getting a connection: the address, the socket, the handshake, and why the server refuses it.
 
-use std::io;
+use std::io::{self, Read};
 use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
+use http::Response;
+use http::header::{CONTENT_LENGTH, HeaderName, RETRY_AFTER};
 use rustix::event::PollFlags;
 use rustix::io::Errno;
 use socket2::{Domain, Protocol, Socket, Type};
 use tungstenite::client::{ClientRequestBuilder, client_with_config};
 use tungstenite::{Error as WsError, HandshakeError, WebSocket};
 
-use super::{Disconnect, Driver, Interrupted};
+use super::{Driver, Interrupted};
+use crate::refusal::Disconnect;
 use crate::socket_owner::{self, UNTRUSTED_OWNER};
 
-/// How long an address may take to answer, and as long again for the handshake.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// The longest body of a refusal that is read, in bytes.
+const MAX_REFUSAL: usize = 16 * 1024;
+/// The longest wait that a server can ask for, in seconds: what the npm package's timers take.
+const MAX_RETRY_AFTER: u64 = 24 * 24 * 3600;
 
 impl Driver {
     /// Connects to the first address of the target that answers, and does the handshake.
@@ -28,8 +33,9 @@ impl Driver {
         })?;
         let mut last = Disconnect::because(format!("{host} has no address"));
         for address in addresses {
-            match self.connect_to(address) {
-                Ok(stream) => return self.handshake_with(stream),
+            let deadline = Instant::now().checked_add(self.connect_timeout);
+            match self.connect_to(address, deadline) {
+                Ok(stream) => return self.handshake_with(stream, deadline),
                 Err(Interrupted::Disconnected(failed)) => last = failed,
                 Err(Interrupted::Closed) => return Err(Interrupted::Closed),
             }
@@ -37,7 +43,11 @@ impl Driver {
         Err(Interrupted::Disconnected(last))
     }
 
-    fn connect_to(&mut self, address: SocketAddr) -> Result<TcpStream, Interrupted> {
+    fn connect_to(
+        &mut self,
+        address: SocketAddr,
+        deadline: Option<Instant>,
+    ) -> Result<TcpStream, Interrupted> {
         let failed = |error: io::Error| {
             let reason = match error.kind() {
                 io::ErrorKind::ConnectionRefused => format!("nothing listens on {address}"),
@@ -55,9 +65,8 @@ impl Driver {
             Err(error) if error.raw_os_error() == Some(Errno::INPROGRESS.raw_os_error()) => {}
             Err(error) => return Err(failed(error)),
         }
-        let deadline = Instant::now() + CONNECT_TIMEOUT;
-        while !self.wait(Some((socket.as_fd(), PollFlags::OUT)), Some(deadline))? {
-            if Instant::now() >= deadline {
+        while !self.wait(Some((socket.as_fd(), PollFlags::OUT)), deadline)? {
+            if is_over(deadline) {
                 return Err(failed(io::ErrorKind::TimedOut.into()));
             }
         }
@@ -67,7 +76,11 @@ impl Driver {
         }
     }
 
-    fn handshake_with(&mut self, stream: TcpStream) -> Result<WebSocket<TcpStream>, Interrupted> {
+    fn handshake_with(
+        &mut self,
+        stream: TcpStream,
+        deadline: Option<Instant>,
+    ) -> Result<WebSocket<TcpStream>, Interrupted> {
         let mut request = ClientRequestBuilder::new(self.target.uri.clone());
         if let Some(token) = &self.token {
             let server = stream.peer_addr()?;
@@ -77,18 +90,20 @@ impl Driver {
             }
             request = request.with_header("Authorization", format!("Bearer {token}"));
         }
-        let deadline = Instant::now() + CONNECT_TIMEOUT;
         let same = stream.try_clone()?;
         let mut attempt = client_with_config(request, stream, None);
         loop {
             match attempt {
                 Ok((socket, _)) => return Ok(socket),
+                Err(HandshakeError::Failure(WsError::Http(answer))) => {
+                    return Err(self.refusal(&answer, &same, deadline)?);
+                }
                 Err(HandshakeError::Failure(error)) => {
-                    return Err(Interrupted::Disconnected(disconnect_reason(error)));
+                    return Err(Interrupted::Disconnected(Disconnect::because(error)));
                 }
                 Err(HandshakeError::Interrupted(half)) => {
-                    self.wait(Some((same.as_fd(), PollFlags::IN)), Some(deadline))?;
-                    if Instant::now() >= deadline {
+                    self.wait(Some((same.as_fd(), PollFlags::IN)), deadline)?;
+                    if is_over(deadline) {
                         let reason = "the server has not answered in time";
                         return Err(Interrupted::Disconnected(Disconnect::because(reason)));
                     }
@@ -97,28 +112,43 @@ impl Driver {
             }
         }
     }
+    /// Returns what the server has answered instead of opening the connection.
+    fn refusal(
+        &mut self,
+        answer: &Response<Option<Vec<u8>>>,
+        stream: &TcpStream,
+        deadline: Option<Instant>,
+    ) -> Result<Interrupted, Interrupted> {
+        // As much as came with the head.
+        let mut body = answer.body().clone().unwrap_or_default();
+        let length = number(answer, CONTENT_LENGTH).map_or(MAX_REFUSAL, |length| length as usize);
+        while body.len() < length.min(MAX_REFUSAL) && !is_over(deadline) {
+            let mut chunk = [0; 1024];
+            match (&*stream).read(&mut chunk) {
+                Ok(0) => break,
+                Ok(count) => body.extend_from_slice(&chunk[..count]),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.wait(Some((stream.as_fd(), PollFlags::IN)), deadline)?;
+                }
+                // The status says enough.
+                Err(_) => break,
+            }
+        }
+        // A date is not understood.
+        let retry_after = number(answer, RETRY_AFTER)
+            .unwrap_or_default()
+            .min(MAX_RETRY_AFTER);
+        let retry_after = Duration::from_secs(retry_after);
+        let disconnect = Disconnect::refused(answer.status().as_u16(), &body, retry_after);
+        Ok(Interrupted::Disconnected(disconnect))
+    }
 }
 
-/// Returns why the handshake or the connection has failed.
-pub(super) fn disconnect_reason(error: WsError) -> Disconnect {
-    let WsError::Http(answer) = error else {
-        return Disconnect::because(error);
-    };
-    /// The body of the server's refusal.
-    #[derive(serde::Deserialize)]
-    struct Rejection {
-        error: String,
-    }
-    let status = answer.status();
-    let body = answer.body().as_deref().unwrap_or_default();
-    let reason = match serde_json::from_slice::<Rejection>(body) {
-        Ok(refusal) => refusal.error,
-        Err(_) => format!("the server answers with the HTTP status {status}"),
-    };
-    Disconnect {
-        code: Some(status.as_u16()),
-        reason,
-        // The others are transient.
-        permanent: matches!(status.as_u16(), 400 | 401 | 403 | 404),
-    }
+fn is_over(deadline: Option<Instant>) -> bool {
+    deadline.is_some_and(|deadline| Instant::now() >= deadline)
+}
+
+/// Returns the number that a header has.
+fn number(answer: &Response<Option<Vec<u8>>>, name: HeaderName) -> Option<u64> {
+    answer.headers().get(name)?.to_str().ok()?.parse().ok()
 }

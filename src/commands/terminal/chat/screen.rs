@@ -21,7 +21,8 @@ pub struct Screen {
     on_screen: usize,
     /// The last status line.
     activity: String,
-    is_lost: bool,
+    /// Why there is no connection.
+    lost: Option<String>,
 }
 
 impl Screen {
@@ -34,7 +35,7 @@ impl Screen {
             streamed: String::new(),
             on_screen: 0,
             activity: String::new(),
-            is_lost: false,
+            lost: None,
         }
     }
 
@@ -43,13 +44,13 @@ impl Screen {
         self.colors.apply(style, text)
     }
 
-    /// Returns the lines for a lost connection. Only the first of several attempts has one.
+    /// Returns the lines for a lost connection. Of several attempts that fail alike only the first has one.
     pub fn lost(&mut self, reason: &str, retry_in: Option<Duration>) -> Vec<String> {
-        let was_lost = std::mem::replace(&mut self.is_lost, true);
+        let known = self.lost.replace(reason.to_owned());
+        let is_known = known.as_deref() == Some(reason);
         let reason = sanitize::line(reason);
         let line = match retry_in {
-            // One line is enough for all attempts.
-            Some(_) if was_lost => return Vec::new(),
+            Some(_) if is_known => return Vec::new(),
             Some(delay) => format!(
                 "no connection: {reason}; the next attempt is within {}. What you say waits.",
                 rounded(delay)
@@ -178,7 +179,7 @@ impl Screen {
             return Vec::new();
         };
         if let ServerMessage::Welcome { .. } = message {
-            let again = std::mem::take(&mut self.is_lost);
+            let again = self.lost.take().is_some();
             let again = if again { "connected again; " } else { "" };
             notice.what = format!("{again}{}. Ctrl-D ends this.", notice.what);
         }

@@ -8,7 +8,7 @@ use std::{fs, iter};
 use serde_json::Map;
 
 use super::*;
-use crate::protocol::UNAUTHORIZED;
+use crate::protocol::HistoryItem;
 
 /// What the app may be told without the story's telling.
 const OPTIONAL: [&str; 5] = ["welcome", "pong", "delivery", "error", "disconnected"];
@@ -51,6 +51,9 @@ struct Stage {
     frames: VecDeque<Value>,
     told: VecDeque<Value>,
     sent: HashMap<String, SentMessage>,
+    /// What the app has asked for last.
+    history: Option<Pending<Vec<HistoryItem>>>,
+    sessions: Option<Pending<Sessions>>,
     /// The client has left a silent server.
     left: bool,
 }
@@ -71,6 +74,8 @@ impl Stage {
             frames: VecDeque::new(),
             told: VecDeque::new(),
             sent: HashMap::new(),
+            history: None,
+            sessions: None,
             left: false,
         }
     }
@@ -104,13 +109,21 @@ impl Stage {
                 let frame = frame.unwrap_or_else(|| panic!("no frame: {}", self.place));
                 self.compare(&frame, &json_of(rest));
             }
-            ("server", "breaks") => self.disconnects(None),
-            ("server", "closes") => self.disconnects(Some(rest.parse().expect("a close code"))),
+            ("server", "refuses") => self.refuses(&json_of(rest)),
+            ("server", "breaks") => self.disconnects(Disconnect::because("lost")),
+            ("server", "closes") => {
+                let code = rest.parse().expect("a close code");
+                self.disconnects(Disconnect::closed(code, "lost"));
+            }
             ("app", "sends") => self.app_sends(rest),
             ("app", "fetches") => self.app_fetches(rest),
             ("app", "allows" | "denies") => {
                 let (id, allowed) = (rest.to_owned(), verb == "allows");
                 self.client().respond_to_permission(id, allowed);
+            }
+            ("app", "closes") => {
+                let closed = Error::Ended("closed".to_owned());
+                self.client().end(closed);
             }
             ("app", "<") => self.app_hears(rest),
             ("client", "leaves") => {
@@ -190,11 +203,25 @@ impl Stage {
         self.client().handle_frame(&frame.to_string());
     }
 
-    fn disconnects(&mut self, code: Option<u16>) {
-        let (now, permanent) = (self.now, code == Some(UNAUTHORIZED));
+    fn refuses(&mut self, refusal: &Value) {
+        let at = self.client().connect_at();
+        assert!(at.is_some_and(|at| at <= self.now), "{}", self.place);
+        let (status, body) = match refusal.as_u64() {
+            Some(status) => (status, "not JSON".to_owned()),
+            None => {
+                let status = refusal["status"].as_u64().expect("a status");
+                (status, refusal.to_string())
+            }
+        };
+        let retry_after = Duration::from_secs(refusal["retry_after"].as_u64().unwrap_or(0));
+        let status = status.try_into().expect("a status has three digits");
+        self.disconnects(Disconnect::refused(status, body.as_bytes(), retry_after));
+    }
+
+    fn disconnects(&mut self, disconnect: Disconnect) {
+        let now = self.now;
         self.frames.clear();
-        self.client()
-            .disconnected(code, "lost".to_owned(), permanent, now, 1.0);
+        self.client().disconnected(disconnect, now, 1.0);
     }
 
     fn app_sends(&mut self, rest: &str) {
@@ -214,11 +241,15 @@ impl Stage {
         let words: Vec<&str> = rest.split(' ').collect();
         let number = |word: &&str| word.parse::<u64>().expect("a number");
         match words[..] {
-            ["sessions"] => self.client().fetch_sessions(Pending::new()),
+            ["sessions"] => {
+                let pending = self.sessions.insert(Pending::new()).clone();
+                self.client().fetch_sessions(pending);
+            }
             ["history", ref rest @ ..] => {
                 let limit = rest.first().map(number).expect("a limit") as usize;
                 let since = rest.get(2).map(number);
-                self.client().fetch_history(limit, since, Pending::new());
+                let pending = self.history.insert(Pending::new()).clone();
+                self.client().fetch_history(limit, since, pending);
             }
             _ => panic!("unknown line: {}", self.place),
         }
@@ -246,6 +277,11 @@ impl Stage {
     }
 
     fn state_of(&self, id: &str) -> String {
+        match (id, &self.history, &self.sessions) {
+            ("history", Some(pending), _) => return answer_state(pending),
+            ("sessions", _, Some(pending)) => return answer_state(pending),
+            _ => {}
+        }
         let sent = self.sent.get(id).expect("it was sent");
         match sent.answered(Duration::ZERO) {
             Ok(_) => "answered".to_owned(),
@@ -258,7 +294,7 @@ impl Stage {
             }
             Err(_) if sent.seen(Duration::ZERO).is_ok() => "seen".to_owned(),
             Err(_) if sent.accepted(Duration::ZERO).is_ok() => "accepted".to_owned(),
-            Err(_) => "waiting".to_owned(),
+            Err(error) => failure(&error),
         }
     }
 
@@ -282,6 +318,16 @@ impl Stage {
                     let message = serde_json::to_value(message).expect("it is JSON");
                     self.told.push_back(message);
                 }
+                Output::Event(Event::Refused(refusal)) => {
+                    let Refusal {
+                        status,
+                        code,
+                        message,
+                    } = refusal;
+                    self.told.push_back(json!({
+                        "type": "refused", "status": status, "code": code, "message": message,
+                    }));
+                }
                 Output::Event(Event::Disconnected { code, retry_in, .. }) => {
                     let retry_in = retry_in.map(|delay| delay.as_secs());
                     let event = json!({
@@ -290,7 +336,7 @@ impl Stage {
                     self.told.push_back(event);
                 }
                 Output::Drop => {
-                    self.disconnects(None);
+                    self.disconnects(Disconnect::because("lost"));
                     self.left = true;
                     return self.collect();
                 }
@@ -300,6 +346,23 @@ impl Stage {
 
     fn compare(&self, found: &Value, wanted: &Value) {
         assert!(fits(found, wanted), "{}, and not {found}", self.place);
+    }
+}
+
+/// Returns what has become of a request to the server.
+fn answer_state<T: Clone>(pending: &Pending<T>) -> String {
+    match pending.answer(Duration::ZERO) {
+        Ok(_) => "answered".to_owned(),
+        Err(error) => failure(&error),
+    }
+}
+
+/// Returns why something was not done, as a story says it.
+fn failure(error: &Error) -> String {
+    match error {
+        Error::Refused(refusal) => format!("refused {} {}", refusal.status, refusal.code),
+        Error::Ended(_) => "ended".to_owned(),
+        _ => "waiting".to_owned(),
     }
 }
 
