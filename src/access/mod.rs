@@ -17,7 +17,6 @@ pub mod token;
 mod tokens;
 
 use std::fmt;
-use std::net::IpAddr;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -29,6 +28,7 @@ use parking_lot::Mutex;
 use crate::protocol::{self, FieldError, Grant, MAX_NAME, RESERVED_NAMES};
 use file::{FileProblem, StoredToken, TokenFileError};
 use file_stamp::FileStamp;
+pub use rate_limit::Guesser;
 use rate_limit::RateLimit;
 use token::{Digest, EnvToken};
 use tokens::Tokens;
@@ -49,7 +49,7 @@ pub struct Options {
 pub enum TokenError {
     /// There is no such token.
     Unknown,
-    /// More than ten unknown ones came from that address within a minute.
+    /// More than ten unknown ones came from there within a minute.
     TooManyFailures,
     /// The file can't be used, so it isn't known which tokens there are.
     FileUnusable,
@@ -126,16 +126,21 @@ impl Access {
     ///
     /// # Errors
     /// [`TokenError`].
-    pub fn admit(&self, shown: &str, peer: IpAddr, now: Instant) -> Result<Arc<Grant>, TokenError> {
+    pub fn admit(
+        &self,
+        shown: &str,
+        guesser: Guesser,
+        now: Instant,
+    ) -> Result<Arc<Grant>, TokenError> {
         let tokens = self.tokens();
         if let Some(grant) = tokens.find(&Digest::of(shown)) {
             return Ok(grant);
         }
         let mut rate_limit = self.rate_limit.lock();
-        if rate_limit.is_exceeded(peer, now) {
+        if rate_limit.is_exceeded(guesser, now) {
             return Err(TokenError::TooManyFailures);
         }
-        rate_limit.count(peer, now);
+        rate_limit.count(guesser, now);
         Err(match tokens.policy() {
             Policy::FileUnusable => TokenError::FileUnusable,
             Policy::Token | Policy::LocalOnly => TokenError::Unknown,

@@ -14,7 +14,7 @@ const TOKEN: &str = "0123456789abcdef01234567";
 
 #[test]
 fn wrong_tokens_are_limited_per_address_and_valid_ones_never() {
-    let ip = |ip: &str| ip.parse::<IpAddr>().expect("the address parses");
+    let ip = |ip: &str| Guesser::new(ip.parse().expect("the address parses"), false);
     let (here, there) = (ip("10.0.0.7"), ip("10.0.0.8"));
     let start = Instant::now();
     let after = |seconds| start + Duration::from_secs(seconds);
@@ -48,7 +48,7 @@ fn grant_is_valid_while_its_token_is_unchanged() {
         created: String::new(),
     };
     let access = Access::open(Options::default());
-    let peer = IpAddr::from([127, 0, 0, 1]);
+    let peer = Guesser::new([127, 0, 0, 1].into(), false);
     let admit = |token: &str| access.admit(token, peer, Instant::now());
     assert_eq!(access.policy(), Policy::LocalOnly);
     assert!(access.is_valid(access.anonymous().id) && access.has_operator());

@@ -14,11 +14,19 @@ const BEARER: &str = "bearer.";
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SeveralTokens;
 
+/// The token that a request shows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ShownToken {
+    pub token: String,
+    /// It is in the address alone, where any website can put one.
+    pub is_in_address: bool,
+}
+
 /// Returns the token that a request shows, in any of these places.
 ///
 /// # Errors
 /// [`SeveralTokens`].
-pub fn request_token(request: &Request<()>) -> Result<Option<String>, SeveralTokens> {
+pub fn request_token(request: &Request<()>) -> Result<Option<ShownToken>, SeveralTokens> {
     let texts = |name| {
         let values = request.headers().get_all(name).iter();
         values.filter_map(|value| value.to_str().ok())
@@ -38,14 +46,20 @@ pub fn request_token(request: &Request<()>) -> Result<Option<String>, SeveralTok
     let protocols = offered_protocols(request.headers())
         .filter_map(|protocol| protocol.strip_prefix(BEARER).map(str::to_owned));
     let mut tokens = bearers
-        .chain(queries)
         .chain(protocols)
-        .filter(|token| !token.is_empty());
-    let first = tokens.next();
-    match tokens.find(|other| Some(other) != first.as_ref()) {
-        None => Ok(first),
-        Some(_) => Err(SeveralTokens),
+        .map(|token| (token, false))
+        .chain(queries.map(|token| (token, true)))
+        .filter(|(token, _)| !token.is_empty());
+    let Some((token, is_in_address)) = tokens.next() else {
+        return Ok(None);
+    };
+    if tokens.any(|(other, _)| other != token) {
+        return Err(SeveralTokens);
     }
+    Ok(Some(ShownToken {
+        token,
+        is_in_address,
+    }))
 }
 
 /// Returns the subprotocol to answer a handshake with, if it offers a known one.

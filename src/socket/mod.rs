@@ -19,6 +19,7 @@ pub(crate) mod outbox;
 pub(crate) mod pages;
 pub(crate) mod port;
 pub(crate) mod reader;
+pub(crate) mod website;
 
 use std::io::{self, Read};
 use std::net::{IpAddr, Shutdown, SocketAddr, TcpStream};

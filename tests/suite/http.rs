@@ -152,7 +152,7 @@ fn refusal_has_status_and_sentence() {
 /// The cookies of all apps on localhost come with every request there.
 #[test]
 fn cookies_of_other_apps_are_no_obstacle() {
-    let mut server = Server::in_process(&[]);
+    let server = Server::in_process(&[]);
     let cookies = |bytes: usize| format!("Cookie: a={}\r\n\r\n", "x".repeat(bytes));
     for bytes in [8 * 1024, 32 * 1024, 63 * 1024] {
         let host = server.address;
