@@ -4,6 +4,8 @@
 use http::header::{AUTHORIZATION, SEC_WEBSOCKET_PROTOCOL};
 use http::{HeaderMap, Request};
 
+use super::http::list_items;
+
 /// The subprotocol of this server, for clients that name one.
 pub const SUBPROTOCOL: &str = "claude-socket";
 /// The prefix of a token among the subprotocols: the one place beside the URL where a page's
@@ -81,7 +83,5 @@ pub fn subprotocol(headers: &HeaderMap) -> Result<Option<&'static str>, String> 
 }
 
 fn offered_protocols(headers: &HeaderMap) -> impl Iterator<Item = &str> {
-    let values = headers.get_all(SEC_WEBSOCKET_PROTOCOL).iter();
-    let texts = values.filter_map(|value| value.to_str().ok());
-    texts.flat_map(|text| text.split(',')).map(str::trim)
+    list_items(headers, SEC_WEBSOCKET_PROTOCOL)
 }

@@ -8,7 +8,7 @@ use std::mem;
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
-use http::{HeaderName, HeaderValue, Request, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, StatusCode};
 use serde::Serialize;
 use serde_json::json;
 
@@ -142,6 +142,14 @@ pub fn parse_head(bytes: &[u8]) -> Result<Option<(Request<()>, usize)>, HeadErro
     }
     let request = request.body(()).map_err(HeadError::malformed)?;
     Ok(Some((request, length)))
+}
+
+/// Returns the items of a header that is a list, those of all its lines (RFC 9110, sections 5.3
+/// and 5.6.1).
+pub fn list_items(headers: &HeaderMap, name: HeaderName) -> impl Iterator<Item = &str> {
+    let lines = headers.get_all(name).iter();
+    let texts = lines.filter_map(|line| line.to_str().ok());
+    texts.flat_map(|text| text.split(',')).map(str::trim)
 }
 
 /// A response, after which the connection closes.
