@@ -12,6 +12,7 @@ pub(crate) mod context;
 pub(crate) mod cors;
 pub(crate) mod credentials;
 pub(crate) mod frame;
+pub(crate) mod frame_filter;
 pub mod http;
 pub(crate) mod listener;
 pub mod origin;
