@@ -162,8 +162,8 @@ pub struct Response {
     pub message: Option<String>,
     /// The `Cache-Control`.
     pub cache: &'static str,
-    /// The `Vary`.
-    pub vary: &'static str,
+    /// The `Accept` of the request decides, too.
+    pub varies_by_accept: bool,
     /// Further headers.
     pub headers: Vec<(&'static str, Cow<'static, str>)>,
 }
@@ -183,8 +183,7 @@ impl Response {
             body: Some((content_type, body.into())),
             message: None,
             cache: "no-store",
-            // Each response says which pages may read it.
-            vary: "Origin",
+            varies_by_accept: false,
             headers: Vec::new(),
         }
     }
@@ -230,7 +229,7 @@ impl Response {
 
     /// Says that the `Accept` of the request decides, too.
     pub fn vary_accept(mut self) -> Self {
-        self.vary = "Accept, Origin";
+        self.varies_by_accept = true;
         self
     }
 
@@ -242,10 +241,15 @@ impl Response {
 
     /// Sends the response and ends the connection. Leaves out the body if `is_head`.
     pub fn send(&self, stream: &TcpStream, is_head: bool) {
+        // Each response says which pages may read it.
+        let vary = match self.varies_by_accept {
+            true => "Accept, Origin",
+            false => "Origin",
+        };
         let mut answer = format!(
             "HTTP/1.1 {}\r\nCache-Control: {}\r\nVary: {}\r\n\
              X-Content-Type-Options: nosniff\r\nConnection: close\r\n",
-            self.status, self.cache, self.vary
+            self.status, self.cache, vary
         );
         let mut header = |name: &str, value: &dyn fmt::Display| {
             // Writing to a string cannot fail.
