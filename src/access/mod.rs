@@ -18,7 +18,6 @@ pub mod token;
 mod tokens;
 
 use std::fmt;
-use std::net::IpAddr;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -31,6 +30,7 @@ use crate::protocol::{self, FieldError, Grant, MAX_NAME, RESERVED_NAMES};
 use expiry::Expiry;
 use file::{FileProblem, StoredToken, TokenFileError};
 use file_stamp::FileStamp;
+pub use rate_limit::Guesser;
 use rate_limit::RateLimit;
 use token::{Digest, EnvToken};
 use tokens::Tokens;
@@ -53,7 +53,7 @@ pub enum TokenError {
     Unknown,
     /// It has expired.
     Expired(Expiry),
-    /// More than ten unknown ones came from that address within a minute.
+    /// More than ten unknown ones came from there within a minute.
     TooManyFailures,
     /// The file can't be used, so it isn't known which tokens there are.
     FileUnusable,
@@ -135,7 +135,7 @@ impl Access {
     pub fn admit(
         &self,
         shown: &str,
-        peer: IpAddr,
+        guesser: Guesser,
         (now, wall): (Instant, SystemTime),
     ) -> Result<Arc<Grant>, TokenError> {
         let tokens = self.tokens();
@@ -146,10 +146,10 @@ impl Access {
             };
         }
         let mut rate_limit = self.rate_limit.lock();
-        if rate_limit.is_exceeded(peer, now) {
+        if rate_limit.is_exceeded(guesser, now) {
             return Err(TokenError::TooManyFailures);
         }
-        rate_limit.count(peer, now);
+        rate_limit.count(guesser, now);
         Err(match tokens.policy() {
             Policy::FileUnusable => TokenError::FileUnusable,
             Policy::Token | Policy::LocalOnly => TokenError::Unknown,

@@ -14,7 +14,7 @@ const TOKEN: &str = "0123456789abcdef01234567";
 
 #[test]
 fn wrong_tokens_are_limited_per_address_and_valid_ones_never() {
-    let ip = |ip: &str| ip.parse::<IpAddr>().expect("the address parses");
+    let ip = |ip: &str| Guesser::new(ip.parse().expect("the address parses"), false);
     let (here, there) = (ip("10.0.0.7"), ip("10.0.0.8"));
     let start = Instant::now();
     let at = |seconds| (start + Duration::from_secs(seconds), SystemTime::UNIX_EPOCH);
@@ -44,7 +44,7 @@ fn grant_is_valid_while_its_token_is_unchanged() {
         created: String::new(),
     };
     let access = Access::open(Options::default());
-    let peer = IpAddr::from([127, 0, 0, 1]);
+    let peer = Guesser::new([127, 0, 0, 1].into(), false);
     let admit = |token: &str| access.admit(token, peer, (Instant::now(), SystemTime::now()));
     assert_eq!(access.policy(), Policy::LocalOnly);
     assert!(access.is_valid(access.anonymous().id) && access.has_operator());
@@ -85,7 +85,7 @@ fn expired_token_is_known_and_not_valid() {
         created: String::new(),
     };
     let access = Access::open(Options::default());
-    let peer = IpAddr::from([127, 0, 0, 1]);
+    let peer = Guesser::new([127, 0, 0, 1].into(), false);
     let admit = |name: &str, at| access.admit(name, peer, (Instant::now(), time(at)));
     let both = vec![token("ann", None), token("dev", expires)];
     access.update(Ok(both.clone()), None);

@@ -12,13 +12,14 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
-use http::header::{HOST, HeaderName, ORIGIN};
+use http::header::{HOST, HeaderName, ORIGIN, UPGRADE};
 use http::{HeaderMap, Request, StatusCode};
 
 use super::credentials::{SeveralTokens, request_token};
 use super::http::Response;
 use super::origin::{AllowedOrigins, Origin, is_loopback, is_loopback_authority};
-use crate::access::{Access, Policy, TokenError};
+use super::website;
+use crate::access::{Access, Guesser, Policy, TokenError};
 use crate::protocol::Grant;
 
 /// The headers that proxies add to the requests they pass on.
@@ -57,6 +58,9 @@ pub enum AdmissionError {
     NoToken,
     /// The request shows different tokens: each would be another guess.
     SeveralTokens,
+    /// The token is in the address of a request that a website may have made a browser send. It is
+    /// not looked at, so that the website learns nothing of it.
+    TokenInAddress,
     /// The token is rejected.
     Token(TokenError),
 }
@@ -76,7 +80,7 @@ impl AdmissionError {
             Self::NoToken | Self::Token(TokenError::Unknown | TokenError::Expired(_)) => {
                 StatusCode::UNAUTHORIZED
             }
-            Self::SeveralTokens => StatusCode::BAD_REQUEST,
+            Self::SeveralTokens | Self::TokenInAddress => StatusCode::BAD_REQUEST,
             Self::Token(TokenError::TooManyFailures) => StatusCode::TOO_MANY_REQUESTS,
             Self::Token(TokenError::FileUnusable) => StatusCode::SERVICE_UNAVAILABLE,
         }
@@ -90,6 +94,7 @@ impl AdmissionError {
             Self::RepeatedHeader(_) | Self::UnreadableHeader(_) | Self::SeveralTokens => {
                 "bad_request"
             }
+            Self::TokenInAddress => "token_in_address",
             Self::ForeignHost(_) => "forbidden_host",
             Self::ForeignOrigin(_) | Self::MalformedOrigin(_) | Self::OpaqueOrigin => {
                 "forbidden_origin"
@@ -143,6 +148,9 @@ impl fmt::Display for AdmissionError {
                 "a token is needed here: send it as \"Authorization: Bearer TOKEN\", as ?token=TOKEN, or as the WebSocket subprotocol bearer.TOKEN next to claude-socket; \"claude-socket token add\" makes one",
             ),
             Self::SeveralTokens => f.write_str("the request shows several tokens; show one"),
+            Self::TokenInAddress => f.write_str(
+                "a token in the address is not looked at when a page of another origin asks: send it as \"Authorization: Bearer TOKEN\", or open the address by itself",
+            ),
             Self::Token(TokenError::Unknown) => f.write_str(
                 "this token is not known here, or was removed: look at \"claude-socket token list\", and make a new one with \"claude-socket token add\"",
             ),
@@ -189,9 +197,17 @@ pub fn admit(
     if policy == Policy::LocalOnly {
         return check_local(peer, request.headers(), allowed).map(|()| access.anonymous());
     }
+    let headers = request.headers();
     match request_token(request)? {
-        Some(token) => {
-            let grant = access.admit(&token, peer, (Instant::now(), SystemTime::now()));
+        Some(shown) => {
+            let by_website = website::is_sender(headers, allowed);
+            // A script of any page may connect, if it has a token.
+            let is_handshake = headers.contains_key(UPGRADE);
+            if by_website && shown.is_in_address && website::is_page(headers) && !is_handshake {
+                return Err(AdmissionError::TokenInAddress);
+            }
+            let guesser = Guesser::new(peer, by_website);
+            let grant = access.admit(&shown.token, guesser, (Instant::now(), SystemTime::now()));
             grant.map_err(AdmissionError::Token)
         }
         None if policy == Policy::FileUnusable => {
@@ -369,6 +385,7 @@ mod tests {
             (E::OpaqueOrigin, 403, None),
             (E::NoToken, 401, Some("WWW-Authenticate")),
             (E::SeveralTokens, 400, None),
+            (E::TokenInAddress, 400, None),
             (E::Token(TokenError::Unknown), 401, Some("WWW-Authenticate")),
             (E::Token(expired), 401, Some("WWW-Authenticate")),
             (

@@ -8,7 +8,10 @@ use std::thread;
 use std::time::Duration;
 
 use crossbeam_channel::bounded;
-use http::header::{SEC_WEBSOCKET_PROTOCOL, UPGRADE};
+use http::header::{
+    CONNECTION, HeaderName, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION,
+    UPGRADE,
+};
 use http::{HeaderValue, Method, Request, StatusCode};
 use log::warn;
 use socket2::{SockRef, TcpKeepalive};
@@ -17,7 +20,7 @@ use tungstenite::error::ProtocolError;
 use tungstenite::handshake::server::{create_response, write_response};
 
 use super::context::{ConnectionPermit, Context, LongHead};
-use super::http::{HeadError, Response, read_head};
+use super::http::{HeadError, Response, list_items, read_head};
 use super::reader::{self, Upgraded};
 use super::{Event, admission, cors, credentials, pages};
 use crate::access::Policy;
@@ -225,7 +228,7 @@ fn start_thread(conn: ConnId, peer: SocketAddr, run: impl FnOnce() + Send + 'sta
 /// Returns the response that upgrades to WebSocket.
 fn handshake(request: &Request<()>) -> Result<http::Response<()>, Response> {
     let subprotocol = credentials::subprotocol(request.headers()).map_err(wrong)?;
-    match create_response(request) {
+    match create_response(&plain_handshake(request)) {
         Ok(mut handshake) => {
             if let Some(protocol) = subprotocol.map(HeaderValue::from_static) {
                 let headers = handshake.headers_mut();
@@ -248,13 +251,33 @@ fn wrong(why: impl AsRef<str>) -> Response {
     Response::refusal(StatusCode::BAD_REQUEST, "bad_request", why.as_ref())
 }
 
+/// Returns the handshake as tungstenite reads it, which takes no lists.
+fn plain_handshake(request: &Request<()>) -> Request<()> {
+    let mut plain = Request::new(());
+    *plain.method_mut() = request.method().clone();
+    *plain.version_mut() = request.version();
+    let headers = plain.headers_mut();
+    for name in [SEC_WEBSOCKET_VERSION, SEC_WEBSOCKET_KEY] {
+        if let Some(value) = request.headers().get(&name) {
+            headers.insert(name, value.clone());
+        }
+    }
+    let lists = [(CONNECTION, "upgrade"), (UPGRADE, "websocket")];
+    for (name, item) in lists {
+        if has_item(request, name.clone(), item) {
+            headers.insert(name, HeaderValue::from_static(item));
+        }
+    }
+    plain
+}
+
 fn wants_websocket(request: &Request<()>) -> bool {
-    let upgrade = request
-        .headers()
-        .get(UPGRADE)
-        .and_then(|value| value.to_str().ok());
-    let mut protocols = upgrade.unwrap_or_default().split(',');
-    protocols.any(|protocol| protocol.trim().eq_ignore_ascii_case("websocket"))
+    has_item(request, UPGRADE, "websocket")
+}
+
+/// Returns `true` if a header that is a list has an item, in lower or upper case.
+fn has_item(request: &Request<()>, name: HeaderName, item: &str) -> bool {
+    list_items(request.headers(), name).any(|other| other.eq_ignore_ascii_case(item))
 }
 
 /// Returns the session that the URL names, or else the one that the client is bound to.

@@ -4,6 +4,8 @@
 use http::header::{AUTHORIZATION, SEC_WEBSOCKET_PROTOCOL};
 use http::{HeaderMap, Request};
 
+use super::http::list_items;
+
 /// The subprotocol of this server, for clients that name one.
 pub const SUBPROTOCOL: &str = "claude-socket";
 /// The prefix of a token among the subprotocols: the one place beside the URL where a page's
@@ -14,11 +16,19 @@ const BEARER: &str = "bearer.";
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SeveralTokens;
 
+/// The token that a request shows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ShownToken {
+    pub token: String,
+    /// It is in the address alone, where any website can put one.
+    pub is_in_address: bool,
+}
+
 /// Returns the token that a request shows, in any of these places.
 ///
 /// # Errors
 /// [`SeveralTokens`].
-pub fn request_token(request: &Request<()>) -> Result<Option<String>, SeveralTokens> {
+pub fn request_token(request: &Request<()>) -> Result<Option<ShownToken>, SeveralTokens> {
     let texts = |name| {
         let values = request.headers().get_all(name).iter();
         values.filter_map(|value| value.to_str().ok())
@@ -38,14 +48,20 @@ pub fn request_token(request: &Request<()>) -> Result<Option<String>, SeveralTok
     let protocols = offered_protocols(request.headers())
         .filter_map(|protocol| protocol.strip_prefix(BEARER).map(str::to_owned));
     let mut tokens = bearers
-        .chain(queries)
         .chain(protocols)
-        .filter(|token| !token.is_empty());
-    let first = tokens.next();
-    match tokens.find(|other| Some(other) != first.as_ref()) {
-        None => Ok(first),
-        Some(_) => Err(SeveralTokens),
+        .map(|token| (token, false))
+        .chain(queries.map(|token| (token, true)))
+        .filter(|(token, _)| !token.is_empty());
+    let Some((token, is_in_address)) = tokens.next() else {
+        return Ok(None);
+    };
+    if tokens.any(|(other, _)| other != token) {
+        return Err(SeveralTokens);
     }
+    Ok(Some(ShownToken {
+        token,
+        is_in_address,
+    }))
 }
 
 /// Returns the subprotocol to answer a handshake with, if it offers a known one.
@@ -67,7 +83,5 @@ pub fn subprotocol(headers: &HeaderMap) -> Result<Option<&'static str>, String> 
 }
 
 fn offered_protocols(headers: &HeaderMap) -> impl Iterator<Item = &str> {
-    let values = headers.get_all(SEC_WEBSOCKET_PROTOCOL).iter();
-    let texts = values.filter_map(|value| value.to_str().ok());
-    texts.flat_map(|text| text.split(',')).map(str::trim)
+    list_items(headers, SEC_WEBSOCKET_PROTOCOL)
 }

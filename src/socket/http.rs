@@ -8,7 +8,7 @@ use std::mem;
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
-use http::{HeaderName, HeaderValue, Request, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, StatusCode};
 use serde::Serialize;
 use serde_json::json;
 
@@ -144,6 +144,14 @@ pub fn parse_head(bytes: &[u8]) -> Result<Option<(Request<()>, usize)>, HeadErro
     Ok(Some((request, length)))
 }
 
+/// Returns the items of a header that is a list, those of all its lines (RFC 9110, sections 5.3
+/// and 5.6.1).
+pub fn list_items(headers: &HeaderMap, name: HeaderName) -> impl Iterator<Item = &str> {
+    let lines = headers.get_all(name).iter();
+    let texts = lines.filter_map(|line| line.to_str().ok());
+    texts.flat_map(|text| text.split(',')).map(str::trim)
+}
+
 /// A response, after which the connection closes.
 #[derive(Debug)]
 pub struct Response {
@@ -154,8 +162,8 @@ pub struct Response {
     pub message: Option<String>,
     /// The `Cache-Control`.
     pub cache: &'static str,
-    /// The `Vary`.
-    pub vary: &'static str,
+    /// The `Accept` of the request decides, too.
+    pub varies_by_accept: bool,
     /// Further headers.
     pub headers: Vec<(&'static str, Cow<'static, str>)>,
 }
@@ -175,8 +183,7 @@ impl Response {
             body: Some((content_type, body.into())),
             message: None,
             cache: "no-store",
-            // Each response says which pages may read it.
-            vary: "Origin",
+            varies_by_accept: false,
             headers: Vec::new(),
         }
     }
@@ -222,7 +229,7 @@ impl Response {
 
     /// Says that the `Accept` of the request decides, too.
     pub fn vary_accept(mut self) -> Self {
-        self.vary = "Accept, Origin";
+        self.varies_by_accept = true;
         self
     }
 
@@ -234,10 +241,15 @@ impl Response {
 
     /// Sends the response and ends the connection. Leaves out the body if `is_head`.
     pub fn send(&self, stream: &TcpStream, is_head: bool) {
+        // Each response says which pages may read it.
+        let vary = match self.varies_by_accept {
+            true => "Accept, Origin",
+            false => "Origin",
+        };
         let mut answer = format!(
             "HTTP/1.1 {}\r\nCache-Control: {}\r\nVary: {}\r\n\
              X-Content-Type-Options: nosniff\r\nConnection: close\r\n",
-            self.status, self.cache, self.vary
+            self.status, self.cache, vary
         );
         let mut header = |name: &str, value: &dyn fmt::Display| {
             // Writing to a string cannot fail.

@@ -12,6 +12,7 @@ pub(crate) mod context;
 pub(crate) mod cors;
 pub(crate) mod credentials;
 pub(crate) mod frame;
+pub(crate) mod frame_filter;
 pub mod http;
 pub(crate) mod listener;
 pub mod origin;
@@ -19,6 +20,7 @@ pub(crate) mod outbox;
 pub(crate) mod pages;
 pub(crate) mod port;
 pub(crate) mod reader;
+pub(crate) mod website;
 
 use std::io::{self, Read};
 use std::net::{IpAddr, Shutdown, SocketAddr, TcpStream};

@@ -89,7 +89,8 @@ impl Origin {
         WEB.iter().any(|(name, _)| *name == scheme) && is_loopback_authority(self.authority())
     }
 
-    fn authority(&self) -> &str {
+    /// Returns the host and the port, if it is not the default one.
+    pub fn authority(&self) -> &str {
         let (_, authority) = self.0.split_once("://").unwrap_or_default();
         authority
     }
@@ -115,6 +116,11 @@ pub fn is_loopback_authority(authority: &str) -> bool {
         return false;
     };
     host.eq_ignore_ascii_case("localhost") || address(host).is_some_and(is_loopback)
+}
+
+/// Returns `true` for an address, with or without a port, of any machine.
+pub fn is_address_authority(authority: &str) -> bool {
+    split_authority(authority).is_some_and(|(host, _)| address(host).is_some())
 }
 
 /// Returns `true` for an address of this machine alone.

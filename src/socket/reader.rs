@@ -14,6 +14,7 @@ use tungstenite::{Error, Message};
 
 use super::context::{ConnectionPermit, Context};
 use super::frame::{self, CloseCode};
+use super::frame_filter::FrameFilter;
 use super::outbox::Outbox;
 use super::{Event, linger};
 use crate::audit::Record;
@@ -81,12 +82,12 @@ pub fn begin(upgraded: Upgraded) -> Option<(Box<Reader>, ConnectionPermit)> {
         .read_buffer_size(READ_BUFFER)
         .max_message_size(Some(longest))
         .max_frame_size(Some(longest));
-    let stream = OutboxStream::new(outbox.clone());
+    let stream = OutboxStream::new(outbox.clone(), rest, longest);
     let reader = Reader {
         conn,
         context: permit.context(),
         outbox,
-        socket: WebSocket::from_partially_read(stream, rest, Role::Server, Some(config)),
+        socket: WebSocket::from_raw_socket(stream, Role::Server, Some(config)),
         names: NameCache::default(),
     };
     Some((Box::new(reader), permit))
@@ -230,22 +231,29 @@ impl Reader {
                     .close(CloseCode::Invalid, "the text is not UTF-8");
                 "its text was not UTF-8"
             }
+            Error::Io(error) if error.kind() == io::ErrorKind::InvalidData => {
+                self.break_off(&error.to_string())
+            }
             Error::Protocol(ProtocolError::ResetWithoutClosingHandshake) | Error::Io(_) => {
                 "the connection broke"
             }
-            Error::Protocol(error) => {
-                self.outbox.close(CloseCode::Protocol, &error.to_string());
-                "it broke the WebSocket protocol"
-            }
+            Error::Protocol(error) => self.break_off(&error.to_string()),
             _ => "it closed",
         }
+    }
+
+    /// Closes the connection of a client that breaks the protocol.
+    fn break_off(&self, why: &str) -> &'static str {
+        self.outbox.close(CloseCode::Protocol, why);
+        "it broke the WebSocket protocol"
     }
 }
 
 /// The stream that tungstenite reads and writes. It reads the socket, and writes through the
 /// outbox, so that pongs and closes don't interleave with other frames.
 struct OutboxStream {
-    outbox: Arc<Outbox>,
+    socket: SocketReader,
+    frames: FrameFilter,
     /// When reading first found the connection closed.
     closed: Option<Instant>,
     /// Something was read since this was reset.
@@ -253,9 +261,11 @@ struct OutboxStream {
 }
 
 impl OutboxStream {
-    fn new(outbox: Arc<Outbox>) -> Self {
+    /// `rest` was read already. A frame may have `longest` bytes.
+    fn new(outbox: Arc<Outbox>, rest: Vec<u8>, longest: usize) -> Self {
         Self {
-            outbox,
+            socket: SocketReader { outbox, rest },
+            frames: FrameFilter::new(longest as u64),
             closed: None,
             has_read: false,
         }
@@ -265,13 +275,32 @@ impl OutboxStream {
 impl Read for OutboxStream {
     /// Fails [`CLOSE_TIMEOUT`] after the close, also in the middle of a message.
     fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
-        if self.outbox.is_closed() {
+        if self.socket.outbox.is_closed() {
             let since = *self.closed.get_or_insert_with(Instant::now);
             if since.elapsed() >= CLOSE_TIMEOUT {
                 return Err(io::ErrorKind::TimedOut.into());
             }
         }
         self.has_read = true;
+        self.frames.read(&mut self.socket, bytes)
+    }
+}
+
+/// Reads the socket.
+struct SocketReader {
+    outbox: Arc<Outbox>,
+    /// What was read with the head of the request.
+    rest: Vec<u8>,
+}
+
+impl Read for SocketReader {
+    fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
+        if !self.rest.is_empty() {
+            let mut rest = &mem::take(&mut self.rest)[..];
+            let read = rest.read(bytes)?;
+            self.rest = rest.to_vec();
+            return Ok(read);
+        }
         loop {
             match self.outbox.stream().read(bytes) {
                 // A read with a timeout isn't restarted by the system (signal(7)).
@@ -286,9 +315,9 @@ impl Write for OutboxStream {
     fn write(&mut self, frame: &[u8]) -> io::Result<usize> {
         let bytes = Bytes::copy_from_slice(frame);
         if frame::is_close(frame) {
-            self.outbox.send_close(bytes);
+            self.socket.outbox.send_close(bytes);
         } else {
-            self.outbox.send_frame(bytes);
+            self.socket.outbox.send_frame(bytes);
         }
         Ok(frame.len())
     }

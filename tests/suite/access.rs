@@ -82,6 +82,104 @@ fn wrong_tokens_of_page_lock_nobody_out() {
     }
 }
 
+/// A picture, a prefetch, a frame or a script of a website can put any token into an address.
+#[test]
+fn website_learns_nothing_of_token_in_address_and_locks_nobody_out() {
+    let server = start(binary().env("CLAUDE_SOCKET_TOKEN", SHORT));
+    let here = server.address.to_string();
+    let ask = |host: &str, path: &str, headers: &str| {
+        let head = format!("GET {path} HTTP/1.1\r\nHost: {host}\r\n{headers}\r\n");
+        server.http(head.as_bytes())
+    };
+    let websites = [
+        (
+            &*here,
+            "Sec-Fetch-Site: cross-site\r\nSec-Fetch-Mode: no-cors\r\nSec-Fetch-Dest: image\r\n",
+        ),
+        (
+            &*here,
+            "Sec-Fetch-Site: cross-site\r\nSec-Purpose: prefetch\r\n",
+        ),
+        (
+            &*here,
+            "Sec-Fetch-Site: cross-site\r\nSec-Fetch-Mode: navigate\r\nSec-Fetch-Dest: iframe\r\n",
+        ),
+        (
+            &*here,
+            "Sec-Fetch-Site: same-site\r\nSec-Fetch-Mode: no-cors\r\n",
+        ),
+        (
+            &*here,
+            "Origin: https://evil.example\r\nSec-Fetch-Site: cross-site\r\n",
+        ),
+        (&*here, "Origin: https://evil.example\r\n"),
+        (&*here, "Origin: null\r\n"),
+        ("rebind.example", "Sec-Fetch-Site: same-origin\r\n"),
+        ("[::1]evil", "Sec-Fetch-Site: same-origin\r\n"),
+    ];
+    for (host, headers) in websites {
+        for path in ["/", "/healthz", "/metrics", "/api/x"] {
+            let answers =
+                [SHORT, "bad"].map(|token| ask(host, &format!("{path}?token={token}"), headers));
+            assert_eq!(status_of(&answers[0]), 400, "{headers}: {}", answers[0]);
+            assert!(answers[0].contains("token_in_address"), "{}", answers[0]);
+            assert_eq!(answers[0], answers[1], "{host} {path} {headers}");
+        }
+    }
+    let evil = "Origin: https://evil.example\r\n";
+    for _ in 0..10 {
+        assert_eq!(status_of(&shake(&server, "/?token=bad", evil)), 401);
+    }
+    assert_eq!(status_of(&shake(&server, "/?token=bad", evil)), 429);
+
+    // The owner still has all guesses, in programs and in pages of this machine.
+    let own = "Sec-Fetch-Site: same-origin\r\n";
+    let local = "Origin: http://localhost:5173\r\nSec-Fetch-Site: same-site\r\n";
+    let typed = "Sec-Fetch-Site: none\r\n";
+    let right = format!("/healthz?token={SHORT}");
+    for headers in ["", own, local, typed] {
+        assert_eq!(
+            status_of(&ask(&here, "/?token=bad", headers)),
+            401,
+            "{headers}"
+        );
+        assert_eq!(status_of(&ask(&here, &right, headers)), 200, "{headers}");
+    }
+    // What the refusal recommends.
+    let bearer = format!("{evil}Authorization: Bearer {SHORT}\r\n");
+    assert_eq!(status_of(&ask(&here, "/healthz", &bearer)), 200);
+}
+
+/// A program on this machine can connect from any of its addresses.
+#[cfg(target_os = "linux")]
+#[test]
+fn guesses_of_all_loopback_addresses_count_together() {
+    use std::io::{Read, Write};
+    let server = start(binary().env("CLAUDE_SOCKET_TOKEN", SHORT));
+    let guess_from = |last: u8| {
+        let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None)
+            .expect("there is a descriptor");
+        let from = std::net::SocketAddr::from(([127, 0, 7, last], 0));
+        socket.bind(&from.into()).expect("all addresses are there");
+        socket
+            .connect(&server.address.into())
+            .expect("the server listens");
+        let mut stream = std::net::TcpStream::from(socket);
+        let head = format!(
+            "GET /?token=bad HTTP/1.1\r\nHost: {}\r\n\r\n",
+            server.address
+        );
+        stream.write_all(head.as_bytes()).expect("the server reads");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).expect("it answers");
+        status_of(&answer)
+    };
+    for last in 1..=10 {
+        assert_eq!(guess_from(last), 401);
+    }
+    assert_eq!(guess_from(11), 429);
+}
+
 /// Each way to show a token, valid or not, and the response.
 #[test]
 fn token_in_header_query_or_subprotocol_is_admitted() {

@@ -11,6 +11,40 @@ use crate::hooks::call_activity;
 use crate::server::{Server, binary, status_of};
 use crate::state::State;
 
+/// A head may have 64 KiB, and whoever is refused must not fill the disk with it.
+#[test]
+fn refused_headers_are_recorded_with_256_characters() {
+    let state = State::new();
+    let audit = state.file().with_file_name("audit");
+    fs::create_dir_all(state.path()).expect("the folder is writable");
+    let path = audit.to_str().expect("the path is text");
+    let mut server = Server::start(&["--state-dir", state.path(), "--audit", path]);
+    let long = "x".repeat(60_000);
+    let host = server.address.to_string();
+    let headers = [
+        format!("Host: {long}\r\n"),
+        format!("Host: {host}\r\nOrigin: {long}\r\n"),
+        format!("Host: {host}\r\nOrigin: https://{long}.example\r\n"),
+        format!("Host: {host}\r\nVia: {long}\r\n"),
+    ];
+    for headers in &headers {
+        let answer = server.http(format!("GET / HTTP/1.1\r\n{headers}\r\n").as_bytes());
+        assert_eq!(status_of(&answer), 403, "{answer}");
+    }
+    drop(server.stdin.take());
+    let log: Vec<String> = server.log.iter().collect();
+    assert!(server.wait_for_exit().0.success());
+    let lines = fs::read_to_string(&audit).expect("the audit file exists");
+    let refused = |line: &&str| line.contains("refused");
+    let records = log.iter().map(String::as_str).chain(lines.lines());
+    let records: Vec<&str> = records.filter(refused).collect();
+    assert_eq!(records.len(), 2 * headers.len(), "{records:?}");
+    for record in records {
+        let repeated = record.matches('x').count();
+        assert!(repeated <= 256 + 20, "{repeated} of {record}");
+    }
+}
+
 /// Who, from where, as whom, and what they decided; never the content of a message, nor a token.
 #[test]
 fn log_and_audit_file_record_who_did_what() {

@@ -88,6 +88,77 @@ fn fragments_with_pings_between_make_one_message() {
     assert_eq!(server.next_message()["content"], "in parts");
 }
 
+/// A long frame is one message all the same, also with others directly before and behind it.
+#[test]
+fn long_frames_arrive_whole() {
+    let server = Server::in_process(&[]);
+    let mut raw = Raw::connect(&server, "raw");
+    let mut bytes = Vec::new();
+    let lengths = [1, 16_384, 16_385, 70_000, 2, 900_000, 3];
+    for length in lengths {
+        let content = "x".repeat(length);
+        let message = format!(r#"{{"type":"message","content":"{content}"}}"#);
+        let header = match message.len() {
+            length @ ..126 => vec![0x81, 0x80 | length as u8],
+            length @ ..65_536 => [&[0x81, 0xfe], &(length as u16).to_be_bytes()[..]].concat(),
+            length => [&[0x81, 0xff], &(length as u64).to_be_bytes()[..]].concat(),
+        };
+        bytes.extend(header);
+        let mask = [1, 2, 3, 4];
+        bytes.extend(mask);
+        let payload = message.bytes().zip(mask.iter().cycle());
+        bytes.extend(payload.map(|(byte, mask)| byte ^ mask));
+    }
+    raw.stream.write_all(&bytes).expect("the server reads");
+    for length in lengths {
+        let content = &server.next_message()["content"];
+        assert_eq!(content.as_str().map(str::len), Some(length));
+    }
+}
+
+/// 14 bytes can announce 4 MiB. Where addresses have 32 bits, a few hundred clients would take all of
+/// them.
+#[cfg(target_os = "linux")]
+#[test]
+fn memory_for_a_frame_grows_with_what_comes() {
+    use crate::server::{address_in, binary};
+
+    const CLIENTS: usize = 200;
+    // Each arena of glibc reserves 64 MiB.
+    let mut command = binary();
+    command.args(["--port", "0"]).env("MALLOC_ARENA_MAX", "1");
+    let mut server = Server::spawn(&mut command);
+    server.address = address_in(&server.wait_for_log("listening on "));
+    server.initialize();
+    let mut clients: Vec<Raw> = (0..CLIENTS).map(|_| Raw::connect(&server, "raw")).collect();
+    let before = server.memory("VmSize");
+    for raw in &mut clients {
+        let frame = b"\x81\xff\0\0\0\0\0\x3f\0\0\0\0\0\0{";
+        raw.stream.write_all(frame).expect("the server reads");
+    }
+    wait_until_all_is_read(&server);
+    let grown = server.memory("VmSize") - before;
+    assert!(grown < 100 << 10, "{grown} KiB for {CLIENTS} headers");
+}
+
+/// Waits until the server has read everything that clients have sent (proc_net_tcp(5)).
+#[cfg(target_os = "linux")]
+fn wait_until_all_is_read(server: &Server) {
+    let port = format!(":{:04X}", server.address.port());
+    let is_unread = |line: &str| {
+        let fields: Vec<_> = line.split_whitespace().collect();
+        fields[1].ends_with(&port) && !fields[4].ends_with(":00000000")
+    };
+    let deadline = std::time::Instant::now() + crate::server::TEST_TIMEOUT;
+    while std::fs::read_to_string("/proc/net/tcp")
+        .expect("the system says it")
+        .lines()
+        .any(is_unread)
+    {
+        assert!(std::time::Instant::now() < deadline, "it never reads");
+    }
+}
+
 /// Each violation of RFC 6455, and its close code.
 #[test]
 fn protocol_violation_is_closed_with_its_code() {
@@ -100,6 +171,12 @@ fn protocol_violation_is_closed_with_its_code() {
         ("a reserved control opcode", b"\x8b\x80\0\0\0\0", 1002),
         ("a fragmented ping", b"\x09\x80\0\0\0\0", 1002),
         ("a ping that is too long", b"\x89\xfe\0\x7e\0\0\0\0", 1002),
+        ("a length in three bytes", b"\x81\xfe\0\x02\0\0\0\0hi", 1002),
+        (
+            "a length in nine bytes",
+            b"\x81\xff\0\0\0\0\0\0\0\x02\0\0\0\0hi",
+            1002,
+        ),
         ("a continuation of nothing", b"\x80\x80\0\0\0\0", 1002),
         (
             "a new message amid fragments",

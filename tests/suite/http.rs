@@ -149,10 +149,47 @@ fn refusal_has_status_and_sentence() {
     }
 }
 
+/// Of several lines of a list, and of tabs between its items (RFC 9110, sections 5.3 and 5.6.3).
+#[test]
+fn handshake_with_lists_is_answered() {
+    let server = Server::in_process(&[]);
+    let (connection, upgrade) = ("Connection: Upgrade\r\n", "Upgrade: websocket\r\n");
+    let lists = [
+        ("Connection: keep-alive\r\nConnection: Upgrade\r\n", upgrade),
+        ("Connection: Upgrade\r\nconnection: keep-alive\r\n", upgrade),
+        ("Connection: keep-alive,\tUpgrade\r\n", upgrade),
+        ("Connection: keep-alive\t,\tupgrade\t, x\r\n", upgrade),
+        ("Connection:\tUpgrade\r\n", upgrade),
+        (connection, "Upgrade: h2c\r\nUpgrade: websocket\r\n"),
+        (connection, "Upgrade: WebSocket\r\nUpgrade: h2c\r\n"),
+        (connection, "Upgrade: h2c,\twebsocket\r\n"),
+    ];
+    let usual = server.handshake("/");
+    let shake = |lists: String| {
+        let head = usual.replace(&format!("{connection}{upgrade}"), &lists);
+        // An empty close, which ends what the server would wait for.
+        let answer = server.http(&[head.as_bytes(), b"\x88\x80\0\0\0\0"].concat());
+        (status_of(&answer), answer)
+    };
+    for (connection, upgrade) in lists {
+        let (status, answer) = shake(format!("{connection}{upgrade}"));
+        assert_eq!(status, 101, "{connection}{upgrade}: {answer}");
+        assert!(answer.contains("s3pPLMBiTxaQ9kYGzzhZRbK+xOo="), "{answer}");
+    }
+    for other in ["", "Connection: close\r\n", "Connection: not-upgrade\r\n"] {
+        let (status, answer) = shake(format!("{other}{upgrade}"));
+        assert_eq!(status, 400, "{other}: {answer}");
+    }
+    for other in ["", "Upgrade: h2c\r\n", "Upgrade: websocket2\r\n"] {
+        let (status, answer) = shake(format!("{connection}{other}"));
+        assert_eq!(status, 200, "a plain request: {answer}");
+    }
+}
+
 /// The cookies of all apps on localhost come with every request there.
 #[test]
 fn cookies_of_other_apps_are_no_obstacle() {
-    let mut server = Server::in_process(&[]);
+    let server = Server::in_process(&[]);
     let cookies = |bytes: usize| format!("Cookie: a={}\r\n\r\n", "x".repeat(bytes));
     for bytes in [8 * 1024, 32 * 1024, 63 * 1024] {
         let host = server.address;

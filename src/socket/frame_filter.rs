@@ -1,0 +1,280 @@
+//! What tungstenite doesn't do with the frames of a client (RFC 6455, section 5.2): refuse a length
+//! that is encoded in more bytes than need be, and wait with memory for a payload until it comes.
+
+use std::io::{self, Cursor, Read};
+
+use tungstenite::protocol::frame::FrameHeader;
+use tungstenite::protocol::frame::coding::{Data, OpCode};
+
+/// The most bytes that are read at once. They never reach beyond the fragment in which they begin.
+const MAX_READ: usize = 2 * 1024;
+/// The longest payload that tungstenite gets in one frame, and keeps memory for as long as the
+/// connection lasts. Must be more than [`MAX_READ`].
+const MAX_FRAGMENT: u64 = 16 * 1024;
+/// The longest payload of a control frame.
+const MAX_CONTROL: u64 = 125;
+
+/// Reads the frames of a client. Passes short ones on as they are, and a long one in fragments, for
+/// each of which memory is reserved when it comes: of 14 bytes that announce 4 MiB, tungstenite
+/// would reserve 4 MiB.
+#[derive(Debug)]
+pub struct FrameFilter {
+    /// A frame with a longer payload is passed on as it is, and refused by tungstenite.
+    longest: u64,
+    /// The beginning of a header that is not complete.
+    held: Vec<u8>,
+    /// How many bytes of payload come before the next header.
+    payload: u64,
+    /// The header of the fragments that follow, and their bytes of payload.
+    later: Option<(FrameHeader, u64)>,
+    /// The client breaks the protocol, behind all bytes that were passed on.
+    violation: Option<&'static str>,
+}
+
+impl FrameFilter {
+    pub fn new(longest: u64) -> Self {
+        Self {
+            longest,
+            held: Vec::new(),
+            payload: 0,
+            later: None,
+            violation: None,
+        }
+    }
+
+    /// Reads from `source` into `bytes`, which must have room for a header whenever one comes next.
+    /// Returns 0 at the end.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::InvalidData`] with a message for the client if it breaks the protocol, and
+    /// those of `source`.
+    pub fn read(&mut self, source: &mut impl Read, bytes: &mut [u8]) -> io::Result<usize> {
+        loop {
+            if let Some(violation) = self.violation {
+                return Err(io::Error::new(io::ErrorKind::InvalidData, violation));
+            }
+            if self.payload == 0
+                && let Some((header, left)) = self.later.take()
+            {
+                return Ok(self.begin_fragment(header, left, bytes));
+            }
+            let room = bytes.len().min(MAX_READ);
+            let end = match &self.later {
+                Some(_) => room.min(usize::try_from(self.payload).unwrap_or(room)),
+                None => room,
+            };
+            let held = self.held.len();
+            bytes[..held].copy_from_slice(&self.held);
+            let read = source.read(&mut bytes[held..end])?;
+            if read == 0 {
+                return Ok(0);
+            }
+            self.held.clear();
+            let passed = self.scan(&mut bytes[..held + read]);
+            if passed > 0 {
+                return Ok(passed);
+            }
+        }
+    }
+
+    /// Goes through the headers in `bytes`. Returns how many bytes are passed on.
+    fn scan(&mut self, bytes: &mut [u8]) -> usize {
+        let (mut at, mut end) = (0, bytes.len());
+        loop {
+            let skipped = (end - at).min(usize::try_from(self.payload).unwrap_or(usize::MAX));
+            at += skipped;
+            self.payload -= skipped as u64;
+            if at == end {
+                return end;
+            }
+            let mut cursor = Cursor::new(&bytes[at..end]);
+            let (header, length) = match FrameHeader::parse(&mut cursor) {
+                Ok(Some(found)) => found,
+                Ok(None) => {
+                    self.held.extend_from_slice(&bytes[at..end]);
+                    return at;
+                }
+                // Tungstenite parses it again, and reports it.
+                Err(_) => {
+                    self.payload = u64::MAX;
+                    continue;
+                }
+            };
+            let size = cursor.position() as usize;
+            self.violation = violation(&header, length, size);
+            if self.violation.is_some() {
+                return at;
+            }
+            if length <= MAX_FRAGMENT || length > self.longest {
+                self.payload = length;
+                at += size;
+                continue;
+            }
+            // The header gets shorter, and what follows moves up.
+            let begun = self.begin_fragment(header, length, &mut bytes[at..at + size]);
+            bytes.copy_within(at + size..end, at + begun);
+            at += begun;
+            end -= size - begun;
+        }
+    }
+
+    /// Writes the header of a fragment into `bytes`. Returns its length.
+    fn begin_fragment(&mut self, header: FrameHeader, left: u64, bytes: &mut [u8]) -> usize {
+        self.payload = left.min(MAX_FRAGMENT);
+        let later = left - self.payload;
+        let mut fragment = header.clone();
+        if later > 0 {
+            // A multiple of four bytes comes before, so the mask is the same.
+            let next = FrameHeader {
+                opcode: OpCode::Data(Data::Continue),
+                ..header
+            };
+            self.later = Some((next, later));
+            fragment.is_final = false;
+        }
+        let room = bytes.len();
+        let mut rest = bytes;
+        fragment
+            .format(self.payload, &mut rest)
+            .expect("there is room for a header");
+        room - rest.len()
+    }
+}
+
+/// Returns what is wrong with a header of this size, if tungstenite doesn't report it at once.
+fn violation(header: &FrameHeader, length: u64, size: usize) -> Option<&'static str> {
+    let is_control = matches!(header.opcode, OpCode::Control(_));
+    if is_control && length > MAX_CONTROL {
+        return Some("a control frame is longer than 125 bytes");
+    }
+    (header.len(length) != size).then_some("the length of a frame has more bytes than it needs")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MASK: [u8; 4] = [1, 2, 3, 4];
+
+    /// Returns a masked frame whose length is encoded in 0, 2 or 8 more bytes.
+    fn frame(first: u8, payload: &[u8], more: usize) -> Vec<u8> {
+        let length = payload.len() as u64;
+        let mut frame = vec![first];
+        match more {
+            0 => frame.push(0x80 | payload.len() as u8),
+            2 => frame.push(0x80 | 126),
+            _ => frame.push(0x80 | 127),
+        }
+        frame.extend_from_slice(&length.to_be_bytes()[8 - more..]);
+        frame.extend_from_slice(&MASK);
+        frame.extend_from_slice(payload);
+        frame
+    }
+
+    /// Passes bytes on that come in pieces of this size, to a reader with this much room.
+    fn filter(sent: &[u8], piece: usize, room: usize) -> (Vec<u8>, Option<io::Error>) {
+        let mut filter = FrameFilter::new(1 << 20);
+        let mut pieces = sent.chunks(piece).collect::<Vec<_>>().into_iter();
+        let mut current: &[u8] = &[];
+        let mut passed = Vec::new();
+        loop {
+            let mut bytes = vec![0; room];
+            struct Source<'s, 'p>(&'s mut std::vec::IntoIter<&'p [u8]>, &'s mut &'p [u8]);
+            impl Read for Source<'_, '_> {
+                fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
+                    if self.1.is_empty() {
+                        *self.1 = self.0.next().unwrap_or_default();
+                    }
+                    self.1.read(bytes)
+                }
+            }
+            match filter.read(&mut Source(&mut pieces, &mut current), &mut bytes) {
+                Ok(0) => return (passed, None),
+                Ok(read) => passed.extend_from_slice(&bytes[..read]),
+                Err(error) => return (passed, Some(error)),
+            }
+        }
+    }
+
+    /// Parses frames into their first bytes and payloads.
+    fn parse(mut bytes: &[u8]) -> Vec<(u8, Vec<u8>)> {
+        let mut frames = Vec::new();
+        while let Some(first) = bytes.first() {
+            let mut cursor = Cursor::new(bytes);
+            let header = FrameHeader::parse(&mut cursor).expect("the header is valid");
+            let (header, length) = header.expect("the header is complete");
+            assert_eq!(header.mask, Some(MASK));
+            let (payload, rest) = bytes[cursor.position() as usize..]
+                .split_at(usize::try_from(length).expect("it is short"));
+            frames.push((*first, payload.to_vec()));
+            bytes = rest;
+        }
+        frames
+    }
+
+    #[test]
+    fn long_frames_are_passed_in_fragments_and_short_ones_as_they_are() {
+        let long: Vec<u8> = (0..100_000_u32).map(|number| number as u8).collect();
+        let short = frame(0x81, b"hi", 0);
+        let sent = [
+            &short[..],
+            &frame(0x81, &long, 8),
+            &short,
+            &frame(0x89, b"", 0),
+            // A fragment itself, and just too long.
+            &frame(0x01, &long[..16_385], 2),
+            &frame(0x80, &long[..16_384], 2),
+            &short,
+        ]
+        .concat();
+        for (piece, room) in [(1, 14), (3, 4096), (1_000, 2_000), (200_000, 100_000)] {
+            let (passed, error) = filter(&sent, piece, room);
+            assert!(error.is_none(), "{error:?}");
+            let frames = parse(&passed);
+            let firsts: Vec<u8> = frames.iter().map(|(first, _)| *first).collect();
+            let expected = [
+                0x81, 0x01, 0, 0, 0, 0, 0, 0x80, 0x81, 0x89, 0x01, 0, 0x80, 0x81,
+            ];
+            assert_eq!(firsts, expected, "{piece} {room}");
+            let whole: Vec<u8> = frames[1..8]
+                .iter()
+                .flat_map(|(_, part)| part.clone())
+                .collect();
+            assert_eq!(whole, long);
+            assert!(frames.iter().all(|(_, part)| part.len() <= 16_384));
+        }
+    }
+
+    #[test]
+    fn violation_comes_behind_what_was_valid() {
+        let short = frame(0x81, b"hi", 0);
+        for (wrong, part) in [
+            (frame(0x81, b"hi", 2), "more bytes"),
+            (frame(0x81, &[0; 125], 2), "more bytes"),
+            (frame(0x81, b"hi", 8), "more bytes"),
+            (frame(0x81, &[0; 65_535], 8), "more bytes"),
+            (frame(0x89, b"hi", 2), "more bytes"),
+            (frame(0x89, &[0; 126], 2), "125"),
+            (frame(0x88, &[0; 70_000], 8), "125"),
+        ] {
+            for piece in [1, 5, 100_000] {
+                let (passed, error) = filter(&[&short[..], &wrong].concat(), piece, 100_000);
+                assert_eq!(passed, short);
+                let error = error.expect("it is a violation");
+                assert_eq!(error.kind(), io::ErrorKind::InvalidData);
+                assert!(error.to_string().contains(part), "{error}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_tungstenite_refuses_is_passed_as_it_is() {
+        let too_long = b"\x81\xff\0\0\0\0\x40\0\0\0\0\0\0\0rest";
+        let bad_opcode = b"\x83\x80\0\0\0\0rest";
+        for sent in [&too_long[..], bad_opcode] {
+            let (passed, error) = filter(sent, 1, 20);
+            assert_eq!(passed, sent);
+            assert!(error.is_none());
+        }
+    }
+}
