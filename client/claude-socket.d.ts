@@ -306,7 +306,8 @@ export type ReplyMessage = {
      */
     ts: string;
     /**
-     * How the reply came, if not by the reply tool.
+     * How the reply came, if not by the reply tool. Only such a one can be cut off,
+     * and then says so at its end.
      */
     via?: "transcript" | undefined;
 };
@@ -339,12 +340,14 @@ export type StatusMessage = {
      */
     status: Status;
     /**
-     * More, for people, such as the tool and what it does. Untrusted text.
+     * More, for people, such as the tool and what it does, in 500 characters at most.
+     * Untrusted text.
      */
     detail?: string | undefined;
 };
 /**
- * Messages of a session, oldest first. The answer to `fetch_history`. Empty for a session that doesn't exist.
+ * Messages of a session, oldest first. The answer to `fetch_history`. Empty for a session that doesn't exist. A
+ * long one comes in several such messages, and others may come between them.
  */
 export type HistoryMessage = {
     type: "history";
@@ -356,9 +359,14 @@ export type HistoryMessage = {
      * 100 messages at most.
      */
     messages: HistoryItem[];
+    /**
+     * `true` if the next `history` goes on with this answer.
+     */
+    more?: boolean | undefined;
 };
 /**
- * The sessions. The answer to `list_sessions`. Only those that the client may read.
+ * The sessions. The answer to `list_sessions`. Only those that the client may read. A long one comes in several
+ * such messages, and others may come between them.
  */
 export type SessionsMessage = {
     type: "sessions";
@@ -375,6 +383,10 @@ export type SessionsMessage = {
      * session.
      */
     permissions: number;
+    /**
+     * `true` if the next `sessions` goes on with this answer.
+     */
+    more?: boolean | undefined;
 };
 /**
  * Claude Code asks whether a tool may run. Claude Code doesn't say for which session it asks, so every operator
@@ -400,7 +412,8 @@ export type PermissionRequestMessage = {
      */
     description: string;
     /**
-     * The tool's input, as display text, mostly JSON. Untrusted text.
+     * The tool's input, as display text, mostly JSON. A long one is cut off, and
+     * says so at its end. Untrusted text.
      */
     input_preview: string;
 };

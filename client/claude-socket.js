@@ -102,7 +102,8 @@
  * @property {number} seq Its place in the session, from 1.
  * @property {string} content The text. Often Markdown.
  * @property {string} ts The server's time, RFC 3339 in UTC.
- * @property {ReplySource} [via] How the reply came, if not by the reply tool.
+ * @property {ReplySource} [via] How the reply came, if not by the reply tool. Only such a one can be cut off,
+ *   and then says so at its end.
  */
 
 /**
@@ -120,25 +121,30 @@
  * @property {'status'} type
  * @property {string} session_id The session.
  * @property {Status} status What Claude is doing.
- * @property {string} [detail] More, for people, such as the tool and what it does. Untrusted text.
+ * @property {string} [detail] More, for people, such as the tool and what it does, in 500 characters at most.
+ *   Untrusted text.
  */
 
 /**
- * Messages of a session, oldest first. The answer to `fetch_history`. Empty for a session that doesn't exist.
+ * Messages of a session, oldest first. The answer to `fetch_history`. Empty for a session that doesn't exist. A
+ * long one comes in several such messages, and others may come between them.
  * @typedef {object} HistoryMessage
  * @property {'history'} type
  * @property {string} session_id The session.
  * @property {HistoryItem[]} messages 100 messages at most.
+ * @property {boolean} [more] `true` if the next `history` goes on with this answer.
  */
 
 /**
- * The sessions. The answer to `list_sessions`. Only those that the client may read.
+ * The sessions. The answer to `list_sessions`. Only those that the client may read. A long one comes in several
+ * such messages, and others may come between them.
  * @typedef {object} SessionsMessage
  * @property {'sessions'} type
  * @property {SessionItem[]} sessions 100 sessions at most: those with a client in them first, then by name.
  * @property {number} total The number of sessions, listed or not.
  * @property {number} permissions The number of permission requests that wait for an operator. They belong to no
  *   session.
+ * @property {boolean} [more] `true` if the next `sessions` goes on with this answer.
  */
 
 /**
@@ -151,7 +157,8 @@
  * @property {string} request_id What to answer with.
  * @property {string} tool_name The tool, such as `Bash`.
  * @property {string} description What the tool is about to do. Untrusted text.
- * @property {string} input_preview The tool's input, as display text, mostly JSON. Untrusted text.
+ * @property {string} input_preview The tool's input, as display text, mostly JSON. A long one is cut off, and
+ *   says so at its end. Untrusted text.
  */
 
 /**
@@ -457,6 +464,16 @@ export class ClaudeSocket {
    * @type {((sessions: SessionsMessage) => void)[]}
    */
   #sessionRequests = [];
+  /**
+   * What has come of a `history` of several frames.
+   * @type {HistoryItem[]}
+   */
+  #historyPart = [];
+  /**
+   * What has come of a `sessions` of several frames.
+   * @type {SessionItem[]}
+   */
+  #sessionsPart = [];
 
   /** The last error. It precedes the receipt of a message whose frame was rejected. @type {ErrorMessage | undefined} */
   #lastError;
@@ -667,6 +684,8 @@ export class ClaudeSocket {
   #onOpen() {
     this.#open = true;
     this.#missed = 0;
+    this.#historyPart = [];
+    this.#sessionsPart = [];
     if (this.#created !== undefined) this.#reorderBuffer = { messages: [], ownSeq: 0 };
     this.#heartbeatTimer = setInterval(() => this.#heartbeat(), this.#options.heartbeat);
     this.#write({ type: 'hello', stream: this.#options.stream });
@@ -796,12 +815,20 @@ export class ClaudeSocket {
         this.#newestSeq = Math.max(this.#newestSeq, message.seq);
         return void (this.#reorderBuffer ? this.#reorderBuffer.messages.push(message) : this.#emitInOrder(message));
       case 'history': {
+        this.#historyPart.push(...message.messages);
+        if (message.more) return;
+        message.messages = this.#historyPart;
+        this.#historyPart = [];
         const request = this.#historyRequests.shift();
         if (request?.fill) return request.fill(message);
         this.#emitMessage(message);
         return request?.answer?.(message);
       }
       case 'sessions':
+        this.#sessionsPart.push(...message.sessions);
+        if (message.more) return;
+        message.sessions = this.#sessionsPart;
+        this.#sessionsPart = [];
         this.#emitMessage(message);
         return this.#sessionRequests.shift()?.(message);
       case 'delivery':

@@ -15,6 +15,11 @@ use crate::hub::{CallId, PermissionRequest, ToolCall};
 /// The revisions that the server speaks, newest first.
 const REVISIONS: [&str; 4] = ["2025-11-25", "2025-06-18", "2025-03-26", "2024-11-05"];
 
+/// The most characters of Claude Code's name and of its version that are kept. Clients are shown them.
+const MAX_INFO: usize = 100;
+/// The most bytes in the id of a permission request. Claude Code's have five letters.
+const MAX_REQUEST_ID: usize = 100;
+
 /// The server's instructions for Claude, at most 2 KB. They are missing from a session's first
 /// turn, so the descriptions of the tools don't rely on it.
 const INSTRUCTIONS: &str = "\
@@ -90,7 +95,10 @@ impl Parser {
             "initialize" => {
                 // An agent gets an answer whatever it reports about itself.
                 let asked: Value = parse_params(params)?;
-                let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+                let text = |value: &Value| -> String {
+                    let text = value.as_str().unwrap_or_default();
+                    text.chars().take(MAX_INFO).collect()
+                };
                 let revision = REVISIONS
                     .into_iter()
                     .find(|revision| asked["protocolVersion"] == *revision);
@@ -128,6 +136,12 @@ fn notification(method: &str, params: &str) -> Option<Incoming> {
         "notifications/initialized" => Some(Incoming::Initialized),
         "notifications/claude/channel/permission_request" => {
             match parse_params::<PermissionRequestParams>(params) {
+                Ok(params) if params.request_id.len() > MAX_REQUEST_ID => {
+                    log::warn!(
+                        "a permission request cannot be shown: its id is longer than {MAX_REQUEST_ID} bytes"
+                    );
+                    None
+                }
                 Ok(params) => Some(Incoming::PermissionRequest(params.into())),
                 Err(error) => {
                     log::warn!("a permission request cannot be shown: {}", error.message);

@@ -139,6 +139,10 @@ pub fn render(outcome: &ToolOutcome<'_>) -> ToolResult {
                 "stored: nobody is in session \"{chat_id}\" right now; the reply is kept in its history for whoever comes back"
             )),
         },
+        ToolOutcome::ReplyTooLong { length, limit } => ToolResult::error(format!(
+            "reply: \"text\" has {length} bytes as JSON, and the limit is {limit}; nothing was sent; split it into \
+             several replies, or write it to a file and reply with its path"
+        )),
         ToolOutcome::StatusShown { chat_id, result } => match result {
             PublishResult::Delivered => ToolResult::ok("sent"),
             PublishResult::NoSubscribers => {

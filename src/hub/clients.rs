@@ -4,6 +4,7 @@
 use std::iter::once;
 use std::sync::Arc;
 
+use super::answers::Answer;
 use super::authorization::check_read;
 use super::session::Session;
 use super::{AuditEvent, CloseReason, Effects, Hub, Now};
@@ -175,7 +176,10 @@ impl Hub {
             } => {
                 let id = session.unwrap_or_else(|| requester.default_session.clone());
                 match check_read(&requester.grant, &id) {
-                    Ok(()) => self.send_history(client, &id, limit, since, out),
+                    Ok(()) => {
+                        let answer = self.history_answer(&id, limit, since);
+                        self.send_answer(client, answer, out);
+                    }
                     Err(forbidden) => {
                         self.reject_forbidden(client, id.as_str(), None, forbidden, out);
                     }
@@ -183,7 +187,8 @@ impl Hub {
             }
             ClientRequest::ListSessions => {
                 let grant = requester.grant.clone();
-                out.send(once(client), &self.sessions_for(&grant));
+                let answer = self.sessions_answer(&grant);
+                self.send_answer(client, answer, out);
             }
             ClientRequest::PermissionResponse {
                 request_id,
@@ -242,31 +247,11 @@ impl Hub {
         out.send(once(client), &rejected);
     }
 
-    fn send_history(
-        &mut self,
-        client: ConnId,
-        id: &SessionId,
-        limit: usize,
-        since: Option<u64>,
-        out: &mut impl Effects,
-    ) {
-        let Some(session) = self.sessions.get_mut(id) else {
-            let empty = ServerMessage::History {
-                session_id: id.as_str(),
-                messages: Vec::new(),
-            };
-            out.send(once(client), &empty);
-            return;
-        };
-        let messages = session.history(limit, since);
-        let newest = messages.last().map_or(0, |item| item.seq);
-        let history = ServerMessage::History {
-            session_id: id.as_str(),
-            messages,
-        };
-        out.send(once(client), &history);
-        session.mark_read(newest);
-        self.reschedule(id);
+    fn send_answer(&mut self, client: ConnId, answer: Answer, out: &mut impl Effects) {
+        let mut rest = Some(answer);
+        while let Some(answer) = rest {
+            rest = self.send_next(client, answer, out);
+        }
     }
 
     /// Passes a verdict on to the agent that asked, and tells every operator.

@@ -135,6 +135,13 @@ pub enum ToolOutcome<'a> {
         chat_id: &'a str,
         result: PublishResult,
     },
+    /// The text doesn't fit into a frame. Nobody has got it.
+    ReplyTooLong {
+        /// Its length, in bytes as JSON.
+        length: usize,
+        /// The most that it may have.
+        limit: usize,
+    },
     /// The status was shown to the clients there.
     StatusShown {
         chat_id: &'a str,

@@ -14,10 +14,12 @@
 //! | [`Hub::stats`] | returns figures for `/healthz` and `/metrics` |
 
 mod agents;
+mod answers;
 mod authorization;
 mod clients;
 mod delivery_monitor;
 mod effects;
+mod frame_limit;
 mod history_quota;
 mod hook_event;
 mod hooks;
@@ -46,6 +48,7 @@ use agents::{Agent, Agents};
 use clients::Client;
 pub use delivery_monitor::HINT_CHANNEL_OFF;
 pub use effects::{AuditEvent, CloseReason, Effects};
+pub use frame_limit::{max_text, min_frame};
 pub use hook_event::{ChannelTag, DeltaIndex, HookEvent, PromptId, TextId, Tool, ToolUseId};
 pub use inbox::Notification;
 pub use input::{
@@ -113,8 +116,11 @@ pub struct Limits {
     pub inbox_messages: usize,
     /// With this many bytes in an agent's inbox, senders wait.
     pub inbox_bytes: usize,
-    /// The longest frame of a client, in bytes. `welcome` reports it; the socket checks it.
+    /// The longest frame of a client, in bytes. `welcome` reports it; the socket checks it. At most
+    /// [`Limits::max_text`], so that everyone else in the session can be shown what is in it.
     pub max_message: usize,
+    /// The longest frame for a client, in bytes of JSON. At least [`min_frame`].
+    pub max_frame: usize,
 }
 
 /// The state of all sessions and agents.

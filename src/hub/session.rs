@@ -179,6 +179,13 @@ impl Session {
         self.history.items(limit, since)
     }
 
+    /// Returns the messages after one seq up to another, as far as they are kept.
+    pub fn history_between(&self, after: u64, up_to: u64) -> Vec<HistoryItem<&str>> {
+        let mut messages = self.history.items(usize::MAX, Some(after));
+        messages.truncate(messages.partition_point(|message| message.seq <= up_to));
+        messages
+    }
+
     /// Returns when the session expires; never while a client is in it.
     pub fn expires(&self, limits: &Limits) -> Option<Instant> {
         let left = self.empty_since? + limits.session_ttl;

@@ -3,10 +3,12 @@
 use std::iter::once;
 use std::sync::Arc;
 
+use super::frame_limit::{cut_detail, cut_shared};
 use super::session::StatusUpdate;
 use super::{
     AgentId, Author, CallId, Effects, Hub, Now, PublishResult, ToolCall, ToolOutcome, session_mut,
 };
+use crate::json;
 use crate::protocol::{DeliveryState, ReplySource, ServerMessage, SessionId, Status};
 
 /// The session that a tool names doesn't exist.
@@ -24,6 +26,10 @@ impl Hub {
         out: &mut impl Effects,
     ) {
         match tool {
+            ToolCall::Reply { text, .. } if json::text_len(&text) > self.limits.max_text() => {
+                let (length, limit) = (json::text_len(&text), self.limits.max_text());
+                out.answer(agent, call, &ToolOutcome::ReplyTooLong { length, limit });
+            }
             ToolCall::Reply { chat_id, text } => {
                 let outcome = match self.append_assistant(now, &chat_id, text, None, out) {
                     Ok(result) => ToolOutcome::Replied {
@@ -63,7 +69,8 @@ impl Hub {
         }
     }
 
-    /// Adds something that Claude says to a session, and sends it to everyone there.
+    /// Adds something that Claude says to a session, and sends it to everyone there. A text that
+    /// doesn't fit into a frame is cut.
     ///
     /// # Errors
     /// [`UnknownSession`].
@@ -77,6 +84,7 @@ impl Hub {
     ) -> Result<PublishResult, UnknownSession> {
         let message_id = self.next_id(now);
         let (id, session) = session_mut(&mut self.sessions, chat_id).ok_or(UnknownSession)?;
+        let text = cut_shared(text, self.limits.max_text());
         let author = Author::Assistant { via };
         let ts = now.timestamp();
         let total = &mut self.history_total;
@@ -126,7 +134,7 @@ impl Hub {
         let (id, session) = session_mut(&mut self.sessions, chat_id).ok_or(UnknownSession)?;
         session.status = StatusUpdate {
             status,
-            detail: detail.map(Arc::from),
+            detail: detail.map(|detail| cut_detail(detail).into()),
         };
         let members = session.members.iter().copied();
         let reached = out.send(members, &session.status.frame(&id));

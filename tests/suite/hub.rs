@@ -30,11 +30,19 @@ struct Sent {
     given: u64,
     /// Senders are held back.
     pub hold: bool,
+    /// The most bytes that a frame may have.
+    max_frame: usize,
 }
 
 impl Effects for Sent {
     fn send(&mut self, to: impl Iterator<Item = ConnId>, message: &ServerMessage<&str>) -> usize {
+        let length = serde_json::to_vec(message).map_or(0, |frame| frame.len());
         let message = serde_json::to_value(message).expect("a message serializes");
+        let kind = &message["type"];
+        assert!(
+            length <= self.max_frame,
+            "a frame {kind} has {length} bytes"
+        );
         let mut reached = 0;
         for client in to {
             reached += 1;
@@ -97,6 +105,7 @@ impl HubStage {
             inbox_messages: 4,
             inbox_bytes: 10_000,
             max_message: 1_000_000,
+            max_frame: 1_200_000,
         }
     }
 
@@ -109,9 +118,13 @@ impl HubStage {
     /// A hub whose agent has not accepted messages yet.
     fn not_ready(limits: Limits) -> Self {
         let start = SystemTime::UNIX_EPOCH + Duration::from_secs(1_767_225_600);
+        let max_frame = limits.max_frame;
         let mut stage = Self {
             hub: Hub::new(limits, 0x0123_4567_89ab_cdef),
-            sent: Sent::default(),
+            sent: Sent {
+                max_frame,
+                ..Sent::default()
+            },
             now: Now {
                 instant: Instant::now(),
                 wall: start,

@@ -372,7 +372,7 @@ fn closed_client_is_not_read_any_more() {
 fn client_that_closes_gets_everything_sent_before() {
     let mut server = Server::in_process(&[]);
     let mut app = App::connect(&server, "s1");
-    let text = "x".repeat(900_000);
+    let text = "x".repeat(450_000);
     for _ in 0..5 {
         server.call("reply", &json!({ "chat_id": "s1", "text": text }));
     }

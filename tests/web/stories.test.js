@@ -169,9 +169,10 @@ class Stage {
 
   #serverSends(rest) {
     if (rest.startsWith('text ')) return this.#sockets.at(-1).onmessage({ data: rest.slice('text '.length) });
-    const seqs = replies(rest);
+    const more = rest.startsWith('more ') || undefined;
+    const seqs = replies(rest.replace(/^more /, ''));
     if (!seqs) return this.#frame(JSON.parse(rest));
-    this.#frame({ type: 'history', messages: seqs.map((seq) => ({ role: 'assistant', seq, content: String(seq) })) });
+    this.#frame({ type: 'history', more, messages: seqs.map((seq) => ({ role: 'assistant', seq, content: String(seq) })) });
   }
 
   /** Sends a frame of the server, completed by what the story leaves out. */

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::pending::{Pending, Sessions};
-use crate::protocol::{ClientMessage, ClientRequest, SessionId};
+use crate::protocol::{ClientMessage, ClientRequest, HistoryItem, SessionId, SessionItem};
 use crate::{Error, Event, Options};
 pub use send::Outgoing;
 use send::{Accepted, OwnIds, Unacknowledged};
@@ -72,6 +72,10 @@ pub struct Conversation {
     history_requests: VecDeque<HistoryRequest>,
     /// Requests for the sessions without an answer, in order.
     session_requests: VecDeque<Pending<Sessions>>,
+    /// What has come of an answer with history, and is not all of it.
+    history_part: Vec<HistoryItem>,
+    /// What has come of an answer with sessions, and is not all of it.
+    sessions_part: Vec<SessionItem>,
     /// When the session began; tells one that began anew.
     created: Option<String>,
     /// The last `seq` that the app was told. What was missed comes after it.
@@ -102,6 +106,8 @@ impl Conversation {
             responses: Vec::new(),
             history_requests: VecDeque::new(),
             session_requests: VecDeque::new(),
+            history_part: Vec::new(),
+            sessions_part: Vec::new(),
             created: None,
             seq: 0,
             own_seq: 0,
@@ -140,6 +146,8 @@ impl Conversation {
             heartbeat: now + self.options.heartbeat,
             missed: 0,
         };
+        self.history_part.clear();
+        self.sessions_part.clear();
         self.reorder_buffer = self.created.is_some().then(ReorderBuffer::default);
         let stream = Some(self.options.stream);
         self.write(ClientRequest::Hello { stream });

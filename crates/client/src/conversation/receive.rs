@@ -42,8 +42,16 @@ impl Conversation {
                     None => self.emit_in_order(seq, message),
                 }
             }
-            ServerMessage::History { ref messages, .. } => {
-                let messages = messages.clone();
+            ServerMessage::History {
+                session_id,
+                messages,
+                more,
+            } => {
+                self.history_part.extend(messages);
+                if more {
+                    return;
+                }
+                let messages = std::mem::take(&mut self.history_part);
                 match self
                     .history_requests
                     .pop_front()
@@ -51,7 +59,11 @@ impl Conversation {
                 {
                     Some(HistoryPurpose::Gap) => self.handle_missed(messages),
                     purpose => {
-                        self.emit(Event::Message(message));
+                        self.emit(Event::Message(ServerMessage::History {
+                            session_id,
+                            messages: messages.clone(),
+                            more,
+                        }));
                         if let Some(HistoryPurpose::App(pending)) = purpose {
                             pending.settle(Ok(messages));
                         }
@@ -59,16 +71,26 @@ impl Conversation {
                 }
             }
             ServerMessage::Sessions {
-                ref sessions,
+                sessions,
                 total,
                 permissions,
+                more,
             } => {
+                self.sessions_part.extend(sessions);
+                if more {
+                    return;
+                }
                 let answer = Sessions {
-                    sessions: sessions.clone(),
+                    sessions: std::mem::take(&mut self.sessions_part),
                     total,
                     permissions,
                 };
-                self.emit(Event::Message(message));
+                self.emit(Event::Message(ServerMessage::Sessions {
+                    sessions: answer.sessions.clone(),
+                    total,
+                    permissions,
+                    more,
+                }));
                 if let Some(pending) = self.session_requests.pop_front() {
                     pending.settle(Ok(answer));
                 }

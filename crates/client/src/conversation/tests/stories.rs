@@ -164,11 +164,15 @@ impl Stage {
         if let Some(text) = rest.strip_prefix("text ") {
             return self.client().handle_frame(text);
         }
+        let (more, rest) = match rest.strip_prefix("more ") {
+            Some(rest) => (true, rest),
+            None => (false, rest),
+        };
         let frame = match replies(rest) {
             Some(seqs) => {
                 let item = |seq: u64| json!({ "role": "assistant", "seq": seq, "content": seq.to_string() });
                 let items: Vec<Value> = seqs.map(item).collect();
-                json!({ "type": "history", "messages": items })
+                json!({ "type": "history", "messages": items, "more": more })
             }
             None => json_of(rest),
         };
