@@ -121,6 +121,8 @@ pub enum ToolCall {
         session_id: String,
         /// 1 to [`crate::protocol::MAX_LIMIT`].
         limit: usize,
+        /// Only messages with a lower seq.
+        before: Option<u64>,
     },
     /// A hook reports an event; `None` if it could not be understood. Claude doesn't know of
     /// this tool and must not be disturbed by it, so it never fails.
@@ -147,8 +149,13 @@ pub enum ToolOutcome<'a> {
         chat_id: &'a str,
         result: PublishResult,
     },
-    /// The messages that were asked for, oldest first.
-    Messages(Vec<HistoryItem<&'a str>>),
+    /// The messages that were asked for.
+    Messages {
+        /// Oldest first.
+        messages: Vec<HistoryItem<&'a str>>,
+        /// The session has messages before these.
+        has_earlier: bool,
+    },
     /// There is no such session.
     UnknownSession {
         /// The name that was given.

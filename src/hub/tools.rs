@@ -54,11 +54,24 @@ impl Hub {
                 };
                 out.answer(agent, call, &outcome);
             }
-            ToolCall::FetchMessages { session_id, limit } => {
+            ToolCall::FetchMessages {
+                session_id,
+                limit,
+                before,
+            } => {
                 let session = self.sessions.get(session_id.as_str());
-                let messages =
-                    session.map_or_else(Vec::new, |session| session.history(limit, None));
-                out.answer(agent, call, &ToolOutcome::Messages(messages));
+                let mut messages = session.map_or_else(Vec::new, |session| {
+                    let up_to = before.map_or(u64::MAX, |seq| seq.saturating_sub(1));
+                    session.history_between(0, up_to)
+                });
+                let earlier = messages.len().saturating_sub(limit);
+                messages.drain(..earlier);
+                let has_earlier = earlier > 0;
+                let outcome = ToolOutcome::Messages {
+                    messages,
+                    has_earlier,
+                };
+                out.answer(agent, call, &outcome);
             }
             ToolCall::Activity(event) => {
                 if let Some(event) = event {
