@@ -47,6 +47,12 @@ pub fn text_len(text: &str) -> usize {
     text.bytes().map(byte_len).sum()
 }
 
+/// Returns `true` if a text has at most `max` bytes inside a JSON string. That is known at a glance of most texts.
+pub fn fits(text: &str, max: usize) -> bool {
+    const LONGEST_ESCAPE: usize = r"\u0001".len();
+    text.len() <= max / LONGEST_ESCAPE || text_len(text) <= max
+}
+
 /// Returns the longest start of a text that has at most `max` bytes inside a JSON string.
 pub fn start(text: &str, max: usize) -> &str {
     let mut length = 0;
@@ -371,6 +377,7 @@ mod tests {
                 write(&mut written, &text);
                 prop_assert_eq!(len(&text), written.len());
                 prop_assert_eq!(text_len(&text), written.len() - 2);
+                prop_assert_eq!(fits(&text, max), text_len(&text) <= max);
                 let cut = start(&text, max);
                 prop_assert!(text_len(cut) <= max);
                 let next = text[cut.len()..].chars().next();

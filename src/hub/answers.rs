@@ -1,14 +1,16 @@
 //! Long answers: the history of a session, the list of sessions. Each is sent in as many frames as it needs, with `more`
-//! in all but the last.
+//! in all but the last. The first is sent at once; for each other one the client's reader asks when there is room, so
+//! that what waits for a client, and what others wait for, is one frame and not the answer.
 
 use std::iter::once;
 use std::sync::Arc;
 
-use serde::Serialize;
-
 use super::{Effects, Hub};
 use crate::json;
 use crate::protocol::{ConnId, ServerMessage, SessionId};
+
+/// The longest frame of an answer while many clients read slowly, in bytes. A single item may be longer.
+const SHORT_FRAME: usize = 32 * 1024;
 
 /// What is still to be sent of an answer.
 #[derive(Debug)]
@@ -64,16 +66,44 @@ impl Hub {
         })
     }
 
-    /// Sends a client the next frame of an answer. Returns what is still to be sent.
-    pub(super) fn send_next(
-        &mut self,
-        client: ConnId,
-        answer: Answer,
-        out: &mut impl Effects,
-    ) -> Option<Answer> {
-        match answer {
-            Answer::History(rest) => self.send_history(client, rest, out).map(Answer::History),
-            Answer::Sessions(rest) => self.send_sessions(client, rest, out).map(Answer::Sessions),
+    /// Returns `true` if the answer to a client's last request goes on with [`super::ClientInput::GoOn`].
+    pub fn has_more(&self, client: ConnId) -> bool {
+        let client = self.clients.get(&client);
+        client.is_some_and(|client| client.answer.is_some())
+    }
+
+    /// Sends a client the first frame of an answer. If it hasn't got all of the one before, it does now.
+    pub(super) fn begin_answer(&mut self, client: ConnId, answer: Answer, out: &mut impl Effects) {
+        while self.has_more(client) {
+            self.go_on(client, out);
+        }
+        self.send_next(client, answer, out);
+    }
+
+    /// Sends a client the next frame of its answer.
+    pub(super) fn go_on(&mut self, client: ConnId, out: &mut impl Effects) {
+        let answering = self.clients.get_mut(&client);
+        if let Some(answer) = answering.and_then(|client| client.answer.take()) {
+            self.send_next(client, *answer, out);
+        }
+    }
+
+    fn send_next(&mut self, client: ConnId, answer: Answer, out: &mut impl Effects) {
+        let room = if out.is_congested() {
+            self.limits.max_frame.min(SHORT_FRAME)
+        } else {
+            self.limits.max_frame
+        };
+        let rest = match answer {
+            Answer::History(rest) => self
+                .send_history(client, rest, room, out)
+                .map(Answer::History),
+            Answer::Sessions(rest) => self
+                .send_sessions(client, rest, room, out)
+                .map(Answer::Sessions),
+        };
+        if let Some(answering) = self.clients.get_mut(&client) {
+            answering.answer = rest.map(Box::new);
         }
     }
 
@@ -81,6 +111,7 @@ impl Hub {
         &mut self,
         client: ConnId,
         rest: HistoryRest,
+        room: usize,
         out: &mut impl Effects,
     ) -> Option<HistoryRest> {
         let id = &rest.session;
@@ -95,11 +126,8 @@ impl Hub {
             out.send(once(client), &frame(Vec::new(), false));
             return None;
         };
-        let mut messages = session.history_between(rest.after, rest.up_to);
-        let room = self.limits.max_frame - json::len(&frame(Vec::new(), true));
-        let fitting = fitting(&messages, room);
-        let more = fitting < messages.len();
-        messages.truncate(fitting);
+        let room = room - json::len(&frame(Vec::new(), true));
+        let (messages, more) = session.history_page(rest.after, rest.up_to, room);
         let newest = messages.last().map_or(rest.after, |item| item.seq);
         out.send(once(client), &frame(messages, more));
         session.mark_read(newest);
@@ -114,6 +142,7 @@ impl Hub {
         &self,
         client: ConnId,
         mut rest: SessionsRest,
+        room: usize,
         out: &mut impl Effects,
     ) -> Option<SessionsRest> {
         let frame = |sessions, more| ServerMessage::Sessions {
@@ -124,8 +153,8 @@ impl Hub {
         };
         rest.sessions.retain(|id| self.sessions.contains_key(id));
         let mut items = self.session_items(&rest.sessions);
-        let room = self.limits.max_frame - json::len(&frame(Vec::new(), true));
-        let fitting = fitting(&items, room);
+        let room = room - json::len(&frame(Vec::new(), true));
+        let fitting = fitting(items.iter().map(json::len), room);
         let more = fitting < items.len();
         items.truncate(fitting);
         out.send(once(client), &frame(items, more));
@@ -134,12 +163,12 @@ impl Hub {
     }
 }
 
-/// Returns how many of these items fit into so many bytes, each with a comma; one always does.
-fn fitting(items: &[impl Serialize], room: usize) -> usize {
-    let mut length = 0;
-    let fits = items.iter().take_while(|item| {
-        length += json::len(item) + ",".len();
-        length <= room
+/// Returns how many items with these lengths fit into so many bytes, each with a comma; one always does.
+pub fn fitting(lengths: impl Iterator<Item = usize>, room: usize) -> usize {
+    let mut total = 0;
+    let fits = lengths.take_while(|length| {
+        total += length + ",".len();
+        total <= room
     });
     fits.count().max(1)
 }

@@ -27,6 +27,8 @@ pub struct Client {
     pub user: Option<Arc<str>>,
     /// It wants Claude's text as it appears.
     pub wants_stream: bool,
+    /// What it has not got yet of the answer to its last request.
+    pub answer: Option<Box<Answer>>,
     /// A forbidden request of this client was already audited; further ones are not.
     pub violation_audited: bool,
     /// It was cut off and has left its sessions. What it sent before that is still accepted,
@@ -52,6 +54,7 @@ impl Hub {
             grant,
             user: None,
             wants_stream: false,
+            answer: None,
             violation_audited: false,
             is_lost: false,
         };
@@ -81,6 +84,7 @@ impl Hub {
         });
         if let Some(lost) = self.clients.get_mut(&client) {
             lost.is_lost = true;
+            lost.answer = None;
         }
     }
 
@@ -178,7 +182,7 @@ impl Hub {
                 match check_read(&requester.grant, &id) {
                     Ok(()) => {
                         let answer = self.history_answer(&id, limit, since);
-                        self.send_answer(client, answer, out);
+                        self.begin_answer(client, answer, out);
                     }
                     Err(forbidden) => {
                         self.reject_forbidden(client, id.as_str(), None, forbidden, out);
@@ -188,7 +192,7 @@ impl Hub {
             ClientRequest::ListSessions => {
                 let grant = requester.grant.clone();
                 let answer = self.sessions_answer(&grant);
-                self.send_answer(client, answer, out);
+                self.begin_answer(client, answer, out);
             }
             ClientRequest::PermissionResponse {
                 request_id,
@@ -245,13 +249,6 @@ impl Hub {
             hint: None,
         };
         out.send(once(client), &rejected);
-    }
-
-    fn send_answer(&mut self, client: ConnId, answer: Answer, out: &mut impl Effects) {
-        let mut rest = Some(answer);
-        while let Some(answer) = rest {
-            rest = self.send_next(client, answer, out);
-        }
     }
 
     /// Passes a verdict on to the agent that asked, and tells every operator.

@@ -42,7 +42,7 @@ impl Limits {
 
 /// Returns a text with at most `max` bytes as JSON. The end of one that had to be cut says so.
 pub fn cut(text: &str, max: usize) -> Cow<'_, str> {
-    if json::text_len(text) <= max {
+    if json::fits(text, max) {
         return text.into();
     }
     let note = format!(

@@ -68,6 +68,8 @@ pub enum ClientInput {
     Message(NewMessage),
     /// It asks for something that the server answers by itself.
     Request(ClientRequest),
+    /// It has room for the next frame of the answer to its last request.
+    GoOn,
     /// It sent a frame that can't be accepted.
     Rejected(Rejection),
     /// It has disconnected.

@@ -9,6 +9,7 @@
 //! |---|---|
 //! | [`Hub::handle`] | reacts to one input |
 //! | [`Hub::poll_agent`] | returns the next message for an agent that has room for it |
+//! | [`Hub::has_more`] | returns `true` if a client hasn't got all of an answer |
 //! | [`Hub::poll_timeout`] | returns when [`Hub::handle_timeout`] is due |
 //! | [`Hub::handle_timeout`] | does what is due |
 //! | [`Hub::stats`] | returns figures for `/healthz` and `/metrics` |
@@ -174,6 +175,7 @@ impl Hub {
                 }
                 ClientInput::Message(message) => self.message(now, client, message, out),
                 ClientInput::Request(request) => self.request(client, request, out),
+                ClientInput::GoOn => self.go_on(client, out),
                 ClientInput::Rejected(rejection) => self.reject(client, &rejection, out),
                 ClientInput::Disconnected => self.disconnect(now, client),
                 ClientInput::Lost => self.connection_lost(now, client),

@@ -2,10 +2,13 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Instant, SystemTime};
 
+use super::answers::fitting;
 use super::receipts::Receipts;
 use super::{AgentId, Effects, Limits, Now, timestamp};
+use crate::json;
 use crate::protocol::{
     self, ConnId, DEFAULT_USER, Grant, HistoryItem, MessageId, ReplySource, ServerMessage,
     SessionId, Status,
@@ -127,6 +130,7 @@ impl Session {
             author,
             content,
             ts,
+            content_len: AtomicUsize::new(0),
         };
         *total -= self.history.bytes();
         self.history
@@ -179,11 +183,25 @@ impl Session {
         self.history.items(limit, since)
     }
 
-    /// Returns the messages after one seq up to another, as far as they are kept.
-    pub fn history_between(&self, after: u64, up_to: u64) -> Vec<HistoryItem<&str>> {
-        let mut messages = self.history.items(usize::MAX, Some(after));
-        messages.truncate(messages.partition_point(|message| message.seq <= up_to));
-        messages
+    /// Returns the messages before a seq, as far as they are kept.
+    pub fn history_before(&self, seq: u64) -> Vec<HistoryItem<&str>> {
+        let messages = self.history.between(0, seq.saturating_sub(1));
+        messages.map(|message| message.item()).collect()
+    }
+
+    /// Returns the first messages after one seq up to another that fit into so many bytes as JSON, at least one, and
+    /// `true` if there are more.
+    pub fn history_page(
+        &self,
+        after: u64,
+        up_to: u64,
+        room: usize,
+    ) -> (Vec<HistoryItem<&str>>, bool) {
+        let messages = self.history.between(after, up_to);
+        let fitting = fitting(messages.clone().map(|message| message.item_len()), room);
+        let more = fitting < messages.len();
+        let page = messages.take(fitting);
+        (page.map(|message| message.item()).collect(), more)
     }
 
     /// Returns when the session expires; never while a client is in it.
@@ -207,6 +225,8 @@ pub struct Message {
     pub content: Arc<str>,
     /// When it was said: RFC 3339, or as the client wrote it.
     pub ts: Arc<str>,
+    /// The length of the text as JSON, in bytes, once somebody has asked for it.
+    content_len: AtomicUsize,
 }
 
 /// Who said a message.
@@ -283,6 +303,21 @@ impl Message {
         size_of::<Self>() + self.content.len() + self.ts.len()
     }
 
+    /// Returns the length of its item as JSON, in bytes. The text is measured once: it may be long, and be asked for often.
+    fn item_len(&self) -> usize {
+        let mut content_len = self.content_len.load(Ordering::Relaxed);
+        if content_len == 0 {
+            content_len = json::text_len(&self.content);
+            self.content_len.store(content_len, Ordering::Relaxed);
+        }
+        let item = self.item();
+        let rest = HistoryItem {
+            content: "",
+            ..item
+        };
+        json::len(&rest) + content_len
+    }
+
     fn item(&self) -> HistoryItem<&str> {
         let (role, via) = match self.author {
             Author::Assistant { via } => (protocol::Author::Assistant, via),
@@ -344,10 +379,25 @@ impl History {
         self.messages.back()
     }
 
+    /// Returns the messages after one seq up to another.
+    fn between(
+        &self,
+        after: u64,
+        up_to: u64,
+    ) -> impl ExactSizeIterator<Item = &Arc<Message>> + Clone {
+        let start = self.after(after);
+        self.messages.range(start..self.after(up_to).max(start))
+    }
+
+    /// Returns the place of the first message after this seq.
+    fn after(&self, seq: u64) -> usize {
+        self.messages.partition_point(|message| message.seq <= seq)
+    }
+
     /// Returns the newest `limit` messages; with `since`, the first `limit` after that seq.
     fn items(&self, limit: usize, since: Option<u64>) -> Vec<HistoryItem<&str>> {
         let start = match since {
-            Some(seq) => self.messages.partition_point(|message| message.seq <= seq),
+            Some(seq) => self.after(seq),
             None => self.messages.len().saturating_sub(limit),
         };
         let wanted = self.messages.range(start..).take(limit);

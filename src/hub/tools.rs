@@ -26,7 +26,7 @@ impl Hub {
         out: &mut impl Effects,
     ) {
         match tool {
-            ToolCall::Reply { text, .. } if json::text_len(&text) > self.limits.max_text() => {
+            ToolCall::Reply { text, .. } if !json::fits(&text, self.limits.max_text()) => {
                 let (length, limit) = (json::text_len(&text), self.limits.max_text());
                 out.answer(agent, call, &ToolOutcome::ReplyTooLong { length, limit });
             }
@@ -61,8 +61,7 @@ impl Hub {
             } => {
                 let session = self.sessions.get(session_id.as_str());
                 let mut messages = session.map_or_else(Vec::new, |session| {
-                    let up_to = before.map_or(u64::MAX, |seq| seq.saturating_sub(1));
-                    session.history_between(0, up_to)
+                    session.history_before(before.unwrap_or(u64::MAX))
                 });
                 let earlier = messages.len().saturating_sub(limit);
                 messages.drain(..earlier);
@@ -82,8 +81,8 @@ impl Hub {
         }
     }
 
-    /// Adds something that Claude says to a session, and sends it to everyone there. A text that
-    /// doesn't fit into a frame is cut.
+    /// Adds something that Claude says to a session, and sends it to everyone there. A text from
+    /// the terminal that doesn't fit into a frame is cut.
     ///
     /// # Errors
     /// [`UnknownSession`].
@@ -97,7 +96,10 @@ impl Hub {
     ) -> Result<PublishResult, UnknownSession> {
         let message_id = self.next_id(now);
         let (id, session) = session_mut(&mut self.sessions, chat_id).ok_or(UnknownSession)?;
-        let text = cut_shared(text, self.limits.max_text());
+        let text = match via {
+            Some(_) => cut_shared(text, self.limits.max_text()),
+            None => text,
+        };
         let author = Author::Assistant { via };
         let ts = now.timestamp();
         let total = &mut self.history_total;

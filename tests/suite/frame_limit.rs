@@ -1,6 +1,7 @@
 //! No frame for a client is longer than `--max-frame`, whatever is in it, and nothing is lost for that.
 
 use std::iter;
+use std::time::Duration;
 
 use claude_socket::hub::Limits;
 use proptest::collection::vec;
@@ -136,6 +137,82 @@ fn reply_that_does_not_fit_is_refused_with_what_to_do() {
         assert_eq!(reply["content"], text);
         assert!(length <= MAX_FRAME, "{length}");
     }
+}
+
+/// Returns the `seq`s in the next frame of a client, and `true` if the answer goes on.
+fn next_page(stage: &mut HubStage, client: &str) -> (Vec<u64>, bool) {
+    let frame = stage.next_frame(client).expect("a frame is sent");
+    assert_eq!(frame["type"], "history");
+    let messages = frame["messages"].as_array().expect("it is a list");
+    let seqs = messages.iter().filter_map(|item| item["seq"].as_u64());
+    (seqs.collect(), frame["more"] == true)
+}
+
+/// While many clients are slow, frames are short, and each comes when there is room for it. What happens meanwhile changes
+/// nothing in an answer but that what is not kept any more is missing.
+#[test]
+fn answer_goes_on_whatever_happens_meanwhile() {
+    let mut stage = HubStage::with(Limits {
+        history_messages: 6,
+        history_bytes: 100_000,
+        history_total: 1_000_000,
+        ..HubStage::limits()
+    });
+    let message = json!({ "type": "message", "content": "x".repeat(15_000) }).to_string();
+    stage.connect("ann", "s1", None);
+    stage.connect("bob", "s1", None);
+    for _ in 0..6 {
+        stage.send_frame("ann", &message);
+        stage.next_notification();
+        stage.next_frame("bob");
+    }
+    let fetch = r#"{"type":"fetch_history","limit":5}"#;
+    stage.slow_down();
+    stage.send_frame("ann", fetch);
+    stage.send_frame("bob", fetch);
+    assert_eq!(next_page(&mut stage, "ann"), (vec![2, 3], true));
+    assert_eq!(next_page(&mut stage, "bob"), (vec![2, 3], true));
+    assert_eq!(stage.next_frame("ann"), None, "nothing comes unasked");
+    // The oldest make room for new ones.
+    for _ in 0..4 {
+        stage.send_frame("ann", &message);
+        assert_eq!(
+            stage.next_frame("bob").expect("a frame")["type"],
+            "user_message"
+        );
+    }
+    assert!(stage.go_on("ann"));
+    assert_eq!(next_page(&mut stage, "ann"), (vec![5, 6], false));
+    assert!(!stage.go_on("ann"));
+    // Who asks for something else gets the rest first.
+    stage.send_frame("bob", r#"{"type":"fetch_history","limit":1}"#);
+    assert_eq!(next_page(&mut stage, "bob"), (vec![5, 6], false));
+    assert_eq!(next_page(&mut stage, "bob"), (vec![10], false));
+    // A session that began anew under the name has other messages.
+    stage.send_frame("bob", fetch);
+    assert_eq!(next_page(&mut stage, "bob"), (vec![6, 7], true));
+    stage.connect("cid", "s2", None);
+    stage.send_frame(
+        "cid",
+        r#"{"type":"fetch_history","session_id":"s1","limit":5}"#,
+    );
+    assert_eq!(next_page(&mut stage, "cid"), (vec![6, 7], true));
+    for client in ["ann", "bob"] {
+        stage.disconnect(client);
+    }
+    while stage.next_notification().is_some() {}
+    stage.advance_clock(Duration::from_secs(24 * 60 * 60));
+    stage.connect("ann", "s1", None);
+    for _ in 0..10 {
+        stage.send_frame("ann", &message);
+        stage.next_notification();
+    }
+    assert!(stage.go_on("cid"));
+    assert_eq!(next_page(&mut stage, "cid"), (vec![], false));
+    // One that was cut off gets no more.
+    stage.send_frame("ann", fetch);
+    stage.lose_connection("ann");
+    assert!(!stage.go_on("ann"));
 }
 
 // ---- Any input ----

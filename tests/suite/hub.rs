@@ -30,6 +30,8 @@ struct Sent {
     given: u64,
     /// Senders are held back.
     pub hold: bool,
+    /// Many clients read slowly.
+    congested: bool,
     /// The most bytes that a frame may have.
     max_frame: usize,
 }
@@ -50,6 +52,10 @@ impl Effects for Sent {
             queue.push_back(message.clone());
         }
         reached
+    }
+
+    fn is_congested(&self) -> bool {
+        self.congested
     }
 
     fn close(&mut self, client: ConnId, reason: CloseReason) {
@@ -83,6 +89,8 @@ pub struct HubStage {
     sent: Sent,
     now: Now,
     conns: HashMap<String, ConnId>,
+    /// No client asks for more of an answer by itself.
+    reads_slowly: bool,
 }
 
 impl HubStage {
@@ -130,6 +138,7 @@ impl HubStage {
                 wall: start,
             },
             conns: HashMap::new(),
+            reads_slowly: false,
         };
         stage.agent(AgentInput::Initialized {
             name: "claude-code".into(),
@@ -155,6 +164,23 @@ impl HubStage {
 
     fn client(&mut self, client: &str, input: ClientInput) {
         self.handle(Input::Client(self.conns[client], input));
+        while !self.reads_slowly && self.go_on(client) {}
+    }
+
+    /// Many clients read slowly, and none asks for more of an answer by itself.
+    pub fn slow_down(&mut self) {
+        self.reads_slowly = true;
+        self.sent.congested = true;
+    }
+
+    /// A client has room for more of its answer. Returns `false` if it has all of it.
+    pub fn go_on(&mut self, client: &str) -> bool {
+        let conn = self.conns[client];
+        let has_more = self.hub.has_more(conn);
+        if has_more {
+            self.handle(Input::Client(conn, ClientInput::GoOn));
+        }
+        has_more
     }
 
     fn agent(&mut self, input: AgentInput) {
