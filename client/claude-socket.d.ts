@@ -6,9 +6,8 @@ export const UNAUTHORIZED: 4401;
  * @typedef {{promise: Promise<T>, resolve: (value: T) => void, reject: (error: Error) => void}} Deferred
  */
 /**
- * A message with a receipt, when the session of that receipt began, and the highest `seq` when it
- * came: only a reply after that can answer the message.
- * @typedef {{message: SentMessage, receipt: DeliveryMessage, created: string | undefined, newest: number}} Accepted
+ * A message with a receipt, and the last state that the server has told.
+ * @typedef {{message: SentMessage, state: DeliveryState}} Accepted
  */
 /**
  * What waits for an answer of the server. The answer to an `aborted` one is still to come if it was sent over
@@ -45,6 +44,11 @@ export class DeliveryError extends Error {
     code: ErrorCode;
     /** In how many seconds the server can take the message, if its token's rate is used up. */
     retryAfter: number | undefined;
+}
+/** Nobody knows whether Claude has seen the message: Claude Code has ended, or the server was restarted. */
+export class LostError extends Error {
+    /** @param {string} message */
+    constructor(message: string);
 }
 /** The client has ended, and what waited is not waited for any more. `connect` begins anew. */
 export class EndedError extends Error {
@@ -253,11 +257,13 @@ export type Status = "thinking" | "tool_use" | "idle";
  * How far a message has come. `accepted`: It has been written to Claude Code. `seen`: Claude Code has put it
  * into the conversation. Needs the plugin's hooks. `unseen`: Claude Code should have put it into the
  * conversation, and has not. It can still be `seen` later. Needs the plugin's hooks. `answered`: Claude has
- * replied to the session since. `rejected`: It does not reach Claude, and `code` says why. An `error` precedes
- * it if the frame itself was rejected. A message that waited when Claude Code ended, or when the client's token
- * was revoked, gets only this.
+ * answered it. With the plugin's hooks, a reply answers what Claude has seen before it. Without them, it answers
+ * the message that it names, or else the oldest one that waits. `lost`: Claude Code has ended, or the server has
+ * restarted, and whether Claude has seen the message is unknown. It can be sent again. `rejected`: It does not
+ * reach Claude, and `code` says why. An `error` precedes it if the frame itself was rejected. A message that
+ * waited when Claude Code ended, or when the client's token was revoked, gets only this.
  */
-export type DeliveryState = "accepted" | "seen" | "unseen" | "answered" | "rejected";
+export type DeliveryState = "accepted" | "seen" | "unseen" | "answered" | "lost" | "rejected";
 /**
  * The kind of an error, for programs. `invalid_json`: The frame is not JSON. `unknown_type`: There is no such
  * `type`. `invalid_message`: A field is missing or wrong, and `message` names it. `too_large`: The message is
@@ -381,7 +387,8 @@ export type ReplyMessage = {
      */
     ts: string;
     /**
-     * How the reply came, if not by the reply tool.
+     * How the reply came, if not by the reply tool. Only such a one can be cut off,
+     * and then says so at its end.
      */
     via?: "transcript" | undefined;
 };
@@ -414,12 +421,14 @@ export type StatusMessage = {
      */
     status: Status;
     /**
-     * More, for people, such as the tool and what it does. Untrusted text.
+     * More, for people, such as the tool and what it does, in 500 characters at most.
+     * Untrusted text.
      */
     detail?: string | undefined;
 };
 /**
- * Messages of a session, oldest first. The answer to `fetch_history`. Empty for a session that doesn't exist.
+ * Messages of a session, oldest first. The answer to `fetch_history`. Empty for a session that doesn't exist. A
+ * long one comes in several such messages, and others may come between them.
  */
 export type HistoryMessage = {
     type: "history";
@@ -431,9 +440,19 @@ export type HistoryMessage = {
      * 100 messages at most.
      */
     messages: HistoryItem[];
+    /**
+     * Messages that were asked for are not kept any more: some before this
+     * `seq` are missing here.
+     */
+    truncated_before?: number | undefined;
+    /**
+     * `true` if the next `history` goes on with this answer.
+     */
+    more?: boolean | undefined;
 };
 /**
- * The sessions. The answer to `list_sessions`. Only those that the client may read.
+ * The sessions. The answer to `list_sessions`. Only those that the client may read. A long one comes in several
+ * such messages, and others may come between them.
  */
 export type SessionsMessage = {
     type: "sessions";
@@ -450,6 +469,10 @@ export type SessionsMessage = {
      * session.
      */
     permissions: number;
+    /**
+     * `true` if the next `sessions` goes on with this answer.
+     */
+    more?: boolean | undefined;
 };
 /**
  * Claude Code asks whether a tool may run. Claude Code doesn't say for which session it asks, so every operator
@@ -475,7 +498,8 @@ export type PermissionRequestMessage = {
      */
     description: string;
     /**
-     * The tool's input, as display text, mostly JSON. Untrusted text.
+     * The tool's input, as display text, mostly JSON. A long one is cut off, and
+     * says so at its end. Untrusted text.
      */
     input_preview: string;
 };
@@ -501,6 +525,11 @@ export type PermissionResolvedMessage = {
      * (`user` without one). `terminal` if the prompt was answered there, `expired` if nobody has answered it.
      */
     by: string;
+    /**
+     * Why nobody can answer it any more, one sentence for people. Only if it is
+     * `expired`.
+     */
+    reason?: string | undefined;
 };
 /**
  * A message of somebody else. To the other clients of its session.
@@ -567,7 +596,7 @@ export type DeliveryMessage = {
      */
     retry_after?: number | undefined;
     /**
-     * What can be done about it, for people. Only with `unseen`.
+     * What can be done about it, for people. Only with `unseen` and `lost`.
      */
     hint?: string | undefined;
 };
@@ -683,6 +712,20 @@ export type Refusal = {
     message: string;
 };
 /**
+ * Of what was said while there was no connection, the server doesn't keep all messages any more: some between these two are
+ * missing.
+ */
+export type Gap = {
+    /**
+     * the `seq` of the last message before the gap
+     */
+    after: number;
+    /**
+     * the `seq` of the first message of which on all are there
+     */
+    until: number;
+};
+/**
  * The events, and what their listeners get.
  */
 export type ClaudeSocketEvents = {
@@ -691,6 +734,10 @@ export type ClaudeSocketEvents = {
      * before the `disconnected`
      */
     refused: (refusal: Refusal) => void;
+    /**
+     * before the messages that were missed
+     */
+    gap: (gap: Gap) => void;
     disconnected: (disconnection: Disconnection) => void;
     reply: (message: ReplyMessage) => void;
     status: (message: StatusMessage) => void;
@@ -790,14 +837,11 @@ export type Deferred<T> = {
     reject: (error: Error) => void;
 };
 /**
- * A message with a receipt, when the session of that receipt began, and the highest `seq` when it
- * came: only a reply after that can answer the message.
+ * A message with a receipt, and the last state that the server has told.
  */
 export type Accepted = {
     message: SentMessage;
-    receipt: DeliveryMessage;
-    created: string | undefined;
-    newest: number;
+    state: DeliveryState;
 };
 /**
  * What waits for an answer of the server. The answer to an `aborted` one is still to come if it was sent over

@@ -104,7 +104,8 @@
  * @property {number} seq Its place in the session, from 1.
  * @property {string} content The text. Often Markdown.
  * @property {string} ts The server's time, RFC 3339 in UTC.
- * @property {ReplySource} [via] How the reply came, if not by the reply tool.
+ * @property {ReplySource} [via] How the reply came, if not by the reply tool. Only such a one can be cut off,
+ *   and then says so at its end.
  */
 
 /**
@@ -122,27 +123,32 @@
  * @property {'status'} type
  * @property {string} session_id The session.
  * @property {Status} status What Claude is doing.
- * @property {string} [detail] More, for people, such as the tool and what it does. Untrusted text.
+ * @property {string} [detail] More, for people, such as the tool and what it does, in 500 characters at most.
+ *   Untrusted text.
  */
 
 /**
- * Messages of a session, oldest first. The answer to `fetch_history`. Empty for a session that doesn't exist.
+ * Messages of a session, oldest first. The answer to `fetch_history`. Empty for a session that doesn't exist. A
+ * long one comes in several such messages, and others may come between them.
  * @typedef {object} HistoryMessage
  * @property {'history'} type
  * @property {string} session_id The session.
  * @property {HistoryItem[]} messages 100 messages at most.
  * @property {number} [truncated_before] Messages that were asked for are not kept any more: some before this
  *   `seq` are missing here.
+ * @property {boolean} [more] `true` if the next `history` goes on with this answer.
  */
 
 /**
- * The sessions. The answer to `list_sessions`. Only those that the client may read.
+ * The sessions. The answer to `list_sessions`. Only those that the client may read. A long one comes in several
+ * such messages, and others may come between them.
  * @typedef {object} SessionsMessage
  * @property {'sessions'} type
  * @property {SessionItem[]} sessions 100 sessions at most: those with a client in them first, then by name.
  * @property {number} total The number of sessions, listed or not.
  * @property {number} permissions The number of permission requests that wait for an operator. They belong to no
  *   session.
+ * @property {boolean} [more] `true` if the next `sessions` goes on with this answer.
  */
 
 /**
@@ -155,7 +161,8 @@
  * @property {string} request_id What to answer with.
  * @property {string} tool_name The tool, such as `Bash`.
  * @property {string} description What the tool is about to do. Untrusted text.
- * @property {string} input_preview The tool's input, as display text, mostly JSON. Untrusted text.
+ * @property {string} input_preview The tool's input, as display text, mostly JSON. A long one is cut off, and
+ *   says so at its end. Untrusted text.
  */
 
 /**
@@ -258,10 +265,19 @@
  */
 
 /**
+ * Of what was said while there was no connection, the server doesn't keep all messages any more: some between these two are
+ * missing.
+ * @typedef {object} Gap
+ * @property {number} after the `seq` of the last message before the gap
+ * @property {number} until the `seq` of the first message of which on all are there
+ */
+
+/**
  * The events, and what their listeners get.
  * @typedef {object} ClaudeSocketEvents
  * @property {() => void} connected
  * @property {(refusal: Refusal) => void} refused before the `disconnected`
+ * @property {(gap: Gap) => void} gap before the messages that were missed
  * @property {(disconnection: Disconnection) => void} disconnected
  * @property {(message: ReplyMessage) => void} reply
  * @property {(message: StatusMessage) => void} status
@@ -319,7 +335,7 @@ const PAGE = 100;
 /** Failed attempts in a row after which the wait no longer doubles. */
 const MAX_DOUBLINGS = 30;
 /** Events that a message of the server must never cause, whatever its `type`. */
-const OWN_EVENTS = ['connected', 'disconnected', 'refused', 'message'];
+const OWN_EVENTS = ['connected', 'disconnected', 'refused', 'gap', 'message'];
 /** Close code of the server for a token that was removed or changed or has expired, or when one is needed now. */
 export const UNAUTHORIZED = 4401;
 /** Statuses of refusals that another attempt doesn't change. */
@@ -348,9 +364,8 @@ const TOKEN_CHARACTERS = /^[!#$%&'*+\-.^_`|~0-9A-Za-z]+$/;
  */
 
 /**
- * A message with a receipt, when the session of that receipt began, and the highest `seq` when it
- * came: only a reply after that can answer the message.
- * @typedef {{message: SentMessage, receipt: DeliveryMessage, created: string | undefined, newest: number}} Accepted
+ * A message with a receipt, and the last state that the server has told.
+ * @typedef {{message: SentMessage, state: DeliveryState}} Accepted
  */
 
 /**
@@ -396,6 +411,15 @@ export class DeliveryError extends Error {
   }
 }
 
+/** Nobody knows whether Claude has seen the message: Claude Code has ended, or the server was restarted. */
+export class LostError extends Error {
+  /** @param {string} message */
+  constructor(message) {
+    super(message);
+    this.name = 'LostError';
+  }
+}
+
 /** The client has ended, and what waited is not waited for any more. `connect` begins anew. */
 export class EndedError extends Error {
   /** @param {string} message */
@@ -419,7 +443,9 @@ export class RefusedError extends EndedError {
 }
 
 /** @type {DeliveryState[]} */
-const DELIVERY_STATES = ['accepted', 'seen', 'unseen', 'answered', 'rejected'];
+const DELIVERY_STATES = ['accepted', 'seen', 'unseen', 'answered', 'lost', 'rejected'];
+/** Those after which no other comes. */
+const FINAL_STATES = ['answered', 'lost', 'rejected'];
 
 /** A message that was sent, with promises of its delivery states. */
 export class SentMessage {
@@ -488,6 +514,7 @@ export class SentMessage {
    */
   settle(delivery, why = `the server has rejected the message (${delivery.code})`) {
     if (delivery.state === 'rejected') return this.reject(why, delivery.code ?? 'invalid_message', delivery.retry_after);
+    if (delivery.state === 'lost') return this.fail(new LostError(delivery.hint ?? 'whether Claude has the message is unknown'));
     const { accepted, seen, answered } = this.#states;
     accepted.resolve(delivery);
     if (delivery.state === 'seen' || delivery.state === 'answered') seen.resolve(delivery);
@@ -571,6 +598,18 @@ export class ClaudeSocket {
   #historyRequests = [];
   /** Unanswered requests for the sessions, in order. @type {Request<SessionsMessage>[]} */
   #sessionRequests = [];
+  /**
+   * What has come of a `history` of several frames.
+   * @type {HistoryItem[]}
+   */
+  #historyPart = [];
+  /** Its frames have said that messages before this `seq` are not kept any more; 0 if none has. */
+  #truncatedBefore = 0;
+  /**
+   * What has come of a `sessions` of several frames.
+   * @type {SessionItem[]}
+   */
+  #sessionsPart = [];
 
   /** The last error. It precedes the receipt of a message whose frame was rejected. @type {ErrorMessage | undefined} */
   #lastError;
@@ -580,10 +619,6 @@ export class ClaudeSocket {
   #seq = 0;
   /** `seq` of the last message of this client. */
   #ownSeq = 0;
-  /** `seq` of the last reply. */
-  #lastReplySeq = 0;
-  /** The highest `seq` of which the server has told, be it of a message that was missed. */
-  #newestSeq = 0;
   /**
    * New messages that are held back until the missed ones before them are there; null when nothing is missing.
    * @type {{messages: (ReplyMessage | UserMessage)[], ownSeq: number} | null}
@@ -809,6 +844,9 @@ export class ClaudeSocket {
     clearTimeout(this.#limitTimer);
     this.#open = true;
     this.#missed = 0;
+    this.#historyPart = [];
+    this.#truncatedBefore = 0;
+    this.#sessionsPart = [];
     if (this.#created !== undefined) this.#reorderBuffer = { messages: [], ownSeq: 0 };
     this.#heartbeatTimer = setInterval(() => this.#heartbeat(), this.#options.heartbeat);
     this.#write({ type: 'hello', stream: this.#options.stream });
@@ -1109,15 +1147,25 @@ export class ClaudeSocket {
       case 'reply':
       case 'user_message':
         if (message.session_id !== this.session) return this.#emitMessage(message);
-        this.#newestSeq = Math.max(this.#newestSeq, message.seq);
         return void (this.#reorderBuffer ? this.#reorderBuffer.messages.push(message) : this.#emitInOrder(message));
       case 'history': {
+        this.#historyPart.push(...message.messages);
+        this.#truncatedBefore = Math.max(this.#truncatedBefore, message.truncated_before ?? 0);
+        if (message.more) return;
+        message.messages = this.#historyPart;
+        if (this.#truncatedBefore) message.truncated_before = this.#truncatedBefore;
+        this.#historyPart = [];
+        this.#truncatedBefore = 0;
         const request = this.#historyRequests.shift();
         if (request?.fill) return request.fill(message);
         this.#emitMessage(message);
         return request?.answer?.resolve(message);
       }
       case 'sessions':
+        this.#sessionsPart.push(...message.sessions);
+        if (message.more) return;
+        message.sessions = this.#sessionsPart;
+        this.#sessionsPart = [];
         this.#emitMessage(message);
         return this.#sessionRequests.shift()?.answer.resolve(message);
       case 'delivery':
@@ -1137,6 +1185,7 @@ export class ClaudeSocket {
     this.#forgetAborted();
     // Only what waits now: what a listener sends from here on is written at once.
     const messages = [...this.#unacknowledged.values()];
+    const waiting = [...this.#accepted.keys()];
     const historyRequests = this.#historyRequests.filter(({ fill }) => !fill);
     const sessionRequests = this.#sessionRequests;
     const verdicts = [...this.#verdicts];
@@ -1147,13 +1196,14 @@ export class ClaudeSocket {
     this.#maxMessage = max_message;
     this.#welcomed = true;
     if (this.#created === undefined) this.#seq = seq;
-    else if (created !== this.#created) this.#seq = this.#ownSeq = this.#lastReplySeq = this.#newestSeq = 0;
+    else if (created !== this.#created) this.#seq = this.#ownSeq = 0;
     this.#created = created;
-    this.#newestSeq = Math.max(this.#newestSeq, seq);
 
     this.#seq = Math.max(this.#seq, this.#ownSeq);
     if (seq > this.#seq) this.#requestMissed();
     else this.#releaseBuffer();
+    // Receipts are not sent again, and Claude Code may have ended since.
+    for (const id of waiting) this.#write({ type: 'fetch_receipt', session_id, id });
     for (const message of messages) this.#writeMessage(message);
     for (const request of historyRequests) this.#requestHistory(request);
     for (const request of sessionRequests) this.#requestSessions(request);
@@ -1166,8 +1216,9 @@ export class ClaudeSocket {
   }
 
   /** @param {HistoryMessage} history */
-  #onMissed({ messages }) {
+  #onMissed({ messages, truncated_before: until = 0 }) {
     const before = this.#seq;
+    if (until > before + 1) this.#emit('gap', { after: before, until });
     for (const item of messages) this.#emitMissed(item);
     // A server that repeats itself must not be asked for ever.
     if (messages.length >= PAGE && this.#seq > before) this.#requestMissed();
@@ -1180,7 +1231,6 @@ export class ClaudeSocket {
     this.#reorderBuffer = null;
     for (const message of messages) this.#emitInOrder(message);
     this.#ownSeq = Math.max(this.#ownSeq, ownSeq);
-    this.#settleAnswered();
   }
 
   /** @param {HistoryItem} item */
@@ -1212,10 +1262,6 @@ export class ClaudeSocket {
     this.#seq = message.seq;
     if (message.type === 'user_message' && this.#isOwn(message)) return;
     this.#emitMessage(message);
-    if (message.type !== 'reply') return;
-    this.#lastReplySeq = message.seq;
-    // The server sends no receipts for messages that an earlier session of this name has accepted.
-    this.#settleAnswered(({ created }) => created !== this.#created);
   }
 
   /** @param {DeliveryMessage} delivery */
@@ -1223,19 +1269,23 @@ export class ClaudeSocket {
     const { id, state, message_id, seq = 0 } = delivery;
     // A state that only a newer server knows says nothing about those that are known here.
     if (!DELIVERY_STATES.includes(state)) return this.#emitMessage(delivery);
+    // Claude Code has ended before it had the message, which is for the next one.
+    if (this.#unacknowledged.has(id) && state === 'rejected' && delivery.code === 'host_closed') return;
     const message = this.#waiting(id);
+    const wasSeen = this.#accepted.get(id)?.state === 'seen';
     this.#unacknowledged.delete(id);
     this.#accepted.delete(id);
     if (message_id) this.#remember(message_id);
     if (this.#reorderBuffer) this.#reorderBuffer.ownSeq = Math.max(this.#reorderBuffer.ownSeq, seq);
     else this.#ownSeq = Math.max(this.#ownSeq, seq);
-    if (message && state !== 'answered' && state !== 'rejected') {
-      this.#accepted.set(id, { message, receipt: delivery, created: this.#created, newest: this.#newestSeq });
+    if (message && !FINAL_STATES.includes(state)) {
+      this.#accepted.set(id, { message, state });
       this.#forgetOldest();
     }
     const { code, message: why } = this.#lastError ?? {};
     message?.settle(delivery, code === delivery.code ? why : undefined);
-    this.#emitMessage(delivery);
+    // A message that was seen stays so, although nobody knows any more whether it will be answered.
+    if (!(wasSeen && state === 'lost')) this.#emitMessage(delivery);
   }
 
   /** @param {string} message_id */
@@ -1250,19 +1300,6 @@ export class ClaudeSocket {
     if (!oldest || this.#accepted.size <= MAX_UNANSWERED) return;
     this.#accepted.delete(oldest.message.id);
     oldest.message.reject(`${MAX_UNANSWERED} later messages wait for an answer, too; this one is not waited for any more`, 'queue_full');
-  }
-
-  /**
-   * Marks messages as answered that a later reply covers although no receipt arrived.
-   * @param {(accepted: Accepted) => boolean} [concerned]
-   */
-  #settleAnswered(concerned = () => true) {
-    for (const accepted of [...this.#accepted.values()].filter(concerned)) {
-      const { receipt, created } = accepted;
-      // A session that began anew counts from 1 again, and every reply in it is later.
-      const newest = created === this.#created ? accepted.newest : 0;
-      if (newest < this.#lastReplySeq) this.#onReceipt({ ...receipt, state: 'answered' });
-    }
   }
 
   // Events.

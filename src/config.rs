@@ -17,7 +17,7 @@ use log::LevelFilter;
 use crate::access;
 use crate::access::token::{EnvToken, EnvTokenError};
 use crate::audit::Audit;
-use crate::hub::{INBOX_BYTES, INBOX_MESSAGES, Limits};
+use crate::hub::{INBOX_BYTES, INBOX_MESSAGES, Limits, max_text, min_frame};
 use crate::socket::origin::AllowedOrigins;
 use crate::{server, socket};
 
@@ -87,9 +87,13 @@ pub struct ServerArgs {
     #[arg(long, env = "CLAUDE_SOCKET_MAX_SESSIONS", value_name = "COUNT", default_value = "10000", value_parser = count)]
     pub max_sessions: usize,
 
-    /// The longest message of a client, in bytes
-    #[arg(long, env = "CLAUDE_SOCKET_MAX_MESSAGE", value_name = "SIZE", default_value = "1MiB", value_parser = size)]
+    /// The longest message of a client, in bytes; seven eighths of the longest frame at most
+    #[arg(long, env = "CLAUDE_SOCKET_MAX_MESSAGE", value_name = "SIZE", default_value = "448KiB", value_parser = size)]
     pub max_message: usize,
+
+    /// The longest frame for a client, in bytes; many clients take 1MiB at most
+    #[arg(long, env = "CLAUDE_SOCKET_MAX_FRAME", value_name = "SIZE", default_value = "512KiB", value_parser = size)]
+    pub max_frame: usize,
 
     /// The longest session id and user name, in characters
     #[arg(long, env = "CLAUDE_SOCKET_MAX_ID_LENGTH", value_name = "COUNT", default_value = "128", value_parser = count)]
@@ -271,6 +275,11 @@ impl ServerArgs {
     /// # Errors
     /// One line, as [`explain`] gives it.
     pub fn check(&self) -> Result<(), String> {
+        self.check_ping()?;
+        self.check_sizes()
+    }
+
+    fn check_ping(&self) -> Result<(), String> {
         if self.ping_timeout > self.ping_interval {
             return Ok(());
         }
@@ -279,6 +288,25 @@ impl ServerArgs {
         Err(format!(
             "--ping-timeout (CLAUDE_SOCKET_PING_TIMEOUT) cannot be \"{timeout}\": give more than the ping interval, which is {interval}"
         ))
+    }
+
+    /// What a client sends must fit into a frame for the others, with names around it.
+    fn check_sizes(&self) -> Result<(), String> {
+        let (frame, message) = (self.max_frame, self.max_message);
+        let least = min_frame(self.max_id_length);
+        if frame < least {
+            return Err(format!(
+                "--max-frame (CLAUDE_SOCKET_MAX_FRAME) cannot be \"{frame}\" bytes: give at least {least}, or a smaller --max-id-length, which is {}",
+                self.max_id_length
+            ));
+        }
+        let most = max_text(frame);
+        if message > most {
+            return Err(format!(
+                "--max-message (CLAUDE_SOCKET_MAX_MESSAGE) cannot be \"{message}\" bytes: give at most {most}, which is seven eighths of --max-frame (CLAUDE_SOCKET_MAX_FRAME), or raise that"
+            ));
+        }
+        Ok(())
     }
 
     /// Returns the settings as the server takes them.
@@ -300,6 +328,7 @@ impl ServerArgs {
                 inbox_messages: INBOX_MESSAGES,
                 inbox_bytes: INBOX_BYTES,
                 max_message: self.max_message,
+                max_frame: self.max_frame,
             },
             socket: socket::Options {
                 host: self.host,

@@ -9,6 +9,7 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::io;
 
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Serialize, de};
@@ -24,6 +25,58 @@ const BYTE_ORDER_MARK: char = '\u{feff}';
 /// fail.
 pub fn write(out: &mut Vec<u8>, value: &(impl Serialize + ?Sized)) {
     serde_json::to_writer(out, value).expect("these types are always JSON");
+}
+
+/// Returns the length of a value as JSON, in bytes: what [`write`] appends.
+pub fn len(value: &(impl Serialize + ?Sized)) -> usize {
+    let mut counter = Counter(0);
+    serde_json::to_writer(&mut counter, value).expect("these types are always JSON");
+    counter.0
+}
+
+/// Counts what is written to it.
+struct Counter(usize);
+
+impl io::Write for Counter {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0 += bytes.len();
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Returns the length of a text inside a JSON string, in bytes, without the quotes. No client can have written it
+/// shorter: only what must be escaped is (RFC 8259, section 7), as briefly as possible.
+pub fn text_len(text: &str) -> usize {
+    text.bytes().map(byte_len).sum()
+}
+
+/// Returns `true` if a text has at most `max` bytes inside a JSON string. That is known at a glance of most texts.
+pub fn fits(text: &str, max: usize) -> bool {
+    const LONGEST_ESCAPE: usize = r"\u0001".len();
+    text.len() <= max / LONGEST_ESCAPE || text_len(text) <= max
+}
+
+/// Returns the longest start of a text that has at most `max` bytes inside a JSON string.
+pub fn start(text: &str, max: usize) -> &str {
+    let mut length = 0;
+    let end = text.bytes().position(|byte| {
+        length += byte_len(byte);
+        length > max
+    });
+    end.map_or(text, |end| &text[..text.floor_char_boundary(end)])
+}
+
+/// The length of a text's byte inside a JSON string.
+fn byte_len(byte: u8) -> usize {
+    match byte {
+        b'"' | b'\\' | 0x08 | b'\t' | b'\n' | 0x0c | b'\r' => 2,
+        0..0x20 => 6,
+        _ => 1,
+    }
 }
 
 /// Why a text has no fields to read.
@@ -391,5 +444,29 @@ impl<'de> Deserialize<'de> for Value<'de> {
             }
         }
         deserializer.deserialize_any(Any)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn lengths_are_those_of_what_is_written(text in any::<String>(), controls in "[\\x00-\\x7f\u{80}\u{2028}🤖]{0,40}", max in 0_usize..80) {
+            for text in [text, controls] {
+                let mut written = Vec::new();
+                write(&mut written, &text);
+                prop_assert_eq!(len(&text), written.len());
+                prop_assert_eq!(text_len(&text), written.len() - 2);
+                prop_assert_eq!(fits(&text, max), text_len(&text) <= max);
+                let cut = start(&text, max);
+                prop_assert!(text_len(cut) <= max);
+                let next = text[cut.len()..].chars().next();
+                prop_assert!(next.is_none_or(|next| text_len(cut) + text_len(&next.to_string()) > max));
+            }
+        }
     }
 }

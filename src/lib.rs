@@ -56,7 +56,7 @@
 //! | chunks | hub | `agent-writer` | lines for Claude Code that stdout did not take at once, one chunk at a time |
 //! | written | `agent-writer` | hub | that the chunk was written; disconnected when the writer has ended |
 //! | shutdown | `signals` | hub | why to end, once |
-//! | handled | hub | `client-N` | nothing; disconnected when an event with a long answer is handled, and the client is read again |
+//! | handled | hub | `client-N` | that an answer goes on; disconnected when it is complete, and the client is read again |
 //! | stats | hub | `client-N` | figures for a page such as `/healthz` |
 //! | log lines | everyone | `log` | dropped when it is full |
 //! | audit lines | hub, `listener`, `client-N` | `audit` | dropped and counted when it is full |

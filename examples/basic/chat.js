@@ -1,6 +1,6 @@
 // The web chat: connects the client library to the parts of the page, each in its own file.
 
-import { ClaudeSocket, EndedError } from './client/claude-socket.js';
+import { ClaudeSocket, EndedError, LostError } from './client/claude-socket.js';
 import { Composer, Outbox, bindName } from './composer.js';
 import * as connection from './connection.js';
 import { Messages } from './messages.js';
@@ -43,6 +43,8 @@ function send(content, again) {
     .catch((error) => {
       // The next page sends it.
       if (error instanceof EndedError) throw error;
+      // Its `delivery` says so.
+      if (error instanceof LostError) return;
       clearTimeout(errorTimer);
       messages.rejected(message.id, error.message);
     })
@@ -59,8 +61,7 @@ socket.on('disconnected', () => {
 });
 socket.on('welcome', ({ role, user, created, session_id }) => {
   if (session_id !== pageLocation.session) return pageLocation.goTo(session_id);
-  messages.began(created);
-  permissions.welcome();
+  permissions.welcome(messages.began(created));
   composer.setRole(role);
   if (user) setName(user);
 });
@@ -79,8 +80,12 @@ socket.on('status', isHere((message) => messages.status(message)));
 socket.on('stream', isHere(({ delta }) => messages.stream(delta)));
 socket.on('delivery', (delivery) => {
   // The promise `accepted` handles a rejection, with its reason.
-  if (delivery.state !== 'rejected') messages.delivery(delivery);
+  if (delivery.state === 'lost') messages.rejected(delivery.id, delivery.hint, 'lost');
+  // One that was accepted before is rejected only here.
+  else if (delivery.state === 'rejected') queueMicrotask(() => messages.rejected(delivery.id, 'Claude Code has ended and has not seen it'));
+  else messages.delivery(delivery);
 });
+socket.on('gap', () => messages.note('Some messages are missing here: the server does not keep everything that was said meanwhile.'));
 socket.on('permission_request', (request) => permissions.request(request));
 socket.on('permission_resolved', (resolution) => permissions.resolved(resolution));
 socket.on('error', ({ code, message }) => {

@@ -23,6 +23,7 @@ const STATES = {
   unseen: 'not seen yet',
   seen: 'seen',
   answered: 'answered',
+  lost: 'maybe lost',
   rejected: 'not taken',
 };
 const RANKS = Object.keys(STATES);
@@ -50,10 +51,12 @@ export class Messages {
     byId('newer').addEventListener('click', () => this.#toEnd());
   }
 
-  /** Sets when the session began. */
+  /** Sets when the session began. Returns `true` if it began anew. */
   began(created) {
-    if (created !== this.#created) this.#epoch += 1;
+    const isAnew = this.#created !== undefined && created !== this.#created;
+    if (isAnew) this.#epoch += 1;
     this.#created = created;
+    return isAnew;
   }
 
   /** Adds the history. Entries that are there already are not added twice. */
@@ -108,8 +111,8 @@ export class Messages {
     if (state === 'answered') this.#own.delete(id);
   }
 
-  /** Shows that an own message was rejected. */
-  rejected(id, why) {
+  /** Shows that an own message was rejected, or is lost. */
+  rejected(id, why, state = 'rejected') {
     const entry = this.#own.get(id);
     if (!entry) return;
     this.#own.delete(id);
@@ -120,10 +123,10 @@ export class Messages {
     };
     const button = element('button', { type: 'button', class: 'quiet', click: edit }, 'Write it again');
     this.#change(() => {
-      this.#mark(entry, 'rejected');
+      this.#mark(entry, state);
       entry.element.append(element('div', { class: 'hint' }, element('p', {}, why), button));
     });
-    setText(byId('alert'), `Your message was not taken: ${why}`);
+    setText(byId('alert'), `Your message is ${STATES[state]}: ${why}`);
   }
 
   /** Adds a line about an event. */

@@ -40,11 +40,12 @@ export class Permissions {
     this.#online = true;
   }
 
-  /** The server has sent all open prompts: the other cards were decided meanwhile. */
-  welcome() {
+  /** The server has sent all open prompts: the other cards were decided meanwhile, or Claude Code has ended. */
+  welcome(isAnew) {
+    const why = isAnew ? 'Claude Code ended before it was decided' : 'Decided elsewhere';
     for (const [id, card] of [...this.#cards]) {
       if (this.#current.has(id)) continue;
-      this.#close(id, card, `Decided elsewhere: ${card.title}.`);
+      this.#close(id, card, `${why}: ${card.title}.`);
     }
     this.#disarm();
   }
@@ -72,7 +73,7 @@ export class Permissions {
     cards.scrollTop = cards.scrollHeight - Math.max(below, cards.clientHeight);
   }
 
-  resolved({ request_id, allowed, by }) {
+  resolved({ request_id, allowed, by, reason }) {
     const card = this.#cards.get(request_id);
     if (!card) return;
     const verdict = allowed ? 'allowed' : 'denied';
@@ -80,7 +81,7 @@ export class Permissions {
     let text = `${name} ${verdict} ${card.title}.`;
     if (card.verdict === allowed) text = `You ${verdict} ${card.title}.`;
     else if (by === 'terminal') text = `${allowed ? 'Allowed' : 'Denied'} in the terminal: ${card.title}.`;
-    else if (by === 'expired') text = `Nobody has answered in time: ${card.title}.`;
+    else if (by === 'expired') text = `Not decided: ${card.title} (${visible(reason ?? 'nobody has answered in time')}).`;
     this.#close(request_id, card, text);
   }
 

@@ -24,7 +24,7 @@ impl fmt::Display for ArgumentError {
             Self::NotAnObject => f.write_str("\"arguments\" must be an object"),
             Self::Field(error) => error.fmt(f),
             Self::NotAMessageId => f.write_str(
-                "\"reply_to\" must be the message_id of a <channel> message, or left out",
+                "\"reply_to\" must be the message_id of a message, or left out",
             ),
             Self::UnknownStatus(name) => {
                 let names = Status::NAMES.join(", ");

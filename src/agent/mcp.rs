@@ -21,6 +21,11 @@ const NOT_AN_OBJECT: &str = "\"params\" must be an object";
 /// The revisions that the server speaks, newest first.
 const REVISIONS: [&str; 4] = ["2025-11-25", "2025-06-18", "2025-03-26", "2024-11-05"];
 
+/// The most characters of Claude Code's name and of its version that are kept. Clients are shown them.
+const MAX_INFO: usize = 100;
+/// The most bytes in the id of a permission request. Claude Code's have five letters.
+const MAX_REQUEST_ID: usize = 100;
+
 /// The server's instructions for Claude, at most 2 KB. They are missing from a session's first
 /// turn, so the descriptions of the tools don't rely on it.
 const INSTRUCTIONS: &str = "\
@@ -135,12 +140,8 @@ fn initialize(params: &str) -> Request {
     let info = json::object(info, ["name", "version"]).ok();
     let [name, version] = info.map_or_else(Default::default, |info| {
         info.map(|field| {
-            field
-                .optional::<&str>()
-                .ok()
-                .flatten()
-                .unwrap_or_default()
-                .to_owned()
+            let text = field.optional::<&str>().ok().flatten();
+            text.unwrap_or_default().chars().take(MAX_INFO).collect()
         })
     });
     Request::Initialize {
@@ -156,6 +157,12 @@ fn notification(method: &str, params: &str) -> Option<Incoming> {
     match method {
         "notifications/initialized" => Some(Incoming::Initialized),
         "notifications/claude/channel/permission_request" => match permission_request(params) {
+            Ok(request) if request.request_id.as_str().len() > MAX_REQUEST_ID => {
+                log::warn!(
+                    "a permission request cannot be shown: its id is longer than {MAX_REQUEST_ID} bytes"
+                );
+                None
+            }
             Ok(request) => Some(Incoming::PermissionRequest(request)),
             Err(error) => {
                 log::warn!("a permission request cannot be shown: {}", error.message);

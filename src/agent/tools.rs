@@ -1,7 +1,7 @@
 //! The tools that Claude can use: their descriptions, their arguments, and how their outcome
 //! is rendered. The hub decides what they do.
 
-use std::fmt::{self, Write};
+use std::fmt;
 
 use log::warn;
 use serde::Serialize;
@@ -20,6 +20,9 @@ use crate::sanitize::escape_channel_tags;
 /// doesn't get it.
 const BLOCK_COPY: &str = r#"{"decision":"block","reason":"claude-socket gave this message again because it was not seen in time; it is in the conversation already"}"#;
 
+/// The most characters in the result of `fetch_messages`. Claude Code saves results of more than 25,000 tokens to a file,
+/// and shows Claude only their beginning.
+const MAX_RESULT: usize = 24_000;
 /// The most sessions that an error names before it counts the others.
 const MAX_LISTED: usize = 20;
 
@@ -138,10 +141,13 @@ fn parse_status(arguments: &str) -> Result<ToolCall, ArgumentError> {
 }
 
 fn parse_fetch_messages(arguments: &str) -> Result<ToolCall, ArgumentError> {
-    let [session_id, limit] = json::object(arguments, ["session_id", "limit"])?;
+    let [session_id, limit, before] = json::object(arguments, ["session_id", "limit", "before"])?;
+    let before: Option<f64> = before.optional()?;
     Ok(ToolCall::FetchMessages {
         session_id: session_id.required_text()?.to_owned(),
         limit: protocol::clamp_limit(limit.optional()?),
+        // `as` saturates, and drops the fraction.
+        before: before.map(|seq| seq as u64),
     })
 }
 
@@ -155,6 +161,10 @@ pub fn render(outcome: &ToolOutcome<'_>) -> ToolResult {
                 quoted(chat_id)
             )),
         },
+        ToolOutcome::ReplyTooLong { length, limit } => ToolResult::error(format!(
+            "reply: \"text\" has {length} bytes as JSON, and the limit is {limit}; nothing was sent; split it into \
+             several replies, or write it to a file and reply with its path"
+        )),
         ToolOutcome::StatusShown { chat_id, result } => match result {
             PublishResult::Delivered => ToolResult::ok("sent"),
             PublishResult::NoSubscribers => ToolResult::ok(format!(
@@ -162,24 +172,72 @@ pub fn render(outcome: &ToolOutcome<'_>) -> ToolResult {
                 quoted(chat_id)
             )),
         },
-        ToolOutcome::Messages(messages) if messages.is_empty() => ToolResult::ok("(no messages)"),
-        ToolOutcome::Messages(messages) => ToolResult::ok(render_messages(messages)),
+        ToolOutcome::Messages { messages, .. } if messages.is_empty() => {
+            ToolResult::ok("(no messages)")
+        }
+        ToolOutcome::Messages {
+            messages,
+            has_earlier,
+        } => ToolResult::ok(render_messages(messages, *has_earlier)),
         ToolOutcome::UnknownSession { chat_id, sessions } => unknown_session(chat_id, sessions),
         ToolOutcome::PromptBlocked => ToolResult::ok(BLOCK_COPY),
         ToolOutcome::Nothing => ToolResult::nothing(),
     }
 }
 
-fn render_messages(messages: &[HistoryItem<&str>]) -> String {
-    let mut text = String::new();
-    for message in messages {
-        if !text.is_empty() {
-            text.push('\n');
-        }
-        let (role, content) = (message.role.as_str(), single_line(message.content));
-        write!(text, "[{}] {role}: {content}", message.ts).expect("writing to memory cannot fail");
+/// Renders the newest of these messages, as many as fit, a line each; before them a line that says how to get earlier
+/// ones, if there are any.
+fn render_messages(messages: &[HistoryItem<&str>], has_earlier: bool) -> String {
+    let mut room = MAX_RESULT - earlier(u64::MAX).len();
+    let mut lines = Vec::new();
+    for message in messages.iter().rev() {
+        let Some(line) = render_message(message, room) else {
+            if lines.is_empty() {
+                lines.push(cut_message(message, room));
+            }
+            break;
+        };
+        // Each has a line end.
+        room = room.saturating_sub(line.chars().count() + 1);
+        lines.push(line);
     }
-    text
+    let left_out = messages.len() - lines.len();
+    if has_earlier || left_out > 0 {
+        lines.push(earlier(messages[left_out].seq));
+    }
+    lines.reverse();
+    lines.join("\n")
+}
+
+/// Says how to get the messages before this one.
+fn earlier(seq: u64) -> String {
+    format!("(there are earlier messages: call fetch_messages with \"before\": {seq})")
+}
+
+/// Returns a message as a line, unless that has no room for its line end.
+fn render_message(message: &HistoryItem<&str>, room: usize) -> Option<String> {
+    // What is far too long takes no time.
+    if message.content.len() > 4 * MAX_RESULT {
+        return None;
+    }
+    let line = line(message, message.content);
+    (line.chars().count() < room).then_some(line)
+}
+
+/// Returns a line with the beginning of a message, in less than `room` characters, and says that it is cut off.
+fn cut_message(message: &HistoryItem<&str>, room: usize) -> String {
+    let content = message.content;
+    let length = content.chars().count();
+    let note = format!(" [cut off: this message has {length} characters]");
+    let end = content.floor_char_boundary(4 * MAX_RESULT);
+    let line = line(message, &content[..end]);
+    let beginning = line.chars().take(room.saturating_sub(note.len() + 1));
+    beginning.chain(note.chars()).collect()
+}
+
+fn line(message: &HistoryItem<&str>, content: &str) -> String {
+    let role = message.role.as_str();
+    format!("[{}] {role}: {}", message.ts, single_line(content))
 }
 
 /// Returns a text as one line that can't pass for another line or for a message of somebody
@@ -282,7 +340,8 @@ pub fn list() -> Value {
             "name": "fetch_messages",
             "title": "Fetch messages",
             "description": "Read the latest messages of a claude-socket chat session, oldest \
-                first, one a line: [time] role: text.",
+                first, one a line: [time] role: text. At most 24,000 characters; if there are \
+                earlier messages, the first line says how to get them.",
             "inputSchema": {
                 "type": "object",
                 "properties": {
@@ -296,6 +355,11 @@ pub fn list() -> Value {
                         "minimum": 1,
                         "maximum": protocol::MAX_LIMIT,
                         "default": protocol::DEFAULT_LIMIT,
+                    },
+                    "before": {
+                        "type": "integer",
+                        "description": "Only messages before the one with this number.",
+                        "minimum": 1,
                     },
                 },
                 "required": ["session_id"],
@@ -329,6 +393,7 @@ mod tests {
             ("status", r#"{"chat_id":"a","status":"idle","detail":1}"#, "status: \"detail\" must be a string, not a number"),
             ("fetch_messages", r#"{"limit":1}"#, "fetch_messages: \"session_id\" is missing; it must be a string"),
             ("fetch_messages", r#"{"session_id":"a","limit":"ten"}"#, "fetch_messages: \"limit\" must be a number, not a string"),
+            ("fetch_messages", r#"{"session_id":"a","before":"now"}"#, "fetch_messages: \"before\" must be a number, not a string"),
         ];
         for (tool, arguments, expected) in cases {
             let Err(ParseError::InvalidArgument(error)) = parse(tool, arguments, &"".into()) else {

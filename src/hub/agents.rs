@@ -229,6 +229,7 @@ impl Hub {
         request: PermissionRequest,
         out: &mut impl Effects,
     ) {
+        let request = request.cut(&self.limits);
         let expires = now.instant + self.limits.permission_ttl;
         let max = self.limits.max_permissions;
         let agent = &mut self.agents[id];

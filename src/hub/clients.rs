@@ -4,8 +4,9 @@
 use std::iter::once;
 use std::sync::Arc;
 
+use super::answers::Answer;
 use super::authorization::{check_read, check_send};
-use super::session::{HistoryPage, Session};
+use super::session::Session;
 use super::{AuditEvent, CloseReason, Effects, Hub, Now};
 use crate::protocol::{
     ClientRequest, ConnId, DEFAULT_USER, DeliveryState, ErrorCode, Grant, HostInfo, MAX_QUOTED,
@@ -26,6 +27,8 @@ pub struct Client {
     pub user: Option<Arc<str>>,
     /// It wants Claude's text as it appears.
     pub wants_stream: bool,
+    /// What it has not got yet of the answer to its last request.
+    pub answer: Option<Box<Answer>>,
     /// A forbidden request of this client was already audited; further ones are not.
     pub violation_audited: bool,
     /// It was cut off and has left its sessions. What it sent before that is still accepted,
@@ -51,6 +54,7 @@ impl Hub {
             grant,
             user: None,
             wants_stream: false,
+            answer: None,
             violation_audited: false,
             is_lost: false,
         };
@@ -80,6 +84,7 @@ impl Hub {
         });
         if let Some(lost) = self.clients.get_mut(&client) {
             lost.is_lost = true;
+            lost.answer = None;
         }
     }
 
@@ -175,7 +180,10 @@ impl Hub {
             } => {
                 let id = session.unwrap_or_else(|| requester.default_session.clone());
                 match check_read(&requester.grant, &id) {
-                    Ok(()) => self.send_history(client, &id, limit, since, out),
+                    Ok(()) => {
+                        let answer = self.history_answer(&id, limit, since);
+                        self.begin_answer(client, answer, out);
+                    }
                     Err(forbidden) => {
                         self.reject_forbidden(client, id.as_str(), None, forbidden, out);
                     }
@@ -186,7 +194,8 @@ impl Hub {
             }
             ClientRequest::ListSessions => {
                 let grant = requester.grant.clone();
-                out.send(once(client), &self.sessions_for(&grant));
+                let answer = self.sessions_answer(&grant);
+                self.begin_answer(client, answer, out);
             }
             ClientRequest::PermissionResponse {
                 request_id,
@@ -244,43 +253,6 @@ impl Hub {
             hint: None,
         };
         out.send(once(client), &rejected);
-    }
-
-    fn send_history(
-        &mut self,
-        client: ConnId,
-        id: &SessionId,
-        limit: usize,
-        since: Option<u64>,
-        out: &mut impl Effects,
-    ) {
-        let Some(session) = self.sessions.get_mut(id) else {
-            let empty = ServerMessage::History {
-                session_id: id.as_str(),
-                messages: Vec::new(),
-                truncated_before: None,
-            };
-            out.send(once(client), &empty);
-            return;
-        };
-        let HistoryPage {
-            messages,
-            truncated_before,
-        } = session.history(limit, since);
-        let newest = messages.last().map(|item| item.seq);
-        let oldest = messages.first().map(|item| item.seq);
-        let history = ServerMessage::History {
-            session_id: id.as_str(),
-            messages,
-            truncated_before,
-        };
-        out.send(once(client), &history);
-        if let (Some(oldest), Some(newest)) = (oldest, newest) {
-            // Who names a seq has the messages before it.
-            let first = if since.is_some() { 0 } else { oldest };
-            session.mark_read(first, newest);
-        }
-        self.reschedule(id);
     }
 
     /// Tells a client what has become of a message, and directs further receipts of it to this client.

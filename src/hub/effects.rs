@@ -9,6 +9,8 @@ pub trait Effects {
     /// Sends a message to some clients. It is encoded once, however many they are.
     /// Returns how many of them can still be sent to.
     fn send(&mut self, to: impl Iterator<Item = ConnId>, message: &ServerMessage<&str>) -> usize;
+    /// Returns `true` while many clients read slowly, so that a frame for one that asks should be short.
+    fn is_congested(&self) -> bool;
     /// Closes a client's connection, after what was sent to it.
     fn close(&mut self, client: ConnId, reason: CloseReason);
     /// Answers a tool call.

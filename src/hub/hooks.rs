@@ -8,6 +8,7 @@ use std::sync::Arc;
 use log::info;
 
 use super::delivery_monitor::Unconfirmed;
+use super::frame_limit::cut;
 use super::hook_event::{ChannelTag, DeltaIndex, HookEvent, PromptId, TextId, Tool, ToolUseId};
 use super::session::StatusUpdate;
 use super::turn::{Audience, Origin, Turn};
@@ -249,9 +250,10 @@ impl Hub {
             let client = self.clients.get(member);
             client.is_some_and(|client| client.wants_stream)
         };
+        let delta = [separator, delta].concat();
         let frame = ServerMessage::Stream {
             session_id: id.as_str(),
-            delta: &[separator, delta].concat(),
+            delta: &cut(&delta, self.limits.max_text()),
         };
         let members = session.members.iter().copied();
         out.send(members.filter(wants_stream), &frame);

@@ -70,6 +70,8 @@ pub enum ClientInput {
     Message(MessageInput),
     /// It asks for something that the server answers by itself.
     Request(ClientRequest),
+    /// It has room for the next frame of the answer to its last request.
+    GoOn,
     /// It sent a frame that can't be accepted.
     Rejected(Rejection),
     /// It has disconnected.
@@ -149,6 +151,8 @@ pub enum ToolCall {
         session_id: String,
         /// 1 to [`crate::protocol::MAX_LIMIT`].
         limit: usize,
+        /// Only messages with a lower seq.
+        before: Option<u64>,
     },
     /// A hook reports an event; `None` if it could not be understood. Claude doesn't know of
     /// this tool and must not be disturbed by it, so it never fails.
@@ -163,13 +167,25 @@ pub enum ToolOutcome<'a> {
         chat_id: &'a str,
         result: PublishResult,
     },
+    /// The text doesn't fit into a frame. Nobody has got it.
+    ReplyTooLong {
+        /// Its length, in bytes as JSON.
+        length: usize,
+        /// The most that it may have.
+        limit: usize,
+    },
     /// The status was shown to the clients there.
     StatusShown {
         chat_id: &'a str,
         result: PublishResult,
     },
-    /// The messages that were asked for, oldest first.
-    Messages(Vec<HistoryItem<&'a str>>),
+    /// The messages that were asked for.
+    Messages {
+        /// Oldest first.
+        messages: Vec<HistoryItem<&'a str>>,
+        /// The session has messages before these.
+        has_earlier: bool,
+    },
     /// There is no such session.
     UnknownSession {
         /// The name that was given.

@@ -9,16 +9,19 @@
 //! |---|---|
 //! | [`Hub::handle`] | reacts to one input |
 //! | [`Hub::poll_agent`] | returns the next message for an agent that has room for it |
+//! | [`Hub::has_more`] | returns `true` if a client hasn't got all of an answer |
 //! | [`Hub::poll_timeout`] | returns when [`Hub::handle_timeout`] is due |
 //! | [`Hub::handle_timeout`] | does what is due |
 //! | [`Hub::stats`] | returns figures for `/healthz` and `/metrics` |
 
 mod agents;
+mod answers;
 mod authorization;
 mod budget;
 mod clients;
 mod delivery_monitor;
 mod effects;
+mod frame_limit;
 mod history_quota;
 mod hook_event;
 mod hooks;
@@ -49,6 +52,7 @@ use budget::Budgets;
 use clients::Client;
 pub use delivery_monitor::HINT_CHANNEL_OFF;
 pub use effects::{AuditEvent, CloseReason, Effects};
+pub use frame_limit::{max_text, min_frame};
 pub use hook_event::{ChannelTag, DeltaIndex, HookEvent, PromptId, TextId, Tool, ToolUseId};
 pub use inbox::Notification;
 pub use input::{
@@ -119,8 +123,11 @@ pub struct Limits {
     pub inbox_messages: usize,
     /// With this many bytes in an agent's inbox, senders wait.
     pub inbox_bytes: usize,
-    /// The longest frame of a client, in bytes. `welcome` reports it; the socket checks it.
+    /// The longest frame of a client, in bytes. `welcome` reports it; the socket checks it. At most
+    /// [`Limits::max_text`], so that everyone else in the session can be shown what is in it.
     pub max_message: usize,
+    /// The longest frame for a client, in bytes of JSON. At least [`min_frame`].
+    pub max_frame: usize,
 }
 
 /// The state of all sessions and agents.
@@ -174,6 +181,7 @@ impl Hub {
                 }
                 ClientInput::Message(message) => self.message(now, client, message, out),
                 ClientInput::Request(request) => self.request(client, request, out),
+                ClientInput::GoOn => self.go_on(client, out),
                 ClientInput::Rejected(rejection) => self.reject(client, &rejection, out),
                 ClientInput::Disconnected => self.disconnect(now, client),
                 ClientInput::Lost => self.connection_lost(now, client),

@@ -2,10 +2,13 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Instant, SystemTime};
 
+use super::answers::fitting;
 use super::receipts::Receipts;
 use super::{AgentId, Effects, Limits, Now, timestamp};
+use crate::json;
 use crate::protocol::{
     self, ConnId, DEFAULT_USER, Grant, HistoryItem, MessageId, ReplySource, ServerMessage,
     SessionId, Status,
@@ -139,6 +142,7 @@ impl Session {
             author,
             content,
             ts,
+            content_len: AtomicUsize::new(0),
         };
         *total -= self.history.bytes();
         self.history.push(message);
@@ -206,12 +210,40 @@ impl Session {
         }
     }
 
-    /// Returns the newest `limit` messages; with `since`, the first `limit` after that seq. A
+    /// Returns where the newest `limit` messages are; with `since`, the first `limit` after that seq. A
     /// `since` beyond the newest seq comes from an earlier session of this name, so history
     /// starts at the beginning.
-    pub fn history(&self, limit: usize, since: Option<u64>) -> HistoryPage<'_> {
+    pub fn history_range(&self, limit: usize, since: Option<u64>) -> HistoryRange {
         let since = since.map(|seq| if seq > self.seq { 0 } else { seq });
-        self.history.page(limit, since)
+        self.history.range(limit, since)
+    }
+
+    /// Returns the seq before which messages are missing in a history that was to begin at this one; `None` if it is
+    /// complete.
+    pub fn truncated_before(&self, begins_at: u64) -> Option<u64> {
+        let removed_before = self.history.removed_before;
+        (begins_at < removed_before).then_some(removed_before)
+    }
+
+    /// Returns the messages before a seq, as far as they are kept.
+    pub fn history_before(&self, seq: u64) -> Vec<HistoryItem<&str>> {
+        let messages = self.history.between(0, seq.saturating_sub(1));
+        messages.map(|message| message.item()).collect()
+    }
+
+    /// Returns the first messages after one seq up to another that fit into so many bytes as JSON, at least one, and
+    /// `true` if there are more.
+    pub fn history_page(
+        &self,
+        after: u64,
+        up_to: u64,
+        room: usize,
+    ) -> (Vec<HistoryItem<&str>>, bool) {
+        let messages = self.history.between(after, up_to);
+        let fitting = fitting(messages.clone().map(|message| message.item_len()), room);
+        let more = messages.clone().nth(fitting).is_some();
+        let page = messages.take(fitting);
+        (page.map(|message| message.item()).collect(), more)
     }
 
     /// Returns when the session expires; never while a client is in it. It stays longer while a reply that nobody
@@ -238,6 +270,8 @@ pub struct Message {
     pub content: Arc<str>,
     /// When it was said: RFC 3339, or as the client wrote it.
     pub ts: Arc<str>,
+    /// The length of the text as JSON, in bytes, once somebody has asked for it.
+    content_len: AtomicUsize,
 }
 
 /// Who said a message.
@@ -314,7 +348,23 @@ impl Message {
         size_of::<Self>() + self.content.len() + self.ts.len()
     }
 
-    fn item(&self) -> HistoryItem<&str> {
+    /// Returns the length of its item as JSON, in bytes. The text is measured once: it may be long, and be asked for often.
+    fn item_len(&self) -> usize {
+        let mut content_len = self.content_len.load(Ordering::Relaxed);
+        if content_len == 0 {
+            content_len = json::text_len(&self.content);
+            self.content_len.store(content_len, Ordering::Relaxed);
+        }
+        let item = self.item();
+        let rest = HistoryItem {
+            content: "",
+            ..item
+        };
+        json::len(&rest) + content_len
+    }
+
+    /// The message as it is in a `history`.
+    pub fn item(&self) -> HistoryItem<&str> {
         let (role, via) = match self.author {
             Author::Assistant { via } => (protocol::Author::Assistant, via),
             Author::User { .. } => (protocol::Author::User, None),
@@ -331,12 +381,13 @@ impl Message {
     }
 }
 
-/// Some messages of a session, oldest first.
-#[derive(Debug)]
-pub struct HistoryPage<'a> {
-    pub messages: Vec<HistoryItem<&'a str>>,
-    /// Messages that were asked for are not kept any more: some before this seq are missing.
-    pub truncated_before: Option<u64>,
+/// Some messages of a session: those after one seq up to another.
+#[derive(Clone, Copy, Debug)]
+pub struct HistoryRange {
+    /// The seq of the first message that was asked for, be it kept or not.
+    pub begins_at: u64,
+    pub after: u64,
+    pub up_to: u64,
 }
 
 /// The latest messages of a session, oldest first, bounded by count and by bytes.
@@ -410,26 +461,41 @@ impl History {
         self.messages.back()
     }
 
-    /// Returns the newest `limit` messages; with `since`, the first `limit` after that seq.
-    fn page(&self, limit: usize, since: Option<u64>) -> HistoryPage<'_> {
-        let count_up_to = |messages: &VecDeque<Arc<Message>>, seq| {
-            messages.partition_point(|message| message.seq <= seq)
+    /// Returns the messages after one seq up to another.
+    fn between(&self, after: u64, up_to: u64) -> impl Iterator<Item = &Arc<Message>> + Clone {
+        let wanted = |messages: &VecDeque<Arc<Message>>| {
+            let start = count_up_to(messages, after);
+            start..count_up_to(messages, up_to).max(start)
         };
+        let unread = self.unread.range(wanted(&self.unread));
+        unread.chain(self.messages.range(wanted(&self.messages)))
+    }
+
+    /// Returns where the newest `limit` messages are; with `since`, the first `limit` after that seq.
+    fn range(&self, limit: usize, since: Option<u64>) -> HistoryRange {
         let start = match since {
             Some(seq) => count_up_to(&self.unread, seq) + count_up_to(&self.messages, seq),
             None => self.len().saturating_sub(limit),
         };
-        let all = self.unread.iter().chain(&self.messages).skip(start);
-        let messages: Vec<_> = all.take(limit).map(|message| message.item()).collect();
-        // Where the page ends says nothing about what was removed behind it.
-        let begins_at = match since {
-            Some(seq) => seq + 1,
-            None if messages.len() < limit => 1,
-            None => messages.first().map_or(1, |oldest| oldest.seq),
+        let seq_at = |place| {
+            let mut messages = self.unread.iter().chain(&self.messages);
+            messages.nth(place).map(|message| message.seq)
         };
-        HistoryPage {
-            truncated_before: (begins_at < self.removed_before).then_some(self.removed_before),
-            messages,
+        let first = seq_at(start);
+        let last = seq_at(self.len().min(start + limit).saturating_sub(1));
+        HistoryRange {
+            begins_at: match since {
+                Some(seq) => seq + 1,
+                None if start == 0 && self.len() < limit => 1,
+                None => first.unwrap_or(1),
+            },
+            after: first.map_or(0, |seq| seq - 1),
+            up_to: first.and(last).unwrap_or(0),
         }
     }
+}
+
+/// Returns how many of these messages have at most this seq.
+fn count_up_to(messages: &VecDeque<Arc<Message>>, seq: u64) -> usize {
+    messages.partition_point(|message| message.seq <= seq)
 }

@@ -2,14 +2,15 @@
 //! read.
 
 use super::Hub;
+use super::answers::Answer;
 use super::session::Session;
 use crate::protocol::{
-    Grant, HistoryItem, MAX_EXCERPT, MAX_SESSIONS_LISTED, ServerMessage, SessionId, SessionItem,
+    Grant, HistoryItem, MAX_EXCERPT, MAX_SESSIONS_LISTED, SessionId, SessionItem,
 };
 
 impl Hub {
-    /// Returns the sessions that a client may read, those with clients first, then by name.
-    pub(super) fn sessions_for(&self, grant: &Grant) -> ServerMessage<&str> {
+    /// Returns the answer with the sessions that a client may read, those with clients first, then by name.
+    pub(super) fn sessions_answer(&self, grant: &Grant) -> Answer {
         let readable = self.sessions.iter().filter(|(id, _)| grant.covers(id));
         // There may be thousands, so only those that are listed are sorted.
         let mut sessions: Vec<(&SessionId, &Session)> = Vec::new();
@@ -24,15 +25,16 @@ impl Hub {
                 sessions.insert(place, (id, session));
             }
         }
-        ServerMessage::Sessions {
-            sessions: sessions.into_iter().map(item).collect(),
-            total,
-            permissions: self
-                .agents
-                .iter()
-                .map(|agent| agent.permissions.len())
-                .sum(),
-        }
+        let sessions = sessions.into_iter().map(|(id, _)| id.clone());
+        let agents = self.agents.iter();
+        let permissions = agents.map(|agent| agent.permissions.len()).sum();
+        Answer::sessions(sessions.collect(), total, permissions)
+    }
+
+    /// Returns the states of these sessions.
+    pub(super) fn session_items<'a>(&'a self, ids: &'a [SessionId]) -> Vec<SessionItem<&'a str>> {
+        let known = |id| Some((id, self.sessions.get(id)?));
+        ids.iter().filter_map(known).map(item).collect()
     }
 }
 
@@ -44,14 +46,10 @@ fn item<'a>((id, session): (&'a SessionId, &'a Session)) -> SessionItem<&'a str>
         seq: session.seq(),
         status: session.status.status,
         detail: session.status.detail.as_deref(),
-        last: session
-            .history(1, None)
-            .messages
-            .pop()
-            .map(|last| HistoryItem {
-                content: excerpt(last.content),
-                ..last
-            }),
+        last: session.last().map(|last| HistoryItem {
+            content: excerpt(&last.content),
+            ..last.item()
+        }),
     }
 }
 

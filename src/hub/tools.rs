@@ -3,12 +3,14 @@
 use std::iter::once;
 use std::sync::Arc;
 
+use super::frame_limit::{cut_detail, cut_shared};
 use super::receipts::Answered;
 use super::session::StatusUpdate;
 use super::{
     AgentId, Author, CallId, Effects, Hub, Now, PublishResult, ToolCall, ToolOutcome, find_session,
     session_mut,
 };
+use crate::json;
 use crate::protocol::{DeliveryState, MessageId, ReplySource, ServerMessage, SessionId, Status};
 
 /// The session that a tool names doesn't exist.
@@ -26,6 +28,10 @@ impl Hub {
         out: &mut impl Effects,
     ) {
         match tool {
+            ToolCall::Reply { text, .. } if !json::fits(&text, self.limits.max_text()) => {
+                let (length, limit) = (json::text_len(&text), self.limits.max_text());
+                out.answer(agent, call, &ToolOutcome::ReplyTooLong { length, limit });
+            }
             ToolCall::Reply {
                 chat_id,
                 text,
@@ -54,12 +60,24 @@ impl Hub {
                 };
                 out.answer(agent, call, &outcome);
             }
-            ToolCall::FetchMessages { session_id, limit } => {
+            ToolCall::FetchMessages {
+                session_id,
+                limit,
+                before,
+            } => {
                 let id = find_session(&self.sessions, &session_id);
                 let session = id.and_then(|id| self.sessions.get(id));
-                let messages =
-                    session.map_or_else(Vec::new, |session| session.history(limit, None).messages);
-                out.answer(agent, call, &ToolOutcome::Messages(messages));
+                let mut messages = session.map_or_else(Vec::new, |session| {
+                    session.history_before(before.unwrap_or(u64::MAX))
+                });
+                let earlier = messages.len().saturating_sub(limit);
+                messages.drain(..earlier);
+                let has_earlier = earlier > 0;
+                let outcome = ToolOutcome::Messages {
+                    messages,
+                    has_earlier,
+                };
+                out.answer(agent, call, &outcome);
             }
             ToolCall::Activity(event) => {
                 let outcome = match event {
@@ -92,7 +110,8 @@ impl Hub {
         self.append_assistant(now, chat_id, text, None, reply_to, out)
     }
 
-    /// Adds something that Claude says to a session, and sends it to everyone there.
+    /// Adds something that Claude says to a session, and sends it to everyone there. A text from
+    /// the terminal that doesn't fit into a frame is cut.
     ///
     /// # Errors
     /// [`UnknownSession`].
@@ -107,6 +126,10 @@ impl Hub {
     ) -> Result<PublishResult, UnknownSession> {
         let message_id = self.next_id(now);
         let (id, session) = session_mut(&mut self.sessions, chat_id).ok_or(UnknownSession)?;
+        let text = match via {
+            Some(_) => cut_shared(text, self.limits.max_text()),
+            None => text,
+        };
         let author = Author::Assistant { via };
         let ts = now.timestamp();
         let total = &mut self.history_total;
@@ -160,7 +183,7 @@ impl Hub {
         let (id, session) = session_mut(&mut self.sessions, chat_id).ok_or(UnknownSession)?;
         session.status = StatusUpdate {
             status,
-            detail: detail.map(Arc::from),
+            detail: detail.map(|detail| cut_detail(detail).into()),
         };
         let members = session.members.iter().copied();
         let reached = out.send(members, &session.status.frame(&id));

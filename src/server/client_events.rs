@@ -1,13 +1,24 @@
 //! Passes the events of the clients' side on to the hub.
 
+use crossbeam_channel::Sender;
 use log::warn;
 
 use super::main_loop::Server;
 use super::outputs::Link;
 use crate::access::Policy;
 use crate::hub::{ClientInput, CloseReason, Effects, Input, Revocation};
+use crate::protocol::ConnId;
 use crate::ready::Ready;
 use crate::socket::Event;
+
+/// A request with a long answer. Its client's reader waits for that, so a client has one at most.
+#[derive(Debug)]
+pub struct LongRequest {
+    conn: ConnId,
+    input: ClientInput,
+    /// Dropped when the request is handled. If the answer goes on, something is sent before.
+    handled: Sender<()>,
+}
 
 impl Server {
     pub fn client_event(&mut self, event: Event) {
@@ -30,8 +41,17 @@ impl Server {
             Event::Input {
                 conn,
                 input,
-                handled: _handled,
+                handled: None,
             } => self.handle_input(Input::Client(conn, input)),
+            Event::Input {
+                conn,
+                input,
+                handled: Some(handled),
+            } => self.long_requests.push_back(LongRequest {
+                conn,
+                input,
+                handled,
+            }),
             Event::Disconnected(conn) => {
                 self.handle_input(Input::Client(conn, ClientInput::Disconnected));
                 self.out.links.remove(&conn);
@@ -51,6 +71,21 @@ impl Server {
                     ready.write(file);
                 }
                 self.listen_error = listening.err();
+            }
+        }
+    }
+
+    /// Handles requests with a long answer, as many as a turn has room for, so that clients that
+    /// asked for little don't wait for all of those that asked for much.
+    pub fn answer_long_requests(&mut self) {
+        while !self.out.should_flush()
+            && let Some(request) = self.long_requests.pop_front()
+        {
+            let conn = request.conn;
+            self.handle_input(Input::Client(conn, request.input));
+            if self.hub.has_more(conn) {
+                // It has room for one.
+                let _ = request.handled.try_send(());
             }
         }
     }

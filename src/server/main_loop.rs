@@ -1,13 +1,15 @@
 //! The hub's loop. It sleeps until something happens, handles that and whatever else is
-//! there already, then sends what that brought: one write for each client concerned, one for
-//! the agent. It never waits for a client or for the agent.
+//! there already, requests with long answers last and as many as there is time for, then sends
+//! what that brought: one write for each client concerned, one for the agent. It never waits for a client or for the agent.
 
+use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
 use std::thread;
 
 use crossbeam_channel::{Receiver, at, never, select};
 
+use super::client_events::LongRequest;
 use super::outputs::Outputs;
 use super::signals::{Reason, Shutdown};
 use super::{Config, now};
@@ -35,6 +37,8 @@ pub struct Server {
     /// The server ends after this turn.
     pub shutdown: Option<Shutdown>,
     pub client_events: Receiver<socket::Event>,
+    /// Requests that wait for their turn.
+    pub long_requests: VecDeque<LongRequest>,
     pub agent_lines: Receiver<Incoming>,
     pub agent_written: Receiver<writer::Event>,
     pub signals: Receiver<Shutdown>,
@@ -61,6 +65,7 @@ impl Server {
                     break;
                 }
             }
+            self.answer_long_requests();
             self.flush();
             if let Some(shutdown) = self.shutdown.take() {
                 return shutdown;
@@ -86,7 +91,11 @@ impl Server {
         } else {
             &no_writer
         };
-        let timeout = self.hub.poll_timeout().map_or_else(never, at);
+        let timeout = if self.long_requests.is_empty() {
+            self.hub.poll_timeout().map_or_else(never, at)
+        } else {
+            at(self.now.instant)
+        };
         select! {
             recv(self.signals) -> shutdown => {
                 shutdown.map_or_else(|_| ended("signals"), Event::Shutdown)

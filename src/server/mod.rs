@@ -7,6 +7,7 @@ mod outputs;
 mod shutdown;
 mod signals;
 
+use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Stdin};
 use std::net::TcpListener;
@@ -112,6 +113,7 @@ pub fn run(
     let access = Arc::new(Access::open(config.access.clone()));
     let (events, client_events) = bounded(EVENT_CAPACITY);
     let hold = Arc::new(SenderHold::default());
+    let slow = Arc::new(AtomicUsize::new(0));
     let ended = Arc::new(AtomicBool::new(false));
     let open_connections = listener::start(
         Context {
@@ -120,6 +122,7 @@ pub fn run(
             audit: config.audit.clone(),
             events,
             hold: hold.clone(),
+            slow: slow.clone(),
             open: Arc::default(),
             long_heads: AtomicUsize::new(0),
             ended: ended.clone(),
@@ -137,12 +140,13 @@ pub fn run(
     let mut server = Server {
         now: now(),
         hub: Hub::new(config.limits.clone(), id_prefix),
-        out: Outputs::new(agent.writer, config.audit.clone(), hold),
+        out: Outputs::new(agent.writer, config.audit.clone(), hold, slow),
         access,
         permission_relay_announced: None,
         listen_error: None,
         shutdown: None,
         client_events,
+        long_requests: VecDeque::new(),
         agent_lines: agent.incoming,
         agent_written: agent.written,
         signals: agent_io.shutdown,

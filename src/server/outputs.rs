@@ -3,6 +3,7 @@
 
 use std::mem;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use log::error;
 use rustc_hash::FxHashMap;
@@ -20,6 +21,9 @@ use crate::socket::outbox::Outbox;
 /// little don't wait for those that asked for much, and outboxes can tell who reads.
 const FLUSH_THRESHOLD: usize = 256 * 1024;
 
+/// With more clients than this that have a backlog, frames of answers are short.
+const MANY_SLOW: usize = 16;
+
 /// Why connections are closed at the end.
 pub const SESSION_ENDED: &str = "the Claude Code session has ended";
 
@@ -31,6 +35,8 @@ pub struct Outputs {
     /// The connected clients.
     pub links: FxHashMap<ConnId, Link>,
     hold: Arc<SenderHold>,
+    /// The number of clients that have a backlog.
+    slow: Arc<AtomicUsize>,
     /// The clients with something to send or to close.
     dirty: Vec<ConnId>,
     /// What this turn has encoded for them.
@@ -71,12 +77,18 @@ impl Link {
 }
 
 impl Outputs {
-    pub fn new(agent: AgentWriter, audit: Audit, hold: Arc<SenderHold>) -> Self {
+    pub fn new(
+        agent: AgentWriter,
+        audit: Audit,
+        hold: Arc<SenderHold>,
+        slow: Arc<AtomicUsize>,
+    ) -> Self {
         Self {
             agent,
             audit,
             links: FxHashMap::default(),
             hold,
+            slow,
             dirty: Vec::new(),
             batch: Batch::default(),
         }
@@ -142,6 +154,10 @@ impl Effects for Outputs {
             link.ranges.push(frame.clone());
         }
         reached
+    }
+
+    fn is_congested(&self) -> bool {
+        self.slow.load(Ordering::Relaxed) > MANY_SLOW
     }
 
     fn close(&mut self, client: ConnId, reason: CloseReason) {

@@ -25,6 +25,8 @@ pub struct Context {
     pub events: Sender<Event>,
     /// Holds back the senders of messages.
     pub hold: Arc<SenderHold>,
+    /// The number of clients that have a backlog.
+    pub slow: Arc<AtomicUsize>,
     /// The number of open connections.
     pub open: Arc<AtomicUsize>,
     /// The number of [`LongHead`]s.

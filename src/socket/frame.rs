@@ -4,6 +4,8 @@
 //! each client.
 
 use std::borrow::Cow;
+use std::cell::RefCell;
+use std::collections::VecDeque;
 use std::mem;
 use std::ops::{Deref, Range};
 
@@ -86,6 +88,8 @@ fn encode(frame: Frame) -> Bytes {
     bytes.into()
 }
 
+/// The most copies of a batch's ranges that are remembered.
+const MAX_COPIES: usize = 8;
 /// The most bytes of capacity that a buffer keeps for the next turn.
 const KEPT_CAPACITY: usize = 64 * 1024;
 
@@ -118,7 +122,11 @@ impl Batch {
         } else {
             mem::take(&mut self.0).into()
         };
-        EncodedFrames { bytes, capacity }
+        EncodedFrames {
+            bytes,
+            capacity,
+            copies: RefCell::default(),
+        }
     }
 
     /// Uses the buffer again, unless a client has kept a range of it.
@@ -137,25 +145,43 @@ pub struct EncodedFrames {
     bytes: Bytes,
     /// The capacity of the buffer, which stays in memory while a range of it is kept.
     capacity: usize,
+    /// The last copies of ranges that wait. The slow clients of a broadcast share them.
+    copies: RefCell<VecDeque<(Range<usize>, Bytes)>>,
 }
 
 impl EncodedFrames {
-    /// Returns a range that has to wait. It is shared, unless it is so small that it would keep
-    /// far more memory than it is counted for: the capacity may come from a much longer frame
-    /// before.
+    /// Returns a range that has to wait. It shares the buffer or an earlier copy, unless it is so
+    /// small that it would keep more than twice the memory that it is counted for: the capacity may
+    /// come from a much longer frame before.
     pub fn detach(&self, piece: Range<usize>) -> Bytes {
         if piece.len() * 2 >= self.capacity {
-            self.bytes.slice(piece)
-        } else {
-            Bytes::copy_from_slice(&self.bytes[piece])
+            return self.bytes.slice(piece);
         }
+        let mut copies = self.copies.borrow_mut();
+        let has_piece = |copy: &&(Range<usize>, Bytes)| {
+            let (range, _) = copy;
+            range.start <= piece.start && piece.end <= range.end && piece.len() * 2 >= range.len()
+        };
+        if let Some((range, copy)) = copies.iter().find(has_piece) {
+            return copy.slice(piece.start - range.start..piece.end - range.start);
+        }
+        let copy = Bytes::copy_from_slice(&self.bytes[piece.clone()]);
+        if copies.len() == MAX_COPIES {
+            copies.pop_back();
+        }
+        copies.push_front((piece, copy.clone()));
+        copy
     }
 }
 
 impl From<Bytes> for EncodedFrames {
     fn from(bytes: Bytes) -> Self {
         let capacity = bytes.len();
-        Self { bytes, capacity }
+        Self {
+            bytes,
+            capacity,
+            copies: RefCell::default(),
+        }
     }
 }
 
@@ -255,12 +281,25 @@ mod tests {
         let short = batch.add(&"a");
         let sent = batch.freeze();
         assert!(!sent.detach(long).is_unique(), "a long range is shared");
-        assert!(sent.detach(short).is_unique(), "a short range is a copy");
+        let copy = sent.detach(short.clone());
+        assert_eq!(
+            copy.as_ptr(),
+            sent.detach(short.clone()).as_ptr(),
+            "one copy is enough"
+        );
+        let rest = sent.detach(short.start + 1..short.end);
+        assert_eq!(rest.as_ptr(), copy[1..].as_ptr(), "also for the rest of it");
+        let end = sent.detach(short.end - 1..short.end);
+        assert_ne!(
+            end.as_ptr(),
+            copy[copy.len() - 1..].as_ptr(),
+            "a small part is a copy"
+        );
         batch.reclaim(sent);
         // The buffer still has room for the long one.
         let short = batch.add(&"a");
         let sent = batch.freeze();
-        assert!(sent.detach(short).is_unique(), "a short range is a copy");
-        assert!(sent.bytes.is_unique());
+        drop(sent.detach(short));
+        assert!(sent.bytes.is_unique(), "a short range is a copy");
     }
 }

@@ -81,7 +81,8 @@ pub enum Event {
         conn: ConnId,
         /// For the hub.
         input: ClientInput,
-        /// Dropped when the input is handled, for a client that waits for that.
+        /// Dropped when the input is handled, for a reader that waits for that. If the answer goes on, something is
+        /// sent before.
         handled: Option<Sender<()>>,
     },
     /// A connection has ended.

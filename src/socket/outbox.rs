@@ -16,7 +16,7 @@ use std::iter;
 use std::net::{Shutdown, TcpStream};
 use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -30,6 +30,10 @@ use backlog::Backlog;
 use super::frame::{self, CloseCode, EncodedFrames};
 use crate::protocol::ConnId;
 
+/// With this many bytes waiting for a client, it is not read from.
+const READ_PAUSE_MARK: usize = 256 * 1024;
+/// With this many bytes waiting for a client, it gets no further frame of an answer.
+const ANSWER_PAUSE_MARK: usize = 16 * 1024;
 /// The most pieces in one system call.
 const MAX_IOVECS: usize = 64;
 /// How long the drain thread waits for a client that reads nothing before it checks whether
@@ -50,6 +54,8 @@ pub struct Outbox {
     closed: AtomicBool,
     /// Writing has failed. What the client sent before may still be read.
     broken: AtomicBool,
+    /// The number of clients that have a backlog.
+    slow: Arc<AtomicUsize>,
     /// The frames for the drain thread, which runs as long as this is `Some`.
     backlog: Mutex<Option<Backlog>>,
     /// Mirrors `backlog.is_some()`, to be read without the lock.
@@ -65,7 +71,12 @@ impl Outbox {
     ///
     /// # Errors
     /// If the socket takes no timeout.
-    pub fn new(conn: ConnId, stream: TcpStream, limit: usize) -> io::Result<Arc<Self>> {
+    pub fn new(
+        conn: ConnId,
+        stream: TcpStream,
+        limit: usize,
+        slow: Arc<AtomicUsize>,
+    ) -> io::Result<Arc<Self>> {
         stream.set_write_timeout(Some(WRITE_TIMEOUT))?;
         Ok(Arc::new(Self {
             conn,
@@ -73,6 +84,7 @@ impl Outbox {
             limit,
             closed: AtomicBool::new(false),
             broken: AtomicBool::new(false),
+            slow,
             backlog: Mutex::default(),
             has_backlog: AtomicBool::new(false),
             drained: Condvar::new(),
@@ -128,6 +140,16 @@ impl Outbox {
     /// Blocks while the client has a long backlog. One that reads nothing for `timeout` is
     /// closed.
     pub fn wait_for_drain(&self, timeout: Duration) {
+        self.wait_while_over(READ_PAUSE_MARK, timeout);
+    }
+
+    /// Blocks while hardly more can wait for the client than what waits already. One that reads
+    /// nothing for `timeout` is closed.
+    pub fn wait_for_room(&self, timeout: Duration) {
+        self.wait_while_over(ANSWER_PAUSE_MARK, timeout);
+    }
+
+    fn wait_while_over(&self, mark: usize, timeout: Duration) {
         // This is called before every frame, and hardly any client ever has a backlog. One that
         // gets one right now is noticed before its next frame.
         if !self.has_backlog.load(Ordering::Acquire) {
@@ -135,7 +157,7 @@ impl Outbox {
         }
         let mut backlog = self.backlog.lock();
         while let Some(waiting) = &mut *backlog
-            && waiting.is_over_mark()
+            && waiting.is_over(mark)
             && self.is_open()
         {
             let timed_out = self.drained.wait_for(&mut backlog, timeout).timed_out();
@@ -186,7 +208,11 @@ impl Outbox {
                 let drain = thread::Builder::new()
                     .name(format!("{}-drain", self.conn))
                     .stack_size(STACK)
-                    .spawn(move || outbox.drain(begun));
+                    .spawn(move || {
+                        outbox.slow.fetch_add(1, Ordering::Relaxed);
+                        outbox.drain(begun);
+                        outbox.slow.fetch_sub(1, Ordering::Relaxed);
+                    });
                 if let Err(error) = drain {
                     info!("{}: no thread to wait for it ({error}); closed", self.conn);
                     self.mark_broken(backlog);
@@ -274,7 +300,7 @@ impl Outbox {
 
     /// The drain thread: writes the frame that was begun and those behind it until there is
     /// none.
-    fn drain(self: Arc<Self>, mut frame: Bytes) {
+    fn drain(&self, mut frame: Bytes) {
         loop {
             if self.write_blocking(frame).is_err() {
                 return self.abort();

@@ -70,7 +70,7 @@ pub fn begin(upgraded: Upgraded) -> Option<(Box<Reader>, ConnectionPermit)> {
     } = upgraded;
     let options = &permit.options;
     stream.set_read_timeout(Some(options.ping_interval)).ok()?;
-    let outbox = Outbox::new(conn, stream, options.max_backlog).ok()?;
+    let outbox = Outbox::new(conn, stream, options.max_backlog, permit.slow.clone()).ok()?;
     permit.send(Event::Connected {
         conn,
         session,
@@ -181,17 +181,28 @@ impl Reader {
         }
     }
 
-    /// Sends the hub a request. Requests with a long answer are sent one by one, so that a
-    /// client that sends many delays nobody but itself.
+    /// Sends the hub a request. Requests with a long answer are sent one by one, and each further
+    /// frame of the answer is asked for when those before are written. So a client that asks for
+    /// much, or reads slowly, delays nobody but itself, and little waits for it.
     fn request(&self, request: ClientRequest) {
         let is_long = matches!(
             request,
             ClientRequest::FetchHistory { .. } | ClientRequest::ListSessions
         );
-        let (handled, answer) = is_long.then(|| bounded(0)).unzip();
-        self.send(ClientInput::Request(request), handled);
-        // Nothing is received: the channel is disconnected when the request was handled.
-        let _: Option<Result<(), _>> = answer.map(|answer| answer.recv());
+        let mut input = ClientInput::Request(request);
+        if !is_long {
+            return self.send(input, None);
+        }
+        loop {
+            self.outbox.wait_for_room(self.context.options.ping_timeout);
+            let (handled, more) = bounded(1);
+            self.send(input, Some(handled));
+            // The channel is disconnected when the answer is complete.
+            if more.recv().is_err() || !self.outbox.is_open() {
+                return;
+            }
+            input = ClientInput::GoOn;
+        }
     }
 
     /// Rejects a binary frame. A message in it gets its receipt.
@@ -331,7 +342,7 @@ fn too_large(max: usize) -> Rejection {
     Rejection::new(
         ErrorCode::TooLarge,
         format!(
-            "a message may have {max} bytes at most; send less, or raise CLAUDE_SOCKET_MAX_MESSAGE"
+            "a message may have {max} bytes at most; split it into several, or raise CLAUDE_SOCKET_MAX_MESSAGE"
         ),
     )
 }

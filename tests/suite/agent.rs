@@ -425,6 +425,65 @@ fn byte_order_mark_before_a_line_is_ignored() {
     }
 }
 
+/// Page by page, all messages are read, whatever they consist of.
+#[test]
+fn fetched_messages_have_24000_characters_at_most() {
+    let mut server = Server::in_process(&["--history-size", "4MiB"]);
+    let mut app = App::connect(&server, "s1");
+    for number in 0..60 {
+        app.send_message(&format!(
+            "{number} {}",
+            ["x", "🤖", "<channel"][number % 3].repeat(number * 100)
+        ));
+        server.next_message();
+    }
+    let mut before = None;
+    let mut pages = 0;
+    let mut seen = Vec::new();
+    loop {
+        let mut arguments = json!({ "session_id": "s1", "limit": 20 });
+        if let Some(seq) = before {
+            arguments["before"] = json!(seq);
+        }
+        let result = server.call("fetch_messages", &arguments);
+        assert!(
+            result.chars().count() <= 24_000,
+            "{}",
+            result.chars().count()
+        );
+        pages += 1;
+        let numbers = result
+            .lines()
+            .filter_map(|line| line.split(' ').nth(2)?.parse::<u32>().ok());
+        seen.splice(0..0, numbers);
+        let hint = "(there are earlier messages: call fetch_messages with \"before\": ";
+        let Some(rest) = result.strip_prefix(hint) else {
+            break;
+        };
+        let (seq, _) = rest.split_once(')').expect("the line ends");
+        before = Some(seq.parse::<u64>().expect("it is a number"));
+    }
+    assert_eq!(seen, (0..60).collect::<Vec<_>>());
+    assert!(pages > 8, "{pages}");
+    app.send_message(&"é".repeat(100_000));
+    server.next_message();
+    let result = server.call("fetch_messages", &json!({ "session_id": "s1" }));
+    let (hint, line) = result.split_once('\n').expect("two lines");
+    assert_eq!(
+        hint,
+        "(there are earlier messages: call fetch_messages with \"before\": 61)"
+    );
+    assert!(
+        line.ends_with("é [cut off: this message has 100000 characters]"),
+        "{line}"
+    );
+    assert!(
+        (23_900..=24_000).contains(&result.chars().count()),
+        "{}",
+        result.chars().count()
+    );
+}
+
 #[test]
 fn messages_wait_until_agent_is_initialized() {
     let mut server = Server::in_process_listening(&[]);

@@ -28,12 +28,15 @@ fn send(stage: &mut HubStage, client: &str, session: &str, length: usize) {
 
 /// Returns the lengths of the messages in a session's history.
 fn lengths(stage: &mut HubStage, session: &str) -> Vec<usize> {
-    let messages = stage.call_tool(
-        "fetch_messages",
-        json!({"session_id": session, "limit": 100}),
-    );
-    let texts = messages.lines().filter_map(|line| line.split_once(": "));
-    texts.map(|(_, text)| text.len()).collect()
+    stage.connect("reader", "reader", None);
+    let fetch = json!({"type": "fetch_history", "session_id": session, "limit": 100});
+    stage.send_frame("reader", &fetch.to_string());
+    let history = stage.next_frame("reader").expect("an answer");
+    let messages = history["messages"].as_array().expect("it is a list");
+    let texts = messages
+        .iter()
+        .filter_map(|message| message["content"].as_str());
+    texts.map(str::len).collect()
 }
 
 fn total_length(stage: &mut HubStage, sessions: &[String]) -> usize {

@@ -31,11 +31,21 @@ struct Sent {
     given: u64,
     /// Senders are held back.
     pub hold: bool,
+    /// Many clients read slowly.
+    congested: bool,
+    /// The most bytes that a frame may have.
+    max_frame: usize,
 }
 
 impl Effects for Sent {
     fn send(&mut self, to: impl Iterator<Item = ConnId>, message: &ServerMessage<&str>) -> usize {
+        let length = serde_json::to_vec(message).map_or(0, |frame| frame.len());
         let message = serde_json::to_value(message).expect("a message serializes");
+        let kind = &message["type"];
+        assert!(
+            length <= self.max_frame,
+            "a frame {kind} has {length} bytes"
+        );
         let mut reached = 0;
         for client in to {
             reached += 1;
@@ -43,6 +53,10 @@ impl Effects for Sent {
             queue.push_back(message.clone());
         }
         reached
+    }
+
+    fn is_congested(&self) -> bool {
+        self.congested
     }
 
     fn close(&mut self, client: ConnId, reason: CloseReason) {
@@ -78,6 +92,8 @@ pub struct HubStage {
     conns: HashMap<String, ConnId>,
     /// By the names of the tokens.
     grants: HashMap<String, Arc<Grant>>,
+    /// No client asks for more of an answer by itself.
+    reads_slowly: bool,
 }
 
 impl HubStage {
@@ -101,6 +117,7 @@ impl HubStage {
             inbox_messages: 4,
             inbox_bytes: 10_000,
             max_message: 1_000_000,
+            max_frame: 1_200_000,
         }
     }
 
@@ -113,15 +130,20 @@ impl HubStage {
     /// A hub whose agent has not accepted messages yet.
     fn not_ready(limits: Limits) -> Self {
         let start = SystemTime::UNIX_EPOCH + Duration::from_secs(1_767_225_600);
+        let max_frame = limits.max_frame;
         let mut stage = Self {
             hub: Hub::new(limits, 0x0123_4567_89ab_cdef),
-            sent: Sent::default(),
+            sent: Sent {
+                max_frame,
+                ..Sent::default()
+            },
             now: Now {
                 instant: Instant::now(),
                 wall: start,
             },
             conns: HashMap::new(),
             grants: HashMap::new(),
+            reads_slowly: false,
         };
         stage.agent(AgentInput::Initialized {
             name: "claude-code".into(),
@@ -147,6 +169,23 @@ impl HubStage {
 
     fn client(&mut self, client: &str, input: ClientInput) {
         self.handle(Input::Client(self.conns[client], input));
+        while !self.reads_slowly && self.go_on(client) {}
+    }
+
+    /// Many clients read slowly, and none asks for more of an answer by itself.
+    pub fn slow_down(&mut self) {
+        self.reads_slowly = true;
+        self.sent.congested = true;
+    }
+
+    /// A client has room for more of its answer. Returns `false` if it has all of it.
+    pub fn go_on(&mut self, client: &str) -> bool {
+        let conn = self.conns[client];
+        let has_more = self.hub.has_more(conn);
+        if has_more {
+            self.handle(Input::Client(conn, ClientInput::GoOn));
+        }
+        has_more
     }
 
     fn agent(&mut self, input: AgentInput) {

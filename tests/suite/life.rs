@@ -123,10 +123,10 @@ fn process_ends_within_a_second_with_unread_responses() {
             stream.write_all(head.as_bytes()).expect("the server reads");
         }
         let mut app = App::connect(&server, "s1");
-        let long = "x".repeat(900_000);
+        let long = "x".repeat(24_000);
         server.call("reply", &json!({ "chat_id": "s1", "text": long }));
         app.expect("reply");
-        for _ in 0..20 {
+        for _ in 0..400 {
             let arguments = json!({ "session_id": "s1" });
             server.send_request(
                 "tools/call",

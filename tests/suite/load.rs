@@ -1,5 +1,6 @@
 //! Many clients, slow clients, and a Claude Code that doesn't read.
 
+use std::fs;
 use std::io::Write;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -7,7 +8,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use crate::app::App;
-use crate::server::{Server, text_of};
+use crate::server::{Server, TEST_TIMEOUT, text_of};
 
 #[test]
 fn reply_reaches_a_thousand_clients() {
@@ -71,6 +72,57 @@ fn requests_without_reading_cost_little_memory() {
         "{} KiB",
         server.memory("VmHWM")
     );
+}
+
+/// They ask for all of a mebibyte again and again, and read nothing. What waits for each is a frame of an answer at most,
+/// and a short one once many are slow. Who reads gets a whole history meanwhile.
+#[cfg(target_os = "linux")]
+#[test]
+fn many_requests_without_reading_cost_little_memory() {
+    const CLIENTS: usize = 30;
+    let mut server = Server::start(&[]);
+    let mut reader = App::connect(&server, "s1");
+    let text = "x".repeat(10_000);
+    for _ in 0..100 {
+        server.call("reply", &json!({ "chat_id": "s1", "text": text }));
+        reader.expect("reply");
+    }
+    let fetch = json!({ "type": "fetch_history", "limit": 100 }).to_string();
+    let mut mute: Vec<App> = (0..CLIENTS).map(|_| App::connect(&server, "s1")).collect();
+    for app in &mut mute {
+        for _ in 0..20 {
+            app.send_text(&fetch);
+        }
+    }
+    // Each has a thread that waits until it reads. The system cuts names at 15 characters.
+    let drains = || {
+        let tasks = fs::read_dir(format!("/proc/{}/task", server.pid())).expect("the server runs");
+        let names = tasks
+            .flatten()
+            .filter_map(|task| fs::read_to_string(task.path().join("comm")).ok());
+        names.filter(|name| name.contains("-dra")).count()
+    };
+    let deadline = Instant::now() + TEST_TIMEOUT;
+    while drains() < CLIENTS {
+        assert!(
+            Instant::now() < deadline,
+            "{} of {CLIENTS} are slow",
+            drains()
+        );
+        reader.until_pong();
+    }
+    let mut messages = 0;
+    reader.send_text(&fetch);
+    loop {
+        let history = reader.expect("history");
+        messages += history["messages"].as_array().map_or(0, Vec::len);
+        if history["more"] != true {
+            break;
+        }
+    }
+    assert_eq!(messages, 100);
+    let after = server.memory("VmHWM");
+    assert!(after < 32 << 10, "{after} KiB");
 }
 
 /// It gets every reply, then is written to directly again.
@@ -372,7 +424,7 @@ fn closed_client_is_not_read_any_more() {
 fn client_that_closes_gets_everything_sent_before() {
     let mut server = Server::in_process(&[]);
     let mut app = App::connect(&server, "s1");
-    let text = "x".repeat(900_000);
+    let text = "x".repeat(450_000);
     for _ in 0..5 {
         server.call("reply", &json!({ "chat_id": "s1", "text": text }));
     }

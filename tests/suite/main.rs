@@ -16,6 +16,7 @@ mod download;
 mod examples;
 #[cfg(target_os = "linux")]
 mod faults;
+mod frame_limit;
 mod frames;
 mod history_quota;
 mod hooks;

@@ -30,6 +30,7 @@ fn bad_value_is_explained_in_one_line() {
         ("max-connections", "many", "from 1 on"),
         ("max-sessions", "1.5", "from 1 on"),
         ("max-message", "1 MiBi", "1MiB"),
+        ("max-frame", "big", "4MB"),
         ("max-id-length", "-1", "from 1 on"),
         ("history-messages", "0", "from 1 on"),
         ("history-size", "0", "1MiB"),
@@ -96,6 +97,40 @@ fn ping_timeout_below_interval_is_refused() {
         stderr.contains("--ping-timeout") && stderr.contains("30s"),
         "{stderr}"
     );
+}
+
+/// What a client may send must fit into a frame for the others.
+#[test]
+fn sizes_that_do_not_fit_together_are_refused() {
+    let cases: [(&[&str], &[&str]); 4] = [
+        (
+            &["--max-message", "1MiB"],
+            &["--max-message", "1048576", "458752", "--max-frame"],
+        ),
+        (
+            &["--max-frame", "256KiB"],
+            &["--max-message", "458752", "229376", "--max-frame"],
+        ),
+        (
+            &["--max-frame", "8KiB", "--max-message", "1KiB"],
+            &["--max-frame", "8192", "16384"],
+        ),
+        (
+            &["--max-id-length", "100000"],
+            &["--max-frame", "6408192", "--max-id-length", "100000"],
+        ),
+    ];
+    for (flags, parts) in cases {
+        let output = binary().args(flags).output().expect("the program runs");
+        let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(2), "{flags:?}: {stderr}");
+        assert_eq!(stderr.trim_end().lines().count(), 1, "{stderr}");
+        for part in parts {
+            assert!(stderr.contains(part), "{part} is missing in: {stderr}");
+        }
+    }
+    let large = ["--max-message", "1MiB", "--max-frame", "1200KiB"];
+    App::connect(&Server::start(&large), "s1");
 }
 
 #[test]

@@ -14,7 +14,7 @@
 //! ann > {"type":"ping"}            a client sends a frame
 //! ann < {"type":"pong"}            a client gets a frame
 //! agent calls reply {"chat_id":…}  Claude uses a tool
-//! agent receives sent              the text of the tool's result
+//! agent receives sent              the text of the tool's result, with \n for each line end
 //! agent asks {"request_id":…}      Claude Code asks for permission
 //! agent has hooks                  the server was started by the plugin
 //! agent hooks Stop {"prompt_id":…} a hook is called with this event
@@ -230,7 +230,9 @@ pub fn play(story: &Story, stage: &mut impl Stage) {
                 let arguments = serde_json::from_str(&arguments).expect(&place);
                 result = stage.call_tool(tool, arguments);
             }
-            ["agent", "receives", text] => assert_eq!(result, text, "{place}"),
+            ["agent", "receives", text] => {
+                assert_eq!(result.replace('\n', "\\n"), text, "{place}");
+            }
             ["agent", "asks", _] => stage.request_permission(json()),
             ["agent", "hooks", _] => {
                 let (event, fields) = rest.split_once(' ').expect(&place);

@@ -716,8 +716,8 @@ fn held_sender_with_removed_token_is_disconnected() {
     // Claude Code accepts no messages yet.
     let server = Server::listening(&["--state-dir", state.path()]);
     let mut app = connect(&server, "s1", &ann);
-    for _ in 0..3 {
-        app.send_message(&"x".repeat(500_000));
+    for _ in 0..4 {
+        app.send_message(&"x".repeat(300_000));
     }
     app.until_pong();
     let mut held = connect(&server, "s2", &dev);

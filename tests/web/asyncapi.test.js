@@ -204,6 +204,20 @@ test('real traffic fits the schemas, and has every message and field', async (t)
     assert.equal((await client.hears('history')).truncated_before, 2);
   });
 
+  await t.test('answers of several frames', async (t) => {
+    const long = '\u0001'.repeat(2_000);
+    const server = await start(t, { flags: ['--max-frame', '16KiB', '--max-message', '14KiB'] });
+    const client = await Client.connect(t, server, { query: `session=${'%F0%9F%A4%96'.repeat(128)}` });
+    for (let sent = 0; sent < 2; sent += 1) client.say({ type: 'message', content: long });
+    client.say({ type: 'fetch_history' });
+    assert.equal((await client.hears('history', { more: true })).messages.length, 1);
+    assert.equal((await client.hears('history', { more: undefined })).messages.length, 1);
+    for (let session = 0; session < 20; session += 1) client.say({ type: 'message', session_id: `s${session}`, content: long });
+    client.say({ type: 'list_sessions' });
+    await client.hears('sessions', { more: true });
+    await client.hears('sessions', { more: undefined });
+  });
+
   await t.test('a token is taken from each of three places', async (t) => {
     const folder = mkdtempSync(`${tmpdir()}/tokens-`);
     t.after(() => rmSync(folder, { recursive: true }));

@@ -98,6 +98,8 @@ test('a gap that was not filled completely is filled after the next connect', as
   assert.equal((await third.next('fetch_history')).since, 1);
   third.say(history(item(2), item(3), item(4, 'user'), item(5)));
   assert.deepEqual([await inbox.next(), await inbox.next(), await inbox.next()], ['2', '3', '5']);
+  assert.equal((await third.next('fetch_receipt')).id, id);
+  third.say({ type: 'delivery', session_id: 'default', id, message_id: 'm4', seq: 4, state: 'answered' });
   await soon(message.answered, 'answered');
   assert.deepEqual(inbox.rest, []);
 });

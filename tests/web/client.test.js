@@ -9,7 +9,7 @@ import { tmpdir } from 'node:os';
 
 import { WebSocket } from 'ws';
 
-import DefaultExport, { ClaudeSocket, DeliveryError } from '../../client/claude-socket.js';
+import DefaultExport, { ClaudeSocket, DeliveryError, LostError } from '../../client/claude-socket.js';
 import { Server, Inbox, run, soon } from './server.js';
 import { Wire } from './wire.js';
 
@@ -213,12 +213,14 @@ test('the client reconnects to a server that was killed and restarted', async (t
   const second = await startServer(t, { port: first.port });
   for (const content of ['one', 'two', 'three']) assert.equal((await second.nextMessage()).content, content);
   await soon(Promise.all(messages.map((message) => message.accepted)), 'accepted');
-  await second.reply('after');
-  assert.equal((await next('reply')).content, 'after');
+  for (const content of ['first', 'second', 'third']) {
+    await second.reply(content);
+    assert.equal((await next('reply')).content, content);
+  }
   await soon(Promise.all(messages.map((message) => message.answered)), 'answered');
 });
 
-test('a message is answered by a reply of the next server', async (t) => {
+test('a message that a killed server had is lost, and no reply of the next one answers it', async (t) => {
   const first = await startServer(t);
   const { socket, next } = await connected(t, first.url);
   const message = socket.send('hello');
@@ -227,7 +229,8 @@ test('a message is answered by a reply of the next server', async (t) => {
   const second = await startServer(t, { port: first.port });
   await next('welcome');
   await second.reply('hi');
-  await soon(message.answered, 'answered');
+  await next('reply');
+  await assert.rejects(soon(message.answered, 'lost'), LostError);
 });
 
 test('missed messages are emitted once and in order', async (t) => {

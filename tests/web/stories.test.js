@@ -5,7 +5,7 @@ import { test } from 'node:test';
 import assert from 'node:assert/strict';
 import { readFileSync, readdirSync } from 'node:fs';
 
-import { ClaudeSocket, DeliveryError, EndedError, RefusedError } from '../../client/claude-socket.js';
+import { ClaudeSocket, DeliveryError, EndedError, LostError, RefusedError } from '../../client/claude-socket.js';
 
 const folder = new URL('../stories/client/', import.meta.url);
 /** What the app may be told without a line in the story. */
@@ -158,6 +158,7 @@ class Stage {
     const client = new ClaudeSocket('ws://x', { session: 's', user: 'ann', ...this.#options, WebSocket, fetch });
     client.on('message', (message) => this.#told.push(message));
     client.on('refused', (refusal) => this.#told.push({ type: 'refused', ...refusal }));
+    client.on('gap', (gap) => this.#told.push({ type: 'gap', ...gap }));
     client.on('disconnected', ({ code, retryIn }) => {
       this.#told.push({ type: 'disconnected', code, retry_in: retryIn === null ? null : retryIn / UNITS.s });
     });
@@ -181,9 +182,10 @@ class Stage {
 
   #serverSends(rest) {
     if (rest.startsWith('text ')) return this.#sockets.at(-1).onmessage({ data: rest.slice('text '.length) });
-    const seqs = replies(rest);
+    const more = rest.startsWith('more ') || undefined;
+    const seqs = replies(rest.replace(/^more /, ''));
     if (!seqs) return this.#frame(JSON.parse(rest));
-    this.#frame({ type: 'history', messages: seqs.map((seq) => ({ role: 'assistant', seq, content: String(seq) })) });
+    this.#frame({ type: 'history', more, messages: seqs.map((seq) => ({ role: 'assistant', seq, content: String(seq) })) });
   }
 
   /** Sends a frame of the server, completed by what the story leaves out. */
@@ -222,7 +224,8 @@ class Stage {
     for (const state of ['accepted', 'seen', 'answered']) void sent[state].then(() => this.#states.set(id, state), () => {});
     sent.answered.catch((error) => {
       // Without a connection, what was reached stays.
-      if (this.#states.get(id) === 'waiting' || error instanceof DeliveryError) this.#states.set(id, failure(error));
+      const isFinal = error instanceof DeliveryError || (error instanceof LostError && this.#states.get(id) !== 'seen');
+      if (this.#states.get(id) === 'waiting' || isFinal) this.#states.set(id, failure(error));
     });
   }
 
@@ -252,7 +255,10 @@ class Stage {
 /** Returns why a promise was rejected, as a story says it. */
 function failure(error) {
   if (error instanceof RefusedError) return `refused ${error.status} ${error.code}`;
-  return error instanceof EndedError ? 'ended' : `rejected ${error.code}`;
+  if (error instanceof LostError) return 'lost';
+  if (error instanceof EndedError) return 'ended';
+  const again = error.retryAfter === undefined ? '' : ` for ${error.retryAfter}s`;
+  return `rejected ${error.code}${again}`;
 }
 
 /** Returns the `seq`s of `replies 1..100`, or undefined for another line. */

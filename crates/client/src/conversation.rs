@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::pending::{Pending, Sessions};
-use crate::protocol::{ClientMessage, ClientRequest, SessionId};
+use crate::protocol::{ClientMessage, ClientRequest, HistoryItem, SessionId, SessionItem};
 use crate::refusal::Disconnect;
 use crate::{Error, Event, Options, Refusal};
 pub use send::Outgoing;
@@ -75,16 +75,18 @@ pub struct Conversation {
     history_requests: VecDeque<HistoryRequest>,
     /// Requests for the sessions without an answer, in order.
     session_requests: VecDeque<Pending<Sessions>>,
+    /// What has come of an answer with history, and is not all of it.
+    history_part: Vec<HistoryItem>,
+    /// What its frames have said of messages that are not kept any more.
+    truncated_before: Option<u64>,
+    /// What has come of an answer with sessions, and is not all of it.
+    sessions_part: Vec<SessionItem>,
     /// When the session began; tells one that began anew.
     created: Option<String>,
     /// The last `seq` that the app was told. What was missed comes after it.
     seq: u64,
     /// The `seq` of this client's own last message.
     own_seq: u64,
-    /// The `seq` of the last reply.
-    replied: u64,
-    /// The highest `seq` of which the server has told, be it of a message that was missed.
-    newest: u64,
     reorder_buffer: Option<ReorderBuffer>,
     outputs: VecDeque<Output>,
 }
@@ -106,11 +108,12 @@ impl Conversation {
             responses: Vec::new(),
             history_requests: VecDeque::new(),
             session_requests: VecDeque::new(),
+            history_part: Vec::new(),
+            truncated_before: None,
+            sessions_part: Vec::new(),
             created: None,
             seq: 0,
             own_seq: 0,
-            replied: 0,
-            newest: 0,
             reorder_buffer: None,
             outputs: VecDeque::new(),
         }
@@ -144,6 +147,9 @@ impl Conversation {
             heartbeat: now + self.options.heartbeat,
             missed: 0,
         };
+        self.history_part.clear();
+        self.truncated_before = None;
+        self.sessions_part.clear();
         self.reorder_buffer = self.created.is_some().then(ReorderBuffer::default);
         let stream = Some(self.options.stream);
         self.write(ClientRequest::Hello { stream });

@@ -87,6 +87,14 @@ struct Readme;
 pub enum Event {
     /// The server has sent a message. The first one after each connect is its `welcome`.
     Message(ServerMessage),
+    /// Of what was said while there was no connection, the server doesn't keep all messages any more: some between these
+    /// two `seq`s are missing. Tell people.
+    Gap {
+        /// The last message before the gap.
+        after: u64,
+        /// The first message of which on all are there.
+        until: u64,
+    },
     /// The server doesn't let this client in. The `Disconnected` that follows says whether it will be asked again.
     Refused(Refusal),
     /// The connection was lost, or an attempt to connect has failed.

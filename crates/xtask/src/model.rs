@@ -168,6 +168,7 @@ fn fields(fields: Fields) -> Vec<Field> {
     let fields = fields.into_iter().map(|field| {
         let name = field.ident.expect("fields have names").to_string();
         let (kind, optional) = kind(&field.ty);
+        let optional = optional || serde(&field.attrs, "default").is_some();
         Field {
             name: serde(&field.attrs, "rename").unwrap_or(name),
             doc: doc(&field.attrs),

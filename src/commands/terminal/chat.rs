@@ -18,6 +18,7 @@ use parking_lot::Mutex;
 use rustyline::error::ReadlineError;
 use rustyline::{Config, DefaultEditor, ExternalPrinter};
 
+use super::format;
 use super::style::Style;
 use super::{ConnectArgs, TOKEN_HELP};
 use crate::client::{Client, Event};
@@ -84,8 +85,8 @@ pub fn run(args: &ChatArgs) -> Result<ExitCode, Error> {
     let first = loop {
         match client.events().recv_deadline(deadline) {
             Ok(Event::Message(message)) => break message,
-            // What follows says the same.
-            Ok(Event::Refused(_)) => {}
+            // What follows says the same, and there is no gap before the first connection.
+            Ok(Event::Refused(_) | Event::Gap { .. }) => {}
             Ok(Event::Disconnected { code, reason, .. }) => {
                 return Err(args.connect.unreachable(code, &reason));
             }
@@ -177,6 +178,7 @@ fn print_events(
         match event {
             Event::Message(message) => handle_message(message, screen, pending, print),
             Event::Refused(_) => {}
+            Event::Gap { .. } => print(screen.styled(Style::Alert, format::GAP)),
             Event::Disconnected {
                 reason, retry_in, ..
             } => {

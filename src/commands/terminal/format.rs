@@ -105,6 +105,14 @@ pub fn notice(message: &ServerMessage) -> Option<Notice> {
         }
         ServerMessage::PermissionResolved {
             request_id,
+            reason: Some(reason),
+            ..
+        } => {
+            let what = format!("{request_id} is closed: {reason}");
+            (Style::Alert, "permission", what)
+        }
+        ServerMessage::PermissionResolved {
+            request_id,
             allowed,
             by,
             ..
@@ -126,10 +134,22 @@ pub fn notice(message: &ServerMessage) -> Option<Notice> {
                 format!("Claude has not seen this: {hint}"),
             )
         }
+        ServerMessage::Delivery {
+            state: DeliveryState::Lost,
+            hint,
+            ..
+        } => {
+            let hint = hint.as_deref().unwrap_or_default();
+            (Style::Alert, "lost", format!("maybe lost: {hint}"))
+        }
         _ => return None,
     };
     Some(Notice { style, kind, what })
 }
+
+/// What people are told of an [`Event::Gap`](claude_socket_client::Event::Gap).
+pub const GAP: &str =
+    "some messages are missing here: the server does not keep everything that was said meanwhile";
 
 /// Returns the status as a sentence.
 fn activity(status: Status, detail: Option<&str>) -> String {

@@ -206,6 +206,7 @@ impl DeliveryWait<'_> {
                     }
                 }
                 Ok(Event::Refused(refusal)) => self.refused = Some(refusal.code),
+                Ok(Event::Gap { .. }) => {}
                 Ok(Event::Disconnected {
                     code,
                     reason,

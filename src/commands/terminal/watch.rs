@@ -51,7 +51,7 @@ pub fn run(args: &WatchArgs) -> Result<ExitCode, Error> {
         match event {
             Event::Message(_) => (lost, was_connected) = (None, true),
             Event::Disconnected { reason, .. } => lost = Some(reason),
-            Event::Refused(_) => {}
+            Event::Refused(_) | Event::Gap { .. } => {}
         }
         let Some(line) = line else { continue };
         let mut stdout = io::stdout().lock();
@@ -78,6 +78,9 @@ fn as_json(event: &Event) -> String {
             "message": message,
         })
         .to_string(),
+        Event::Gap { after, until } => {
+            json!({ "type": "gap", "after": after, "until": until }).to_string()
+        }
         Event::Disconnected {
             code,
             reason,
@@ -103,6 +106,7 @@ fn as_line(event: &Event, colors: Colors) -> Option<String> {
     Some(match event {
         // The line about the lost connection says why.
         Event::Refused(_) => return None,
+        Event::Gap { .. } => line(&now, Style::Alert, "gap", format::GAP),
         Event::Disconnected { reason, .. } => line(&now, Style::Alert, "disconnected", reason),
         Event::Message(message) => match format::chat_line(message) {
             Some(chat) => line(chat.ts, chat.style, chat.who, chat.content),

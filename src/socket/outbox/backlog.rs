@@ -7,9 +7,6 @@ use bytes::Bytes;
 
 use super::super::frame::EncodedFrames;
 
-/// With this many bytes waiting for a client, it is not read from.
-const READ_PAUSE_MARK: usize = 256 * 1024;
-
 /// The frames behind the one that the drain thread is writing.
 #[derive(Debug, Default)]
 pub struct Backlog {
@@ -33,9 +30,9 @@ impl Backlog {
         self.bytes
     }
 
-    /// Returns `true` if the client must read before it is read from.
-    pub fn is_over_mark(&self) -> bool {
-        self.bytes + self.writing > READ_PAUSE_MARK
+    /// Returns `true` if more bytes than this wait, with the frame that is being written.
+    pub fn is_over(&self, mark: usize) -> bool {
+        self.bytes + self.writing > mark
     }
 
     /// Memory of a waiting frame, in bytes.

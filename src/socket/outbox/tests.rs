@@ -24,7 +24,8 @@ fn outbox(limit: usize) -> (Arc<Outbox>, TcpStream) {
         .set_recv_buffer_size(256 * 1024)
         .expect("the buffer size can be set");
     (
-        Outbox::new(ConnId(1), stream, limit).expect("the socket can be duplicated"),
+        Outbox::new(ConnId(1), stream, limit, Arc::default())
+            .expect("the socket can be duplicated"),
         client,
     )
 }

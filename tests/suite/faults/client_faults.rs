@@ -306,8 +306,8 @@ faults! {
         for (name, part) in [
             ("\0".to_owned(), "control characters"),
             ("a\nb".to_owned(), "control characters"),
-            ("x".repeat(900_000), "900000 characters"),
-            ("x".repeat(1_100_000), "1048576 bytes"),
+            ("x".repeat(400_000), "400000 characters"),
+            ("x".repeat(500_000), "458752 bytes"),
         ] {
             app.send(&json!({ "type": "message", "content": "x", "session_id": name }));
             let error = app.expect("error");

@@ -101,7 +101,7 @@ fn exhausted_threads_disconnect_only_who_needs_one() {
             );
         }
         server.wait_for_log("no thread for it");
-        let arguments = json!({ "chat_id": "stuck", "text": "x".repeat(500_000) });
+        let arguments = json!({ "chat_id": "stuck", "text": "x".repeat(400_000) });
         let params = json!({ "name": "reply", "arguments": arguments });
         for id in 0..20 {
             scene.agent.send(

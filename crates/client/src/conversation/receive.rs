@@ -35,23 +35,36 @@ impl Conversation {
                 ref session_id,
                 seq,
                 ..
-            } if *session_id == self.options.session => {
-                self.newest = self.newest.max(seq);
-                match &mut self.reorder_buffer {
-                    Some(buffer) => buffer.messages.push((seq, message)),
-                    None => self.emit_in_order(seq, message),
+            } if *session_id == self.options.session => match &mut self.reorder_buffer {
+                Some(buffer) => buffer.messages.push((seq, message)),
+                None => self.emit_in_order(seq, message),
+            },
+            ServerMessage::History {
+                session_id,
+                messages,
+                truncated_before,
+                more,
+            } => {
+                self.history_part.extend(messages);
+                self.truncated_before = self.truncated_before.max(truncated_before);
+                if more {
+                    return;
                 }
-            }
-            ServerMessage::History { ref messages, .. } => {
-                let messages = messages.clone();
+                let messages = std::mem::take(&mut self.history_part);
+                let truncated_before = self.truncated_before.take();
                 match self
                     .history_requests
                     .pop_front()
                     .map(|request| request.purpose)
                 {
-                    Some(HistoryPurpose::Gap) => self.handle_missed(messages),
+                    Some(HistoryPurpose::Gap) => self.handle_missed(messages, truncated_before),
                     purpose => {
-                        self.emit(Event::Message(message));
+                        self.emit(Event::Message(ServerMessage::History {
+                            session_id,
+                            messages: messages.clone(),
+                            truncated_before,
+                            more,
+                        }));
                         if let Some(HistoryPurpose::App(pending)) = purpose {
                             pending.settle(Ok(messages));
                         }
@@ -59,16 +72,26 @@ impl Conversation {
                 }
             }
             ServerMessage::Sessions {
-                ref sessions,
+                sessions,
                 total,
                 permissions,
+                more,
             } => {
+                self.sessions_part.extend(sessions);
+                if more {
+                    return;
+                }
                 let answer = Sessions {
-                    sessions: sessions.clone(),
+                    sessions: std::mem::take(&mut self.sessions_part),
                     total,
                     permissions,
                 };
-                self.emit(Event::Message(message));
+                self.emit(Event::Message(ServerMessage::Sessions {
+                    sessions: answer.sessions.clone(),
+                    total,
+                    permissions,
+                    more,
+                }));
                 if let Some(pending) = self.session_requests.pop_front() {
                     pending.settle(Ok(answer));
                 }

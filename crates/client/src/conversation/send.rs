@@ -37,11 +37,8 @@ pub struct Unacknowledged {
 pub struct Accepted {
     /// What the app knows of it.
     pub sent: SentMessage,
-    receipt: Receipt,
-    /// When the session began.
-    created: Option<String>,
-    /// The highest `seq` when the receipt came. Only a reply after it can answer the message.
-    newest: u64,
+    /// The last state that the server has told.
+    state: DeliveryState,
 }
 
 /// The server's ids of this client's last [`MAX_REMEMBERED`] messages.
@@ -101,6 +98,22 @@ impl Conversation {
         Unacknowledged {
             sent,
             message: ClientMessage::Message(message),
+        }
+    }
+
+    /// Asks what has become of the messages that wait for an answer: receipts are not sent again, and Claude Code may have
+    /// ended since.
+    pub(super) fn request_receipts(&mut self) {
+        let ids: Vec<String> = self
+            .accepted
+            .iter()
+            .map(|own| own.sent.id().to_owned())
+            .collect();
+        for id in ids {
+            self.write(ClientRequest::FetchReceipt {
+                session: Some(self.session.clone()),
+                id: id.into(),
+            });
         }
     }
 
@@ -191,6 +204,13 @@ impl Conversation {
             .iter()
             .position(|own| own.sent.id() == id);
         let known = self.accepted.iter().position(|own| own.sent.id() == id);
+        let is_unclaimed =
+            receipt.state == DeliveryState::Rejected && refusal.code == Some(ErrorCode::HostClosed);
+        if waiting.is_some() && is_unclaimed {
+            // Claude Code has ended before it had the message, which is for the next one.
+            return;
+        }
+        let was_seen = known.is_some_and(|place| self.accepted[place].state == DeliveryState::Seen);
         let sent = match (waiting, known) {
             (Some(place), _) => self.unacknowledged.remove(place).map(|own| own.sent),
             (None, Some(place)) => self.accepted.remove(place).map(|own| own.sent),
@@ -207,23 +227,19 @@ impl Conversation {
         *own_seq = seq.max(*own_seq);
         if let Some(sent) = sent {
             sent.settle(receipt.clone(), refusal);
+            let state = receipt.state;
             if !matches!(
-                receipt.state,
-                DeliveryState::Answered | DeliveryState::Rejected
+                state,
+                DeliveryState::Answered | DeliveryState::Rejected | DeliveryState::Lost
             ) {
-                let created = self.created.clone();
-                let receipt = receipt.clone();
-                let newest = self.newest;
-                self.accepted.push_back(Accepted {
-                    sent,
-                    receipt,
-                    created,
-                    newest,
-                });
+                self.accepted.push_back(Accepted { sent, state });
                 self.forget_oldest();
             }
         }
-        self.emit_receipt(id, receipt, refusal);
+        // A message that was seen stays so, although nobody knows any more whether it will be answered.
+        if !(was_seen && receipt.state == DeliveryState::Lost) {
+            self.emit_receipt(id, receipt, refusal);
+        }
     }
 
     fn emit_receipt(&mut self, id: &str, receipt: Receipt, refusal: Refusal) {
@@ -269,26 +285,5 @@ impl Conversation {
                 }
                 ClientMessage::Request(_) => false,
             })
-    }
-
-    /// Marks messages as answered that a later reply covers although no receipt came. With `earlier`, only those that an
-    /// earlier session of this name has accepted: the server doesn't know of them.
-    pub(super) fn settle_answered(&mut self, earlier: bool) {
-        let (created, replied) = (&self.created, self.replied);
-        let answered: Vec<(String, Receipt)> = self
-            .accepted
-            .iter()
-            .filter(|accepted| {
-                let same = accepted.created == *created;
-                // In a session that began anew any reply came later.
-                let newest = if same { accepted.newest } else { 0 };
-                !(earlier && same) && newest < replied
-            })
-            .map(|accepted| (accepted.sent.id().to_owned(), accepted.receipt.clone()))
-            .collect();
-        for (id, receipt) in answered {
-            let state = DeliveryState::Answered;
-            self.handle_receipt(&id, Receipt { state, ..receipt }, Refusal::default());
-        }
     }
 }

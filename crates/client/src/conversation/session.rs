@@ -94,12 +94,11 @@ impl Conversation {
         match &self.created {
             None => self.seq = seq,
             Some(known) if *known != created => {
-                (self.seq, self.own_seq, self.replied, self.newest) = (0, 0, 0, 0);
+                (self.seq, self.own_seq) = (0, 0);
             }
             Some(_) => {}
         }
         self.created = Some(created);
-        self.newest = self.newest.max(seq);
         self.seq = self.seq.max(self.own_seq);
 
         let is_wanted =
@@ -110,6 +109,7 @@ impl Conversation {
         } else {
             self.release();
         }
+        self.request_receipts();
         self.transmit_all();
         for request in requests {
             self.request_history(request);
@@ -133,9 +133,17 @@ impl Conversation {
         });
     }
 
-    /// Handles a page of what was missed.
-    pub(super) fn handle_missed(&mut self, messages: Vec<HistoryItem>) {
+    /// Handles a page of what was missed. Some messages before `truncated_before` are not kept any more.
+    pub(super) fn handle_missed(
+        &mut self,
+        messages: Vec<HistoryItem>,
+        truncated_before: Option<u64>,
+    ) {
         let (before, count) = (self.seq, messages.len());
+        if let Some(until) = truncated_before.filter(|until| *until > before + 1) {
+            let after = before;
+            self.emit(Event::Gap { after, until });
+        }
         for item in messages {
             self.emit_missed(item);
         }
@@ -154,7 +162,6 @@ impl Conversation {
             self.emit_in_order(seq, message);
         }
         self.own_seq = self.own_seq.max(buffer.own_seq);
-        self.settle_answered(false);
     }
 
     fn emit_missed(&mut self, item: HistoryItem) {
@@ -209,11 +216,6 @@ impl Conversation {
         {
             return;
         }
-        let is_reply = matches!(message, ServerMessage::Reply { .. });
         self.emit(Event::Message(message));
-        if is_reply {
-            self.replied = seq;
-            self.settle_answered(true);
-        }
     }
 }

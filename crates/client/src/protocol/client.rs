@@ -36,7 +36,7 @@ pub struct NewMessage {
     /// The session. That of the connection if left out.
     #[serde(rename = "session_id", skip_serializing_if = "Option::is_none")]
     pub session: Option<SessionId>,
-    /// The text. The whole frame may have 1 MiB (`--max-message`).
+    /// The text. The whole frame may have 448 KiB (`--max-message`).
     pub content: Arc<str>,
     /// The author's name. `user` if left out or empty; a token's name overrides it.
     #[serde(skip_serializing_if = "Option::is_none")]

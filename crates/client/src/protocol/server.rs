@@ -33,7 +33,7 @@ pub enum ServerMessage<T = String> {
         content: T,
         /// The server's time, RFC 3339 in UTC.
         ts: T,
-        /// How the reply came, if not by the reply tool.
+        /// How the reply came, if not by the reply tool. Only such a one can be cut off, and then says so at its end.
         #[serde(skip_serializing_if = "Option::is_none")]
         via: Option<ReplySource>,
     },
@@ -62,13 +62,14 @@ pub enum ServerMessage<T = String> {
         session_id: T,
         /// What Claude is doing.
         status: Status,
-        /// More, for people, such as the tool and what it does. Untrusted text.
+        /// More, for people, such as the tool and what it does, in 500 characters at most. Untrusted text.
         #[serde(skip_serializing_if = "Option::is_none")]
         detail: Option<T>,
     },
     /// Messages of a session, oldest first.
     ///
-    /// The answer to `fetch_history`. Empty for a session that doesn't exist.
+    /// The answer to `fetch_history`. Empty for a session that doesn't exist. A long one comes in several such messages,
+    /// and others may come between them.
     ///
     /// ```json
     /// {"type": "history", "session_id": "greenhouse", "messages": [
@@ -85,10 +86,14 @@ pub enum ServerMessage<T = String> {
         /// Messages that were asked for are not kept any more: some before this `seq` are missing here.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         truncated_before: Option<u64>,
+        /// `true` if the next `history` goes on with this answer.
+        #[serde(default, skip_serializing_if = "is_false")]
+        more: bool,
     },
     /// The sessions.
     ///
-    /// The answer to `list_sessions`. Only those that the client may read.
+    /// The answer to `list_sessions`. Only those that the client may read. A long one comes in several such messages, and
+    /// others may come between them.
     ///
     /// ```json
     /// {"type": "sessions", "total": 1, "permissions": 0, "sessions": [
@@ -101,6 +106,9 @@ pub enum ServerMessage<T = String> {
         total: usize,
         /// The number of permission requests that wait for an operator. They belong to no session.
         permissions: usize,
+        /// `true` if the next `sessions` goes on with this answer.
+        #[serde(default, skip_serializing_if = "is_false")]
+        more: bool,
     },
     /// Claude Code asks whether a tool may run.
     ///
@@ -120,7 +128,7 @@ pub enum ServerMessage<T = String> {
         tool_name: T,
         /// What the tool is about to do. Untrusted text.
         description: T,
-        /// The tool's input, as display text, mostly JSON. Untrusted text.
+        /// The tool's input, as display text, mostly JSON. A long one is cut off, and says so at its end. Untrusted text.
         input_preview: T,
     },
     /// A permission request is closed.
@@ -204,7 +212,7 @@ pub enum ServerMessage<T = String> {
     ///
     /// ```json
     /// {"type": "welcome", "server": "claude-socket", "version": "0.1.0", "session_id": "greenhouse", "role": "operator",
-    ///  "seq": 42, "created": "2026-01-01T11:00:00.000Z", "max_message": 1048576,
+    ///  "seq": 42, "created": "2026-01-01T11:00:00.000Z", "max_message": 458752,
     ///  "host": {"name": "claude-code", "version": "2.1.330", "ready": true}}
     /// ```
     Welcome {
@@ -260,6 +268,12 @@ pub enum ServerMessage<T = String> {
     /// What only a newer server says. Clients ignore it.
     #[serde(other, skip_serializing)]
     Unknown,
+}
+
+/// Returns `true` for a flag that is left out.
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for it")]
+fn is_false(flag: &bool) -> bool {
+    !flag
 }
 
 /// A message of a session.

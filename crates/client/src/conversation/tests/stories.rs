@@ -177,11 +177,15 @@ impl Stage {
         if let Some(text) = rest.strip_prefix("text ") {
             return self.client().handle_frame(text);
         }
+        let (more, rest) = match rest.strip_prefix("more ") {
+            Some(rest) => (true, rest),
+            None => (false, rest),
+        };
         let frame = match replies(rest) {
             Some(seqs) => {
                 let item = |seq: u64| json!({ "role": "assistant", "seq": seq, "content": seq.to_string() });
                 let items: Vec<Value> = seqs.map(item).collect();
-                json!({ "type": "history", "messages": items })
+                json!({ "type": "history", "messages": items, "more": more })
             }
             None => json_of(rest),
         };
@@ -293,6 +297,7 @@ impl Stage {
                 format!("rejected {code}{}", again.unwrap_or_default())
             }
             Err(_) if sent.seen(Duration::ZERO).is_ok() => "seen".to_owned(),
+            Err(Error::Lost(_)) => "lost".to_owned(),
             Err(_) if sent.accepted(Duration::ZERO).is_ok() => "accepted".to_owned(),
             Err(error) => failure(&error),
         }
@@ -317,6 +322,10 @@ impl Stage {
                 Output::Event(Event::Message(message)) => {
                     let message = serde_json::to_value(message).expect("it is JSON");
                     self.told.push_back(message);
+                }
+                Output::Event(Event::Gap { after, until }) => {
+                    let gap = json!({ "type": "gap", "after": after, "until": until });
+                    self.told.push_back(gap);
                 }
                 Output::Event(Event::Refused(refusal)) => {
                     let Refusal {
