@@ -8,7 +8,7 @@ mod shutdown;
 mod signals;
 
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, Stdin};
+use std::io::{self, BufRead, BufReader};
 use std::net::TcpListener;
 use std::os::fd::AsFd;
 use std::path::PathBuf;
@@ -24,6 +24,7 @@ use uuid::Uuid;
 use crate::access::{self, Access};
 use crate::agent;
 use crate::agent::mcp::Parser;
+use crate::agent::stdin::Stdin;
 use crate::audit::Audit;
 use crate::hub::{AgentId, AgentInput, Hub, Input, Limits, Now};
 use crate::socket::context::{Context, SenderHold};
@@ -80,7 +81,7 @@ impl AgentIo<BufReader<Stdin>> {
         let _ = ioctl_fionbio(&stdin, false);
         let _ = ioctl_fionbio(&stdout, false);
         Ok(Self {
-            input: BufReader::new(stdin),
+            input: BufReader::new(Stdin::new(File::from(stdin.as_fd().try_clone_to_owned()?))),
             output: File::from(stdout.as_fd().try_clone_to_owned()?),
             shutdown,
         })

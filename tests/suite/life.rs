@@ -140,7 +140,8 @@ fn process_ends_within_a_second_with_unread_responses() {
     }
 }
 
-/// Node makes sockets where other programs make pipes. Here they are non-blocking too.
+/// Node makes sockets where other programs make pipes. Here they are non-blocking too, also when
+/// somebody who shares them makes them so later.
 #[test]
 fn server_works_with_non_blocking_sockets_as_pipes() {
     let (mut agent, server) = UnixStream::pair().expect("the system makes sockets");
@@ -148,6 +149,7 @@ fn server_works_with_non_blocking_sockets_as_pipes() {
         .set_nonblocking(true)
         .expect("a socket can be non-blocking");
     let stdin = OwnedFd::from(server.try_clone().expect("a socket can be duplicated"));
+    let shared = server.try_clone().expect("a socket can be duplicated");
     let mut child = binary()
         .args(["--port", "0"])
         .stdin(stdin)
@@ -172,8 +174,12 @@ fn server_works_with_non_blocking_sockets_as_pipes() {
         }
         line.clear();
         lines.read_line(&mut line).expect("the server answers");
+        shared
+            .set_nonblocking(true)
+            .expect("a socket can be non-blocking");
         assert!(line.contains("alwaysLoad"), "{line}");
     }
+    drop(shared);
     agent.shutdown(Shutdown::Write).expect("the socket is open");
     let mut rest = String::new();
     lines.read_to_string(&mut rest).expect("the output ends");
