@@ -5,14 +5,13 @@
 
 mod record;
 
-use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use log::{error, info};
 
+use crate::append_file::AppendFile;
 use crate::line_writer::{LineWriter, Sink};
 use record::AuditLine;
 pub use record::Record;
@@ -35,19 +34,8 @@ impl Audit {
         let Some(path) = path else {
             return Ok(Self::default());
         };
-        let file = OpenOptions::new()
-            .create(true)
-            .append(true)
-            .mode(0o600)
-            .open(path);
-        let file = file.map_err(|error| {
-            let why = format!(
-                "--audit (CLAUDE_SOCKET_AUDIT) cannot be {path:?}: it cannot be opened ({error}); name another file"
-            );
-            io::Error::new(error.kind(), why)
-        })?;
         let sink = AuditFile {
-            file,
+            file: AppendFile::open("--audit (CLAUDE_SOCKET_AUDIT)", path)?,
             name: path.display().to_string(),
             fails: false,
         };
@@ -73,7 +61,7 @@ impl Audit {
 }
 
 struct AuditFile {
-    file: File,
+    file: AppendFile,
     name: String,
     /// The last line was not written completely.
     fails: bool,

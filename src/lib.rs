@@ -130,6 +130,7 @@ pub mod sanitize;
 pub mod server;
 pub mod socket;
 
+mod append_file;
 mod health;
 mod json;
 mod line_writer;

@@ -3,7 +3,6 @@
 //! A [`LineWriter`] writes it. A Claude Code that has stopped reading stderr, or a full disk,
 //! then costs log lines and nothing else: no other thread ever waits for the log.
 
-use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -11,6 +10,7 @@ use std::time::{Duration, Instant};
 use log::LevelFilter;
 use simplelog::{Config, ConfigBuilder, WriteLogger};
 
+use crate::append_file::AppendFile;
 use crate::line_writer::{LineWriter, Sink};
 
 /// How long the end of the process waits for the last lines.
@@ -27,6 +27,7 @@ pub struct Log {
 /// # Errors
 /// If the file cannot be opened, or the system has no thread left.
 pub fn start(level: LevelFilter, file: Option<&Path>) -> io::Result<Log> {
+    let open = |path| AppendFile::open("--log-file (CLAUDE_SOCKET_LOG_FILE)", path);
     let file = file.map(open).transpose()?;
     let writer = LineWriter::start("log", Output { file })?;
     let lines = Lines {
@@ -36,16 +37,6 @@ pub fn start(level: LevelFilter, file: Option<&Path>) -> io::Result<Log> {
     // It fails only if there is a logger already, and then that one is used.
     let _ = WriteLogger::init(level, config(), lines);
     Ok(Log { writer })
-}
-
-fn open(path: &Path) -> io::Result<File> {
-    let file = OpenOptions::new().create(true).append(true).open(path);
-    file.map_err(|error| {
-        let why = format!(
-            "--log-file (CLAUDE_SOCKET_LOG_FILE) cannot be {path:?}: it cannot be opened ({error}); name another file"
-        );
-        io::Error::new(error.kind(), why)
-    })
 }
 
 fn config() -> Config {
@@ -67,7 +58,7 @@ impl Log {
 
 /// Stderr, and the file if one is named.
 struct Output {
-    file: Option<File>,
+    file: Option<AppendFile>,
 }
 
 impl Sink for Output {

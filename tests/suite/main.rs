@@ -23,6 +23,7 @@ mod hub;
 mod launcher;
 mod life;
 mod load;
+mod log_files;
 mod machine;
 mod main_loop;
 mod pages;
