@@ -4,14 +4,16 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
+use log::error;
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use rustix::io::Errno;
 
 /// An open file. Writing to it may block.
 #[derive(Debug)]
 pub struct AppendFile {
+    path: PathBuf,
     file: File,
 }
 
@@ -23,10 +25,38 @@ impl AppendFile {
     /// One sentence that begins with the setting.
     pub fn open(setting: &str, path: &Path) -> io::Result<Self> {
         match open(path) {
-            Ok(file) => Ok(Self { file }),
+            Ok(file) => Ok(Self {
+                path: path.to_owned(),
+                file,
+            }),
             Err(error) => {
                 let why = format!("{setting} cannot be {path:?}: {}", explain(path, &error));
                 Err(io::Error::new(error.kind(), why))
+            }
+        }
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Returns `true` if it has no bytes, as a new file.
+    pub fn is_empty(&self) -> bool {
+        self.file
+            .metadata()
+            .is_ok_and(|metadata| metadata.len() == 0)
+    }
+
+    /// Opens the file again by its name, under which there is none after it was rotated. If that
+    /// fails, the open file stays, so that no line is lost.
+    pub fn reopen(&mut self) {
+        match open(&self.path) {
+            Ok(file) => self.file = file,
+            Err(error) => {
+                let path = self.path.display();
+                error!(
+                    "{path} cannot be opened again ({error}), so the file that is open goes on; make room for it there, and send SIGHUP again"
+                );
             }
         }
     }

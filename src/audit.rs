@@ -36,7 +36,6 @@ impl Audit {
         };
         let sink = AuditFile {
             file: AppendFile::open("--audit (CLAUDE_SOCKET_AUDIT)", path)?,
-            name: path.display().to_string(),
             fails: false,
         };
         Ok(Self {
@@ -52,6 +51,13 @@ impl Audit {
         }
     }
 
+    /// Goes on in a file that is opened again by its name. Never blocks.
+    pub fn reopen(&self) {
+        if let Some(file) = &self.file {
+            file.reopen();
+        }
+    }
+
     /// Blocks until the last lines are written, 100 ms at most.
     pub fn finish(&self) {
         if let Some(file) = &self.file {
@@ -62,7 +68,6 @@ impl Audit {
 
 struct AuditFile {
     file: AppendFile,
-    name: String,
     /// The last line was not written completely.
     fails: bool,
 }
@@ -76,6 +81,12 @@ impl Sink for AuditFile {
             0
         };
         still_lost + self.write_line(line, 1)
+    }
+
+    fn reopen(&mut self) {
+        self.file.reopen();
+        // An incomplete line is not in a new file.
+        self.fails &= !self.file.is_empty();
     }
 }
 
@@ -91,7 +102,7 @@ impl AuditFile {
             return 0;
         };
         if !self.fails {
-            let name = &self.name;
+            let name = self.file.path().display();
             error!(
                 "the audit file {name} cannot be written ({error}); what is missing in it will be counted there; make room, or name another file with CLAUDE_SOCKET_AUDIT"
             );

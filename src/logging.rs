@@ -16,8 +16,8 @@ use crate::line_writer::{LineWriter, Sink};
 /// How long the end of the process waits for the last lines.
 const FLUSH_TIMEOUT: Duration = Duration::from_millis(100);
 
-/// Lets the last lines be written.
-#[derive(Debug)]
+/// Lets the last lines be written, and the file be rotated.
+#[derive(Clone, Debug)]
 pub struct Log {
     writer: LineWriter,
 }
@@ -50,8 +50,13 @@ fn config() -> Config {
 }
 
 impl Log {
+    /// Goes on in a file that is opened again by its name. Never blocks.
+    pub fn reopen(&self) {
+        self.writer.reopen();
+    }
+
     /// Blocks until the last lines are written, 100 ms at most.
-    pub fn finish(self) {
+    pub fn finish(&self) {
         self.writer.flush(Instant::now() + FLUSH_TIMEOUT);
     }
 }
@@ -69,6 +74,12 @@ impl Sink for Output {
             let _ = file.write_all(&line);
         }
         0
+    }
+
+    fn reopen(&mut self) {
+        if let Some(file) = &mut self.file {
+            file.reopen();
+        }
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod agent_events;
 mod client_events;
+mod hangups;
 mod main_loop;
 mod outputs;
 mod shutdown;
@@ -69,12 +70,13 @@ pub struct AgentIo<R> {
 
 impl AgentIo<BufReader<Stdin>> {
     /// Returns stdin and stdout of this process, and starts the `signals` thread that reports
-    /// signals and the death of the parent process.
+    /// signals and the death of the parent process. It calls `reopen_files`, which must not block,
+    /// when a SIGHUP asks for that.
     ///
     /// # Errors
     /// If signals can't be caught, or the system has no thread left.
-    pub fn process() -> io::Result<Self> {
-        let shutdown = signals::watch()?;
+    pub fn process(reopen_files: impl Fn() + Send + 'static) -> io::Result<Self> {
+        let shutdown = signals::watch(reopen_files)?;
         let (stdin, stdout) = (io::stdin(), io::stdout());
         // The parent may have left its pipes non-blocking. This fails for files that can't be
         // so, such as regular ones.

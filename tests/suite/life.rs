@@ -8,6 +8,8 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Signal, kill_process};
+#[cfg(target_os = "linux")]
+use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use serde_json::json;
 
 use crate::app::App;
@@ -24,20 +26,43 @@ enum Cause {
     Terminate,
     /// Its parent is killed while another process keeps its pipe open.
     ParentKilled,
+    /// Its terminal is closed.
+    #[cfg(target_os = "linux")]
+    TerminalGone,
 }
 
-const CAUSES: [Cause; 4] = [
+const CAUSES: &[Cause] = &[
     Cause::StdinEnds,
     Cause::Interrupt,
     Cause::Terminate,
     Cause::ParentKilled,
+    #[cfg(target_os = "linux")]
+    Cause::TerminalGone,
 ];
 
+/// A server that can be ended in some way.
+struct Started {
+    server: Server,
+    /// The other end of its terminal, if it has one.
+    terminal: Option<OwnedFd>,
+}
+
+impl From<Server> for Started {
+    fn from(server: Server) -> Self {
+        Self {
+            server,
+            terminal: None,
+        }
+    }
+}
+
 /// Starts a server that can be ended in this way.
-fn start_for(cause: Cause) -> Server {
+fn start_for(cause: Cause) -> Started {
     match cause {
-        Cause::ParentKilled => start_under_shell(),
-        _ => Server::start(&[]),
+        Cause::ParentKilled => start_under_shell().into(),
+        #[cfg(target_os = "linux")]
+        Cause::TerminalGone => start_in_terminal(""),
+        _ => Server::start(&[]).into(),
     }
 }
 
@@ -57,12 +82,39 @@ fn start_under_shell() -> Server {
     server
 }
 
+/// Starts a server that has a controlling terminal, but whose input and output are pipes. The
+/// shell runs `before` first.
+#[cfg(target_os = "linux")]
+fn start_in_terminal(before: &str) -> Started {
+    let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
+    let terminal = openpt(flags).expect("a terminal is available");
+    grantpt(&terminal).expect("the terminal is ours");
+    unlockpt(&terminal).expect("the terminal is ours");
+    let name = ptsname(&terminal, Vec::new()).expect("the terminal has a name");
+    let name = name.into_string().expect("the name is text");
+    let server = binary();
+    // The first terminal that a session's leader opens becomes the session's (credentials(7)).
+    let script = format!("exec 3<>\"$1\"; {before} exec \"$0\" --port 0");
+    let mut setsid = Command::new("setsid");
+    setsid.args(["sh", "-c", &script]);
+    let mut server = Server::spawn(setsid.arg(server.get_program()).arg(name));
+    server.address = address_in(&server.wait_for_log("listening on "));
+    server.initialize();
+    Started {
+        server,
+        terminal: Some(terminal),
+    }
+}
+
 /// Ends the server, and returns the time until all of its processes had ended.
-fn end(server: &mut Server, cause: Cause) -> Duration {
+fn end(started: &mut Started, cause: Cause) -> Duration {
     let start = Instant::now();
+    let server = &mut started.server;
     match cause {
         Cause::StdinEnds => drop(server.stdin.take()),
         Cause::Interrupt => signal(server, Signal::INT),
+        #[cfg(target_os = "linux")]
+        Cause::TerminalGone => drop(started.terminal.take()),
         Cause::Terminate => signal(server, Signal::TERM),
         Cause::ParentKilled => server.child().kill().expect("the shell runs"),
     }
@@ -77,31 +129,50 @@ fn end(server: &mut Server, cause: Cause) -> Duration {
 
 #[test]
 fn process_ends_within_a_second_and_closes_with_1001() {
-    for cause in CAUSES {
-        let mut server = start_for(cause);
-        let mut apps: Vec<App> = (0..1_000).map(|_| App::connect(&server, "s1")).collect();
+    for &cause in CAUSES {
+        let mut started = start_for(cause);
+        let server = &mut started.server;
+        let mut apps: Vec<App> = (0..1_000).map(|_| App::connect(server, "s1")).collect();
         let readers =
             std::thread::spawn(move || apps.iter_mut().map(App::close_code).collect::<Vec<_>>());
-        let took = end(&mut server, cause);
+        let took = end(&mut started, cause);
         assert!(took < SHUTDOWN_LIMIT, "{cause:?} took {took:?}");
         let codes = readers.join().expect("every connection gets a close frame");
         assert_eq!(codes, [1001; 1_000], "{cause:?}");
     }
 }
 
+/// Under nohup(1), a server outlives its terminal.
+#[cfg(target_os = "linux")]
+#[test]
+fn ignored_hangup_stays_ignored() {
+    let mut started = start_in_terminal("trap '' HUP;");
+    drop(started.terminal.take());
+    let server = &mut started.server;
+    signal(server, Signal::HUP);
+    assert_eq!(server.request("ping", &json!({})), json!({}));
+    drop(server.stdin.take());
+    let log: Vec<String> = server.log.iter().collect();
+    assert!(server.wait_for_exit().0.success());
+    let last = log.last().expect("the end is logged");
+    assert!(last.contains("stdin has ended"), "{log:#?}");
+    assert!(!log.iter().any(|line| line.contains("SIGHUP")), "{log:#?}");
+}
+
 /// Claude Code does not read, and messages wait for it.
 #[test]
 fn process_ends_within_a_second_with_unread_messages() {
-    for cause in CAUSES {
-        let mut server = start_for(cause);
-        let mut apps: Vec<App> = (0..20).map(|_| App::connect(&server, "s1")).collect();
+    for &cause in CAUSES {
+        let mut started = start_for(cause);
+        let server = &mut started.server;
+        let mut apps: Vec<App> = (0..20).map(|_| App::connect(server, "s1")).collect();
         let long = "x".repeat(50_000);
         for app in &mut apps {
             for _ in 0..5 {
                 app.send(&json!({ "type": "message", "content": long }));
             }
         }
-        let took = end(&mut server, cause);
+        let took = end(&mut started, cause);
         assert!(took < SHUTDOWN_LIMIT, "{cause:?} took {took:?}");
         for app in &mut apps {
             assert_eq!(app.close_code(), 1001, "{cause:?}");
@@ -112,8 +183,9 @@ fn process_ends_within_a_second_with_unread_messages() {
 /// So many responses are unread that the server has stopped reading.
 #[test]
 fn process_ends_within_a_second_with_unread_responses() {
-    for cause in CAUSES {
-        let mut server = start_for(cause);
+    for &cause in CAUSES {
+        let mut started = start_for(cause);
+        let server = &mut started.server;
         let mut mute: Vec<_> = (0..100)
             .map(|_| TcpStream::connect(server.address).expect("the server listens"))
             .collect();
@@ -122,7 +194,7 @@ fn process_ends_within_a_second_with_unread_responses() {
             let head = server.handshake("/");
             stream.write_all(head.as_bytes()).expect("the server reads");
         }
-        let mut app = App::connect(&server, "s1");
+        let mut app = App::connect(server, "s1");
         let long = "x".repeat(900_000);
         server.call("reply", &json!({ "chat_id": "s1", "text": long }));
         app.expect("reply");
@@ -134,7 +206,7 @@ fn process_ends_within_a_second_with_unread_responses() {
             );
         }
         app.until_pong();
-        let took = end(&mut server, cause);
+        let took = end(&mut started, cause);
         assert!(took < SHUTDOWN_LIMIT, "{cause:?} took {took:?}");
         assert_eq!(app.close_code(), 1001, "{cause:?}");
     }

@@ -1,10 +1,13 @@
-//! The files of the log and of the audit: what they can be.
+//! The files of the log and of the audit: what they can be, and how they are rotated.
 
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader};
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+
+use rustix::process::{Signal, kill_process};
 
 use crate::app::App;
 use crate::server::{Server, binary};
@@ -69,4 +72,82 @@ fn pipe_with_reader_and_devices_are_written() {
         let server = Server::start(&["--log-file", device, "--audit", device]);
         App::connect(&server, "s1");
     }
+}
+
+fn hang_up(server: &Server) {
+    kill_process(server.process(), Signal::HUP).expect("the server runs");
+}
+
+/// Returns the number of lines that contain `part` in each of these files.
+fn count(part: &str, files: &[PathBuf]) -> Vec<usize> {
+    let count = |file| {
+        let lines = fs::read_to_string(file).expect("the file is there");
+        lines.lines().filter(|line| line.contains(part)).count()
+    };
+    files.iter().map(count).collect()
+}
+
+/// What logrotate does: it renames the files, and sends SIGHUP.
+#[test]
+fn rotated_files_lose_nothing() {
+    const ROTATIONS: usize = 5;
+    const CLIENTS: usize = 100;
+    let state = State::new();
+    let [log, audit] = ["log", "audit"].map(|name| file_in(&state, name));
+    let mut server = Server::start(&["--log-file", text(&log), "--audit", text(&audit)]);
+    let address = server.address;
+    let clients = std::thread::spawn(move || {
+        for _ in 0..CLIENTS {
+            App::open(address, "/?session=s1").until_pong();
+        }
+    });
+    let mut files = [vec![], vec![]];
+    for rotation in 0..ROTATIONS {
+        for (file, rotated) in [&log, &audit].into_iter().zip(&mut files) {
+            let name = file.with_extension(rotation.to_string());
+            fs::rename(file, &name).expect("the file is there");
+            rotated.push(name);
+        }
+        hang_up(&server);
+        server.wait_for_log("SIGHUP: the log file and the audit file are opened again");
+        // What follows goes into the new files.
+        App::connect(&server, "s1");
+    }
+    clients.join().expect("clients can connect");
+    drop(server.stdin.take());
+    server.wait_for_exit();
+    for (file, rotated) in [&log, &audit].into_iter().zip(&mut files) {
+        rotated.push(file.clone());
+        let mode = fs::metadata(file).expect("the file is there");
+        assert_eq!(mode.permissions().mode() & 0o777, 0o600);
+    }
+    let all = CLIENTS + ROTATIONS;
+    for (part, files) in ["is in session", "\"connected\""].iter().zip(&files) {
+        let counts = count(part, files);
+        assert_eq!(counts.iter().sum::<usize>(), all, "{counts:?}");
+        assert!(counts[1..].iter().all(|count| *count > 0), "{counts:?}");
+    }
+    let opened = count("opened again", &files[0]);
+    assert_eq!(opened, [0, 1, 1, 1, 1, 1]);
+}
+
+/// A file that can't be opened again costs nothing: the one that is open goes on.
+#[test]
+fn file_that_cannot_be_opened_again_goes_on() {
+    let state = State::new();
+    let audit = file_in(&state, "audit");
+    let mut server = Server::start(&["--audit", text(&audit)]);
+    let rotated = audit.with_extension("1");
+    fs::rename(&audit, &rotated).expect("the file is there");
+    fs::create_dir(&audit).expect("the name is free");
+    hang_up(&server);
+    server.wait_for_log("cannot be opened again");
+    App::connect(&server, "s1");
+    fs::remove_dir(&audit).expect("the folder is empty");
+    hang_up(&server);
+    server.wait_for_log("are opened again");
+    App::connect(&server, "s1");
+    drop(server.stdin.take());
+    server.wait_for_exit();
+    assert_eq!(count("\"connected\"", &[rotated, audit]), [1, 1]);
 }
