@@ -50,7 +50,7 @@ pub struct Config {
     pub ready_file: Option<PathBuf>,
     /// Permission requests for this server's own tools are allowed at once.
     pub approve_own_tools: bool,
-    /// The server's name in a raw MCP config.
+    /// The name that Claude Code has for this server.
     pub server_key: agent::channel::ServerKey,
     /// The server was started by the plugin, so there are its hooks.
     pub has_hooks: bool,

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use clap::builder::Resettable;
 use clap::{Args, FromArgMatches};
+use claude_socket::agent::channel::ServerKey;
 use claude_socket::audit::Audit;
 use claude_socket::config::ServerArgs;
 use claude_socket::server::{self, AgentIo, Config};
@@ -405,6 +406,12 @@ pub fn config(flags: &[&str]) -> Config {
         config.access.file = None;
     }
     config.has_hooks = false;
+    config.server_key = if flags.contains(&"--server-key") {
+        settings.server_key.as_str().into()
+    } else {
+        // What is recorded of Claude Code is recorded with the plugin.
+        ServerKey::Plugin
+    };
     config
 }
 
