@@ -7,6 +7,7 @@ mod main_loop;
 mod outputs;
 mod shutdown;
 mod signals;
+mod starters;
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader};
@@ -70,7 +71,7 @@ pub struct AgentIo<R> {
 
 impl AgentIo<BufReader<Stdin>> {
     /// Returns stdin and stdout of this process, and starts the `signals` thread that reports
-    /// signals and the death of the parent process. It calls `reopen_files`, which must not block,
+    /// signals and the end of the processes that started this one. It calls `reopen_files`, which must not block,
     /// when a SIGHUP asks for that.
     ///
     /// # Errors

@@ -6,7 +6,6 @@
 
 use std::fmt;
 use std::io::{self, Read};
-use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::process;
 use std::thread;
@@ -15,11 +14,12 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, bounded};
 use log::info;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::process::{Pid, getppid};
+use rustix::process::getppid;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::low_level::pipe;
 
 use super::hangups::{Hangup, Hangups};
+use super::starters::Starters;
 
 /// How long the end may take from the moment it is noticed. All steps share this: the last
 /// lines of Claude Code, its last answers, closing the connections.
@@ -28,7 +28,8 @@ const SHUTDOWN_TIMEOUT: Duration = Duration::from_millis(600);
 const GRACE: Duration = Duration::from_millis(350);
 /// How long reading may take what Claude Code wrote before it closed stdin.
 const STDIN_DRAIN: Duration = Duration::from_millis(200);
-/// How often the parent is looked for where the system does not report its death.
+/// How often the processes that started this one are looked for, where the system does not report
+/// their end.
 const POLL_INTERVAL: Duration = Duration::from_millis(500);
 
 /// The request to end.
@@ -54,6 +55,8 @@ pub enum Reason {
     ThreadEnded(&'static str),
     /// The process that started this one is gone.
     ParentGone,
+    /// Claude Code is gone, which has started this process through others.
+    ClaudeCodeGone,
 }
 
 impl Shutdown {
@@ -73,6 +76,9 @@ impl fmt::Display for Shutdown {
             Reason::Signal => f.write_str("a signal came"),
             Reason::TerminalGone => f.write_str("its terminal is gone"),
             Reason::ParentGone => f.write_str("the process that started this one is gone"),
+            Reason::ClaudeCodeGone => {
+                f.write_str("Claude Code is gone, behind the process that started this one")
+            }
         }
     }
 }
@@ -87,15 +93,17 @@ pub fn watch(reopen_files: impl Fn() + Send + 'static) -> io::Result<Receiver<Sh
     let (signals, wake) = UnixStream::pair()?;
     pipe::register(SIGINT, wake.try_clone()?)?;
     pipe::register(SIGTERM, wake)?;
-    let mut sources = Sources {
-        signals,
-        hangups: Hangups::catch()?,
-        parent: Parent::find(),
-        watches_stdin: true,
-    };
+    let hangups = Hangups::catch()?;
+    let parent = getppid();
     thread::Builder::new()
         .name("signals".into())
         .spawn(move || {
+            let mut sources = Sources {
+                signals,
+                hangups,
+                starters: Starters::find(parent),
+                watches_stdin: true,
+            };
             let request = loop {
                 match sources.next_event() {
                     Event::Shutdown(request) => break request,
@@ -126,7 +134,7 @@ struct Sources {
     /// Has a byte for each SIGINT and SIGTERM.
     signals: UnixStream,
     hangups: Hangups,
-    parent: Parent,
+    starters: Starters,
     watches_stdin: bool,
 }
 
@@ -157,7 +165,7 @@ impl Sources {
         }
     }
 
-    /// Blocks until something is reported, or the parent is to be looked for.
+    /// Blocks until something is reported, or the processes that started this one are to be looked for.
     fn poll(&self) -> Ready {
         let (stdin, stdout) = (io::stdin(), io::stdout());
         let mut files = vec![
@@ -166,13 +174,12 @@ impl Sources {
             PollFd::new(&stdout, PollFlags::empty()),
         ];
         files.extend(self.hangups.poll_fd());
-        if let Some(process) = &self.parent.process {
-            files.push(PollFd::new(process, PollFlags::IN));
-        }
+        files.extend(self.starters.poll_fds());
         if self.watches_stdin {
             files.push(PollFd::new(&stdin, END_OF_INPUT));
         }
-        let timeout = self.parent.needs_polling().then(|| timespec(POLL_INTERVAL));
+        let looks = self.starters.must_be_looked_for();
+        let timeout = looks.then(|| timespec(POLL_INTERVAL));
         // It fails only when interrupted, and then everything is checked again.
         let _ = poll(&mut files, timeout.as_ref());
         Ready {
@@ -192,8 +199,8 @@ impl Sources {
             let _ = self.signals.read(&mut [0; 16]);
             return Some(Shutdown::now(Reason::Signal));
         }
-        if self.parent.is_gone() {
-            return Some(Shutdown::now(Reason::ParentGone));
+        if let Some(reason) = self.starters.ended() {
+            return Some(Shutdown::now(reason));
         }
         let reason = if ready
             .stdin
@@ -218,41 +225,6 @@ impl Sources {
 const END_OF_INPUT: PollFlags = PollFlags::RDHUP;
 #[cfg(not(target_os = "linux"))]
 const END_OF_INPUT: PollFlags = PollFlags::empty();
-
-/// The process that started this one: Claude Code.
-struct Parent {
-    pid: Option<Pid>,
-    /// A pidfd, readable when the process dies, where the system has that.
-    process: Option<OwnedFd>,
-}
-
-impl Parent {
-    fn find() -> Self {
-        let pid = getppid();
-        let process = pid.and_then(open);
-        Self { pid, process }
-    }
-
-    /// Returns `true` if the system doesn't report its death. A parent outside of this process's
-    /// namespace has no pid, and can't be polled either.
-    fn needs_polling(&self) -> bool {
-        self.pid.is_some() && self.process.is_none()
-    }
-
-    fn is_gone(&self) -> bool {
-        getppid() != self.pid
-    }
-}
-
-#[cfg(target_os = "linux")]
-fn open(pid: Pid) -> Option<OwnedFd> {
-    rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()).ok()
-}
-
-#[cfg(not(target_os = "linux"))]
-fn open(_pid: Pid) -> Option<OwnedFd> {
-    None
-}
 
 fn timespec(duration: Duration) -> Timespec {
     // It fits: the durations here are far below a second.

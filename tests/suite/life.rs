@@ -3,7 +3,9 @@
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::symlink;
 use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -14,6 +16,7 @@ use serde_json::json;
 
 use crate::app::App;
 use crate::server::{Server, address_in, binary};
+use crate::state::State;
 
 /// The longest that the end may take.
 const SHUTDOWN_LIMIT: Duration = Duration::from_secs(1);
@@ -26,6 +29,8 @@ enum Cause {
     Terminate,
     /// Its parent is killed while another process keeps its pipe open.
     ParentKilled,
+    /// Claude Code is killed, and a wrapper between the two lives on.
+    ClaudeCodeKilled,
     /// Its terminal is closed.
     #[cfg(target_os = "linux")]
     TerminalGone,
@@ -36,6 +41,7 @@ const CAUSES: &[Cause] = &[
     Cause::Interrupt,
     Cause::Terminate,
     Cause::ParentKilled,
+    Cause::ClaudeCodeKilled,
     #[cfg(target_os = "linux")]
     Cause::TerminalGone,
 ];
@@ -60,6 +66,7 @@ impl From<Server> for Started {
 fn start_for(cause: Cause) -> Started {
     match cause {
         Cause::ParentKilled => start_under_shell().into(),
+        Cause::ClaudeCodeKilled => start_behind_wrapper("claude").into(),
         #[cfg(target_os = "linux")]
         Cause::TerminalGone => start_in_terminal(""),
         _ => Server::start(&[]).into(),
@@ -77,6 +84,23 @@ fn start_under_shell() -> Server {
     let mut shell = Command::new("sh");
     shell.arg("-c").arg(script).arg(server.get_program());
     let mut server = Server::spawn(&mut shell);
+    server.address = address_in(&server.wait_for_log("listening on "));
+    server.initialize();
+    server
+}
+
+/// Starts a server under a shell under a program of this name, which is the process that can be
+/// killed.
+fn start_behind_wrapper(name: &str) -> Server {
+    let state = State::new();
+    std::fs::create_dir_all(state.path()).expect("a folder can be made");
+    let program = Path::new(state.path()).join(name);
+    symlink("/bin/sh", &program).expect("the name is free");
+    let wrapper = "\"$0\" --port 0 --log-level info <&3 & wait";
+    let script = format!("exec 3<&0; sh -c '{wrapper}' \"$0\" & wait");
+    let mut program = Command::new(program);
+    program.arg("-c").arg(script).arg(binary().get_program());
+    let mut server = Server::spawn(&mut program);
     server.address = address_in(&server.wait_for_log("listening on "));
     server.initialize();
     server
@@ -116,9 +140,11 @@ fn end(started: &mut Started, cause: Cause) -> Duration {
         #[cfg(target_os = "linux")]
         Cause::TerminalGone => drop(started.terminal.take()),
         Cause::Terminate => signal(server, Signal::TERM),
-        Cause::ParentKilled => server.child().kill().expect("the shell runs"),
+        Cause::ParentKilled | Cause::ClaudeCodeKilled => {
+            server.child().kill().expect("the shell runs");
+        }
     }
-    if cause != Cause::ParentKilled {
+    if !matches!(cause, Cause::ParentKilled | Cause::ClaudeCodeKilled) {
         let (status, _) = server.wait_for_exit();
         assert!(status.success(), "{cause:?}: {status}");
     }
@@ -140,6 +166,20 @@ fn process_ends_within_a_second_and_closes_with_1001() {
         let codes = readers.join().expect("every connection gets a close frame");
         assert_eq!(codes, [1001; 1_000], "{cause:?}");
     }
+}
+
+/// A process further up counts only if it is Claude Code: other hosts may start a server so that it
+/// outlives them.
+#[test]
+fn death_behind_the_parent_counts_only_if_it_is_claude_code() {
+    let mut server = start_behind_wrapper("other");
+    server.child().kill().expect("the shell runs");
+    server.child().wait().expect("the shell has ended");
+    let mut app = App::connect(&server, "s1");
+    app.send_message("still here");
+    assert_eq!(server.next_message()["content"], "still here");
+    drop(server.stdin.take());
+    server.wait_for_log("ending: stdin has ended");
 }
 
 /// Under nohup(1), a server outlives its terminal.
