@@ -13,15 +13,12 @@ use crate::audit::{Audit, Record};
 use crate::hub::{AgentId, AuditEvent, CallId, CloseReason, Effects, RequestId, ToolOutcome};
 use crate::protocol::{ConnId, ServerMessage};
 use crate::socket::context::SenderHold;
-use crate::socket::frame::{self, Batch, CloseCode, EncodedFrames, FrameRanges};
+use crate::socket::frame::{self, Batch, CloseCode, EncodedFrames, FrameRanges, SESSION_ENDED};
 use crate::socket::outbox::Outbox;
 
 /// With this many bytes encoded, a turn ends and they are sent, so that clients that asked for
 /// little don't wait for those that asked for much, and outboxes can tell who reads.
 const FLUSH_THRESHOLD: usize = 256 * 1024;
-
-/// Why connections are closed at the end.
-pub const SESSION_ENDED: &str = "the Claude Code session has ended";
 
 /// Everything the hub has effects on.
 pub struct Outputs {

@@ -15,6 +15,7 @@ mod download;
 mod examples;
 #[cfg(target_os = "linux")]
 mod faults;
+mod flood;
 mod frames;
 mod history_quota;
 mod hooks;
