@@ -5,14 +5,13 @@
 
 mod record;
 
-use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use log::{error, info};
 
+use crate::append_file::AppendFile;
 use crate::line_writer::{LineWriter, Sink};
 use record::AuditLine;
 pub use record::Record;
@@ -35,20 +34,8 @@ impl Audit {
         let Some(path) = path else {
             return Ok(Self::default());
         };
-        let file = OpenOptions::new()
-            .create(true)
-            .append(true)
-            .mode(0o600)
-            .open(path);
-        let file = file.map_err(|error| {
-            let why = format!(
-                "--audit (CLAUDE_SOCKET_AUDIT) cannot be {path:?}: it cannot be opened ({error}); name another file"
-            );
-            io::Error::new(error.kind(), why)
-        })?;
         let sink = AuditFile {
-            file,
-            name: path.display().to_string(),
+            file: AppendFile::open("--audit (CLAUDE_SOCKET_AUDIT)", path)?,
             fails: false,
         };
         Ok(Self {
@@ -64,6 +51,13 @@ impl Audit {
         }
     }
 
+    /// Goes on in a file that is opened again by its name. Never blocks.
+    pub fn reopen(&self) {
+        if let Some(file) = &self.file {
+            file.reopen();
+        }
+    }
+
     /// Blocks until the last lines are written, 100 ms at most.
     pub fn finish(&self) {
         if let Some(file) = &self.file {
@@ -73,8 +67,7 @@ impl Audit {
 }
 
 struct AuditFile {
-    file: File,
-    name: String,
+    file: AppendFile,
     /// The last line was not written completely.
     fails: bool,
 }
@@ -88,6 +81,12 @@ impl Sink for AuditFile {
             0
         };
         still_lost + self.write_line(line, 1)
+    }
+
+    fn reopen(&mut self) {
+        self.file.reopen();
+        // An incomplete line is not in a new file.
+        self.fails &= !self.file.is_empty();
     }
 }
 
@@ -103,7 +102,7 @@ impl AuditFile {
             return 0;
         };
         if !self.fails {
-            let name = &self.name;
+            let name = self.file.path().display();
             error!(
                 "the audit file {name} cannot be written ({error}); what is missing in it will be counted there; make room, or name another file with CLAUDE_SOCKET_AUDIT"
             );

@@ -16,6 +16,7 @@ use log::LevelFilter;
 
 use crate::access;
 use crate::access::token::{EnvToken, EnvTokenError};
+use crate::agent::channel::ServerKey;
 use crate::audit::Audit;
 use crate::hub::{INBOX_BYTES, INBOX_MESSAGES, Limits, max_text, min_frame};
 use crate::socket::origin::AllowedOrigins;
@@ -311,6 +312,8 @@ impl ServerArgs {
 
     /// Returns the settings as the server takes them.
     pub fn server_config(&self, audit: Audit) -> server::Config {
+        let plugin_root = env::var_os(PLUGIN_ROOT_VARIABLE);
+        let is_plugin = plugin_root.is_some_and(|root| !root.is_empty());
         server::Config {
             audit,
             access: self.state.access(),
@@ -344,8 +347,12 @@ impl ServerArgs {
             },
             ready_file: self.ready_file.clone(),
             approve_own_tools: self.approve_own_tools,
-            server_key: self.server_key.as_str().into(),
-            has_hooks: env::var_os(PLUGIN_ROOT_VARIABLE).is_some_and(|root| !root.is_empty()),
+            server_key: if is_plugin {
+                ServerKey::Plugin
+            } else {
+                ServerKey::Raw(self.server_key.clone())
+            },
+            has_hooks: is_plugin,
         }
     }
 }

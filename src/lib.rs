@@ -43,7 +43,7 @@
 //! | `listener` | accept, for a second; then it looks whether the tokens have changed | [`socket::listener`], [`access`] |
 //! | `client-N` | its socket, reading | [`socket::connection`]: one for the handshake, then one for the WebSocket |
 //! | `client-N-drain` | its socket, writing | [`socket::outbox`], only while that client is slow |
-//! | `signals` | signals, the death of its parent, the end of stdin or stdout | [`server::AgentIo::process`] |
+//! | `signals` | signals, the death of its parent or of Claude Code, the end of stdin or stdout | [`server::AgentIo::process`] |
 //! | `log` | stderr, the log file | [`logging`], with a [`line_writer`] |
 //! | `audit` | the audit file, if one is named | [`audit`], with a [`line_writer`] |
 //!
@@ -131,6 +131,8 @@ pub mod sanitize;
 pub mod server;
 pub mod socket;
 
+mod ancestors;
+mod append_file;
 mod health;
 mod json;
 mod line_writer;

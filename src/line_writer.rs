@@ -3,7 +3,7 @@
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::Instant;
 
@@ -16,13 +16,23 @@ const LINE_CAPACITY: usize = 1024;
 #[derive(Clone, Debug)]
 pub struct LineWriter {
     lines: Sender<Entry>,
+    shared: Arc<Shared>,
+}
+
+/// What is not in the channel, because that may be full.
+#[derive(Debug, Default)]
+struct Shared {
     /// The lines that were lost and that nothing was written about yet.
-    lost: Arc<AtomicU64>,
+    lost: AtomicU64,
+    /// The next line goes to a file that is opened again.
+    reopens: AtomicBool,
 }
 
 #[derive(Debug)]
 enum Entry {
     Line(Vec<u8>),
+    /// Only wakes the thread.
+    Reopen,
     /// Dropped when everything before it is written.
     Flush(#[expect(dead_code, reason = "it is there to be dropped")] Sender<()>),
 }
@@ -32,6 +42,9 @@ pub trait Sink: Send + 'static {
     /// Writes a line. `lost` is the number of lines lost since the one before. Returns how many
     /// lines this call has lost.
     fn write(&mut self, line: Vec<u8>, lost: u64) -> u64;
+
+    /// Opens the file again by its name.
+    fn reopen(&mut self);
 }
 
 impl LineWriter {
@@ -41,20 +54,27 @@ impl LineWriter {
     /// If the system has no thread left.
     pub fn start(thread: &str, sink: impl Sink) -> io::Result<Self> {
         let (lines, receiver) = bounded(LINE_CAPACITY);
-        let lost = Arc::new(AtomicU64::new(0));
-        let counter = lost.clone();
+        let shared = Arc::<Shared>::default();
+        let of_thread = shared.clone();
         thread::Builder::new()
             .name(thread.into())
-            .spawn(move || run(&receiver, &counter, sink))?;
-        Ok(Self { lines, lost })
+            .spawn(move || run(&receiver, &of_thread, sink))?;
+        Ok(Self { lines, shared })
     }
 
     /// Sends a line, with its line end. Never blocks: the line is lost, and counted, if too many
     /// wait already.
     pub fn send(&self, line: Vec<u8>) {
         if self.lines.try_send(Entry::Line(line)).is_err() {
-            self.lost.fetch_add(1, Ordering::Relaxed);
+            self.shared.lost.fetch_add(1, Ordering::Relaxed);
         }
+    }
+
+    /// Has the file opened again, before any line is written that is sent after this. Never blocks.
+    pub fn reopen(&self) {
+        self.shared.reopens.store(true, Ordering::Release);
+        // If there is no room, the thread is at work, and looks before it writes the next line.
+        let _ = self.lines.try_send(Entry::Reopen);
     }
 
     /// Blocks until everything that was sent before is written, or until the deadline.
@@ -68,8 +88,12 @@ impl LineWriter {
     }
 }
 
-fn run(lines: &Receiver<Entry>, lost: &AtomicU64, mut sink: impl Sink) {
+fn run(lines: &Receiver<Entry>, shared: &Shared, mut sink: impl Sink) {
+    let Shared { lost, reopens } = shared;
     for entry in lines {
+        if reopens.swap(false, Ordering::Acquire) {
+            sink.reopen();
+        }
         if let Entry::Line(line) = entry {
             let before = lost.swap(0, Ordering::Relaxed);
             lost.fetch_add(sink.write(line, before), Ordering::Relaxed);
@@ -92,6 +116,12 @@ mod tests {
             let fails = line == b"bad\n";
             self.1.send((line, lost)).expect("the test looks");
             u64::from(fails)
+        }
+
+        fn reopen(&mut self) {
+            self.1
+                .send((b"reopened\n".to_vec(), 0))
+                .expect("the test looks");
         }
     }
 
@@ -119,5 +149,26 @@ mod tests {
         let lost: u64 = lines.iter().map(|(_, lost)| lost).sum();
         let all = LINE_CAPACITY as u64 + 10;
         assert_eq!(lines.len() as u64 - 1 + lost, all, "{lost}");
+    }
+
+    #[test]
+    fn full_channel_loses_no_request_to_reopen() {
+        let (go, gate) = bounded(LINE_CAPACITY * 2);
+        let (shown, lines) = bounded(LINE_CAPACITY * 2);
+        let writer = LineWriter::start("test", Shown(gate, shown)).expect("a thread starts");
+        for _ in 0..LINE_CAPACITY + 9 {
+            writer.send(b"x\n".to_vec());
+        }
+        writer.reopen();
+        for _ in 0..LINE_CAPACITY * 2 {
+            go.send(()).expect("there is room");
+        }
+        writer.flush(Instant::now() + Duration::from_secs(20));
+        writer.send(b"last\n".to_vec());
+        writer.flush(Instant::now() + Duration::from_secs(20));
+        let lines: Vec<_> = lines.try_iter().map(|(line, _)| line).collect();
+        let reopened = lines.iter().filter(|line| *line == b"reopened\n").count();
+        assert_eq!(reopened, 1);
+        assert_eq!(lines.last().map(Vec::as_slice), Some(&b"last\n"[..]));
     }
 }

@@ -3,7 +3,6 @@
 //! A [`LineWriter`] writes it. A Claude Code that has stopped reading stderr, or a full disk,
 //! then costs log lines and nothing else: no other thread ever waits for the log.
 
-use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -11,13 +10,14 @@ use std::time::{Duration, Instant};
 use log::LevelFilter;
 use simplelog::{Config, ConfigBuilder, WriteLogger};
 
+use crate::append_file::AppendFile;
 use crate::line_writer::{LineWriter, Sink};
 
 /// How long the end of the process waits for the last lines.
 const FLUSH_TIMEOUT: Duration = Duration::from_millis(100);
 
-/// Lets the last lines be written.
-#[derive(Debug)]
+/// Lets the last lines be written, and the file be rotated.
+#[derive(Clone, Debug)]
 pub struct Log {
     writer: LineWriter,
 }
@@ -27,6 +27,7 @@ pub struct Log {
 /// # Errors
 /// If the file cannot be opened, or the system has no thread left.
 pub fn start(level: LevelFilter, file: Option<&Path>) -> io::Result<Log> {
+    let open = |path| AppendFile::open("--log-file (CLAUDE_SOCKET_LOG_FILE)", path);
     let file = file.map(open).transpose()?;
     let writer = LineWriter::start("log", Output { file })?;
     let lines = Lines {
@@ -36,16 +37,6 @@ pub fn start(level: LevelFilter, file: Option<&Path>) -> io::Result<Log> {
     // It fails only if there is a logger already, and then that one is used.
     let _ = WriteLogger::init(level, config(), lines);
     Ok(Log { writer })
-}
-
-fn open(path: &Path) -> io::Result<File> {
-    let file = OpenOptions::new().create(true).append(true).open(path);
-    file.map_err(|error| {
-        let why = format!(
-            "--log-file (CLAUDE_SOCKET_LOG_FILE) cannot be {path:?}: it cannot be opened ({error}); name another file"
-        );
-        io::Error::new(error.kind(), why)
-    })
 }
 
 fn config() -> Config {
@@ -59,15 +50,20 @@ fn config() -> Config {
 }
 
 impl Log {
+    /// Goes on in a file that is opened again by its name. Never blocks.
+    pub fn reopen(&self) {
+        self.writer.reopen();
+    }
+
     /// Blocks until the last lines are written, 100 ms at most.
-    pub fn finish(self) {
+    pub fn finish(&self) {
         self.writer.flush(Instant::now() + FLUSH_TIMEOUT);
     }
 }
 
 /// Stderr, and the file if one is named.
 struct Output {
-    file: Option<File>,
+    file: Option<AppendFile>,
 }
 
 impl Sink for Output {
@@ -78,6 +74,12 @@ impl Sink for Output {
             let _ = file.write_all(&line);
         }
         0
+    }
+
+    fn reopen(&mut self) {
+        if let Some(file) = &mut self.file {
+            file.reopen();
+        }
     }
 }
 

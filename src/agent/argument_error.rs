@@ -23,9 +23,9 @@ impl fmt::Display for ArgumentError {
         match self {
             Self::NotAnObject => f.write_str("\"arguments\" must be an object"),
             Self::Field(error) => error.fmt(f),
-            Self::NotAMessageId => f.write_str(
-                "\"reply_to\" must be the message_id of a message, or left out",
-            ),
+            Self::NotAMessageId => {
+                f.write_str("\"reply_to\" must be the message_id of a message, or left out")
+            }
             Self::UnknownStatus(name) => {
                 let names = Status::NAMES.join(", ");
                 write!(f, "\"status\" must be one of {names}, not \"{name}\"")

@@ -47,33 +47,43 @@ pub fn write_verdict(line: &mut Vec<u8>, request_id: &str, allowed: bool) {
     rpc::write_notification(line, "notifications/claude/channel/permission", &params);
 }
 
-/// The server's name in a raw MCP config. Claude Code names the server and its tools after it;
-/// the plugin's server has a name of its own.
+/// The name that Claude Code has for this server, and after which it names the server's tools and
+/// messages. It is exactly one: beside the plugin's server there may be a stranger that is called
+/// `claude-socket` in a raw MCP config, and the other way round.
 #[derive(Clone, Debug)]
-pub struct ServerKey(String);
+pub enum ServerKey {
+    /// The server was started by the plugin.
+    Plugin,
+    /// The key in the `mcpServers` of a raw MCP config.
+    Raw(String),
+}
 
 impl ServerKey {
-    /// Returns the tool of this server that Claude Code means by the name of a tool: the
-    /// plugin's, or that of the raw MCP config.
+    /// Returns the tool of this server that Claude Code means by the name of a tool.
     pub fn own_tool<'a>(&self, name: &'a str) -> Option<&'a str> {
-        let plugin = name.strip_prefix(PLUGIN_TOOL_PREFIX);
-        let raw = || {
-            name.strip_prefix("mcp__")?
-                .strip_prefix(&*self.0)?
-                .strip_prefix("__")
+        let tool = match self {
+            Self::Plugin => name.strip_prefix(PLUGIN_TOOL_PREFIX)?,
+            Self::Raw(key) => name
+                .strip_prefix("mcp__")?
+                .strip_prefix(&**key)?
+                .strip_prefix("__")?,
         };
-        plugin.or_else(raw).filter(|tool| OWN_TOOLS.contains(tool))
+        OWN_TOOLS.contains(&tool).then_some(tool)
     }
 
     /// Returns `true` if the `source` of a channel tag means this server.
     pub fn is_source(&self, source: &str) -> bool {
-        source == PLUGIN_SOURCE || source == self.0
+        match self {
+            Self::Plugin => source == PLUGIN_SOURCE,
+            Self::Raw(key) => source == key,
+        }
     }
 }
 
 impl From<&str> for ServerKey {
+    /// Returns that of a raw MCP config.
     fn from(key: &str) -> Self {
-        Self(key.to_owned())
+        Self::Raw(key.to_owned())
     }
 }
 
@@ -87,23 +97,54 @@ struct Verdict<'a> {
 mod tests {
     use super::*;
 
-    #[rustfmt::skip]
+    /// Each server has one name, and what bears the name of another is a stranger's.
     #[test]
-    fn only_exact_names_are_own_tools() {
-        let own = [
-            "mcp__plugin_claude-socket_claude-socket__reply",
-            "mcp__claude-socket__status",
-            "mcp__claude-socket__fetch_messages",
+    fn only_exact_names_are_own() {
+        let servers = [
+            (
+                ServerKey::Plugin,
+                "mcp__plugin_claude-socket_claude-socket__",
+                "plugin:claude-socket:claude-socket",
+            ),
+            (
+                "claude-socket".into(),
+                "mcp__claude-socket__",
+                "claude-socket",
+            ),
+            ("bridge".into(), "mcp__bridge__", "bridge"),
         ];
         let strangers = [
-            "reply", "Bash", "mcp__other__reply", "mcp__claude-socket__", "mcp__claude-socket__reply2",
-            "mcp__claude-socket2__reply", "mcp__plugin_other_claude-socket__reply", "mcp__claude-socket__bash",
+            "mcp__other__",
+            "mcp__claude-socket2__",
+            "mcp__plugin_other_claude-socket__",
+            "",
         ];
-        let server_key = ServerKey::from("claude-socket");
-        assert!(own.iter().all(|name| server_key.own_tool(name).is_some()));
-        assert!(!strangers.iter().any(|name| server_key.own_tool(name).is_some()));
-        let bridge = ServerKey::from("bridge");
-        assert_eq!(bridge.own_tool("mcp__bridge__reply"), Some("reply"));
-        assert_eq!(bridge.own_tool("mcp__claude-socket__reply"), None);
+        for (server_key, own_prefix, own_source) in &servers {
+            let prefixes = servers.iter().map(|(_, prefix, _)| *prefix);
+            for prefix in prefixes.chain(strangers) {
+                let is_own = prefix == *own_prefix;
+                for tool in OWN_TOOLS {
+                    let name = format!("{prefix}{tool}");
+                    let expected = is_own.then_some(tool);
+                    assert_eq!(
+                        server_key.own_tool(&name),
+                        expected,
+                        "{server_key:?} {name}"
+                    );
+                }
+                for tool in ["", "reply2", "activity", "Bash"] {
+                    let name = format!("{prefix}{tool}");
+                    assert_eq!(server_key.own_tool(&name), None, "{server_key:?} {name}");
+                }
+            }
+            for (_, _, source) in &servers {
+                let is_own = source == own_source;
+                assert_eq!(
+                    server_key.is_source(source),
+                    is_own,
+                    "{server_key:?} {source}"
+                );
+            }
+        }
     }
 }

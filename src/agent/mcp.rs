@@ -76,7 +76,7 @@ pub enum Request {
 /// Parses lines of Claude Code.
 #[derive(Debug)]
 pub struct Parser {
-    /// The server's name in a raw MCP config.
+    /// The name that Claude Code has for this server.
     pub server_key: ServerKey,
 }
 

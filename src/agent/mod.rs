@@ -10,6 +10,7 @@ pub mod channel;
 pub mod line_reader;
 pub mod mcp;
 pub mod rpc;
+pub mod stdin;
 pub(crate) mod stdout;
 pub mod tools;
 pub(crate) mod writer;

@@ -25,7 +25,13 @@ pub fn run(settings: &ServerArgs) -> Result<ExitCode, Error> {
         );
     }
     let config = settings.server_config(audit.clone());
-    let ended = AgentIo::process().and_then(|agent_io| server::run(config, agent_io, None));
+    let files = (log.clone(), audit.clone());
+    let reopen_files = move || {
+        files.0.reopen();
+        files.1.reopen();
+    };
+    let agent_io = AgentIo::process(reopen_files);
+    let ended = agent_io.and_then(|agent_io| server::run(config, agent_io, None));
     audit.finish();
     log.finish();
     ended?;

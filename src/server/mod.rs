@@ -2,14 +2,16 @@
 
 mod agent_events;
 mod client_events;
+mod hangups;
 mod main_loop;
 mod outputs;
 mod shutdown;
 mod signals;
+mod starters;
 
 use std::collections::VecDeque;
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, Stdin};
+use std::io::{self, BufRead, BufReader};
 use std::net::TcpListener;
 use std::os::fd::AsFd;
 use std::path::PathBuf;
@@ -25,6 +27,7 @@ use uuid::Uuid;
 use crate::access::{self, Access};
 use crate::agent;
 use crate::agent::mcp::Parser;
+use crate::agent::stdin::Stdin;
 use crate::audit::Audit;
 use crate::hub::{AgentId, AgentInput, Hub, Input, Limits, Now};
 use crate::socket::context::{Context, SenderHold};
@@ -49,7 +52,7 @@ pub struct Config {
     pub ready_file: Option<PathBuf>,
     /// Permission requests for this server's own tools are allowed at once.
     pub approve_own_tools: bool,
-    /// The server's name in a raw MCP config.
+    /// The name that Claude Code has for this server.
     pub server_key: agent::channel::ServerKey,
     /// The server was started by the plugin, so there are its hooks.
     pub has_hooks: bool,
@@ -69,19 +72,20 @@ pub struct AgentIo<R> {
 
 impl AgentIo<BufReader<Stdin>> {
     /// Returns stdin and stdout of this process, and starts the `signals` thread that reports
-    /// signals and the death of the parent process.
+    /// signals and the end of the processes that started this one. It calls `reopen_files`, which must not block,
+    /// when a SIGHUP asks for that.
     ///
     /// # Errors
     /// If signals can't be caught, or the system has no thread left.
-    pub fn process() -> io::Result<Self> {
-        let shutdown = signals::watch()?;
+    pub fn process(reopen_files: impl Fn() + Send + 'static) -> io::Result<Self> {
+        let shutdown = signals::watch(reopen_files)?;
         let (stdin, stdout) = (io::stdin(), io::stdout());
         // The parent may have left its pipes non-blocking. This fails for files that can't be
         // so, such as regular ones.
         let _ = ioctl_fionbio(&stdin, false);
         let _ = ioctl_fionbio(&stdout, false);
         Ok(Self {
-            input: BufReader::new(stdin),
+            input: BufReader::new(Stdin::new(File::from(stdin.as_fd().try_clone_to_owned()?))),
             output: File::from(stdout.as_fd().try_clone_to_owned()?),
             shutdown,
         })

@@ -14,7 +14,7 @@ use crate::audit::{Audit, Record};
 use crate::hub::{AgentId, AuditEvent, CallId, CloseReason, Effects, RequestId, ToolOutcome};
 use crate::protocol::{ConnId, ServerMessage};
 use crate::socket::context::SenderHold;
-use crate::socket::frame::{self, Batch, CloseCode, EncodedFrames, FrameRanges};
+use crate::socket::frame::{self, Batch, CloseCode, EncodedFrames, FrameRanges, SESSION_ENDED};
 use crate::socket::outbox::Outbox;
 
 /// With this many bytes encoded, a turn ends and they are sent, so that clients that asked for
@@ -23,9 +23,6 @@ const FLUSH_THRESHOLD: usize = 256 * 1024;
 
 /// With more clients than this that have a backlog, frames of answers are short.
 const MANY_SLOW: usize = 16;
-
-/// Why connections are closed at the end.
-pub const SESSION_ENDED: &str = "the Claude Code session has ended";
 
 /// Everything the hub has effects on.
 pub struct Outputs {

@@ -3,20 +3,25 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
+use std::{mem, thread};
 
-use crossbeam_channel::{after, select};
+use crossbeam_channel::never;
 
 use super::main_loop::Server;
-use super::now;
-use super::outputs::SESSION_ENDED;
-use crate::hub::Input;
+use super::{EVENT_CAPACITY, now};
+use crate::hub::{ClientInput, Input};
 use crate::socket::Event;
-use crate::socket::frame::CloseCode;
+use crate::socket::frame::{CloseCode, SESSION_ENDED};
 
 /// How much of the time that is left is kept for the clients.
 const CLOSE_GRACE: Duration = Duration::from_millis(300);
 /// When no client has sent anything for so long, what was in the sockets is read.
 const QUIET: Duration = Duration::from_millis(10);
+/// How long messages are rejected that come after the agent has got its last line, and how many
+/// events of clients are handled for it. Whoever has sent more gets no receipts for the rest, so
+/// that a flood leaves time to close every connection.
+const LATE_TIME: Duration = Duration::from_millis(150);
+const MAX_LATE_EVENTS: usize = 4 * 1024;
 /// How often the number of open connections is looked at.
 const POLL_INTERVAL: Duration = Duration::from_millis(5);
 
@@ -24,18 +29,23 @@ impl Server {
     /// Ends everything until `deadline`.
     pub fn shut_down(mut self, deadline: Instant, open_connections: &AtomicUsize) {
         self.drain_agent(deadline - CLOSE_GRACE);
-        self.reject_pending(deadline - CLOSE_GRACE / 2);
+        let late = Instant::now() + LATE_TIME;
+        self.reject_pending(late.min(deadline - CLOSE_GRACE / 2));
         self.handle_input(Input::Shutdown);
         self.out.flush();
+        self.disconnect_readers();
         while open_connections.load(Ordering::Relaxed) > 0 && Instant::now() < deadline {
-            select! {
-                // A reader whose event waits would not read on to the close.
-                recv(self.client_events) -> event => {
-                    if let Ok(Event::Connected { outbox, .. }) = event {
-                        outbox.close(CloseCode::Away, SESSION_ENDED);
-                    }
-                }
-                recv(after(POLL_INTERVAL)) -> _ => {}
+            thread::sleep(POLL_INTERVAL);
+        }
+    }
+
+    /// Ends the channel of the clients' events: a reader whose event waits would not read on to the
+    /// close.
+    fn disconnect_readers(&mut self) {
+        let events = mem::replace(&mut self.client_events, never());
+        for event in events.try_iter().take(EVENT_CAPACITY) {
+            if let Event::Connected { outbox, .. } = event {
+                outbox.close(CloseCode::Away, SESSION_ENDED);
             }
         }
     }
@@ -57,8 +67,16 @@ impl Server {
     /// were held back, or are on their way here.
     fn reject_pending(&mut self, deadline: Instant) {
         self.handle_input(Input::Closing);
-        while Instant::now() < deadline {
+        for _ in 0..MAX_LATE_EVENTS {
+            if Instant::now() >= deadline {
+                return;
+            }
             match self.client_events.recv_timeout(QUIET) {
+                // The connection is closed before anybody could use the answer.
+                Ok(Event::Input {
+                    input: ClientInput::Request(_) | ClientInput::Rejected(_),
+                    ..
+                }) => {}
                 Ok(event) => self.client_event(event),
                 Err(_) if self.out.has_held_senders() => {}
                 Err(_) => return,

@@ -1,21 +1,25 @@
 //! What ends the process: a signal, the death of Claude Code, the end of its pipe.
 //!
 //! The `signals` thread waits for all of them at once. It asks the hub's loop to end. If that takes
-//! longer than a second, it ends the process itself.
+//! longer than a second, it ends the process itself. It also has files opened again that were
+//! rotated.
 
 use std::fmt;
 use std::io::{self, Read};
-use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::process;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, bounded};
+use log::info;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::process::{Pid, getppid};
+use rustix::process::getppid;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::low_level::pipe;
+
+use super::hangups::{Hangup, Hangups};
+use super::starters::Starters;
 
 /// How long the end may take from the moment it is noticed. All steps share this: the last
 /// lines of Claude Code, its last answers, closing the connections.
@@ -24,7 +28,8 @@ const SHUTDOWN_TIMEOUT: Duration = Duration::from_millis(600);
 const GRACE: Duration = Duration::from_millis(350);
 /// How long reading may take what Claude Code wrote before it closed stdin.
 const STDIN_DRAIN: Duration = Duration::from_millis(200);
-/// How often the parent is looked for where the system does not report its death.
+/// How often the processes that started this one are looked for, where the system does not report
+/// their end.
 const POLL_INTERVAL: Duration = Duration::from_millis(500);
 
 /// The request to end.
@@ -44,10 +49,14 @@ pub enum Reason {
     WriteFailed(io::Error),
     /// SIGINT or SIGTERM was received.
     Signal,
+    /// The terminal that the process was started in is gone.
+    TerminalGone,
     /// A thread has ended that the server needs.
     ThreadEnded(&'static str),
     /// The process that started this one is gone.
     ParentGone,
+    /// Claude Code is gone, which has started this process through others.
+    ClaudeCodeGone,
 }
 
 impl Shutdown {
@@ -65,25 +74,45 @@ impl fmt::Display for Shutdown {
             Reason::WriteFailed(error) => write!(f, "stdout cannot be written ({error})"),
             Reason::ThreadEnded(thread) => write!(f, "the thread \"{thread}\" has ended"),
             Reason::Signal => f.write_str("a signal came"),
+            Reason::TerminalGone => f.write_str("its terminal is gone"),
             Reason::ParentGone => f.write_str("the process that started this one is gone"),
+            Reason::ClaudeCodeGone => {
+                f.write_str("Claude Code is gone, behind the process that started this one")
+            }
         }
     }
 }
 
-/// Starts the `signals` thread, and returns where it asks the loop to end.
+/// Starts the `signals` thread, and returns where it asks the loop to end. It calls `reopen_files`
+/// when files were rotated.
 ///
 /// # Errors
 /// If signals can't be caught, or the system has no thread left.
-pub fn watch() -> io::Result<Receiver<Shutdown>> {
+pub fn watch(reopen_files: impl Fn() + Send + 'static) -> io::Result<Receiver<Shutdown>> {
     let (hub, shutdown) = bounded(1);
     let (signals, wake) = UnixStream::pair()?;
     pipe::register(SIGINT, wake.try_clone()?)?;
     pipe::register(SIGTERM, wake)?;
-    let parent = Parent::find();
+    let hangups = Hangups::catch()?;
+    let parent = getppid();
     thread::Builder::new()
         .name("signals".into())
         .spawn(move || {
-            let request = wait(signals, &parent);
+            let mut sources = Sources {
+                signals,
+                hangups,
+                starters: Starters::find(parent),
+                watches_stdin: true,
+            };
+            let request = loop {
+                match sources.next_event() {
+                    Event::Shutdown(request) => break request,
+                    Event::FilesRotated => {
+                        reopen_files();
+                        info!("SIGHUP: the log file and the audit file are opened again");
+                    }
+                }
+            };
             let deadline = request.deadline + GRACE;
             // There is room for it. It fails only if the loop has ended.
             let _ = hub.send(request);
@@ -94,54 +123,100 @@ pub fn watch() -> io::Result<Receiver<Shutdown>> {
     Ok(shutdown)
 }
 
-/// Blocks until there is a reason to end.
-fn wait(mut signals: UnixStream, parent: &Parent) -> Shutdown {
-    let (stdin, stdout) = (io::stdin(), io::stdout());
-    let mut watches_stdin = true;
-    loop {
+/// What the thread reacts to.
+enum Event {
+    Shutdown(Shutdown),
+    FilesRotated,
+}
+
+/// What the thread waits for.
+struct Sources {
+    /// Has a byte for each SIGINT and SIGTERM.
+    signals: UnixStream,
+    hangups: Hangups,
+    starters: Starters,
+    watches_stdin: bool,
+}
+
+/// What `poll` has reported of the files whose events matter.
+struct Ready {
+    signals: PollFlags,
+    stdin: PollFlags,
+    stdout: PollFlags,
+}
+
+impl Sources {
+    /// Blocks until there is something to do.
+    fn next_event(&mut self) -> Event {
+        loop {
+            let ready = self.poll();
+            if let Some(shutdown) = self.shutdown(&ready) {
+                return Event::Shutdown(shutdown);
+            }
+            match self.hangups.take() {
+                None => {}
+                Some(Hangup::TerminalGone) => {
+                    return Event::Shutdown(Shutdown::now(Reason::TerminalGone));
+                }
+                Some(Hangup::FilesRotated) => return Event::FilesRotated,
+            }
+            // A file that can't be polled has no end to wait for.
+            self.watches_stdin &= ready.stdin.is_empty();
+        }
+    }
+
+    /// Blocks until something is reported, or the processes that started this one are to be looked for.
+    fn poll(&self) -> Ready {
+        let (stdin, stdout) = (io::stdin(), io::stdout());
         let mut files = vec![
-            PollFd::new(&signals, PollFlags::IN),
+            PollFd::new(&self.signals, PollFlags::IN),
             // POLLERR is reported without being requested.
             PollFd::new(&stdout, PollFlags::empty()),
         ];
-        if let Some(process) = &parent.process {
-            files.push(PollFd::new(process, PollFlags::IN));
-        }
-        if watches_stdin {
+        files.extend(self.hangups.poll_fd());
+        files.extend(self.starters.poll_fds());
+        if self.watches_stdin {
             files.push(PollFd::new(&stdin, END_OF_INPUT));
         }
-        let timeout = parent.needs_polling().then(|| timespec(POLL_INTERVAL));
+        let looks = self.starters.must_be_looked_for();
+        let timeout = looks.then(|| timespec(POLL_INTERVAL));
         // It fails only when interrupted, and then everything is checked again.
         let _ = poll(&mut files, timeout.as_ref());
-        let signal = !files[0].revents().is_empty();
-        let stdout_has = files[1].revents();
-        let stdin_has = match files.last() {
-            Some(file) if watches_stdin => file.revents(),
-            _ => PollFlags::empty(),
-        };
-        drop(files);
-        if signal {
+        Ready {
+            signals: files[0].revents(),
+            stdout: files[1].revents(),
+            stdin: match files.last() {
+                Some(file) if self.watches_stdin => file.revents(),
+                _ => PollFlags::empty(),
+            },
+        }
+    }
+
+    /// Returns the reason to end, if there is one.
+    fn shutdown(&mut self, ready: &Ready) -> Option<Shutdown> {
+        if !ready.signals.is_empty() {
             // Only the wake-up counts.
-            let _ = signals.read(&mut [0; 16]);
-            return Shutdown::now(Reason::Signal);
+            let _ = self.signals.read(&mut [0; 16]);
+            return Some(Shutdown::now(Reason::Signal));
         }
-        if parent.is_gone() {
-            return Shutdown::now(Reason::ParentGone);
+        if let Some(reason) = self.starters.ended() {
+            return Some(Shutdown::now(reason));
         }
-        if stdin_has.intersects(END_OF_INPUT | PollFlags::HUP | PollFlags::ERR) {
+        let reason = if ready
+            .stdin
+            .intersects(END_OF_INPUT | PollFlags::HUP | PollFlags::ERR)
+        {
             // agent-reader reaches the end by itself, unless the hub has stopped receiving lines
             // because Claude Code doesn't read its answers.
-            let shutdown = Shutdown::now(Reason::InputEnded);
-            thread::sleep(STDIN_DRAIN);
-            return shutdown;
-        }
-        if stdout_has.intersects(PollFlags::HUP | PollFlags::ERR) {
-            let shutdown = Shutdown::now(Reason::WriteFailed(io::ErrorKind::BrokenPipe.into()));
-            thread::sleep(STDIN_DRAIN);
-            return shutdown;
-        }
-        // A file that can't be polled has no end to wait for.
-        watches_stdin &= stdin_has.is_empty();
+            Reason::InputEnded
+        } else if ready.stdout.intersects(PollFlags::HUP | PollFlags::ERR) {
+            Reason::WriteFailed(io::ErrorKind::BrokenPipe.into())
+        } else {
+            return None;
+        };
+        let shutdown = Shutdown::now(reason);
+        thread::sleep(STDIN_DRAIN);
+        Some(shutdown)
     }
 }
 
@@ -150,41 +225,6 @@ fn wait(mut signals: UnixStream, parent: &Parent) -> Shutdown {
 const END_OF_INPUT: PollFlags = PollFlags::RDHUP;
 #[cfg(not(target_os = "linux"))]
 const END_OF_INPUT: PollFlags = PollFlags::empty();
-
-/// The process that started this one: Claude Code.
-struct Parent {
-    pid: Option<Pid>,
-    /// A pidfd, readable when the process dies, where the system has that.
-    process: Option<OwnedFd>,
-}
-
-impl Parent {
-    fn find() -> Self {
-        let pid = getppid();
-        let process = pid.and_then(open);
-        Self { pid, process }
-    }
-
-    /// Returns `true` if the system doesn't report its death. A parent outside of this process's
-    /// namespace has no pid, and can't be polled either.
-    fn needs_polling(&self) -> bool {
-        self.pid.is_some() && self.process.is_none()
-    }
-
-    fn is_gone(&self) -> bool {
-        getppid() != self.pid
-    }
-}
-
-#[cfg(target_os = "linux")]
-fn open(pid: Pid) -> Option<OwnedFd> {
-    rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()).ok()
-}
-
-#[cfg(not(target_os = "linux"))]
-fn open(_pid: Pid) -> Option<OwnedFd> {
-    None
-}
 
 fn timespec(duration: Duration) -> Timespec {
     // It fits: the durations here are far below a second.

@@ -5,9 +5,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime};
 
-use crossbeam_channel::Sender;
+use crossbeam_channel::{SendError, Sender};
 use parking_lot::{Condvar, Mutex};
 
+use super::frame::{CloseCode, SESSION_ENDED};
 use super::{Event, Options};
 use crate::access::Access;
 use crate::audit::Audit;
@@ -43,9 +44,12 @@ impl Context {
         self.ended.load(Ordering::Relaxed)
     }
 
-    /// Sends the hub's loop an event. If the loop has ended, the connections close in a moment.
+    /// Sends the hub's loop an event. If the loop has ended, it has closed every connection that it
+    /// knew.
     pub fn send(&self, event: Event) {
-        let _ = self.events.send(event);
+        if let Err(SendError(Event::Connected { outbox, .. })) = self.events.send(event) {
+            outbox.close(CloseCode::Away, SESSION_ENDED);
+        }
     }
 }
 

@@ -24,6 +24,8 @@ use crate::json;
 
 /// The close code for a client whose grant isn't valid any more.
 pub const UNAUTHORIZED: CloseCode = CloseCode::Library(protocol::UNAUTHORIZED);
+/// Why connections are closed at the end.
+pub const SESSION_ENDED: &str = "the Claude Code session has ended";
 /// The header's length of most frames: those with 126 to 65,535 bytes of payload.
 const USUAL_HEADER: usize = 4;
 

@@ -513,34 +513,44 @@ fn own_tools_are_allowed_without_asking_clients() {
     let allowed = json!({ "request_id": "abcde", "behavior": "allow" });
     let verdict = "notifications/claude/channel/permission";
 
-    let mut server = Server::in_process(&[]);
-    let mut app = App::connect(&server, "s1");
-    let own = [
-        "mcp__plugin_claude-socket_claude-socket__reply",
-        "mcp__plugin_claude-socket_claude-socket__status",
-        "mcp__claude-socket__fetch_messages",
+    let [plugin, raw, bridge] = [
+        "mcp__plugin_claude-socket_claude-socket__",
+        "mcp__claude-socket__",
+        "mcp__bridge__",
     ];
-    for tool in own {
-        ask(&mut server, tool);
-        assert_eq!(server.next_notification(verdict), allowed, "{tool}");
+    // The binary knows by its environment whether the plugin has started it.
+    let servers = [
+        (Server::start_as_plugin(&[]), plugin, [raw, bridge]),
+        (Server::start(&[]), raw, [plugin, bridge]),
+        (
+            Server::start(&["--server-key", "bridge"]),
+            bridge,
+            [plugin, raw],
+        ),
+    ];
+    for (mut server, own, others) in servers {
+        let mut app = App::connect(&server, "s1");
+        for tool in ["reply", "status", "fetch_messages"] {
+            ask(&mut server, &format!("{own}{tool}"));
+            assert_eq!(server.next_notification(verdict), allowed, "{own}{tool}");
+        }
+        assert_eq!(app.until_pong(), [] as [Value; 0]);
+        let others = others.iter().map(|other| format!("{other}reply"));
+        let strangers = ["mcp__other__reply", "reply"].map(str::to_owned);
+        for tool in others.chain(strangers).chain([format!("{own}shell")]) {
+            ask(&mut server, &tool);
+            assert_eq!(app.next()["tool_name"], tool);
+            app.send(
+                &json!({ "type": "permission_response", "request_id": "abcde", "allowed": false }),
+            );
+            assert_eq!(app.expect("permission_resolved")["allowed"], false);
+            assert_eq!(server.next_notification(verdict)["behavior"], "deny");
+        }
     }
-    assert_eq!(app.until_pong(), [] as [Value; 0]);
-    for tool in ["mcp__other__reply", "mcp__claude-socket__shell", "reply"] {
-        ask(&mut server, tool);
-        assert_eq!(app.next()["tool_name"], tool);
-        app.send(
-            &json!({ "type": "permission_response", "request_id": "abcde", "allowed": false }),
-        );
-        assert_eq!(app.expect("permission_resolved")["allowed"], false);
-        assert_eq!(server.next_notification(verdict)["behavior"], "deny");
-    }
-
-    let mut server = Server::in_process(&["--server-key", "bridge"]);
-    ask(&mut server, "mcp__bridge__reply");
-    assert_eq!(server.next_notification(verdict), allowed);
 
     let mut server = Server::in_process(&["--approve-own-tools", "false"]);
     let mut app = App::connect(&server, "s1");
-    ask(&mut server, own[0]);
-    assert_eq!(app.expect("permission_request")["tool_name"], own[0]);
+    let own = format!("{plugin}reply");
+    ask(&mut server, &own);
+    assert_eq!(app.expect("permission_request")["tool_name"], own);
 }

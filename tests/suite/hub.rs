@@ -194,7 +194,7 @@ impl HubStage {
 
     /// Calls a tool and returns its result.
     fn call(&mut self, tool: &str, arguments: &Value) -> Value {
-        let call = match tools::parse(tool, &arguments.to_string(), &"claude-socket".into()) {
+        let call = match tools::parse(tool, &arguments.to_string(), &channel::ServerKey::Plugin) {
             Ok(call) => call,
             Err(tools::ParseError::InvalidArgument(wrong)) => {
                 return json!({ "content": [{ "text": wrong.to_string() }] });

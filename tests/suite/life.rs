@@ -3,15 +3,20 @@
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::symlink;
 use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Signal, kill_process};
+#[cfg(target_os = "linux")]
+use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use serde_json::json;
 
 use crate::app::App;
 use crate::server::{Server, address_in, binary};
+use crate::state::State;
 
 /// The longest that the end may take.
 const SHUTDOWN_LIMIT: Duration = Duration::from_secs(1);
@@ -24,20 +29,47 @@ enum Cause {
     Terminate,
     /// Its parent is killed while another process keeps its pipe open.
     ParentKilled,
+    /// Claude Code is killed, and a wrapper between the two lives on.
+    ClaudeCodeKilled,
+    /// Its terminal is closed.
+    #[cfg(target_os = "linux")]
+    TerminalGone,
 }
 
-const CAUSES: [Cause; 4] = [
+const CAUSES: &[Cause] = &[
     Cause::StdinEnds,
     Cause::Interrupt,
     Cause::Terminate,
     Cause::ParentKilled,
+    Cause::ClaudeCodeKilled,
+    #[cfg(target_os = "linux")]
+    Cause::TerminalGone,
 ];
 
+/// A server that can be ended in some way.
+struct Started {
+    server: Server,
+    /// The other end of its terminal, if it has one.
+    terminal: Option<OwnedFd>,
+}
+
+impl From<Server> for Started {
+    fn from(server: Server) -> Self {
+        Self {
+            server,
+            terminal: None,
+        }
+    }
+}
+
 /// Starts a server that can be ended in this way.
-fn start_for(cause: Cause) -> Server {
+fn start_for(cause: Cause) -> Started {
     match cause {
-        Cause::ParentKilled => start_under_shell(),
-        _ => Server::start(&[]),
+        Cause::ParentKilled => start_under_shell().into(),
+        Cause::ClaudeCodeKilled => start_behind_wrapper("claude").into(),
+        #[cfg(target_os = "linux")]
+        Cause::TerminalGone => start_in_terminal(""),
+        _ => Server::start(&[]).into(),
     }
 }
 
@@ -57,16 +89,62 @@ fn start_under_shell() -> Server {
     server
 }
 
+/// Starts a server under a shell under a program of this name, which is the process that can be
+/// killed.
+fn start_behind_wrapper(name: &str) -> Server {
+    let state = State::new();
+    std::fs::create_dir_all(state.path()).expect("a folder can be made");
+    let program = Path::new(state.path()).join(name);
+    symlink("/bin/sh", &program).expect("the name is free");
+    let wrapper = "\"$0\" --port 0 --log-level info <&3 & wait";
+    let script = format!("exec 3<&0; sh -c '{wrapper}' \"$0\" & wait");
+    let mut program = Command::new(program);
+    program.arg("-c").arg(script).arg(binary().get_program());
+    let mut server = Server::spawn(&mut program);
+    server.address = address_in(&server.wait_for_log("listening on "));
+    server.initialize();
+    server
+}
+
+/// Starts a server that has a controlling terminal, but whose input and output are pipes. The
+/// shell runs `before` first.
+#[cfg(target_os = "linux")]
+fn start_in_terminal(before: &str) -> Started {
+    let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
+    let terminal = openpt(flags).expect("a terminal is available");
+    grantpt(&terminal).expect("the terminal is ours");
+    unlockpt(&terminal).expect("the terminal is ours");
+    let name = ptsname(&terminal, Vec::new()).expect("the terminal has a name");
+    let name = name.into_string().expect("the name is text");
+    let server = binary();
+    // The first terminal that a session's leader opens becomes the session's (credentials(7)).
+    let script = format!("exec 3<>\"$1\"; {before} exec \"$0\" --port 0");
+    let mut setsid = Command::new("setsid");
+    setsid.args(["sh", "-c", &script]);
+    let mut server = Server::spawn(setsid.arg(server.get_program()).arg(name));
+    server.address = address_in(&server.wait_for_log("listening on "));
+    server.initialize();
+    Started {
+        server,
+        terminal: Some(terminal),
+    }
+}
+
 /// Ends the server, and returns the time until all of its processes had ended.
-fn end(server: &mut Server, cause: Cause) -> Duration {
+fn end(started: &mut Started, cause: Cause) -> Duration {
     let start = Instant::now();
+    let server = &mut started.server;
     match cause {
         Cause::StdinEnds => drop(server.stdin.take()),
         Cause::Interrupt => signal(server, Signal::INT),
+        #[cfg(target_os = "linux")]
+        Cause::TerminalGone => drop(started.terminal.take()),
         Cause::Terminate => signal(server, Signal::TERM),
-        Cause::ParentKilled => server.child().kill().expect("the shell runs"),
+        Cause::ParentKilled | Cause::ClaudeCodeKilled => {
+            server.child().kill().expect("the shell runs");
+        }
     }
-    if cause != Cause::ParentKilled {
+    if !matches!(cause, Cause::ParentKilled | Cause::ClaudeCodeKilled) {
         let (status, _) = server.wait_for_exit();
         assert!(status.success(), "{cause:?}: {status}");
     }
@@ -77,31 +155,64 @@ fn end(server: &mut Server, cause: Cause) -> Duration {
 
 #[test]
 fn process_ends_within_a_second_and_closes_with_1001() {
-    for cause in CAUSES {
-        let mut server = start_for(cause);
-        let mut apps: Vec<App> = (0..1_000).map(|_| App::connect(&server, "s1")).collect();
+    for &cause in CAUSES {
+        let mut started = start_for(cause);
+        let server = &mut started.server;
+        let mut apps: Vec<App> = (0..1_000).map(|_| App::connect(server, "s1")).collect();
         let readers =
             std::thread::spawn(move || apps.iter_mut().map(App::close_code).collect::<Vec<_>>());
-        let took = end(&mut server, cause);
+        let took = end(&mut started, cause);
         assert!(took < SHUTDOWN_LIMIT, "{cause:?} took {took:?}");
         let codes = readers.join().expect("every connection gets a close frame");
         assert_eq!(codes, [1001; 1_000], "{cause:?}");
     }
 }
 
+/// A process further up counts only if it is Claude Code: other hosts may start a server so that it
+/// outlives them.
+#[test]
+fn death_behind_the_parent_counts_only_if_it_is_claude_code() {
+    let mut server = start_behind_wrapper("other");
+    server.child().kill().expect("the shell runs");
+    server.child().wait().expect("the shell has ended");
+    let mut app = App::connect(&server, "s1");
+    app.send_message("still here");
+    assert_eq!(server.next_message()["content"], "still here");
+    drop(server.stdin.take());
+    server.wait_for_log("ending: stdin has ended");
+}
+
+/// Under nohup(1), a server outlives its terminal.
+#[cfg(target_os = "linux")]
+#[test]
+fn ignored_hangup_stays_ignored() {
+    let mut started = start_in_terminal("trap '' HUP;");
+    drop(started.terminal.take());
+    let server = &mut started.server;
+    signal(server, Signal::HUP);
+    assert_eq!(server.request("ping", &json!({})), json!({}));
+    drop(server.stdin.take());
+    let log: Vec<String> = server.log.iter().collect();
+    assert!(server.wait_for_exit().0.success());
+    let last = log.last().expect("the end is logged");
+    assert!(last.contains("stdin has ended"), "{log:#?}");
+    assert!(!log.iter().any(|line| line.contains("SIGHUP")), "{log:#?}");
+}
+
 /// Claude Code does not read, and messages wait for it.
 #[test]
 fn process_ends_within_a_second_with_unread_messages() {
-    for cause in CAUSES {
-        let mut server = start_for(cause);
-        let mut apps: Vec<App> = (0..20).map(|_| App::connect(&server, "s1")).collect();
+    for &cause in CAUSES {
+        let mut started = start_for(cause);
+        let server = &mut started.server;
+        let mut apps: Vec<App> = (0..20).map(|_| App::connect(server, "s1")).collect();
         let long = "x".repeat(50_000);
         for app in &mut apps {
             for _ in 0..5 {
                 app.send(&json!({ "type": "message", "content": long }));
             }
         }
-        let took = end(&mut server, cause);
+        let took = end(&mut started, cause);
         assert!(took < SHUTDOWN_LIMIT, "{cause:?} took {took:?}");
         for app in &mut apps {
             assert_eq!(app.close_code(), 1001, "{cause:?}");
@@ -112,8 +223,9 @@ fn process_ends_within_a_second_with_unread_messages() {
 /// So many responses are unread that the server has stopped reading.
 #[test]
 fn process_ends_within_a_second_with_unread_responses() {
-    for cause in CAUSES {
-        let mut server = start_for(cause);
+    for &cause in CAUSES {
+        let mut started = start_for(cause);
+        let server = &mut started.server;
         let mut mute: Vec<_> = (0..100)
             .map(|_| TcpStream::connect(server.address).expect("the server listens"))
             .collect();
@@ -122,7 +234,7 @@ fn process_ends_within_a_second_with_unread_responses() {
             let head = server.handshake("/");
             stream.write_all(head.as_bytes()).expect("the server reads");
         }
-        let mut app = App::connect(&server, "s1");
+        let mut app = App::connect(server, "s1");
         let long = "x".repeat(24_000);
         server.call("reply", &json!({ "chat_id": "s1", "text": long }));
         app.expect("reply");
@@ -134,13 +246,14 @@ fn process_ends_within_a_second_with_unread_responses() {
             );
         }
         app.until_pong();
-        let took = end(&mut server, cause);
+        let took = end(&mut started, cause);
         assert!(took < SHUTDOWN_LIMIT, "{cause:?} took {took:?}");
         assert_eq!(app.close_code(), 1001, "{cause:?}");
     }
 }
 
-/// Node makes sockets where other programs make pipes. Here they are non-blocking too.
+/// Node makes sockets where other programs make pipes. Here they are non-blocking too, also when
+/// somebody who shares them makes them so later.
 #[test]
 fn server_works_with_non_blocking_sockets_as_pipes() {
     let (mut agent, server) = UnixStream::pair().expect("the system makes sockets");
@@ -148,6 +261,7 @@ fn server_works_with_non_blocking_sockets_as_pipes() {
         .set_nonblocking(true)
         .expect("a socket can be non-blocking");
     let stdin = OwnedFd::from(server.try_clone().expect("a socket can be duplicated"));
+    let shared = server.try_clone().expect("a socket can be duplicated");
     let mut child = binary()
         .args(["--port", "0"])
         .stdin(stdin)
@@ -172,8 +286,12 @@ fn server_works_with_non_blocking_sockets_as_pipes() {
         }
         line.clear();
         lines.read_line(&mut line).expect("the server answers");
+        shared
+            .set_nonblocking(true)
+            .expect("a socket can be non-blocking");
         assert!(line.contains("alwaysLoad"), "{line}");
     }
+    drop(shared);
     agent.shutdown(Shutdown::Write).expect("the socket is open");
     let mut rest = String::new();
     lines.read_to_string(&mut rest).expect("the output ends");

@@ -16,6 +16,7 @@ mod download;
 mod examples;
 #[cfg(target_os = "linux")]
 mod faults;
+mod flood;
 mod frame_limit;
 mod frames;
 mod history_quota;
@@ -25,6 +26,7 @@ mod hub;
 mod launcher;
 mod life;
 mod load;
+mod log_files;
 mod machine;
 mod main_loop;
 mod pages;

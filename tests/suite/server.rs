@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use clap::builder::Resettable;
 use clap::{Args, FromArgMatches};
+use claude_socket::agent::channel::ServerKey;
 use claude_socket::audit::Audit;
 use claude_socket::config::ServerArgs;
 use claude_socket::server::{self, AgentIo, Config};
@@ -400,7 +401,7 @@ pub fn config(flags: &[&str]) -> Config {
         .mut_args(|arg| arg.env(Resettable::Reset));
     // The test takes messages from the start.
     let flags = [&["--channel-delay", "0s"], flags].concat();
-    let matches = command.get_matches_from(flags);
+    let matches = command.get_matches_from(&flags);
     let settings = ServerArgs::from_arg_matches(&matches).expect("the flags are valid");
     settings.check().expect("the flags are valid together");
     let mut config = settings.server_config(Audit::default());
@@ -409,6 +410,12 @@ pub fn config(flags: &[&str]) -> Config {
         config.access.file = None;
     }
     config.has_hooks = false;
+    config.server_key = if flags.contains(&"--server-key") {
+        settings.server_key.as_str().into()
+    } else {
+        // What is recorded of Claude Code is recorded with the plugin.
+        ServerKey::Plugin
+    };
     config
 }
 

@@ -88,7 +88,7 @@ mod tests {
     #[rustfmt::skip]
     #[test]
     fn only_own_tag_at_the_very_start_counts() {
-        let ours = "<channel source=\"plugin:claude-socket:claude-socket\" chat_id=\"s1\" user=\"a\">\nhi\n</channel>";
+        let ours = "<channel source=\"bridge\" chat_id=\"s1\" user=\"a\">\nhi\n</channel>";
         let cases = [
             (ours, Some("s1")),
             ("<channel source=\"bridge\" chat_id=\"s1\">", Some("s1")),
@@ -96,6 +96,7 @@ mod tests {
             ("<channel source=\"bridge\" chat_id=\"&quot;a&quot;&lt;b&gt; &amp;amp; &unknown; &\">", Some("\"a\"<b> &amp; &unknown; &")),
             ("<channel source=\"bridge\" chat_id=\"\" >", Some("")),
             ("<channel source=\"claude-socket\" chat_id=\"s1\">", None),
+            ("<channel source=\"plugin:claude-socket:claude-socket\" chat_id=\"s1\">", None),
             ("<channel source=\"plugin:telegram:telegram\" chat_id=\"s1\">\n<channel source=\"bridge\" chat_id=\"s2\">", None),
             (&format!(" {ours}"), None),
             (&format!("look: {ours}"), None),
