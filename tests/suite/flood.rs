@@ -95,8 +95,18 @@ impl Flooder {
 
 /// Returns a text frame of a client, masked with zeros (RFC 6455, section 5.2).
 fn text_frame(text: &str) -> Vec<u8> {
-    let mut frame = vec![0x81, 0x80 | 127];
-    frame.extend((text.len() as u64).to_be_bytes());
+    let mut frame = vec![0x81];
+    match text.len() {
+        length @ ..126 => frame.push(0x80 | length as u8),
+        length @ ..65_536 => {
+            frame.push(0x80 | 126);
+            frame.extend((length as u16).to_be_bytes());
+        }
+        length => {
+            frame.push(0x80 | 127);
+            frame.extend((length as u64).to_be_bytes());
+        }
+    }
     frame.extend([0; 4]);
     frame.extend(text.as_bytes());
     frame
@@ -118,7 +128,7 @@ fn frame_end(bytes: &[u8]) -> Option<usize> {
 
 fn floods() -> [Flood; 5] {
     let message = |content: &str| json!({ "type": "message", "content": content }).to_string();
-    let long = message(&"x".repeat(1_000_000));
+    let long = message(&"x".repeat(400_000));
     let short = message("x");
     let request = |kind: &str| json!({ "type": kind }).to_string();
     let flood = |name, clients, message, agent_reads| Flood {

@@ -86,6 +86,8 @@ export class Server {
       // The test takes messages from the start.
       env: { ...Object.fromEntries(inherited), CLAUDE_SOCKET_CHANNEL_DELAY: '0s', ...env },
     });
+    // What Claude Code calls it in a channel tag.
+    this.source = env.CLAUDE_PLUGIN_ROOT ? 'plugin:claude-socket:claude-socket' : 'claude-socket';
     this.exited = once(this.process, 'exit');
     createInterface(this.process.stderr).on('line', (line) => this.#log.push(line));
     createInterface(this.process.stdout).on('line', (line) => {
@@ -132,7 +134,7 @@ export class Server {
 
   /** Confirms by a hook that a message is in the conversation. */
   take({ meta: { chat_id, message_id } }) {
-    const tag = `<channel source="plugin:claude-socket:claude-socket" chat_id="${chat_id}" message_id="${message_id}">`;
+    const tag = `<channel source="${this.source}" chat_id="${chat_id}" message_id="${message_id}">`;
     return this.hook('UserPromptSubmit', { prompt: tag });
   }
 
