@@ -109,7 +109,7 @@ pub fn watch(reopen_files: impl Fn() + Send + 'static) -> io::Result<Receiver<Sh
                     Event::Shutdown(request) => break request,
                     Event::FilesRotated => {
                         reopen_files();
-                        info!("SIGHUP: the log file and the audit file are opened again");
+                        info!("SIGHUP: opening the log file and the audit file again");
                     }
                 }
             };

@@ -69,7 +69,8 @@ for (const { AppKind, how, way, busy } of [
 ]) {
   testClaude(`words right after the start get into the conversation: ${how}`, { way, App: AppKind, busy }, async (claude, app) => {
     await Promise.all([claude.start(), sayAll(claude, app)]);
-    const settled = ['answered', 'unseen', 'rejected'];
+    // Without hooks a reply answers the oldest word, and of the others nobody knows more than that Claude Code has them.
+    const settled = ['answered', 'unseen', 'rejected', ...(way === 'plugin' ? [] : ['accepted'])];
     await until('what became of each word', () => WORDS.every((word) => settled.includes(app.receipts.state(word))));
     app.say(LAST);
     await reaches(claude, LAST);

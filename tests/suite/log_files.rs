@@ -6,11 +6,13 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::slice;
+use std::time::Instant;
 
 use rustix::process::{Signal, kill_process};
 
 use crate::app::App;
-use crate::server::{Server, binary};
+use crate::server::{Server, TEST_TIMEOUT, binary};
 use crate::state::State;
 
 const SETTINGS: [&str; 2] = ["--log-file", "--audit"];
@@ -78,6 +80,14 @@ fn hang_up(server: &Server) {
     kill_process(server.process(), Signal::HUP).expect("the server runs");
 }
 
+fn wait_until(condition: impl Fn() -> bool) {
+    let deadline = Instant::now() + TEST_TIMEOUT;
+    while !condition() {
+        assert!(Instant::now() < deadline, "it never happens");
+        std::thread::yield_now();
+    }
+}
+
 /// Returns the number of lines that contain `part` in each of these files.
 fn count(part: &str, files: &[PathBuf]) -> Vec<usize> {
     let count = |file| {
@@ -109,8 +119,10 @@ fn rotated_files_lose_nothing() {
             rotated.push(name);
         }
         hang_up(&server);
-        server.wait_for_log("SIGHUP: the log file and the audit file are opened again");
-        // What follows goes into the new files.
+        server.wait_for_log("SIGHUP: opening");
+        // Each by its own thread.
+        wait_until(|| audit.exists());
+        // What follows goes into the new files, or into later ones.
         App::connect(&server, "s1");
     }
     clients.join().expect("clients can connect");
@@ -125,10 +137,10 @@ fn rotated_files_lose_nothing() {
     for (part, files) in ["is in session", "\"connected\""].iter().zip(&files) {
         let counts = count(part, files);
         assert_eq!(counts.iter().sum::<usize>(), all, "{counts:?}");
-        assert!(counts[1..].iter().all(|count| *count > 0), "{counts:?}");
+        assert!(counts[ROTATIONS] > 0, "{counts:?}");
     }
-    let opened = count("opened again", &files[0]);
-    assert_eq!(opened, [0, 1, 1, 1, 1, 1]);
+    let reopened = count("SIGHUP: opening", &files[0]);
+    assert_eq!(reopened, [0, 1, 1, 1, 1, 1]);
 }
 
 /// A file that can't be opened again costs nothing: the one that is open goes on.
@@ -143,9 +155,10 @@ fn file_that_cannot_be_opened_again_goes_on() {
     hang_up(&server);
     server.wait_for_log("cannot be opened again");
     App::connect(&server, "s1");
+    wait_until(|| count("\"connected\"", slice::from_ref(&rotated)) == [1]);
     fs::remove_dir(&audit).expect("the folder is empty");
     hang_up(&server);
-    server.wait_for_log("are opened again");
+    wait_until(|| audit.is_file());
     App::connect(&server, "s1");
     drop(server.stdin.take());
     server.wait_for_exit();
