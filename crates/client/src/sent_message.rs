@@ -81,7 +81,7 @@ impl SentMessage {
     /// Waits until Claude Code has got it.
     ///
     /// # Errors
-    /// [`Error::Rejected`], [`Error::TimedOut`], [`Error::Refused`] or [`Error::Ended`].
+    /// [`Error::Rejected`], [`Error::Lost`], [`Error::TimedOut`], [`Error::Refused`] or [`Error::Ended`].
     pub fn accepted(&self, timeout: Duration) -> Result<Receipt, Error> {
         self.wait(Stage::Accepted, timeout)
     }
@@ -90,15 +90,15 @@ impl SentMessage {
     /// the answer.
     ///
     /// # Errors
-    /// [`Error::Rejected`], [`Error::TimedOut`], [`Error::Refused`] or [`Error::Ended`].
+    /// [`Error::Rejected`], [`Error::Lost`], [`Error::TimedOut`], [`Error::Refused`] or [`Error::Ended`].
     pub fn seen(&self, timeout: Duration) -> Result<Receipt, Error> {
         self.wait(Stage::Seen, timeout)
     }
 
-    /// Waits until Claude has replied to the session since.
+    /// Waits until Claude has answered it.
     ///
     /// # Errors
-    /// [`Error::Rejected`], [`Error::TimedOut`], [`Error::Refused`] or [`Error::Ended`].
+    /// [`Error::Rejected`], [`Error::Lost`], [`Error::TimedOut`], [`Error::Refused`] or [`Error::Ended`].
     pub fn answered(&self, timeout: Duration) -> Result<Receipt, Error> {
         self.wait(Stage::Answered, timeout)
     }
