@@ -88,6 +88,10 @@
 //! [`agent::activity`] parses what they report, and the hub draws conclusions. Statuses and
 //! receipts get better by them; no message depends on them.
 //!
+//! A Claude Code that has just started drops what comes before it has registered the channel, and tells
+//! nobody. So [`hub::Hub::poll_agent`] returns nothing for a while, and where there are hooks then only
+//! one message, the *trial*, until that was seen.
+//!
 //! # The other side
 //!
 //! [`client`] is what clients written in Rust use, and the commands `send`, `watch`, `chat` and
