@@ -27,7 +27,7 @@ pub fn write(out: &mut Vec<u8>, value: &(impl Serialize + ?Sized)) {
     serde_json::to_writer(out, value).expect("these types are always JSON");
 }
 
-/// Returns the length of a value as JSON, in bytes: what [`write`] appends.
+/// Returns the length of a value as JSON, in bytes: what [`write()`] appends.
 pub fn len(value: &(impl Serialize + ?Sized)) -> usize {
     let mut counter = Counter(0);
     serde_json::to_writer(&mut counter, value).expect("these types are always JSON");
