@@ -81,6 +81,25 @@ story('what the server has not kept is marked as missing', async ({ server, open
   assert.doesNotMatch(shown.join('\n'), /answer 1/);
 }, { flags: ['--history-messages', '2'] });
 
+story('what is missing in the history is marked where it is', async ({ server, open }) => {
+  const page = await open('/?session=s1');
+  await connected(page);
+  await page.goto('about:blank');
+  // Nobody receives it, so it is the last to go. What other sessions' clients say makes it lonely.
+  await server.reply('the answer', 's1');
+  const other = await open('/?session=s2');
+  await other.evaluate(() => {
+    const socket = new WebSocket(`ws://${location.host}/?session=s2`);
+    const messages = ['one', 'two', 'three', 'four'].map((content) => ({ type: 'message', session_id: 's1', content }));
+    socket.onopen = () => messages.forEach((message) => socket.send(JSON.stringify(message)));
+  });
+  for (let number = 0; number < 4; number++) await server.nextMessage();
+  await page.goto(`http://${server.host}/?session=s1`);
+  await page.locator('.message .body', { hasText: 'four' }).waitFor();
+  const shown = await page.locator('#log .body, #log .note').allInnerTexts();
+  assert.deepEqual(shown, ['the answer', 'Some messages are missing here: the server does not keep them any more.', 'three', 'four']);
+}, { flags: ['--history-messages', '3'] });
+
 story('a message that Claude Code took before its end is maybe lost, and its prompt is not decided', async ({ server, open, t }) => {
   const page = await open();
   await connected(page);
