@@ -926,10 +926,12 @@ export class ClaudeSocket {
    * @returns {Finding}
    */
   #hiddenFinding({ host }) {
-    const { origin } = globalThis.location;
     // A page that was admitted still is; the answer is that of a proxy whose server is away.
     if (this.#created !== undefined) return { reason: `${host} cannot be reached; something else answers there` };
-    const message = `${host} does not admit this page, or is no claude-socket: let the server's --allowed-origins list ${origin}, or connect with a valid token`;
+    // Not that of its location: a page from a file, or sandboxed, has none, and none can be listed.
+    const { origin } = globalThis;
+    const advice = origin === 'null' ? 'open the page from http://localhost' : `let the server's --allowed-origins list ${origin}`;
+    const message = `${host} does not admit this page, or is no claude-socket: ${advice}, or connect with a valid token`;
     return { reason: message, refusal: { status: 0, code: 'forbidden_origin', message }, final: true };
   }
 

@@ -68,7 +68,7 @@ socket.on('welcome', ({ role, user, created, session_id }) => {
 socket.once('welcome', async () => {
   // There is none if the token is removed meanwhile.
   const history = await socket.fetchHistory(HISTORY).catch(() => null);
-  if (history) messages.history(history.messages, socket.user);
+  if (history) messages.history(history, socket.user);
 });
 
 const isHere = (listener) => (message) => {
@@ -85,7 +85,7 @@ socket.on('delivery', (delivery) => {
   else if (delivery.state === 'rejected') queueMicrotask(() => messages.rejected(delivery.id, 'Claude Code has ended and has not seen it'));
   else messages.delivery(delivery);
 });
-socket.on('gap', () => messages.note('Some messages are missing here: the server does not keep everything that was said meanwhile.'));
+socket.on('gap', () => messages.gap());
 socket.on('permission_request', (request) => permissions.request(request));
 socket.on('permission_resolved', (resolution) => permissions.resolved(resolution));
 socket.on('error', ({ code, message }) => {

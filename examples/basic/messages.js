@@ -15,6 +15,8 @@ const MARGIN = 12;
 const STREAM_PACE = 60;
 /** Most characters of the streamed text that are shown. */
 const MAX_STREAM = 100_000;
+/** What marks a gap. */
+const MISSING = 'Some messages are missing here: the server does not keep them any more.';
 
 /** Delivery states in their order, with their labels. */
 const STATES = {
@@ -60,9 +62,11 @@ export class Messages {
   }
 
   /** Adds the history. Entries that are there already are not added twice. */
-  history(items, name) {
+  history({ messages, truncated_before }, name) {
     byId('log').setAttribute('aria-busy', 'true');
-    for (const item of items) {
+    // It belongs right before the first message after the gap.
+    if (truncated_before) this.#insert({ element: note(MISSING), epoch: this.#epoch, seq: truncated_before - 0.5 });
+    for (const item of messages) {
       const sent = [...this.#own.values()].find((own) => own.ts === item.ts && own.content === item.content);
       if (sent) this.#number(sent, item);
       else if (item.role === 'assistant') this.#add(item, () => reply(item));
@@ -131,7 +135,12 @@ export class Messages {
 
   /** Adds a line about an event. */
   note(text) {
-    this.#change(() => this.#insert({ element: element('p', { class: 'note' }, text) }));
+    this.#change(() => this.#insert({ element: note(text) }));
+  }
+
+  /** Marks that messages are missing before those to come. */
+  gap() {
+    this.note(MISSING);
   }
 
   /** Shows what Claude is doing. */
@@ -246,6 +255,8 @@ function comesAfter(one, other) {
   if (one.seq === undefined) return Boolean(one.pending);
   return one.epoch === other.epoch ? one.seq > other.seq : one.epoch > other.epoch;
 }
+
+const note = (text) => element('p', { class: 'note' }, text);
 
 function reply({ content, ts, via }) {
   const where = via === 'transcript' ? 'in the terminal' : undefined;

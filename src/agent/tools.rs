@@ -175,43 +175,61 @@ pub fn render(outcome: &ToolOutcome<'_>) -> ToolResult {
         ToolOutcome::Messages { messages, .. } if messages.is_empty() => {
             ToolResult::ok("(no messages)")
         }
-        ToolOutcome::Messages {
-            messages,
-            has_earlier,
-        } => ToolResult::ok(render_messages(messages, *has_earlier)),
+        ToolOutcome::Messages { messages, earlier } => {
+            ToolResult::ok(render_messages(messages, *earlier))
+        }
         ToolOutcome::UnknownSession { chat_id, sessions } => unknown_session(chat_id, sessions),
         ToolOutcome::PromptBlocked => ToolResult::ok(BLOCK_COPY),
         ToolOutcome::Nothing => ToolResult::nothing(),
     }
 }
 
-/// Renders the newest of these messages, as many as fit, a line each; before them a line that says how to get earlier
-/// ones, if there are any.
-fn render_messages(messages: &[HistoryItem<&str>], has_earlier: bool) -> String {
-    let mut room = MAX_RESULT - earlier(u64::MAX).len();
+/// Renders the newest of these messages, as many as fit, a line each, and a line for each gap; before them a line that
+/// says how to get earlier ones, if there are any. `earlier` is the `seq` of the last one before these.
+fn render_messages(messages: &[HistoryItem<&str>], earlier: Option<u64>) -> String {
+    let mut room = MAX_RESULT - earlier_hint(u64::MAX).len();
     let mut lines = Vec::new();
-    for message in messages.iter().rev() {
-        let Some(line) = render_message(message, room) else {
-            if lines.is_empty() {
-                lines.push(cut_message(message, room));
-            }
-            break;
-        };
+    let mut left_out = messages.len();
+    for (place, message) in messages.iter().enumerate().rev() {
+        let previous = place.checked_sub(1).map(|place| messages[place].seq);
+        let gap = gap_between(previous.or(earlier).unwrap_or(0), message.seq);
         // Each has a line end.
-        room = room.saturating_sub(line.chars().count() + 1);
+        let room_beside_gap = room.saturating_sub(gap.as_ref().map_or(0, |gap| gap.len() + 1));
+        let line = render_message(message, room_beside_gap);
+        let fits = line.is_some();
+        if !fits && !lines.is_empty() {
+            break;
+        }
+        let line = line.unwrap_or_else(|| cut_message(message, room_beside_gap));
+        room = room_beside_gap.saturating_sub(line.chars().count() + 1);
         lines.push(line);
+        lines.extend(gap);
+        left_out = place;
+        if !fits {
+            break;
+        }
     }
-    let left_out = messages.len() - lines.len();
-    if has_earlier || left_out > 0 {
-        lines.push(earlier(messages[left_out].seq));
+    if earlier.is_some() || left_out > 0 {
+        lines.push(earlier_hint(messages[left_out].seq));
     }
     lines.reverse();
     lines.join("\n")
 }
 
 /// Says how to get the messages before this one.
-fn earlier(seq: u64) -> String {
+fn earlier_hint(seq: u64) -> String {
     format!("(there are earlier messages: call fetch_messages with \"before\": {seq})")
+}
+
+/// Says which messages between these two are not kept any more, if any.
+fn gap_between(previous: u64, next: u64) -> Option<String> {
+    match (previous + 1, next.saturating_sub(1)) {
+        (first, last) if first > last => None,
+        (first, last) if first == last => Some(format!("(message {first} is not kept any more)")),
+        (first, last) => Some(format!(
+            "(messages {first} to {last} are not kept any more)"
+        )),
+    }
 }
 
 /// Returns a message as a line, unless that has no room for its line end.

@@ -40,6 +40,8 @@ pub enum Failure {
     TimedOut,
     /// There is no server.
     NoServer,
+    /// Claude Code has ended, and nobody knows whether it has seen the message.
+    Lost,
 }
 
 impl Failure {
@@ -50,6 +52,7 @@ impl Failure {
             Self::Usage => 2,
             Self::TimedOut => 3,
             Self::NoServer => 4,
+            Self::Lost => 5,
         }
     }
 
@@ -60,6 +63,7 @@ impl Failure {
             Self::Usage => "usage",
             Self::TimedOut => "timed_out",
             Self::NoServer => "no_server",
+            Self::Lost => "lost",
         }
     }
 }

@@ -183,8 +183,8 @@ pub enum ToolOutcome<'a> {
     Messages {
         /// Oldest first.
         messages: Vec<HistoryItem<&'a str>>,
-        /// The session has messages before these.
-        has_earlier: bool,
+        /// The `seq` of the last message that is kept before these, if there is one.
+        earlier: Option<u64>,
     },
     /// There is no such session.
     UnknownSession {

@@ -70,13 +70,10 @@ impl Hub {
                 let mut messages = session.map_or_else(Vec::new, |session| {
                     session.history_before(before.unwrap_or(u64::MAX))
                 });
-                let earlier = messages.len().saturating_sub(limit);
-                messages.drain(..earlier);
-                let has_earlier = earlier > 0;
-                let outcome = ToolOutcome::Messages {
-                    messages,
-                    has_earlier,
-                };
+                let surplus = messages.len().saturating_sub(limit);
+                let earlier = messages.drain(..surplus).next_back();
+                let earlier = earlier.map(|message| message.seq);
+                let outcome = ToolOutcome::Messages { messages, earlier };
                 out.answer(agent, call, &outcome);
             }
             ToolCall::Activity(event) => {

@@ -342,7 +342,7 @@ fn too_large(max: usize) -> Rejection {
     Rejection::new(
         ErrorCode::TooLarge,
         format!(
-            "a message may have {max} bytes at most; split it into several, or raise CLAUDE_SOCKET_MAX_MESSAGE"
+            "a message may have {max} bytes at most; split it into several, or raise the server's --max-message and --max-frame"
         ),
     )
 }

@@ -485,6 +485,46 @@ fn fetched_messages_have_24000_characters_at_most() {
 }
 
 #[test]
+fn fetched_messages_say_what_is_not_kept_any_more() {
+    let mut server = Server::in_process(&["--history-messages", "3"]);
+    let fetch = |server: &mut Server, limit: u64, before: u64| {
+        let arguments = json!({ "session_id": "s1", "limit": limit, "before": before });
+        let result = server.call("fetch_messages", &arguments);
+        let lines = result.lines().map(|line| match line.split_once("] ") {
+            Some((_, said)) => said.to_owned(),
+            None => line.to_owned(),
+        });
+        lines.collect::<Vec<_>>()
+    };
+    App::connect(&server, "s1").until_pong();
+    server.wait_for_health(|health| health["clients"] == 0);
+    // Nobody receives it, so it is the last to go.
+    server.call("reply", &json!({ "chat_id": "s1", "text": "the answer" }));
+    let mut app = App::connect(&server, "s2");
+    for number in 2..=5 {
+        app.send(&json!({ "type": "message", "session_id": "s1", "content": number.to_string() }));
+        server.next_message();
+    }
+    let missing = "(messages 2 to 3 are not kept any more)";
+    let all = ["assistant: the answer", missing, "user: 4", "user: 5"];
+    assert_eq!(fetch(&mut server, 100, 100), all);
+    let hint = "(there are earlier messages: call fetch_messages with \"before\": 4)";
+    assert_eq!(
+        fetch(&mut server, 2, 100),
+        [&[hint][..], &all[1..]].concat()
+    );
+    assert_eq!(fetch(&mut server, 2, 4), all[..1]);
+    // What is missing at the beginning is no earlier message.
+    for number in 1..=4 {
+        app.send_message(&number.to_string());
+        server.next_message();
+    }
+    let result = server.call("fetch_messages", &json!({ "session_id": "s2" }));
+    let first = result.lines().next();
+    assert_eq!(first, Some("(message 1 is not kept any more)"));
+}
+
+#[test]
 fn messages_wait_until_agent_is_initialized() {
     let mut server = Server::in_process_listening(&[]);
     let mut app = App::connect(&server, "s1");

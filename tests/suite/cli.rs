@@ -14,6 +14,8 @@ use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use serde_json::{Value, json};
 
 use crate::app::App;
+use crate::client::between;
+use crate::hooks::{call_activity, channel_tag};
 use crate::prepare::prepare;
 use crate::server::{Server, TEST_TIMEOUT, address_in, binary};
 use crate::state::State;
@@ -151,6 +153,51 @@ fn failing_send_has_exit_code_and_sentence_of_its_own() {
         assert_eq!(output.status.code(), Some(code.into()));
         let report: Value = serde_json::from_str(&printed(&output)).expect("the output is JSON");
         assert_eq!(report["state"], state);
+    }
+}
+
+/// Claude Code had it, and so nobody says that the server refused it.
+#[test]
+fn send_tells_message_that_is_lost_from_one_that_was_rejected() {
+    let sent = |server: &Server, json: bool| {
+        let mut command = command(server.address.port(), &["send", "anyone?", "--wait"]);
+        start(command.args(json.then_some("--json")))
+    };
+    let ended = |mut server: Server, child: Child| {
+        drop(server.stdin.take());
+        child.wait_with_output().expect("the program runs")
+    };
+    let why = "Claude Code has ended, and whether it has seen this message is unknown";
+    for json in [false, true] {
+        let server = Server::start(&[]);
+        let child = sent(&server, json);
+        server.next_message();
+        let output = ended(server, child);
+        let said = [printed(&output), complained(&output)].concat();
+        assert_eq!(output.status.code(), Some(5), "{said}");
+        assert!(said.contains(why), "{said}");
+        assert_eq!(said.contains(r#""state":"lost""#), json, "{said}");
+    }
+    // Hooks have proven to work, and this message was not seen.
+    let mut server = Server::start_as_plugin(&[]);
+    let mut app = App::connect(&server, "default");
+    app.send_message("first");
+    let meta = server.next_message()["meta"].take();
+    let prompt = channel_tag(&meta, "first");
+    call_activity(
+        &mut server,
+        &json!({ "event": "UserPromptSubmit", "prompt_id": "p1", "prompt": prompt }),
+    );
+    let child = sent(&server, true);
+    server.next_message();
+    let output = ended(server, child);
+    let said = printed(&output);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    for part in [
+        r#""code":"host_closed""#,
+        "has ended and has not seen the message",
+    ] {
+        assert!(said.contains(part), "{said}");
     }
 }
 
@@ -336,6 +383,46 @@ fn watch_prints_one_line_per_event_and_no_control_characters() {
         assert!(line().contains("done"));
         // Otherwise the status would be the first thing that the next one shows.
         server.call("status", &json!({ "chat_id": "default", "status": "idle" }));
+        // By its own process id.
+        child.kill().expect("the program runs");
+        child.wait().expect("the program ends");
+    }
+}
+
+/// What the server has not kept while there was no connection is marked, before what it has kept.
+#[test]
+fn watch_marks_what_is_missing_after_reconnect() {
+    for json in [false, true] {
+        let mut server = Server::start(&["--history-messages", "2"]);
+        let between = between(server.address);
+        let mut command = command(between.address.port(), &["watch"]);
+        let mut child = start(command.args(json.then_some("--json")));
+        let mut lines = BufReader::new(child.stdout.take().expect("the stream is piped")).lines();
+        let mut until = |part: &str| {
+            let lines = lines.by_ref().map(|line| line.expect("the output is text"));
+            let mut lines = lines.skip_while(|line| !line.contains(part));
+            lines.next().expect("the terminal shows more")
+        };
+        until("claude-code");
+        between.cut();
+        until("disconnected");
+        for text in ["one", "two", "three"] {
+            reply(&mut server, text);
+        }
+        between.mend();
+        until("claude-code");
+        let (gap, next) = (until(""), until(""));
+        if json {
+            let gap: Value = serde_json::from_str(&gap).expect("the output is JSON");
+            assert_eq!(gap, json!({ "type": "gap", "after": 0, "until": 2 }));
+        } else {
+            let (_, what) = gap.split_once(' ').expect("a line begins with the time");
+            assert!(
+                what.starts_with("gap: some messages are missing here"),
+                "{gap}"
+            );
+        }
+        assert!(next.contains("two"), "{next}");
         // By its own process id.
         child.kill().expect("the program runs");
         child.wait().expect("the program ends");

@@ -502,14 +502,14 @@ fn full_receive_capacity_drops_oldest_events_only() {
 }
 
 /// A wire between client and server that can be cut.
-struct Between {
-    address: std::net::SocketAddr,
+pub struct Between {
+    pub address: std::net::SocketAddr,
     whole: std::sync::Arc<std::sync::atomic::AtomicBool>,
     wires: std::sync::Arc<parking_lot::Mutex<Vec<std::net::TcpStream>>>,
 }
 
 impl Between {
-    fn cut(&self) {
+    pub fn cut(&self) {
         self.whole.store(false, std::sync::atomic::Ordering::SeqCst);
         for wire in self.wires.lock().drain(..) {
             // It may be gone already.
@@ -517,12 +517,12 @@ impl Between {
         }
     }
 
-    fn mend(&self) {
+    pub fn mend(&self) {
         self.whole.store(true, std::sync::atomic::Ordering::SeqCst);
     }
 }
 
-fn between(server: std::net::SocketAddr) -> Between {
+pub fn between(server: std::net::SocketAddr) -> Between {
     use std::net::TcpStream;
     let listener = TcpListener::bind(("127.0.0.1", 0)).expect("any port");
     let address = listener.local_addr().expect("it is bound");

@@ -1,6 +1,9 @@
 //! Refusals: who does what one recommends is admitted.
 
+use serde_json::json;
+
 use crate::access::{shake, start, with_tokens};
+use crate::app::App;
 use crate::server::{Server, binary, status_of};
 use crate::state::State;
 
@@ -147,4 +150,28 @@ fn request_that_obeys_its_refusal_is_admitted() {
         assert!(why.contains(advice), "{why}");
         assert_admitted(&server, &format!("/{better_query}"), better_headers);
     }
+}
+
+/// The settings in the rejection go together: the server starts when both are raised.
+#[test]
+fn long_message_is_taken_after_raising_what_its_rejection_names() {
+    let long = json!({ "type": "message", "content": "x".repeat(500_000) });
+    let server = Server::in_process(&[]);
+    let mut app = App::connect(&server, "s1");
+    app.send(&long);
+    let error = app.expect("error");
+    let why = error["message"].as_str().expect("there is a sentence");
+    let (_, settings) = why
+        .split_once("raise the server's ")
+        .unwrap_or_else(|| panic!("nothing is recommended: {why}"));
+    let names: Vec<_> = settings.split(" and ").collect();
+    let flags: Vec<_> = names.into_iter().zip(["1MiB", "2MiB"]).collect();
+    let flags: Vec<_> = flags
+        .iter()
+        .flat_map(|(name, size)| [*name, *size])
+        .collect();
+    let server = Server::start(&flags);
+    let mut app = App::connect(&server, "s1");
+    app.send(&long);
+    assert_eq!(server.next_message()["content"], long["content"]);
 }

@@ -326,19 +326,21 @@ test('two messages under one id are settled alike', async (t) => {
 let browser;
 after(() => browser?.close());
 
-/** Connects from a page of this host in a real Chromium, and returns what it is told. */
-async function fromPage(t, host, url, options = {}) {
+/** Connects from a page of this host in a real Chromium, and returns what it is told. At `/sandboxed` it has no origin. */
+async function fromPage(t, host, url, options = {}, path = '/') {
   browser ??= await launch('--host-resolver-rules=MAP chat.test 127.0.0.1');
   const { createReadStream } = await import('node:fs');
   const port = await listen(t, createHttpServer((request, answer) => {
     const isScript = request.url.endsWith('.js');
     answer.setHeader('Content-Type', isScript ? 'text/javascript' : 'text/html');
+    answer.setHeader('Access-Control-Allow-Origin', '*');
+    if (request.url === '/sandboxed') answer.setHeader('Content-Security-Policy', 'sandbox allow-scripts');
     if (isScript) createReadStream(fileURLToPath(LIBRARY)).pipe(answer);
     else answer.end('<!doctype html><title>a page</title>');
   }));
   const page = await browser.newPage();
   t.after(() => page.close());
-  await page.goto(`http://${host}:${port}/`);
+  await page.goto(`http://${host}:${port}${path}`);
   const told = await page.evaluate(async ([url, options]) => {
     const { ClaudeSocket } = await import('/claude-socket.js');
     const socket = new ClaudeSocket(url, options);
@@ -363,6 +365,12 @@ test('in a browser a page that is admitted is told why, and another one that it 
   assert.deepEqual([foreign.refused.status, foreign.refused.code], [0, 'forbidden_origin']);
   assert.ok(foreign.refused.message.includes(foreign.origin), foreign.refused.message);
   assert.equal(foreign.disconnected.retryIn, null);
+
+  // Without an origin, there is none to be listed.
+  const outside = await fromPage(t, 'localhost', open.url, {}, '/sandboxed');
+  assert.deepEqual([outside.refused.status, outside.refused.code], [0, 'forbidden_origin']);
+  assert.match(outside.refused.message, /: open the page from http:\/\/localhost, or connect with a valid token$/);
+  assert.ok((await fromPage(t, 'chat.test', guarded.url, { token }, '/sandboxed')).welcome);
 
   const unauthorized = await fromPage(t, 'localhost', guarded.url);
   assert.deepEqual([unauthorized.refused.status, unauthorized.refused.code], [401, 'unauthorized']);

@@ -64,6 +64,75 @@ story('nothing is lost when the network fails', async ({ server, open }) => {
   assert.equal(await page.locator('.message:visible').count(), 3);
 });
 
+story('what the server has not kept is marked as missing', async ({ server, open }) => {
+  const page = await open();
+  await connected(page);
+  const line = await overALine(page);
+  line.down = true;
+  await line.close();
+  await page.getByText('The connection is lost').waitFor();
+  for (let number = 1; number <= 3; number++) await server.reply(`answer ${number}`);
+  line.down = false;
+  await page.locator('.claude .body', { hasText: 'answer 3' }).waitFor();
+  const shown = await page.locator('#log > *:visible').allInnerTexts();
+  const gap = shown.findIndex((text) => text.startsWith('Some messages are missing here'));
+  assert.ok(gap >= 0, shown.join('\n'));
+  assert.match(shown[gap + 1], /answer 2/);
+  assert.doesNotMatch(shown.join('\n'), /answer 1/);
+}, { flags: ['--history-messages', '2'] });
+
+story('what is missing in the history is marked where it is', async ({ server, open }) => {
+  const page = await open('/?session=s1');
+  await connected(page);
+  await page.goto('about:blank');
+  // Nobody receives it, so it is the last to go. What other sessions' clients say makes it lonely.
+  await server.reply('the answer', 's1');
+  const other = await open('/?session=s2');
+  await other.evaluate(() => {
+    const socket = new WebSocket(`ws://${location.host}/?session=s2`);
+    const messages = ['one', 'two', 'three', 'four'].map((content) => ({ type: 'message', session_id: 's1', content }));
+    socket.onopen = () => messages.forEach((message) => socket.send(JSON.stringify(message)));
+  });
+  for (let number = 0; number < 4; number++) await server.nextMessage();
+  await page.goto(`http://${server.host}/?session=s1`);
+  await page.locator('.message .body', { hasText: 'four' }).waitFor();
+  const shown = await page.locator('#log .body, #log .note').allInnerTexts();
+  assert.deepEqual(shown, ['the answer', 'Some messages are missing here: the server does not keep them any more.', 'three', 'four']);
+}, { flags: ['--history-messages', '3'] });
+
+story('a message that Claude Code took before its end is maybe lost, and its prompt is not decided', async ({ server, open, t }) => {
+  const page = await open();
+  await connected(page);
+  await say(page, 'are you there?');
+  await own(page).locator('[data-state=accepted]').waitFor();
+  server.ask('abcde');
+  await page.locator('.permission').waitFor();
+  await server.stop();
+  await page.getByText('(Claude Code ended before it was decided)').waitFor();
+  const again = await Server.start({ port: server.port });
+  t.after(() => again.kill());
+  await connected(page);
+  await again.reply('to somebody else');
+  await page.locator('.claude .body', { hasText: 'to somebody else' }).waitFor();
+  await own(page).locator('[data-state=lost]').waitFor();
+  await own(page).getByText('whether it has seen this message is unknown').waitFor();
+});
+
+story('a message that Claude has seen before its end stays seen', async ({ server, open, t }) => {
+  const page = await open();
+  await connected(page);
+  await say(page, 'are you there?');
+  await server.take(await server.nextMessage());
+  await own(page).locator('[data-state=seen]').waitFor();
+  await server.stop();
+  const again = await Server.start({ port: server.port });
+  t.after(() => again.kill());
+  await connected(page);
+  await again.reply('to somebody else');
+  await page.locator('.claude .body', { hasText: 'to somebody else' }).waitFor();
+  await own(page).locator('[data-state=seen]').waitFor();
+}, { env: { CLAUDE_PLUGIN_ROOT: '/plugin' } });
+
 story('an unsent message survives a reload', async ({ server, open }) => {
   const page = await open();
   const line = await overALine(page);

@@ -147,9 +147,8 @@ pub fn notice(message: &ServerMessage) -> Option<Notice> {
     Some(Notice { style, kind, what })
 }
 
-/// What people are told of an [`Event::Gap`](claude_socket_client::Event::Gap).
-pub const GAP: &str =
-    "some messages are missing here: the server does not keep everything that was said meanwhile";
+/// What people are told of an [`Event::Gap`](claude_socket_client::Event::Gap), and of one in the history.
+pub const GAP: &str = "some messages are missing here: the server does not keep them any more";
 
 /// Returns the status as a sentence.
 fn activity(status: Status, detail: Option<&str>) -> String {

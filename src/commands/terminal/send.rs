@@ -12,7 +12,7 @@ use super::{ConnectArgs, TOKEN_HELP};
 use crate::client::{Client, Event};
 use crate::commands::{Error, Failure};
 use crate::config;
-use crate::protocol::{DeliveryState, ServerMessage};
+use crate::protocol::{DeliveryState, ErrorCode, ServerMessage};
 use crate::sanitize;
 
 /// Time limit for Claude Code to take the message, without `--wait`.
@@ -20,7 +20,7 @@ const ACCEPT_TIMEOUT: Duration = Duration::from_secs(30);
 
 const EXIT_CODES: &str = "\
 Exit codes: 0 answered, or accepted without --wait; 1 refused; 2 wrong usage;
-3 nobody has answered in time; 4 no server.";
+3 nobody has answered in time; 4 no server; 5 lost when Claude Code ended.";
 
 #[derive(Args, Clone, Debug)]
 #[command(after_help = format!("{EXIT_CODES}\n\n{TOKEN_HELP}"))]
@@ -241,20 +241,12 @@ impl DeliveryWait<'_> {
                 state,
                 code,
                 retry_after,
+                ref hint,
                 ..
             } if id == self.id => {
-                let rejected = || SendError {
-                    code: code.map(|code| code.as_str().to_owned()),
-                    retry_after,
-                    ..SendError::new(
-                        Failure::Refused,
-                        self.rejection
-                            .clone()
-                            .unwrap_or_else(|| "the server has not taken the message".to_owned()),
-                    )
-                };
                 let is_done = match state {
-                    DeliveryState::Rejected | DeliveryState::Lost => return Err(rejected()),
+                    DeliveryState::Rejected => return Err(self.rejected(code, retry_after)),
+                    DeliveryState::Lost => return Err(lost(hint.as_deref())),
                     DeliveryState::Answered => true,
                     DeliveryState::Other => false,
                     _ => !self.wants_answer,
@@ -273,6 +265,28 @@ impl DeliveryWait<'_> {
         }
         Ok(None)
     }
+
+    /// Returns why the message was rejected.
+    fn rejected(&self, code: Option<ErrorCode>, retry_after: Option<u64>) -> SendError {
+        let why = match &self.rejection {
+            Some(why) => why,
+            // Claude Code had it, and no error precedes the receipt.
+            None if code == Some(ErrorCode::HostClosed) => {
+                "Claude Code has ended and has not seen the message; send it again"
+            }
+            None => "the server has not taken the message",
+        };
+        SendError {
+            code: code.map(|code| code.as_str().to_owned()),
+            retry_after,
+            ..SendError::new(Failure::Refused, why)
+        }
+    }
+}
+
+fn lost(hint: Option<&str>) -> SendError {
+    let unknown = "whether Claude Code has seen the message is unknown";
+    SendError::new(Failure::Lost, hint.unwrap_or(unknown))
 }
 
 fn report(outcome: &Outcome) -> Value {

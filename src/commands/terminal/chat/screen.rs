@@ -75,9 +75,17 @@ impl Screen {
                     None => self.chat_line(message),
                 }
             }
-            ServerMessage::History { messages, .. } => {
+            ServerMessage::History {
+                messages,
+                truncated_before,
+                ..
+            } => {
                 let mut lines = Vec::new();
+                let mut gap = truncated_before.filter(|seq| *seq > self.seq);
                 for item in messages.iter().filter(|item| item.seq > self.seq) {
+                    if gap.take_if(|seq| item.seq >= *seq).is_some() {
+                        lines.push(self.styled(Style::Alert, format::GAP));
+                    }
                     lines.push(self.line(&format::history_line(item)));
                 }
                 self.seq = messages
@@ -231,5 +239,23 @@ mod tests {
             shown(&mut screen, other),
             ["03:04:05 claude: More\n    of it"]
         );
+    }
+
+    #[test]
+    fn gap_in_history_is_marked_where_it_is() {
+        let mut screen = Screen::new("s".to_owned());
+        screen.colors = Colors::none();
+        let item = |seq: u64| {
+            json!({
+                "role": "user", "content": seq.to_string(), "ts": "2026-01-02T03:04:05Z", "user": "ann",
+                "message_id": "00000000-0000-0000-0000-000000000001", "seq": seq,
+            })
+        };
+        let history = json!({
+            "type": "history", "session_id": "s", "messages": [item(2), item(24), item(25)], "truncated_before": 24,
+        });
+        let lines = shown(&mut screen, history);
+        let line = |seq: u64| format!("03:04:05 ann: {seq}");
+        assert_eq!(lines, [line(2), format::GAP.to_owned(), line(24), line(25)]);
     }
 }
