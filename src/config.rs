@@ -84,9 +84,13 @@ pub struct ServerArgs {
     #[arg(long, env = "CLAUDE_SOCKET_MAX_CONNECTIONS", value_name = "COUNT", default_value = "16384", value_parser = count)]
     pub max_connections: usize,
 
-    /// The most sessions at once
+    /// The most sessions at once; one that nobody needs makes room for another
     #[arg(long, env = "CLAUDE_SOCKET_MAX_SESSIONS", value_name = "COUNT", default_value = "10000", value_parser = count)]
     pub max_sessions: usize,
+
+    /// The most sessions that the clients with one token, or one connection without a token, may begin
+    #[arg(long, env = "CLAUDE_SOCKET_MAX_SESSIONS_PER_TOKEN", value_name = "COUNT", default_value = "5000", value_parser = count)]
+    pub max_sessions_per_token: usize,
 
     /// The longest message of a client, in bytes; seven eighths of the longest frame at most
     #[arg(long, env = "CLAUDE_SOCKET_MAX_MESSAGE", value_name = "SIZE", default_value = "448KiB", value_parser = size)]
@@ -325,6 +329,7 @@ impl ServerArgs {
                 seen_timeout: self.seen_timeout,
                 max_permissions: self.max_permissions,
                 max_sessions: self.max_sessions,
+                max_sessions_per_token: self.max_sessions_per_token,
                 history_messages: self.history_messages,
                 history_bytes: self.history_size,
                 history_total: self.history_total,

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::answers::Answer;
 use super::authorization::{check_read, check_send};
 use super::session::Session;
-use super::{AuditEvent, CloseReason, Effects, Hub, Now};
+use super::{AuditEvent, AuthorId, CloseReason, Effects, Hub, Now};
 use crate::protocol::{
     ClientRequest, ConnId, DEFAULT_USER, DeliveryState, ErrorCode, Grant, HostInfo, MAX_QUOTED,
     RESERVED_NAMES, Rejection, ServerMessage, SessionId, Status,
@@ -111,7 +111,7 @@ impl Hub {
     /// Claude is doing there, unless that is nothing.
     ///
     /// # Errors
-    /// [`ErrorCode::Busy`] if there are too many sessions.
+    /// [`ErrorCode::Busy`] if there are too many sessions that somebody needs.
     pub(super) fn join(
         &mut self,
         now: Now,
@@ -120,23 +120,14 @@ impl Hub {
         out: &mut impl Effects,
     ) -> Result<(), Rejection> {
         if !self.sessions.contains_key(id) {
-            let max = self.limits.max_sessions;
-            if self.sessions.len() >= max {
-                return Err(Rejection {
-                    session_id: id.to_string(),
-                    ..Rejection::new(
-                        ErrorCode::Busy,
-                        format!(
-                            "the server already has {max} sessions, its limit; use one of them or try again later"
-                        ),
-                    )
-                });
-            }
-            let mut session = Session::new(now, self.default_agent);
+            let creator = AuthorId::of(client, &self.clients[&client].grant);
+            self.make_room(creator, id)?;
+            let mut session = Session::new(now, creator, self.default_agent);
             if let Some(status) = self.agents[session.agent].turn.status_for_everyone() {
                 session.status = status;
             }
             self.sessions.insert(id.clone(), session);
+            self.session_quota.add(creator);
         }
         if let (Some(session), Some(newcomer)) =
             (self.sessions.get_mut(id), self.clients.get_mut(&client))

@@ -34,6 +34,7 @@ mod receipts;
 mod registration;
 mod session;
 mod session_list;
+mod session_quota;
 mod stats;
 mod tools;
 mod turn;
@@ -62,6 +63,7 @@ pub use input::{
 pub use permissions::{PermissionRequest, RequestId};
 use session::Session;
 pub use session::{Author, AuthorId, Message};
+use session_quota::{SessionQuota, Standing};
 pub use stats::{ChannelHealth, Counters, Stats};
 
 use crate::protocol::{ConnId, EXPIRED, MessageId, ServerMessage, SessionId};
@@ -113,6 +115,8 @@ pub struct Limits {
     pub max_permissions: usize,
     /// The most sessions.
     pub max_sessions: usize,
+    /// The most sessions that the clients with one token, or one client without a token, have begun.
+    pub max_sessions_per_token: usize,
     /// The most messages in the history of one session.
     pub history_messages: usize,
     /// The most bytes in the history of one session.
@@ -137,6 +141,7 @@ pub struct Hub {
     /// The agent of sessions that are created from now on.
     default_agent: AgentId,
     sessions: HashMap<SessionId, Session>,
+    session_quota: SessionQuota,
     /// The bytes of all histories.
     history_total: usize,
     clients: FxHashMap<ConnId, Client>,
@@ -161,6 +166,7 @@ impl Hub {
             default_agent: AgentId::FIRST,
             limits,
             sessions: HashMap::new(),
+            session_quota: SessionQuota::default(),
             history_total: 0,
             clients: FxHashMap::default(),
             expiries: BTreeSet::new(),
@@ -216,19 +222,16 @@ impl Hub {
                 self.expire_request(&request, "nobody has decided it in time", out);
             }
         }
-        while self
-            .expiries
-            .first()
-            .is_some_and(|(at, _)| *at <= now.instant)
-            && let Some((_, id)) = self.expiries.pop_first()
+        while let Some((at, id)) = self.expiries.first()
+            && *at <= now.instant
         {
-            if self.agents.iter().any(|agent| agent.inbox.has_session(&id)) {
+            let id = id.clone();
+            if self.has_waiting_message(&id) {
                 self.keep_longer(now, &id);
                 continue;
             }
             debug!("session \"{id}\" has expired");
-            let expired = self.sessions.remove(&id);
-            self.history_total -= expired.map_or(0, |session| session.history_bytes());
+            self.remove_session(&id);
         }
     }
 
@@ -264,22 +267,41 @@ impl Hub {
         self.reschedule(id);
     }
 
-    /// Updates when a session expires.
+    /// Updates when a session expires, and whether it can make room for another.
     fn reschedule(&mut self, id: &SessionId) {
         let Some(session) = self.sessions.get_mut(id) else {
             return;
         };
         let expires = session.expires(&self.limits);
-        if session.expiry_timer == expires {
+        let timer = expires.map(|at| (at, session.standing()));
+        let before = std::mem::replace(&mut session.expiry_timer, timer);
+        if before == timer {
             return;
         }
-        if let Some(at) = session.expiry_timer {
-            self.expiries.remove(&(at, id.clone()));
+        self.unschedule(before, id);
+        if let Some(timer) = timer {
+            self.expiries.insert((timer.0, id.clone()));
+            self.session_quota.offer(timer, id);
         }
-        if let Some(at) = expires {
-            self.expiries.insert((at, id.clone()));
+        if let Some(surplus) = self.session_quota.surplus().cloned() {
+            self.remove_session(&surplus);
         }
-        session.expiry_timer = expires;
+    }
+
+    fn unschedule(&mut self, timer: Option<(Instant, Standing)>, id: &SessionId) {
+        if let Some(timer) = timer {
+            self.expiries.remove(&(timer.0, id.clone()));
+            self.session_quota.withdraw(timer, id);
+        }
+    }
+
+    /// Removes a session and all that is kept of it.
+    fn remove_session(&mut self, id: &SessionId) {
+        if let Some(session) = self.sessions.remove(id) {
+            self.unschedule(session.expiry_timer, id);
+            self.session_quota.remove(session.creator);
+            self.history_total -= session.history_bytes();
+        }
     }
 
     /// Tells every operator that a permission request was decided.

@@ -7,6 +7,7 @@ use std::time::{Instant, SystemTime};
 
 use super::answers::fitting;
 use super::receipts::Receipts;
+use super::session_quota::Standing;
 use super::{AgentId, Effects, Limits, Now, timestamp};
 use crate::json;
 use crate::protocol::{
@@ -18,6 +19,8 @@ use crate::protocol::{
 #[derive(Debug)]
 pub struct Session {
     created: SystemTime,
+    /// Whose client has created it.
+    pub creator: AuthorId,
     /// The agent that the session talks to.
     pub agent: AgentId,
     /// The clients in it.
@@ -33,8 +36,8 @@ pub struct Session {
     unread: Option<Unread>,
     /// When the newest message for Claude came.
     asked: Instant,
-    /// The expiry that the hub has scheduled.
-    pub expiry_timer: Option<Instant>,
+    /// The expiry that the hub has scheduled, and what the session was then.
+    pub expiry_timer: Option<(Instant, Standing)>,
     /// The status that clients were shown last.
     pub status: StatusUpdate,
 }
@@ -79,9 +82,10 @@ impl Default for StatusUpdate {
 
 impl Session {
     /// Returns an empty session, created at `now`.
-    pub fn new(now: Now, agent: AgentId) -> Self {
+    pub fn new(now: Now, creator: AuthorId, agent: AgentId) -> Self {
         Self {
             created: now.wall,
+            creator,
             agent,
             members: Vec::new(),
             receipts: Receipts::default(),
@@ -246,6 +250,17 @@ impl Session {
         (page.map(|message| message.item()).collect(), more)
     }
 
+    /// Returns whether the session can make room for another.
+    pub fn standing(&self) -> Standing {
+        let is_needed =
+            !self.members.is_empty() || self.unread.is_some() || self.receipts.awaits_answer();
+        match self.seq {
+            _ if is_needed => Standing::Needed,
+            0 => Standing::Unused,
+            _ => Standing::Idle,
+        }
+    }
+
     /// Returns when the session expires; never while a client is in it. It stays longer while a reply that nobody
     /// has received is in it, or a message waits for an answer: that must find it.
     pub fn expires(&self, limits: &Limits) -> Option<Instant> {
@@ -306,7 +321,7 @@ impl Author {
 
 /// The identity of a user. A name is no identity: without a token everybody may
 /// use any.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum AuthorId {
     /// The holder of a token: [`Grant::id`].
     Grant(u64),

@@ -111,6 +111,7 @@ impl HubStage {
             seen_timeout: Duration::from_secs(10),
             max_permissions: 3,
             max_sessions: 4,
+            max_sessions_per_token: 3,
             history_messages: 5,
             history_bytes: 10_000,
             history_total: 40_000,

@@ -41,6 +41,7 @@ mod release;
 mod releases;
 mod schema;
 mod server;
+mod session_quota;
 mod settings;
 #[cfg(target_os = "linux")]
 mod soak;

@@ -29,6 +29,7 @@ fn bad_value_is_explained_in_one_line() {
         ("max-permissions", "0", "from 1 on"),
         ("max-connections", "many", "from 1 on"),
         ("max-sessions", "1.5", "from 1 on"),
+        ("max-sessions-per-token", "0", "from 1 on"),
         ("max-message", "1 MiBi", "1MiB"),
         ("max-frame", "big", "4MB"),
         ("max-id-length", "-1", "from 1 on"),
