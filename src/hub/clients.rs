@@ -76,12 +76,16 @@ impl Hub {
     /// A client was cut off. If nobody else is in a session whose newest message is a reply,
     /// that may not have been received, and the session is kept for it.
     pub(super) fn connection_lost(&mut self, now: Now, client: ConnId) {
-        self.leave_sessions(now, client, |session| {
-            let is_reply = session.last().is_some_and(|message| message.is_reply());
-            if session.members.is_empty() && is_reply {
-                session.mark_unread(now);
+        let sessions = self.leave_sessions(now, client);
+        for id in sessions {
+            let Some(session) = self.sessions.get(&id) else {
+                continue;
+            };
+            let bytes = session.last().map_or(0, |message| message.bytes());
+            if session.members.is_empty() && self.has_room_for_unread(session, bytes) {
+                self.mark_unread(now, &id);
             }
-        });
+        }
         if let Some(lost) = self.clients.get_mut(&client) {
             lost.is_lost = true;
             lost.answer = None;
@@ -90,20 +94,30 @@ impl Hub {
 
     /// Removes a client. Whatever else comes from it, or from one that was never added, is ignored.
     pub(super) fn disconnect(&mut self, now: Now, client: ConnId) {
-        self.leave_sessions(now, client, |_| {});
+        self.leave_sessions(now, client);
         self.clients.remove(&client);
     }
 
-    pub(super) fn leave_sessions(&mut self, now: Now, client: ConnId, then: impl Fn(&mut Session)) {
+    /// Removes a client from its sessions, and returns them.
+    pub(super) fn leave_sessions(&mut self, now: Now, client: ConnId) -> Vec<SessionId> {
         let Some(left) = self.clients.get_mut(&client) else {
-            return;
+            return Vec::new();
         };
-        for id in std::mem::take(&mut left.sessions) {
-            if let Some(session) = self.sessions.get_mut(&id) {
+        let sessions = std::mem::take(&mut left.sessions);
+        for id in &sessions {
+            if let Some(session) = self.sessions.get_mut(id) {
                 session.leave(client, now);
-                then(session);
-                self.reschedule(&id);
+                self.reschedule(id);
             }
+        }
+        sessions
+    }
+
+    /// Nobody has received the newest reply of a session.
+    fn mark_unread(&mut self, now: Now, id: &SessionId) {
+        if let Some(session) = self.sessions.get_mut(id) {
+            session.mark_unread(now);
+            self.reschedule(id);
         }
     }
 

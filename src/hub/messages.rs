@@ -61,7 +61,7 @@ impl Hub {
         let input = MessageInput { message, escaped };
         self.accept(now, client, session, input, out);
         if is_lost {
-            self.leave_sessions(now, client, |_| {});
+            self.leave_sessions(now, client);
         }
     }
 
@@ -187,6 +187,7 @@ impl Hub {
             name: message.user.unwrap_or_else(|| DEFAULT_USER.into()),
         };
         let ts = message.ts.unwrap_or_else(|| now.timestamp());
+        self.give_up_unread(now, &id);
         let session = self
             .sessions
             .get_mut(&id)

@@ -38,6 +38,7 @@ mod session_quota;
 mod stats;
 mod tools;
 mod turn;
+mod unread;
 
 use std::collections::{BTreeSet, HashMap};
 use std::io::Write;
@@ -65,6 +66,7 @@ use session::Session;
 pub use session::{Author, AuthorId, Message};
 use session_quota::{SessionQuota, Standing};
 pub use stats::{ChannelHealth, Counters, Stats};
+pub use unread::GivenUp;
 
 use crate::protocol::{ConnId, EXPIRED, MessageId, ServerMessage, SessionId};
 use crate::sanitize::escape_channel_tags;
@@ -103,7 +105,7 @@ pub const INBOX_BYTES: usize = 1024 * 1024;
 pub struct Limits {
     /// How long a session stays after its last client has left.
     pub session_ttl: Duration,
-    /// How long a session stays while it holds a reply that nobody has received.
+    /// How long a reply that nobody has received is kept, and its session with it.
     pub unread_ttl: Duration,
     /// How long a permission request waits for a verdict.
     pub permission_ttl: Duration,
@@ -231,6 +233,7 @@ impl Hub {
                 continue;
             }
             debug!("session \"{id}\" has expired");
+            self.give_up_unread(now, &id);
             self.remove_session(&id);
         }
     }

@@ -17,6 +17,7 @@ use claude_socket::protocol::{
 use serde_json::{Value, json};
 
 use crate::hooks;
+use crate::server::text_of;
 use crate::story::{self, Stage, Token};
 
 /// What the hub has sent.
@@ -255,8 +256,7 @@ impl Stage for HubStage {
 
     fn call_tool(&mut self, tool: &str, arguments: Value) -> String {
         let result = self.call(tool, &arguments);
-        let text = result["content"][0]["text"].as_str();
-        text.expect("a tool result has a text").to_owned()
+        text_of(&result)
     }
 
     fn expect_hooks(&mut self) {

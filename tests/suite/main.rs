@@ -49,4 +49,5 @@ mod state;
 mod stories;
 mod story;
 mod tokens;
+mod unread;
 mod web;
