@@ -116,6 +116,11 @@ pub struct ServerArgs {
     #[arg(long, env = "CLAUDE_SOCKET_HISTORY_TOTAL", value_name = "SIZE", default_value = "64MiB", value_parser = size)]
     pub history_total: usize,
 
+    /// The most memory for the ids of messages, of all sessions together; beyond that the sessions with the most forget
+    /// their oldest
+    #[arg(long, env = "CLAUDE_SOCKET_RECEIPTS_TOTAL", value_name = "SIZE", default_value = "16MiB", value_parser = size)]
+    pub receipts_total: usize,
+
     /// The most bytes that wait for one slow client before it is disconnected
     #[arg(long, env = "CLAUDE_SOCKET_MAX_BACKLOG", value_name = "SIZE", default_value = "4MiB", value_parser = size)]
     pub max_backlog: usize,
@@ -333,6 +338,7 @@ impl ServerArgs {
                 history_messages: self.history_messages,
                 history_bytes: self.history_size,
                 history_total: self.history_total,
+                receipts_total: self.receipts_total,
                 inbox_messages: INBOX_MESSAGES,
                 inbox_bytes: INBOX_BYTES,
                 max_message: self.max_message,

@@ -9,7 +9,7 @@ use log::debug;
 use super::agents::AGENT_ENDED;
 use super::authorization::check_send;
 use super::inbox::InboxItem;
-use super::receipts::{Fingerprint, Receipt};
+use super::receipts::{self, Fingerprint, Receipt};
 use super::{Author, AuthorId, Effects, Hub, MessageInput, MessageKey, Now};
 use crate::protocol::{
     ConnId, DEFAULT_USER, DeliveryState, ErrorCode, MessageId, NewMessage, Rejection,
@@ -199,6 +199,7 @@ impl Hub {
         session.asked_at(now);
         let number = self.agents[agent].inbox.last() + 1;
         let key = message.id.clone();
+        self.receipts_total += receipts::bytes_of(key.as_ref());
         session.receipts.await_answer(number, message_id, key);
         let stored = session.last().expect("the newest message always stays");
         let message_for_agent = stored.clone();
@@ -216,6 +217,9 @@ impl Hub {
         }
         if self.history_total > self.limits.history_total {
             self.enforce_history_quota(&id);
+        }
+        if self.receipts_total > self.limits.receipts_total {
+            self.enforce_receipts_quota();
         }
         let inbox = &mut self.agents[agent].inbox;
         inbox.push(InboxItem {

@@ -31,6 +31,7 @@ mod input_match;
 mod messages;
 mod permissions;
 mod receipts;
+mod receipts_quota;
 mod registration;
 mod session;
 mod session_list;
@@ -125,6 +126,8 @@ pub struct Limits {
     pub history_bytes: usize,
     /// The most bytes in the histories of all sessions together.
     pub history_total: usize,
+    /// The most bytes of the receipts of all sessions together.
+    pub receipts_total: usize,
     /// With this many messages in an agent's inbox, senders wait.
     pub inbox_messages: usize,
     /// With this many bytes in an agent's inbox, senders wait.
@@ -146,6 +149,8 @@ pub struct Hub {
     session_quota: SessionQuota,
     /// The bytes of all histories.
     history_total: usize,
+    /// The bytes of all receipts, and of those that were removed since they were counted the last time.
+    receipts_total: usize,
     clients: FxHashMap<ConnId, Client>,
     /// The sessions without clients, by the moment they expire.
     expiries: BTreeSet<(Instant, SessionId)>,
@@ -170,6 +175,7 @@ impl Hub {
             sessions: HashMap::new(),
             session_quota: SessionQuota::default(),
             history_total: 0,
+            receipts_total: 0,
             clients: FxHashMap::default(),
             expiries: BTreeSet::new(),
             id_prefix,
@@ -304,6 +310,7 @@ impl Hub {
             self.unschedule(session.expiry_timer, id);
             self.session_quota.remove(session.creator);
             self.history_total -= session.history_bytes();
+            self.receipts_total -= session.receipts.bytes();
         }
     }
 

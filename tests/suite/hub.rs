@@ -116,6 +116,7 @@ impl HubStage {
             history_messages: 5,
             history_bytes: 10_000,
             history_total: 40_000,
+            receipts_total: 40_000,
             inbox_messages: 4,
             inbox_bytes: 10_000,
             max_message: 1_000_000,

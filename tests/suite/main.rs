@@ -35,6 +35,7 @@ mod prepare;
 mod properties;
 mod proxies;
 mod raw;
+mod receipts_quota;
 mod refusals;
 mod relay;
 mod release;

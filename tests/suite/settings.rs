@@ -36,6 +36,7 @@ fn bad_value_is_explained_in_one_line() {
         ("history-messages", "0", "from 1 on"),
         ("history-size", "0", "1MiB"),
         ("history-total", "much", "1MiB"),
+        ("receipts-total", "some", "1MiB"),
         ("max-backlog", "x", "4MB"),
         ("handshake-timeout", "fast", "500ms"),
         ("ping-interval", "0", "30s"),
