@@ -5,12 +5,13 @@ use std::iter::once;
 use std::sync::Arc;
 
 use super::answers::Answer;
-use super::authorization::{check_read, check_send};
+use super::authorization::{Rejected, check_read, check_send};
 use super::session::Session;
 use super::{AuditEvent, AuthorId, CloseReason, Effects, Hub, Now};
 use crate::protocol::{
-    ClientRequest, ConnId, DEFAULT_USER, DeliveryState, ErrorCode, Grant, HostInfo, MAX_QUOTED,
-    RESERVED_NAMES, Rejection, ServerMessage, SessionId, Status,
+    ClientRequest, ConnId, DEFAULT_USER, DeliveryState, ErrorCode, FETCH_HISTORY, FETCH_RECEIPT,
+    Grant, HostInfo, MAX_QUOTED, PERMISSION_RESPONSE, RESERVED_NAMES, Rejection, ServerMessage,
+    SessionId, Status,
 };
 
 /// One connection.
@@ -190,7 +191,8 @@ impl Hub {
                         self.begin_answer(client, answer, out);
                     }
                     Err(forbidden) => {
-                        self.reject_forbidden(client, id.as_str(), None, forbidden, out);
+                        let rejected = Rejected::request(id.as_str(), FETCH_HISTORY);
+                        self.reject_forbidden(client, rejected, forbidden, out);
                     }
                 }
             }
@@ -272,7 +274,8 @@ impl Hub {
         let id = session.unwrap_or_else(|| requester.default_session.clone());
         // A receipt goes to one connection, and that of the sender is not to be taken from it.
         if let Err(forbidden) = check_send(&requester.grant, &id) {
-            return self.reject_forbidden(client, id.as_str(), None, forbidden, out);
+            let rejected = Rejected::request(id.as_str(), FETCH_RECEIPT);
+            return self.reject_forbidden(client, rejected, forbidden, out);
         }
         let session = self.sessions.get_mut(&id);
         let Some(receipt) = session.and_then(|session| session.receipts.get_mut(key)) else {
@@ -312,7 +315,8 @@ impl Hub {
             let why = format!(
                 "only an operator answers permission requests, and this token is a {role}'s; use an operator's"
             );
-            return self.reject_forbidden(client, "", None, why, out);
+            let rejected = Rejected::request("", PERMISSION_RESPONSE);
+            return self.reject_forbidden(client, rejected, why, out);
         }
         let by_token = decider.grant.user.clone();
         // Without a token a client calls itself what it likes.
@@ -331,7 +335,10 @@ impl Hub {
             let why = format!(
                 "permission request \"{id}\" is not open: it was answered, has expired or never was"
             );
-            let rejection = Rejection::new(ErrorCode::UnknownRequest, why);
+            let rejection = Rejection {
+                request: Some(PERMISSION_RESPONSE),
+                ..Rejection::new(ErrorCode::UnknownRequest, why)
+            };
             return self.reject(client, &rejection, out);
         };
         self.counters.verdicts += 1;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use log::debug;
 
 use super::agents::AGENT_ENDED;
-use super::authorization::check_send;
+use super::authorization::{Rejected, check_send};
 use super::inbox::InboxItem;
 use super::receipts::{self, Fingerprint, Receipt};
 use super::{Author, AuthorId, Effects, Hub, MessageInput, MessageKey, Now};
@@ -43,7 +43,12 @@ impl Hub {
             && let Err(forbidden) = check_send(&sender.grant, &session)
         {
             let key = message.id.map(|key| key.to_string());
-            return self.reject_forbidden(client, session.as_str(), key, forbidden, out);
+            let rejected = Rejected {
+                session: session.as_str(),
+                id: key,
+                request: None,
+            };
+            return self.reject_forbidden(client, rejected, forbidden, out);
         }
         if let Some(user) = &sender.grant.user {
             message.user = Some(user.clone());
