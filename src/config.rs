@@ -59,7 +59,7 @@ pub struct ServerArgs {
     #[arg(long, env = "CLAUDE_SOCKET_SESSION_TTL", value_name = "DURATION", default_value = "5m", value_parser = duration)]
     pub session_ttl: Duration,
 
-    /// How long a session is kept with an answer that nobody has received
+    /// How long an answer is kept that nobody has received, and its session with it
     #[arg(long, env = "CLAUDE_SOCKET_UNSEEN_TTL", value_name = "DURATION", default_value = "24h", value_parser = duration)]
     pub unseen_ttl: Duration,
 
@@ -104,15 +104,16 @@ pub struct ServerArgs {
     #[arg(long, env = "CLAUDE_SOCKET_MAX_ID_LENGTH", value_name = "COUNT", default_value = "128", value_parser = count)]
     pub max_id_length: usize,
 
-    /// The most messages of history a session keeps
+    /// The most messages of history a session keeps; answers that nobody has received stay beyond that
     #[arg(long, env = "CLAUDE_SOCKET_HISTORY_MESSAGES", value_name = "COUNT", default_value = "100", value_parser = count)]
     pub history_messages: usize,
 
-    /// The most bytes of history a session keeps
+    /// The most bytes of history a session keeps; answers that nobody has received stay beyond that
     #[arg(long, env = "CLAUDE_SOCKET_HISTORY_SIZE", value_name = "SIZE", default_value = "1MiB", value_parser = size)]
     pub history_size: usize,
 
-    /// The most bytes of history all sessions keep together; beyond that the longest lose their oldest messages
+    /// The most bytes of history all sessions keep together; beyond that the longest lose their oldest messages. Half of it
+    /// is for answers that nobody has received, a quarter for those of one session; more of them are refused
     #[arg(long, env = "CLAUDE_SOCKET_HISTORY_TOTAL", value_name = "SIZE", default_value = "64MiB", value_parser = size)]
     pub history_total: usize,
 

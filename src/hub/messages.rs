@@ -192,13 +192,13 @@ impl Hub {
             name: message.user.unwrap_or_else(|| DEFAULT_USER.into()),
         };
         let ts = message.ts.unwrap_or_else(|| now.timestamp());
-        self.give_up_unread(now, &id);
         let session = self
             .sessions
             .get_mut(&id)
             .expect("the client has joined it");
         let agent = session.agent;
         let has_others = session.members.len() > 1;
+        let has_unread = session.unread_count() > 0;
         let total = &mut self.history_total;
         session.append(message_id, author, message.content, ts, &self.limits, total);
         session.asked_at(now);
@@ -219,6 +219,9 @@ impl Hub {
             };
             let members = session.members.iter().copied();
             out.send(members.filter(|member| *member != client), &shown);
+        }
+        if has_unread {
+            self.give_up_unread(now, &id);
         }
         if self.history_total > self.limits.history_total {
             self.enforce_history_quota(&id);

@@ -149,15 +149,14 @@ impl Hub {
             Some(_) => cut_shared(text, self.limits.max_text()),
             None => text,
         };
-        let id = find_session(&self.sessions, chat_id)
-            .ok_or(ReplyError::UnknownSession)?
-            .clone();
-        self.give_up_unread(now, &id);
-        self.check_room_for_unread(&id, &text)?;
-        let session = self
-            .sessions
-            .get_mut(&id)
-            .ok_or(ReplyError::UnknownSession)?;
+        let (id, session) =
+            session_mut(&mut self.sessions, chat_id).ok_or(ReplyError::UnknownSession)?;
+        if session.unread_count() > 0 || session.members.is_empty() {
+            self.give_up_unread(now, &id);
+            self.check_room_for_unread(&id, &text)?;
+        }
+        let session = self.sessions.get_mut(&id);
+        let session = session.ok_or(ReplyError::UnknownSession)?;
         let author = Author::Assistant { via };
         let ts = now.timestamp();
         let total = &mut self.history_total;
