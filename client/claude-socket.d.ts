@@ -45,6 +45,13 @@ export class DeliveryError extends Error {
     /** In how many seconds the server can take the message, if its token's rate is used up. */
     retryAfter: number | undefined;
 }
+/** The server has not taken a request for history or for the sessions. */
+export class RequestError extends Error {
+    /** @param {ErrorMessage} error */
+    constructor({ message, code }: ErrorMessage);
+    /** Why, for programs. */
+    code: ErrorCode;
+}
 /** Nobody knows whether Claude has seen the message: Claude Code has ended, or the server was restarted. */
 export class LostError extends Error {
     /** @param {string} message */
@@ -194,7 +201,8 @@ export class ClaudeSocket {
      * @param {number} [limit] most messages, from 1 to 100
      * @param {{since?: number, signal?: AbortSignal}} [options] with `since`, the first messages after that `seq`;
      *   without, the last ones. The promise rejects when `signal` aborts.
-     * @returns {Promise<HistoryMessage>} rejects with an {@link EndedError} if the client ends before
+     * @returns {Promise<HistoryMessage>} rejects with a {@link RequestError} if the server doesn't take the request, and
+     *   with an {@link EndedError} if the client ends before
      * @throws {TypeError} if `limit` or `since` is not a whole number
      */
     fetchHistory(limit?: number, { since, signal }?: {
@@ -204,7 +212,8 @@ export class ClaudeSocket {
     /**
      * Requests the list of sessions, and joins none. It is also emitted as a `sessions` event.
      * @param {{signal?: AbortSignal}} [options] the promise rejects when `signal` aborts
-     * @returns {Promise<SessionsMessage>} rejects with an {@link EndedError} if the client ends before
+     * @returns {Promise<SessionsMessage>} rejects with a {@link RequestError} if the server doesn't take the request, and
+     *   with an {@link EndedError} if the client ends before
      */
     fetchSessions({ signal }?: {
         signal?: AbortSignal;
@@ -666,6 +675,12 @@ export type ErrorMessage = {
      * The same for programs.
      */
     code: ErrorCode;
+    /**
+     * The `type` of the request that was not taken, such as `fetch_history`; left out
+     * for a `message`. Requests of one type are answered in their order, so this is the answer to the oldest that
+     * has none.
+     */
+    request?: string | undefined;
     /**
      * In how many seconds, rounded up, the same message fits into the rate of the
      * client's token again. Only with `busy`, if that rate is the reason.

@@ -234,6 +234,9 @@
  * @property {string} message One sentence for people. It is `invalid JSON` for what isn't JSON, and `unknown
  *   message type: X` for an unknown type.
  * @property {ErrorCode} code The same for programs.
+ * @property {string} [request] The `type` of the request that was not taken, such as `fetch_history`; left out
+ *   for a `message`. Requests of one type are answered in their order, so this is the answer to the oldest that
+ *   has none.
  * @property {number} [retry_after] In how many seconds, rounded up, the same message fits into the rate of the
  *   client's token again. Only with `busy`, if that rate is the reason.
  */
@@ -408,6 +411,17 @@ export class DeliveryError extends Error {
     this.code = code;
     /** In how many seconds the server can take the message, if its token's rate is used up. */
     this.retryAfter = retryAfter;
+  }
+}
+
+/** The server has not taken a request for history or for the sessions. */
+export class RequestError extends Error {
+  /** @param {ErrorMessage} error */
+  constructor({ message, code }) {
+    super(message);
+    this.name = 'RequestError';
+    /** Why, for programs. */
+    this.code = code;
   }
 }
 
@@ -762,7 +776,8 @@ export class ClaudeSocket {
    * @param {number} [limit] most messages, from 1 to 100
    * @param {{since?: number, signal?: AbortSignal}} [options] with `since`, the first messages after that `seq`;
    *   without, the last ones. The promise rejects when `signal` aborts.
-   * @returns {Promise<HistoryMessage>} rejects with an {@link EndedError} if the client ends before
+   * @returns {Promise<HistoryMessage>} rejects with a {@link RequestError} if the server doesn't take the request, and
+   *   with an {@link EndedError} if the client ends before
    * @throws {TypeError} if `limit` or `since` is not a whole number
    */
   fetchHistory(limit = 50, { since, signal } = {}) {
@@ -777,7 +792,8 @@ export class ClaudeSocket {
   /**
    * Requests the list of sessions, and joins none. It is also emitted as a `sessions` event.
    * @param {{signal?: AbortSignal}} [options] the promise rejects when `signal` aborts
-   * @returns {Promise<SessionsMessage>} rejects with an {@link EndedError} if the client ends before
+   * @returns {Promise<SessionsMessage>} rejects with a {@link RequestError} if the server doesn't take the request, and
+   *   with an {@link EndedError} if the client ends before
    */
   fetchSessions({ signal } = {}) {
     /** @type {Request<SessionsMessage>} */
@@ -1174,11 +1190,24 @@ export class ClaudeSocket {
         return this.#onReceipt(message);
       case 'error':
         this.#lastError = message;
-        if (message.code === 'invalid_json' && !message.session_id) this.#rejectSent(message);
-        return this.#emitMessage(message);
+        if (message.code === 'invalid_json' && !message.session_id && !message.request) this.#rejectSent(message);
+        this.#emitMessage(message);
+        return this.#failRequest(message);
       default:
         return this.#emitMessage(message);
     }
+  }
+
+  /**
+   * The server has not taken the oldest request of this type.
+   * @param {ErrorMessage} error
+   */
+  #failRequest(error) {
+    if (error.request === 'list_sessions') this.#sessionRequests.shift()?.answer.reject(new RequestError(error));
+    if (error.request !== 'fetch_history') return;
+    const request = this.#historyRequests.shift();
+    if (request?.fill) this.#releaseBuffer();
+    else request?.answer?.reject(new RequestError(error));
   }
 
   /** @param {WelcomeMessage} welcome */

@@ -59,7 +59,7 @@ pub struct ServerArgs {
     #[arg(long, env = "CLAUDE_SOCKET_SESSION_TTL", value_name = "DURATION", default_value = "5m", value_parser = duration)]
     pub session_ttl: Duration,
 
-    /// How long a session is kept with an answer that nobody has received
+    /// How long an answer is kept that nobody has received, and its session with it
     #[arg(long, env = "CLAUDE_SOCKET_UNSEEN_TTL", value_name = "DURATION", default_value = "24h", value_parser = duration)]
     pub unseen_ttl: Duration,
 
@@ -84,9 +84,13 @@ pub struct ServerArgs {
     #[arg(long, env = "CLAUDE_SOCKET_MAX_CONNECTIONS", value_name = "COUNT", default_value = "16384", value_parser = count)]
     pub max_connections: usize,
 
-    /// The most sessions at once
+    /// The most sessions at once; one that nobody needs makes room for another
     #[arg(long, env = "CLAUDE_SOCKET_MAX_SESSIONS", value_name = "COUNT", default_value = "10000", value_parser = count)]
     pub max_sessions: usize,
+
+    /// The most sessions that the clients with one token, or one connection without a token, may begin
+    #[arg(long, env = "CLAUDE_SOCKET_MAX_SESSIONS_PER_TOKEN", value_name = "COUNT", default_value = "5000", value_parser = count)]
+    pub max_sessions_per_token: usize,
 
     /// The longest message of a client, in bytes; seven eighths of the longest frame at most
     #[arg(long, env = "CLAUDE_SOCKET_MAX_MESSAGE", value_name = "SIZE", default_value = "448KiB", value_parser = size)]
@@ -100,17 +104,23 @@ pub struct ServerArgs {
     #[arg(long, env = "CLAUDE_SOCKET_MAX_ID_LENGTH", value_name = "COUNT", default_value = "128", value_parser = count)]
     pub max_id_length: usize,
 
-    /// The most messages of history a session keeps
+    /// The most messages of history a session keeps; answers that nobody has received stay beyond that
     #[arg(long, env = "CLAUDE_SOCKET_HISTORY_MESSAGES", value_name = "COUNT", default_value = "100", value_parser = count)]
     pub history_messages: usize,
 
-    /// The most bytes of history a session keeps
+    /// The most bytes of history a session keeps; answers that nobody has received stay beyond that
     #[arg(long, env = "CLAUDE_SOCKET_HISTORY_SIZE", value_name = "SIZE", default_value = "1MiB", value_parser = size)]
     pub history_size: usize,
 
-    /// The most bytes of history all sessions keep together; beyond that the longest lose their oldest messages
+    /// The most bytes of history all sessions keep together; beyond that the longest lose their oldest messages. Half of it
+    /// is for answers that nobody has received, a quarter for those of one session; more of them are refused
     #[arg(long, env = "CLAUDE_SOCKET_HISTORY_TOTAL", value_name = "SIZE", default_value = "64MiB", value_parser = size)]
     pub history_total: usize,
+
+    /// The most memory for the ids of messages, of all sessions together; beyond that the sessions with the most forget
+    /// their oldest
+    #[arg(long, env = "CLAUDE_SOCKET_RECEIPTS_TOTAL", value_name = "SIZE", default_value = "16MiB", value_parser = size)]
+    pub receipts_total: usize,
 
     /// The most bytes that wait for one slow client before it is disconnected
     #[arg(long, env = "CLAUDE_SOCKET_MAX_BACKLOG", value_name = "SIZE", default_value = "4MiB", value_parser = size)]
@@ -325,9 +335,11 @@ impl ServerArgs {
                 seen_timeout: self.seen_timeout,
                 max_permissions: self.max_permissions,
                 max_sessions: self.max_sessions,
+                max_sessions_per_token: self.max_sessions_per_token,
                 history_messages: self.history_messages,
                 history_bytes: self.history_size,
                 history_total: self.history_total,
+                receipts_total: self.receipts_total,
                 inbox_messages: INBOX_MESSAGES,
                 inbox_bytes: INBOX_BYTES,
                 max_message: self.max_message,

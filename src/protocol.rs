@@ -10,7 +10,10 @@ pub use claude_socket_client::protocol::*;
 
 pub use grant::{Grant, SessionPattern};
 pub use ids::ConnId;
-pub use parse::{NameCache, Rejection, clamp_limit, parse, parse_cached, reject};
+pub use parse::{
+    FETCH_HISTORY, FETCH_RECEIPT, NameCache, PERMISSION_RESPONSE, Rejection, clamp_limit, parse,
+    parse_cached, reject,
+};
 pub use rate::{Rate, RateLimit};
 
 /// The `by` of a permission request that was answered in the terminal.

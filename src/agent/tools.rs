@@ -11,7 +11,7 @@ use uuid::Uuid;
 use super::activity;
 use super::argument_error::ArgumentError;
 use super::channel::ServerKey;
-use crate::hub::{PublishResult, ToolCall, ToolOutcome};
+use crate::hub::{GivenUp, PublishResult, ToolCall, ToolOutcome};
 use crate::json;
 use crate::protocol::{self, HistoryItem, MessageId, SessionId, Status};
 use crate::sanitize::escape_channel_tags;
@@ -63,11 +63,15 @@ impl ToolResult {
     }
 
     fn new(text: String, is_error: bool) -> Self {
-        let content = vec![Text {
-            r#type: "text",
-            text,
-        }];
+        let content = vec![Text::new(text)];
         Self { content, is_error }
+    }
+}
+
+impl Text {
+    fn new(text: String) -> Self {
+        let r#type = "text";
+        Self { r#type, text }
     }
 }
 
@@ -179,9 +183,30 @@ pub fn render(outcome: &ToolOutcome<'_>) -> ToolResult {
             ToolResult::ok(render_messages(messages, *earlier))
         }
         ToolOutcome::UnknownSession { chat_id, sessions } => unknown_session(chat_id, sessions),
+        ToolOutcome::TooManyUnread { chat_id, count } => ToolResult::error(format!(
+            "reply: nobody has received the last {count} replies to session {}, and there is no room for more; nothing was \
+             sent; reply when somebody writes there again",
+            quoted(chat_id)
+        )),
+        ToolOutcome::Noted { outcome, given_up } => {
+            let mut result = render(outcome);
+            let notes = given_up.iter().map(|given_up| Text::new(note(given_up)));
+            result.content.extend(notes);
+            result
+        }
         ToolOutcome::PromptBlocked => ToolResult::ok(BLOCK_COPY),
         ToolOutcome::Nothing => ToolResult::nothing(),
     }
+}
+
+/// Says that replies were given up.
+fn note(given_up: &GivenUp) -> String {
+    format!(
+        "note: {} of your replies to session {} expired unreceived, as nobody came in time; say again what still matters \
+         when somebody writes there",
+        given_up.count,
+        quoted(given_up.session.as_str())
+    )
 }
 
 /// Renders the newest of these messages, as many as fit, a line each, and a line for each gap; before them a line that

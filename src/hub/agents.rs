@@ -14,6 +14,7 @@ use super::permissions::Permissions;
 use super::registration::{Admits, Registration};
 use super::session::Session;
 use super::turn::Turn;
+use super::unread::GivenUp;
 use super::{AgentId, AgentInput, CloseReason, Effects, Hub, Limits, Now, PermissionRequest};
 use crate::protocol::{DeliveryState, ErrorCode, MessageId, Rejection, ServerMessage, SessionId};
 
@@ -40,6 +41,8 @@ pub struct Agent {
     pub monitor: DeliveryMonitor,
     /// Its permission requests.
     pub permissions: Permissions,
+    /// Replies that were given up since its last tool call.
+    pub given_up: Vec<GivenUp>,
 }
 
 impl Agent {
@@ -55,6 +58,7 @@ impl Agent {
             has_background_tasks: false,
             monitor: DeliveryMonitor::new(limits.seen_timeout),
             permissions: Permissions::default(),
+            given_up: Vec::new(),
         }
     }
 

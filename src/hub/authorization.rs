@@ -32,8 +32,7 @@ impl Hub {
     pub(super) fn reject_forbidden(
         &mut self,
         client: ConnId,
-        session: &str,
-        id: Option<String>,
+        rejected: Rejected<'_>,
         why: String,
         out: &mut impl Effects,
     ) {
@@ -44,11 +43,33 @@ impl Hub {
             out.record(&AuditEvent::Forbidden { client, grant, why });
         }
         let rejection = Rejection {
-            session_id: session.to_owned(),
-            id,
+            session_id: rejected.session.to_owned(),
+            id: rejected.id,
+            request: rejected.request,
             ..Rejection::new(ErrorCode::Forbidden, why)
         };
         self.reject(client, &rejection, out);
+    }
+}
+
+/// The frame that a client may not send.
+#[derive(Debug)]
+pub struct Rejected<'a> {
+    /// The session that it names.
+    pub session: &'a str,
+    /// The client's own id of a message.
+    pub id: Option<String>,
+    /// The `type` of a request.
+    pub request: Option<&'static str>,
+}
+
+impl<'a> Rejected<'a> {
+    pub fn request(session: &'a str, request: &'static str) -> Self {
+        Self {
+            session,
+            id: None,
+            request: Some(request),
+        }
     }
 }
 

@@ -5,12 +5,13 @@ use std::iter::once;
 use std::sync::Arc;
 
 use super::answers::Answer;
-use super::authorization::{check_read, check_send};
+use super::authorization::{Rejected, check_read, check_send};
 use super::session::Session;
-use super::{AuditEvent, CloseReason, Effects, Hub, Now};
+use super::{AuditEvent, AuthorId, CloseReason, Effects, Hub, Now};
 use crate::protocol::{
-    ClientRequest, ConnId, DEFAULT_USER, DeliveryState, ErrorCode, Grant, HostInfo, MAX_QUOTED,
-    RESERVED_NAMES, Rejection, ServerMessage, SessionId, Status,
+    ClientRequest, ConnId, DEFAULT_USER, DeliveryState, ErrorCode, FETCH_HISTORY, FETCH_RECEIPT,
+    Grant, HostInfo, MAX_QUOTED, PERMISSION_RESPONSE, RESERVED_NAMES, Rejection, ServerMessage,
+    SessionId, Status,
 };
 
 /// One connection.
@@ -76,12 +77,16 @@ impl Hub {
     /// A client was cut off. If nobody else is in a session whose newest message is a reply,
     /// that may not have been received, and the session is kept for it.
     pub(super) fn connection_lost(&mut self, now: Now, client: ConnId) {
-        self.leave_sessions(now, client, |session| {
-            let is_reply = session.last().is_some_and(|message| message.is_reply());
-            if session.members.is_empty() && is_reply {
-                session.mark_unread(now);
+        let sessions = self.leave_sessions(now, client);
+        for id in sessions {
+            let Some(session) = self.sessions.get(&id) else {
+                continue;
+            };
+            let bytes = session.last().map_or(0, |message| message.bytes());
+            if session.members.is_empty() && self.has_room_for_unread(session, bytes) {
+                self.mark_unread(now, &id);
             }
-        });
+        }
         if let Some(lost) = self.clients.get_mut(&client) {
             lost.is_lost = true;
             lost.answer = None;
@@ -90,20 +95,30 @@ impl Hub {
 
     /// Removes a client. Whatever else comes from it, or from one that was never added, is ignored.
     pub(super) fn disconnect(&mut self, now: Now, client: ConnId) {
-        self.leave_sessions(now, client, |_| {});
+        self.leave_sessions(now, client);
         self.clients.remove(&client);
     }
 
-    pub(super) fn leave_sessions(&mut self, now: Now, client: ConnId, then: impl Fn(&mut Session)) {
+    /// Removes a client from its sessions, and returns them.
+    pub(super) fn leave_sessions(&mut self, now: Now, client: ConnId) -> Vec<SessionId> {
         let Some(left) = self.clients.get_mut(&client) else {
-            return;
+            return Vec::new();
         };
-        for id in std::mem::take(&mut left.sessions) {
-            if let Some(session) = self.sessions.get_mut(&id) {
+        let sessions = std::mem::take(&mut left.sessions);
+        for id in &sessions {
+            if let Some(session) = self.sessions.get_mut(id) {
                 session.leave(client, now);
-                then(session);
-                self.reschedule(&id);
+                self.reschedule(id);
             }
+        }
+        sessions
+    }
+
+    /// Nobody has received the newest reply of a session.
+    fn mark_unread(&mut self, now: Now, id: &SessionId) {
+        if let Some(session) = self.sessions.get_mut(id) {
+            session.mark_unread(now);
+            self.reschedule(id);
         }
     }
 
@@ -111,7 +126,7 @@ impl Hub {
     /// Claude is doing there, unless that is nothing.
     ///
     /// # Errors
-    /// [`ErrorCode::Busy`] if there are too many sessions.
+    /// [`ErrorCode::Busy`] if there are too many sessions that somebody needs.
     pub(super) fn join(
         &mut self,
         now: Now,
@@ -120,23 +135,14 @@ impl Hub {
         out: &mut impl Effects,
     ) -> Result<(), Rejection> {
         if !self.sessions.contains_key(id) {
-            let max = self.limits.max_sessions;
-            if self.sessions.len() >= max {
-                return Err(Rejection {
-                    session_id: id.to_string(),
-                    ..Rejection::new(
-                        ErrorCode::Busy,
-                        format!(
-                            "the server already has {max} sessions, its limit; use one of them or try again later"
-                        ),
-                    )
-                });
-            }
-            let mut session = Session::new(now, self.default_agent);
+            let creator = AuthorId::of(client, &self.clients[&client].grant);
+            self.make_room(creator, id)?;
+            let mut session = Session::new(now, creator, self.default_agent);
             if let Some(status) = self.agents[session.agent].turn.status_for_everyone() {
                 session.status = status;
             }
             self.sessions.insert(id.clone(), session);
+            self.session_quota.add(creator);
         }
         if let (Some(session), Some(newcomer)) =
             (self.sessions.get_mut(id), self.clients.get_mut(&client))
@@ -185,7 +191,8 @@ impl Hub {
                         self.begin_answer(client, answer, out);
                     }
                     Err(forbidden) => {
-                        self.reject_forbidden(client, id.as_str(), None, forbidden, out);
+                        let rejected = Rejected::request(id.as_str(), FETCH_HISTORY);
+                        self.reject_forbidden(client, rejected, forbidden, out);
                     }
                 }
             }
@@ -267,7 +274,8 @@ impl Hub {
         let id = session.unwrap_or_else(|| requester.default_session.clone());
         // A receipt goes to one connection, and that of the sender is not to be taken from it.
         if let Err(forbidden) = check_send(&requester.grant, &id) {
-            return self.reject_forbidden(client, id.as_str(), None, forbidden, out);
+            let rejected = Rejected::request(id.as_str(), FETCH_RECEIPT);
+            return self.reject_forbidden(client, rejected, forbidden, out);
         }
         let session = self.sessions.get_mut(&id);
         let Some(receipt) = session.and_then(|session| session.receipts.get_mut(key)) else {
@@ -307,7 +315,8 @@ impl Hub {
             let why = format!(
                 "only an operator answers permission requests, and this token is a {role}'s; use an operator's"
             );
-            return self.reject_forbidden(client, "", None, why, out);
+            let rejected = Rejected::request("", PERMISSION_RESPONSE);
+            return self.reject_forbidden(client, rejected, why, out);
         }
         let by_token = decider.grant.user.clone();
         // Without a token a client calls itself what it likes.
@@ -326,7 +335,10 @@ impl Hub {
             let why = format!(
                 "permission request \"{id}\" is not open: it was answered, has expired or never was"
             );
-            let rejection = Rejection::new(ErrorCode::UnknownRequest, why);
+            let rejection = Rejection {
+                request: Some(PERMISSION_RESPONSE),
+                ..Rejection::new(ErrorCode::UnknownRequest, why)
+            };
             return self.reject(client, &rejection, out);
         };
         self.counters.verdicts += 1;

@@ -2,7 +2,8 @@
 //!
 //! When they exceed the limit, each is truncated to the same share of it, oldest messages
 //! first (max-min fairness). A history shorter than the share loses nothing, so nobody can
-//! push out others' messages, however many sessions they use. Finding the share means looking at
+//! push out others' messages, however many sessions they use. Replies that nobody has received are spared; Claude can't
+//! add to them when they take half of the limit, or those of one session a quarter. Finding the share means looking at
 //! all sessions, so an eighth of the limit is freed at once, which must be filled again before
 //! the next time.
 
@@ -14,20 +15,37 @@ impl Hub {
     /// Enforces the limit when a message in this session has exceeded it. That message stays.
     pub(super) fn enforce_history_quota(&mut self, speaker: &SessionId) {
         let limit = self.limits.history_total;
-        let lengths = self.sessions.values().map(Session::history_bytes);
-        let share = fair_share(lengths.collect(), limit - limit / 8);
+        let room = (limit - limit / 8).saturating_sub(self.unread_bytes());
+        let lengths = self.sessions.values().map(received_bytes);
+        let share = fair_share(lengths.collect(), room);
         for (id, session) in &mut self.sessions {
-            if session.history_bytes() > share {
+            if received_bytes(session) > share {
                 let keep_at_least = usize::from(id == speaker);
                 session.truncate_history(share, keep_at_least, &mut self.history_total);
             }
         }
     }
+
+    /// Returns `true` if a reply of so many bytes can be kept in a session until somebody has received it.
+    pub(super) fn has_room_for_unread(&self, session: &Session, bytes: usize) -> bool {
+        let limit = self.limits.history_total;
+        let fits = |others, limit| others == 0 || others + bytes <= limit;
+        fits(session.unread_bytes(), limit / 4) && fits(self.unread_bytes(), limit / 2)
+    }
+
+    /// Memory of all replies that nobody has received, in bytes.
+    fn unread_bytes(&self) -> usize {
+        self.sessions.values().map(Session::unread_bytes).sum()
+    }
+}
+
+fn received_bytes(session: &Session) -> usize {
+    session.history_bytes() - session.unread_bytes()
 }
 
 /// Returns the most that each may have so that all of them have `room` at most; what shorter
 /// ones leave is shared by the others.
-fn fair_share(mut lengths: Vec<usize>, mut room: usize) -> usize {
+pub fn fair_share(mut lengths: Vec<usize>, mut room: usize) -> usize {
     lengths.sort_unstable();
     let shortest_first = lengths.iter().enumerate();
     for (place, length) in shortest_first {

@@ -5,12 +5,13 @@
 use std::iter::once;
 use std::sync::Arc;
 
-use log::info;
+use log::{info, warn};
 
 use super::delivery_monitor::Unconfirmed;
 use super::frame_limit::cut;
 use super::hook_event::{ChannelTag, DeltaIndex, HookEvent, PromptId, TextId, Tool, ToolUseId};
 use super::session::StatusUpdate;
+use super::tools::ReplyError;
 use super::turn::{Audience, Origin, Turn};
 use super::{Agent, AgentId, Effects, Hub, Now, ToolOutcome, find_session, session_mut};
 use crate::protocol::{DeliveryState, ReplySource, ServerMessage, Status, TERMINAL};
@@ -218,9 +219,14 @@ impl Hub {
         if turn.has_prompt(prompt)
             && let Some(id) = turn.unanswered(&text)
         {
-            // The session may have expired.
             let via = Some(ReplySource::Transcript);
-            let _ = self.append_assistant(now, id.as_str(), text, via, None, out);
+            let result = self.append_assistant(now, id.as_str(), text, via, None, out);
+            // The session may have expired, and that is known.
+            if let Err(ReplyError::TooManyUnread(count)) = result {
+                warn!(
+                    "nobody has received the last {count} replies to session \"{id}\"; Claude's text in the terminal is not kept, too"
+                );
+            }
         }
     }
 

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 
-use super::{CloseReason, HookEvent, PermissionRequest};
+use super::{CloseReason, GivenUp, HookEvent, PermissionRequest};
 use crate::protocol::{
     ClientRequest, ConnId, Grant, HistoryItem, MessageId, NewMessage, Rejection, SessionId, Status,
 };
@@ -193,10 +193,34 @@ pub enum ToolOutcome<'a> {
         /// The sessions there are, sorted.
         sessions: Vec<SessionId>,
     },
+    /// Nobody has received the last replies to the session, and no more are kept. Nobody has got this one.
+    TooManyUnread {
+        chat_id: &'a str,
+        /// The number of replies that wait there.
+        count: usize,
+    },
+    /// What became of the call, and the replies that were given up since the call before.
+    Noted {
+        outcome: Box<Self>,
+        given_up: Vec<GivenUp>,
+    },
     /// The hook's prompt must not get into the conversation: a copy of it is there already.
     PromptBlocked,
     /// Nothing is to be said.
     Nothing,
+}
+
+impl ToolOutcome<'_> {
+    /// Adds the replies that were given up, if any were.
+    pub(super) fn noting(self, given_up: Vec<GivenUp>) -> Self {
+        if given_up.is_empty() {
+            return self;
+        }
+        Self::Noted {
+            outcome: Box::new(self),
+            given_up,
+        }
+    }
 }
 
 /// What became of a reply or a status.

@@ -7,9 +7,9 @@ use std::sync::Arc;
 use log::debug;
 
 use super::agents::AGENT_ENDED;
-use super::authorization::check_send;
+use super::authorization::{Rejected, check_send};
 use super::inbox::InboxItem;
-use super::receipts::{Fingerprint, Receipt};
+use super::receipts::{self, Fingerprint, Receipt};
 use super::{Author, AuthorId, Effects, Hub, MessageInput, MessageKey, Now};
 use crate::protocol::{
     ConnId, DEFAULT_USER, DeliveryState, ErrorCode, MessageId, NewMessage, Rejection,
@@ -43,7 +43,12 @@ impl Hub {
             && let Err(forbidden) = check_send(&sender.grant, &session)
         {
             let key = message.id.map(|key| key.to_string());
-            return self.reject_forbidden(client, session.as_str(), key, forbidden, out);
+            let rejected = Rejected {
+                session: session.as_str(),
+                id: key,
+                request: None,
+            };
+            return self.reject_forbidden(client, rejected, forbidden, out);
         }
         if let Some(user) = &sender.grant.user {
             message.user = Some(user.clone());
@@ -61,7 +66,7 @@ impl Hub {
         let input = MessageInput { message, escaped };
         self.accept(now, client, session, input, out);
         if is_lost {
-            self.leave_sessions(now, client, |_| {});
+            self.leave_sessions(now, client);
         }
     }
 
@@ -193,11 +198,13 @@ impl Hub {
             .expect("the client has joined it");
         let agent = session.agent;
         let has_others = session.members.len() > 1;
+        let has_unread = session.unread_count() > 0;
         let total = &mut self.history_total;
         session.append(message_id, author, message.content, ts, &self.limits, total);
         session.asked_at(now);
         let number = self.agents[agent].inbox.last() + 1;
         let key = message.id.clone();
+        self.receipts_total += receipts::bytes_of(key.as_ref());
         session.receipts.await_answer(number, message_id, key);
         let stored = session.last().expect("the newest message always stays");
         let message_for_agent = stored.clone();
@@ -213,8 +220,14 @@ impl Hub {
             let members = session.members.iter().copied();
             out.send(members.filter(|member| *member != client), &shown);
         }
+        if has_unread {
+            self.give_up_unread(now, &id);
+        }
         if self.history_total > self.limits.history_total {
             self.enforce_history_quota(&id);
+        }
+        if self.receipts_total > self.limits.receipts_total {
+            self.enforce_receipts_quota();
         }
         let inbox = &mut self.agents[agent].inbox;
         inbox.push(InboxItem {

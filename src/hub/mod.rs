@@ -31,12 +31,15 @@ mod input_match;
 mod messages;
 mod permissions;
 mod receipts;
+mod receipts_quota;
 mod registration;
 mod session;
 mod session_list;
+mod session_quota;
 mod stats;
 mod tools;
 mod turn;
+mod unread;
 
 use std::collections::{BTreeSet, HashMap};
 use std::io::Write;
@@ -62,7 +65,9 @@ pub use input::{
 pub use permissions::{PermissionRequest, RequestId};
 use session::Session;
 pub use session::{Author, AuthorId, Message};
+use session_quota::{SessionQuota, Standing};
 pub use stats::{ChannelHealth, Counters, Stats};
+pub use unread::GivenUp;
 
 use crate::protocol::{ConnId, EXPIRED, MessageId, ServerMessage, SessionId};
 use crate::sanitize::escape_channel_tags;
@@ -101,7 +106,7 @@ pub const INBOX_BYTES: usize = 1024 * 1024;
 pub struct Limits {
     /// How long a session stays after its last client has left.
     pub session_ttl: Duration,
-    /// How long a session stays while it holds a reply that nobody has received.
+    /// How long a reply that nobody has received is kept, and its session with it.
     pub unread_ttl: Duration,
     /// How long a permission request waits for a verdict.
     pub permission_ttl: Duration,
@@ -113,12 +118,16 @@ pub struct Limits {
     pub max_permissions: usize,
     /// The most sessions.
     pub max_sessions: usize,
+    /// The most sessions that the clients with one token, or one client without a token, have begun.
+    pub max_sessions_per_token: usize,
     /// The most messages in the history of one session.
     pub history_messages: usize,
     /// The most bytes in the history of one session.
     pub history_bytes: usize,
     /// The most bytes in the histories of all sessions together.
     pub history_total: usize,
+    /// The most bytes of the receipts of all sessions together.
+    pub receipts_total: usize,
     /// With this many messages in an agent's inbox, senders wait.
     pub inbox_messages: usize,
     /// With this many bytes in an agent's inbox, senders wait.
@@ -137,8 +146,11 @@ pub struct Hub {
     /// The agent of sessions that are created from now on.
     default_agent: AgentId,
     sessions: HashMap<SessionId, Session>,
+    session_quota: SessionQuota,
     /// The bytes of all histories.
     history_total: usize,
+    /// The bytes of all receipts, and of those that were removed since they were counted the last time.
+    receipts_total: usize,
     clients: FxHashMap<ConnId, Client>,
     /// The sessions without clients, by the moment they expire.
     expiries: BTreeSet<(Instant, SessionId)>,
@@ -161,7 +173,9 @@ impl Hub {
             default_agent: AgentId::FIRST,
             limits,
             sessions: HashMap::new(),
+            session_quota: SessionQuota::default(),
             history_total: 0,
+            receipts_total: 0,
             clients: FxHashMap::default(),
             expiries: BTreeSet::new(),
             id_prefix,
@@ -216,19 +230,17 @@ impl Hub {
                 self.expire_request(&request, "nobody has decided it in time", out);
             }
         }
-        while self
-            .expiries
-            .first()
-            .is_some_and(|(at, _)| *at <= now.instant)
-            && let Some((_, id)) = self.expiries.pop_first()
+        while let Some((at, id)) = self.expiries.first()
+            && *at <= now.instant
         {
-            if self.agents.iter().any(|agent| agent.inbox.has_session(&id)) {
+            let id = id.clone();
+            if self.has_waiting_message(&id) {
                 self.keep_longer(now, &id);
                 continue;
             }
             debug!("session \"{id}\" has expired");
-            let expired = self.sessions.remove(&id);
-            self.history_total -= expired.map_or(0, |session| session.history_bytes());
+            self.give_up_unread(now, &id);
+            self.remove_session(&id);
         }
     }
 
@@ -264,22 +276,42 @@ impl Hub {
         self.reschedule(id);
     }
 
-    /// Updates when a session expires.
+    /// Updates when a session expires, and whether it can make room for another.
     fn reschedule(&mut self, id: &SessionId) {
         let Some(session) = self.sessions.get_mut(id) else {
             return;
         };
         let expires = session.expires(&self.limits);
-        if session.expiry_timer == expires {
+        let timer = expires.map(|at| (at, session.standing()));
+        let before = std::mem::replace(&mut session.expiry_timer, timer);
+        if before == timer {
             return;
         }
-        if let Some(at) = session.expiry_timer {
-            self.expiries.remove(&(at, id.clone()));
+        self.unschedule(before, id);
+        if let Some(timer) = timer {
+            self.expiries.insert((timer.0, id.clone()));
+            self.session_quota.offer(timer, id);
         }
-        if let Some(at) = expires {
-            self.expiries.insert((at, id.clone()));
+        if let Some(surplus) = self.session_quota.surplus().cloned() {
+            self.remove_session(&surplus);
         }
-        session.expiry_timer = expires;
+    }
+
+    fn unschedule(&mut self, timer: Option<(Instant, Standing)>, id: &SessionId) {
+        if let Some(timer) = timer {
+            self.expiries.remove(&(timer.0, id.clone()));
+            self.session_quota.withdraw(timer, id);
+        }
+    }
+
+    /// Removes a session and all that is kept of it.
+    fn remove_session(&mut self, id: &SessionId) {
+        if let Some(session) = self.sessions.remove(id) {
+            self.unschedule(session.expiry_timer, id);
+            self.session_quota.remove(session.creator);
+            self.history_total -= session.history_bytes();
+            self.receipts_total -= session.receipts.bytes();
+        }
     }
 
     /// Tells every operator that a permission request was decided.

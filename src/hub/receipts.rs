@@ -8,10 +8,29 @@ use sha2::{Digest, Sha256};
 use super::MessageKey;
 use crate::protocol::{ConnId, DeliveryState, MessageId, ServerMessage, SessionId};
 
-/// The most ids of accepted messages that a session remembers, beside those of all messages
-/// that are still in the inbox; and the most messages that wait for an answer. A client that
+/// The most ids of accepted messages that a session remembers, as long as all receipts together have room, beside those of
+/// all messages that are still in the inbox; and the most messages that wait for an answer. A client that
 /// resends a message does so right after it has reconnected, so only the newest can come again.
 const MAX_REMEMBERED: usize = 4_096;
+
+/// What a map and two queues take for each entry, as half of their room may be free.
+const SPARE: usize = 2;
+/// The memory of a receipt but for its key, in bytes: a slot and its control byte in the map, and a place in the queue.
+const RECEIPT_BYTES: usize =
+    SPARE * (size_of::<(MessageKey, Receipt)>() + 1 + size_of::<MessageKey>());
+/// The memory of a message that waits for an answer, in bytes.
+const UNANSWERED_BYTES: usize = SPARE * size_of::<Unanswered>();
+/// What a key takes beside its text, in bytes: two counters, and what the allocator keeps.
+const KEY_BYTES: usize = 32;
+
+/// Returns the memory that a message takes here until it is answered, in bytes.
+pub fn bytes_of(key: Option<&MessageKey>) -> usize {
+    UNANSWERED_BYTES + key.map_or(0, receipt_bytes)
+}
+
+fn receipt_bytes(key: &MessageKey) -> usize {
+    RECEIPT_BYTES + KEY_BYTES + key.len()
+}
 
 /// Tells two messages under one id apart. It is the same for all builds and after a restart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -139,6 +158,40 @@ impl Receipts {
         });
     }
 
+    /// Returns their memory, in bytes.
+    pub fn bytes(&self) -> usize {
+        let receipts: usize = self.by_key.keys().map(receipt_bytes).sum();
+        receipts + self.unanswered.len() * UNANSWERED_BYTES
+    }
+
+    /// Forgets the oldest messages that the agent has until `max` bytes are left.
+    pub fn truncate(&mut self, max: usize) {
+        let mut bytes = self.bytes();
+        if bytes <= max {
+            return;
+        }
+        while bytes > max
+            && let Some(key) = self.accepted.pop_front()
+        {
+            if self.by_key.remove(&key).is_some() {
+                bytes -= receipt_bytes(&key);
+            }
+        }
+        let by_key = &self.by_key;
+        let is_known = |key: &MessageKey| by_key.contains_key(key);
+        self.unanswered
+            .retain(|waiting| waiting.key.as_ref().is_none_or(is_known));
+        // What has no id goes last.
+        let excess = self.bytes().saturating_sub(max);
+        for _ in 0..excess.div_ceil(UNANSWERED_BYTES) {
+            self.unanswered
+                .pop_front_if(|waiting| waiting.key.is_none());
+        }
+        self.by_key.shrink_to_fit();
+        self.accepted.shrink_to_fit();
+        self.unanswered.shrink_to_fit();
+    }
+
     /// Returns `true` if a message waits for an answer.
     pub fn awaits_answer(&self) -> bool {
         !self.unanswered.is_empty()
@@ -228,7 +281,12 @@ impl Receipts {
                 let written = self
                     .unanswered
                     .partition_point(|waiting| waiting.number <= written_up_to);
-                self.unanswered.drain(..count.min(written)).collect()
+                let answered = self.unanswered.drain(..count.min(written)).collect();
+                let waiting = self.unanswered.len();
+                if self.unanswered.capacity() / 4 > waiting {
+                    self.unanswered.shrink_to(SPARE * waiting);
+                }
+                answered
             }
         };
         let mut receipts = Vec::new();

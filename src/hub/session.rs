@@ -3,10 +3,11 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use super::answers::fitting;
 use super::receipts::Receipts;
+use super::session_quota::Standing;
 use super::{AgentId, Effects, Limits, Now, timestamp};
 use crate::json;
 use crate::protocol::{
@@ -18,6 +19,8 @@ use crate::protocol::{
 #[derive(Debug)]
 pub struct Session {
     created: SystemTime,
+    /// Whose client has created it.
+    pub creator: AuthorId,
     /// The agent that the session talks to.
     pub agent: AgentId,
     /// The clients in it.
@@ -29,23 +32,21 @@ pub struct Session {
     seq: u64,
     /// When the last client left; `None` while one is here.
     empty_since: Option<Instant>,
-    /// The replies that nobody has received.
-    unread: Option<Unread>,
     /// When the newest message for Claude came.
     asked: Instant,
-    /// The expiry that the hub has scheduled.
-    pub expiry_timer: Option<Instant>,
+    /// The expiry that the hub has scheduled, and what the session was then.
+    pub expiry_timer: Option<(Instant, Standing)>,
     /// The status that clients were shown last.
     pub status: StatusUpdate,
 }
 
-/// Replies that nobody has received: those from `first` to `last`.
+/// A reply that nobody has received.
 #[derive(Clone, Copy, Debug)]
 struct Unread {
-    first: u64,
-    last: u64,
-    /// When the last one came.
+    seq: u64,
     since: Instant,
+    /// Its memory.
+    bytes: usize,
 }
 
 /// What Claude is doing, as clients are shown it.
@@ -79,16 +80,16 @@ impl Default for StatusUpdate {
 
 impl Session {
     /// Returns an empty session, created at `now`.
-    pub fn new(now: Now, agent: AgentId) -> Self {
+    pub fn new(now: Now, creator: AuthorId, agent: AgentId) -> Self {
         Self {
             created: now.wall,
+            creator,
             agent,
             members: Vec::new(),
             receipts: Receipts::default(),
             history: History::default(),
             seq: 0,
             empty_since: Some(now.instant),
-            unread: None,
             asked: now.instant,
             expiry_timer: None,
             status: StatusUpdate::default(),
@@ -125,7 +126,7 @@ impl Session {
     }
 
     /// Adds a message to the history; it is [`Session::last`] now. `total` counts the bytes of all
-    /// sessions' histories.
+    /// sessions' histories. Replies that nobody has received stay, whatever the limits.
     pub fn append(
         &mut self,
         id: MessageId,
@@ -147,8 +148,7 @@ impl Session {
         *total -= self.history.bytes();
         self.history.push(message);
         let (max_messages, max_bytes) = (limits.history_messages, limits.history_bytes);
-        self.history
-            .truncate(max_messages, max_bytes, 1, self.unread);
+        self.history.truncate(max_messages, max_bytes, 1);
         *total += self.history.bytes();
     }
 
@@ -162,17 +162,27 @@ impl Session {
         self.history.bytes()
     }
 
+    /// Memory of the replies that nobody has received, in bytes.
+    pub fn unread_bytes(&self) -> usize {
+        self.history.unread_bytes
+    }
+
+    /// The number of replies that nobody has received.
+    pub fn unread_count(&self) -> usize {
+        self.history.unread.len()
+    }
+
     /// Removes the oldest messages beyond `max_bytes`, but keeps at least `keep_at_least` of
-    /// the newest. Replies that nobody has received are the last to go.
+    /// the newest. Replies that nobody has received stay, and don't count.
     pub fn truncate_history(&mut self, max_bytes: usize, keep_at_least: usize, total: &mut usize) {
         *total -= self.history.bytes();
-        self.history
-            .truncate(usize::MAX, max_bytes, keep_at_least, self.unread);
+        let max_bytes = max_bytes.saturating_add(self.history.unread_bytes);
+        self.history.truncate(usize::MAX, max_bytes, keep_at_least);
         self.history.shrink();
         *total += self.history.bytes();
     }
 
-    /// The newest message.
+    /// The newest message that is kept.
     pub fn last(&self) -> Option<&Arc<Message>> {
         self.history.last()
     }
@@ -186,28 +196,19 @@ impl Session {
         }
     }
 
-    /// Keeps the session longer: the newest reply found nobody here who could receive it.
+    /// Keeps the session and the newest reply longer: that found nobody here who could receive it.
     pub fn mark_unread(&mut self, now: Now) {
-        self.unread = Some(Unread {
-            first: self.unread.map_or(self.seq, |unread| unread.first),
-            last: self.seq,
-            since: now.instant,
-        });
+        self.history.mark_unread(now.instant);
     }
 
     /// Records that a client has the messages from `first` to `last`.
     pub fn mark_read(&mut self, first: u64, last: u64) {
-        let Some(unread) = &mut self.unread else {
-            return;
-        };
-        if last >= unread.last {
-            unread.last = unread.last.min(first.saturating_sub(1));
-        } else if first <= unread.first {
-            unread.first = unread.first.max(last + 1);
-        }
-        if unread.first > unread.last {
-            self.unread = None;
-        }
+        self.history.mark_read(first, last);
+    }
+
+    /// Keeps no longer the replies that nobody has received for [`Limits::unread_ttl`], and returns how many they are.
+    pub fn give_up_unread(&mut self, now: Now, limits: &Limits) -> usize {
+        self.history.give_up_unread(now.instant, limits.unread_ttl)
     }
 
     /// Returns where the newest `limit` messages are; with `since`, the first `limit` after that seq. A
@@ -246,11 +247,22 @@ impl Session {
         (page.map(|message| message.item()).collect(), more)
     }
 
+    /// Returns whether the session can make room for another.
+    pub fn standing(&self) -> Standing {
+        let is_needed =
+            !self.members.is_empty() || self.unread_count() > 0 || self.receipts.awaits_answer();
+        match self.seq {
+            _ if is_needed => Standing::Needed,
+            0 => Standing::Unused,
+            _ => Standing::Idle,
+        }
+    }
+
     /// Returns when the session expires; never while a client is in it. It stays longer while a reply that nobody
     /// has received is in it, or a message waits for an answer: that must find it.
     pub fn expires(&self, limits: &Limits) -> Option<Instant> {
         let left = self.empty_since? + limits.session_ttl;
-        let unread = self.unread.map(|unread| unread.since);
+        let unread = self.history.unread.back().map(|unread| unread.since);
         let asked = self.receipts.awaits_answer().then_some(self.asked);
         let kept_for = unread.max(asked).map(|since| since + limits.unread_ttl);
         Some(kept_for.map_or(left, |until| until.max(left)))
@@ -306,7 +318,7 @@ impl Author {
 
 /// The identity of a user. A name is no identity: without a token everybody may
 /// use any.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum AuthorId {
     /// The holder of a token: [`Grant::id`].
     Grant(u64),
@@ -344,8 +356,14 @@ impl Message {
         matches!(self.author, Author::Assistant { .. })
     }
 
-    fn bytes(&self) -> usize {
-        size_of::<Self>() + self.content.len() + self.ts.len()
+    /// Its memory, in bytes.
+    pub fn bytes(&self) -> usize {
+        Self::bytes_with(self.content.len()) + self.ts.len()
+    }
+
+    /// Returns the memory of a message with a text of this length, but for its time, in bytes.
+    pub fn bytes_with(content_len: usize) -> usize {
+        size_of::<Self>() + content_len
     }
 
     /// Returns the length of its item as JSON, in bytes. The text is measured once: it may be long, and be asked for often.
@@ -393,9 +411,12 @@ pub struct HistoryRange {
 /// The latest messages of a session, oldest first, bounded by count and by bytes.
 #[derive(Debug, Default)]
 struct History {
-    /// Replies that nobody has received, older than all other messages.
-    unread: VecDeque<Arc<Message>>,
+    /// Messages that were only spared because nobody had received them, older than all others.
+    spared: VecDeque<Arc<Message>>,
     messages: VecDeque<Arc<Message>>,
+    /// The replies that nobody has received, oldest first. Each is in `spared` or in `messages`.
+    unread: VecDeque<Unread>,
+    unread_bytes: usize,
     /// One more than the highest seq that was removed; 0 if none was.
     removed_before: u64,
     bytes: usize,
@@ -409,46 +430,87 @@ impl History {
     }
 
     /// Removes the oldest messages beyond `max_messages` and `max_bytes`, but keeps at least
-    /// `keep_at_least` of the newest. Replies that nobody has received are the last to go.
-    fn truncate(
-        &mut self,
-        max_messages: usize,
-        max_bytes: usize,
-        keep_at_least: usize,
-        unread: Option<Unread>,
-    ) {
-        let is_unread = |message: &mut Arc<Message>| {
-            let is_in = |unread: Unread| (unread.first..=unread.last).contains(&message.seq);
-            message.is_reply() && unread.is_some_and(is_in)
-        };
-        while self.len() > max_messages || self.bytes > max_bytes {
-            let received = self.unread.pop_front_if(|oldest| !is_unread(oldest));
-            let oldest = if received.is_some() {
-                received
-            } else if self.messages.len() > keep_at_least {
-                let unread = self.messages.pop_front_if(is_unread);
-                if let Some(unread) = unread {
-                    self.unread.push_back(unread);
-                    continue;
-                }
-                self.messages.pop_front()
-            } else {
-                self.unread.pop_front()
-            };
-            let Some(oldest) = oldest else { return };
+    /// `keep_at_least` of the newest, and all replies that nobody has received.
+    fn truncate(&mut self, max_messages: usize, max_bytes: usize, keep_at_least: usize) {
+        while (self.len() > max_messages || self.bytes > max_bytes)
+            && let Some(oldest) = self.pop_received(keep_at_least)
+        {
             self.bytes -= oldest.bytes();
             self.removed_before = self.removed_before.max(oldest.seq + 1);
         }
     }
 
+    /// Removes and returns the oldest message that somebody has received, unless it is one of the `keep_at_least` newest.
+    fn pop_received(&mut self, keep_at_least: usize) -> Option<Arc<Message>> {
+        if let Some(place) = self.received_among_spared() {
+            return self.spared.remove(place);
+        }
+        while self.messages.len() > keep_at_least {
+            let oldest = self.messages.pop_front()?;
+            if !self.is_unread(oldest.seq) {
+                return Some(oldest);
+            }
+            self.spared.push_back(oldest);
+        }
+        None
+    }
+
+    /// Returns the place of the oldest spared message that somebody has received meanwhile.
+    fn received_among_spared(&self) -> Option<usize> {
+        let newest = self.spared.back()?.seq;
+        let unread = self.unread.partition_point(|unread| unread.seq <= newest);
+        if unread == self.spared.len() {
+            return None;
+        }
+        let mut spared = self.spared.iter();
+        spared.position(|message| !self.is_unread(message.seq))
+    }
+
+    fn is_unread(&self, seq: u64) -> bool {
+        let found = self.unread.binary_search_by_key(&seq, |unread| unread.seq);
+        found.is_ok()
+    }
+
+    /// Records that nobody has received the newest reply.
+    fn mark_unread(&mut self, now: Instant) {
+        let Some(newest) = self.last() else { return };
+        let (seq, bytes) = (newest.seq, newest.bytes());
+        if newest.is_reply() && self.unread.back().is_none_or(|unread| unread.seq < seq) {
+            self.unread_bytes += bytes;
+            self.unread.push_back(Unread {
+                seq,
+                since: now,
+                bytes,
+            });
+        }
+    }
+
+    /// Records that somebody has received the messages from `first` to `last`.
+    fn mark_read(&mut self, first: u64, last: u64) {
+        let start = self.unread.partition_point(|unread| unread.seq < first);
+        let end = self.unread.partition_point(|unread| unread.seq <= last);
+        let read = self.unread.drain(start..end.max(start));
+        self.unread_bytes -= read.map(|unread| unread.bytes).sum::<usize>();
+    }
+
+    /// Takes the replies that nobody has received for `ttl` for received, and returns how many they are.
+    fn give_up_unread(&mut self, now: Instant, ttl: Duration) -> usize {
+        let is_young = |unread: &Unread| unread.since + ttl > now;
+        let given_up = self.unread.iter().position(is_young);
+        let given_up = given_up.unwrap_or(self.unread.len());
+        let bytes = self.unread.drain(..given_up).map(|unread| unread.bytes);
+        self.unread_bytes -= bytes.sum::<usize>();
+        given_up
+    }
+
     /// Gives back memory that isn't used.
     fn shrink(&mut self) {
-        self.unread.shrink_to_fit();
+        self.spared.shrink_to_fit();
         self.messages.shrink_to_fit();
     }
 
     fn len(&self) -> usize {
-        self.unread.len() + self.messages.len()
+        self.spared.len() + self.messages.len()
     }
 
     /// Memory of the history, in bytes.
@@ -456,9 +518,9 @@ impl History {
         self.bytes
     }
 
-    /// The newest message.
+    /// The newest message that is kept.
     fn last(&self) -> Option<&Arc<Message>> {
-        self.messages.back()
+        self.messages.back().or(self.spared.back())
     }
 
     /// Returns the messages after one seq up to another.
@@ -467,18 +529,18 @@ impl History {
             let start = count_up_to(messages, after);
             start..count_up_to(messages, up_to).max(start)
         };
-        let unread = self.unread.range(wanted(&self.unread));
-        unread.chain(self.messages.range(wanted(&self.messages)))
+        let spared = self.spared.range(wanted(&self.spared));
+        spared.chain(self.messages.range(wanted(&self.messages)))
     }
 
     /// Returns where the newest `limit` messages are; with `since`, the first `limit` after that seq.
     fn range(&self, limit: usize, since: Option<u64>) -> HistoryRange {
         let start = match since {
-            Some(seq) => count_up_to(&self.unread, seq) + count_up_to(&self.messages, seq),
+            Some(seq) => count_up_to(&self.spared, seq) + count_up_to(&self.messages, seq),
             None => self.len().saturating_sub(limit),
         };
         let seq_at = |place| {
-            let mut messages = self.unread.iter().chain(&self.messages);
+            let mut messages = self.spared.iter().chain(&self.messages);
             messages.nth(place).map(|message| message.seq)
         };
         let first = seq_at(start);

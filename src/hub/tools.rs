@@ -7,15 +7,20 @@ use super::frame_limit::{cut_detail, cut_shared};
 use super::receipts::Answered;
 use super::session::StatusUpdate;
 use super::{
-    AgentId, Author, CallId, Effects, Hub, Now, PublishResult, ToolCall, ToolOutcome, find_session,
-    session_mut,
+    AgentId, Author, CallId, Effects, Hub, Message, Now, PublishResult, ToolCall, ToolOutcome,
+    find_session, session_mut,
 };
 use crate::json;
 use crate::protocol::{DeliveryState, MessageId, ReplySource, ServerMessage, SessionId, Status};
 
-/// The session that a tool names doesn't exist.
+/// Why nothing was said in a session.
 #[derive(Debug)]
-pub struct UnknownSession;
+pub enum ReplyError {
+    /// It doesn't exist.
+    UnknownSession,
+    /// Nobody has received its last replies, so many, and there is no room for more.
+    TooManyUnread(usize),
+}
 
 impl Hub {
     /// Runs a tool, and answers the call.
@@ -27,10 +32,18 @@ impl Hub {
         tool: ToolCall,
         out: &mut impl Effects,
     ) {
+        if let ToolCall::Activity(event) = tool {
+            let outcome = match event {
+                Some(event) => self.hook(now, agent, event, out),
+                None => ToolOutcome::Nothing,
+            };
+            return out.answer(agent, call, &outcome);
+        }
         match tool {
             ToolCall::Reply { text, .. } if !json::fits(&text, self.limits.max_text()) => {
                 let (length, limit) = (json::text_len(&text), self.limits.max_text());
-                out.answer(agent, call, &ToolOutcome::ReplyTooLong { length, limit });
+                let outcome = ToolOutcome::ReplyTooLong { length, limit };
+                out.answer(agent, call, &outcome);
             }
             ToolCall::Reply {
                 chat_id,
@@ -42,9 +55,10 @@ impl Hub {
                         chat_id: &chat_id,
                         result,
                     },
-                    Err(UnknownSession) => self.unknown_session(&chat_id),
+                    Err(error) => self.failed_reply(&chat_id, &error),
                 };
-                out.answer(agent, call, &outcome);
+                let given_up = std::mem::take(&mut self.agents[agent].given_up);
+                out.answer(agent, call, &outcome.noting(given_up));
             }
             ToolCall::Status {
                 chat_id,
@@ -56,40 +70,46 @@ impl Hub {
                         chat_id: &chat_id,
                         result,
                     },
-                    Err(UnknownSession) => self.unknown_session(&chat_id),
+                    Err(error) => self.failed_reply(&chat_id, &error),
                 };
-                out.answer(agent, call, &outcome);
+                let given_up = std::mem::take(&mut self.agents[agent].given_up);
+                out.answer(agent, call, &outcome.noting(given_up));
             }
             ToolCall::FetchMessages {
                 session_id,
                 limit,
                 before,
             } => {
-                let id = find_session(&self.sessions, &session_id);
-                let session = id.and_then(|id| self.sessions.get(id));
-                let mut messages = session.map_or_else(Vec::new, |session| {
-                    session.history_before(before.unwrap_or(u64::MAX))
-                });
-                let surplus = messages.len().saturating_sub(limit);
-                let earlier = messages.drain(..surplus).next_back();
-                let earlier = earlier.map(|message| message.seq);
-                let outcome = ToolOutcome::Messages { messages, earlier };
-                out.answer(agent, call, &outcome);
+                let given_up = std::mem::take(&mut self.agents[agent].given_up);
+                let outcome = self.messages_before(&session_id, limit, before);
+                out.answer(agent, call, &outcome.noting(given_up));
             }
-            ToolCall::Activity(event) => {
-                let outcome = match event {
-                    Some(event) => self.hook(now, agent, event, out),
-                    None => ToolOutcome::Nothing,
-                };
-                out.answer(agent, call, &outcome);
-            }
+            ToolCall::Activity(_) => {}
         }
+    }
+
+    /// Returns the last `limit` messages of a session before a seq.
+    fn messages_before(
+        &self,
+        session_id: &str,
+        limit: usize,
+        before: Option<u64>,
+    ) -> ToolOutcome<'_> {
+        let id = find_session(&self.sessions, session_id);
+        let session = id.and_then(|id| self.sessions.get(id));
+        let mut messages = session.map_or_else(Vec::new, |session| {
+            session.history_before(before.unwrap_or(u64::MAX))
+        });
+        let surplus = messages.len().saturating_sub(limit);
+        let earlier = messages.drain(..surplus).next_back();
+        let earlier = earlier.map(|message| message.seq);
+        ToolOutcome::Messages { messages, earlier }
     }
 
     /// Adds a reply to a session, and sends it to everyone there.
     ///
     /// # Errors
-    /// [`UnknownSession`].
+    /// [`ReplyError`].
     fn reply(
         &mut self,
         now: Now,
@@ -97,8 +117,9 @@ impl Hub {
         text: Arc<str>,
         reply_to: Option<MessageId>,
         out: &mut impl Effects,
-    ) -> Result<PublishResult, UnknownSession> {
-        let (id, session) = session_mut(&mut self.sessions, chat_id).ok_or(UnknownSession)?;
+    ) -> Result<PublishResult, ReplyError> {
+        let (id, session) =
+            session_mut(&mut self.sessions, chat_id).ok_or(ReplyError::UnknownSession)?;
         let agent_id = session.agent;
         let agent = &mut self.agents[agent_id];
         if !agent.turn.reply_delivered(&id) && agent.monitor.assume_no_hooks() {
@@ -111,7 +132,7 @@ impl Hub {
     /// the terminal that doesn't fit into a frame is cut.
     ///
     /// # Errors
-    /// [`UnknownSession`].
+    /// [`ReplyError`].
     pub(super) fn append_assistant(
         &mut self,
         now: Now,
@@ -120,13 +141,20 @@ impl Hub {
         via: Option<ReplySource>,
         reply_to: Option<MessageId>,
         out: &mut impl Effects,
-    ) -> Result<PublishResult, UnknownSession> {
+    ) -> Result<PublishResult, ReplyError> {
         let message_id = self.next_id(now);
-        let (id, session) = session_mut(&mut self.sessions, chat_id).ok_or(UnknownSession)?;
         let text = match via {
             Some(_) => cut_shared(text, self.limits.max_text()),
             None => text,
         };
+        let (id, session) =
+            session_mut(&mut self.sessions, chat_id).ok_or(ReplyError::UnknownSession)?;
+        if session.unread_count() > 0 || session.members.is_empty() {
+            self.give_up_unread(now, &id);
+            self.check_room_for_unread(&id, &text)?;
+        }
+        let session = self.sessions.get_mut(&id);
+        let session = session.ok_or(ReplyError::UnknownSession)?;
         let author = Author::Assistant { via };
         let ts = now.timestamp();
         let total = &mut self.history_total;
@@ -176,8 +204,9 @@ impl Hub {
         status: Status,
         detail: Option<&str>,
         out: &mut impl Effects,
-    ) -> Result<PublishResult, UnknownSession> {
-        let (id, session) = session_mut(&mut self.sessions, chat_id).ok_or(UnknownSession)?;
+    ) -> Result<PublishResult, ReplyError> {
+        let (id, session) =
+            session_mut(&mut self.sessions, chat_id).ok_or(ReplyError::UnknownSession)?;
         session.status = StatusUpdate {
             status,
             detail: detail.map(|detail| cut_detail(detail).into()),
@@ -187,9 +216,27 @@ impl Hub {
         Ok(PublishResult::of(reached))
     }
 
-    fn unknown_session<'a>(&self, chat_id: &'a str) -> ToolOutcome<'a> {
-        let mut sessions: Vec<SessionId> = self.sessions.keys().cloned().collect();
-        sessions.sort_unstable();
-        ToolOutcome::UnknownSession { chat_id, sessions }
+    /// A reply that nobody is there to receive must be kept until somebody has it, or not be taken.
+    ///
+    /// # Errors
+    /// [`ReplyError::TooManyUnread`].
+    fn check_room_for_unread(&self, id: &SessionId, text: &str) -> Result<(), ReplyError> {
+        let session = &self.sessions[id];
+        let bytes = Message::bytes_with(text.len());
+        if !session.members.is_empty() || self.has_room_for_unread(session, bytes) {
+            return Ok(());
+        }
+        Err(ReplyError::TooManyUnread(session.unread_count()))
+    }
+
+    fn failed_reply<'a>(&self, chat_id: &'a str, error: &ReplyError) -> ToolOutcome<'a> {
+        match *error {
+            ReplyError::TooManyUnread(count) => ToolOutcome::TooManyUnread { chat_id, count },
+            ReplyError::UnknownSession => {
+                let mut sessions: Vec<SessionId> = self.sessions.keys().cloned().collect();
+                sessions.sort_unstable();
+                ToolOutcome::UnknownSession { chat_id, sessions }
+            }
+        }
     }
 }

@@ -11,6 +11,20 @@ use super::{
 };
 use crate::json::{self, Field, ObjectError};
 
+/// The `type` of each request, as an error names it.
+const REQUESTS: [&str; 6] = [
+    FETCH_HISTORY,
+    FETCH_RECEIPT,
+    PERMISSION_RESPONSE,
+    "list_sessions",
+    "hello",
+    "ping",
+];
+/// The `type` of requests that the hub rejects, too.
+pub const FETCH_HISTORY: &str = "fetch_history";
+pub const FETCH_RECEIPT: &str = "fetch_receipt";
+pub const PERMISSION_RESPONSE: &str = "permission_response";
+
 /// The names in a client's last message. Most clients never use others, and a name that comes again is neither
 /// checked nor copied again.
 #[derive(Debug, Default)]
@@ -32,6 +46,8 @@ pub struct Rejection {
     pub id: Option<String>,
     /// In how many seconds the same frame can be taken, if that is known.
     pub retry_after: Option<u64>,
+    /// The `type` of the frame, if it is a request.
+    pub request: Option<&'static str>,
 }
 
 impl Rejection {
@@ -43,6 +59,7 @@ impl Rejection {
             session_id: String::new(),
             id: None,
             retry_after: None,
+            request: None,
         }
     }
 
@@ -53,6 +70,7 @@ impl Rejection {
             message: &self.message,
             code: self.code,
             retry_after: self.retry_after,
+            request: self.request,
         }
     }
 }
@@ -82,9 +100,9 @@ pub fn parse_cached(
     };
     let message = match kind {
         "message" => fields.message(max_name, last).map(ClientMessage::Message),
-        "fetch_history" => fields.fetch_history(max_name).map(ClientMessage::Request),
-        "fetch_receipt" => fields.fetch_receipt(max_name).map(ClientMessage::Request),
-        "permission_response" => fields.permission_response().map(ClientMessage::Request),
+        FETCH_HISTORY => fields.fetch_history(max_name).map(ClientMessage::Request),
+        FETCH_RECEIPT => fields.fetch_receipt(max_name).map(ClientMessage::Request),
+        PERMISSION_RESPONSE => fields.permission_response().map(ClientMessage::Request),
         "list_sessions" => Ok(ClientMessage::Request(ClientRequest::ListSessions)),
         "hello" => fields.hello().map(ClientMessage::Request),
         "ping" => Ok(ClientMessage::Request(ClientRequest::Ping)),
@@ -211,13 +229,15 @@ impl<'a> Fields<'a> {
             let name = field.optional_name(max).ok().flatten();
             name.map(str::to_owned)
         };
-        let is_message = self.kind.required_text() == Ok("message");
+        let kind = self.kind.required_text();
+        let is_message = kind == Ok("message");
         Rejection {
             code,
             message,
             session_id: name(&self.session_id, MAX_QUOTED).unwrap_or_default(),
             id: name(&self.id, MAX_MESSAGE_ID).filter(|_| is_message),
             retry_after: None,
+            request: REQUESTS.into_iter().find(|known| kind == Ok(known)),
         }
     }
 }

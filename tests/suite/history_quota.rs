@@ -13,6 +13,7 @@ const TOTAL: usize = 64_000;
 fn stage() -> HubStage {
     HubStage::with(Limits {
         max_sessions: 10_000,
+        max_sessions_per_token: 10_000,
         history_messages: 100,
         history_bytes: 20_000,
         history_total: TOTAL,

@@ -17,6 +17,7 @@ use claude_socket::protocol::{
 use serde_json::{Value, json};
 
 use crate::hooks;
+use crate::server::text_of;
 use crate::story::{self, Stage, Token};
 
 /// What the hub has sent.
@@ -111,9 +112,11 @@ impl HubStage {
             seen_timeout: Duration::from_secs(10),
             max_permissions: 3,
             max_sessions: 4,
+            max_sessions_per_token: 3,
             history_messages: 5,
             history_bytes: 10_000,
             history_total: 40_000,
+            receipts_total: 40_000,
             inbox_messages: 4,
             inbox_bytes: 10_000,
             max_message: 1_000_000,
@@ -254,8 +257,7 @@ impl Stage for HubStage {
 
     fn call_tool(&mut self, tool: &str, arguments: Value) -> String {
         let result = self.call(tool, &arguments);
-        let text = result["content"][0]["text"].as_str();
-        text.expect("a tool result has a text").to_owned()
+        text_of(&result)
     }
 
     fn expect_hooks(&mut self) {

@@ -445,11 +445,15 @@ pub fn address_in(line: &str) -> SocketAddr {
         .expect("the line has an address")
 }
 
-/// Returns the text of a tool's result.
+/// Returns the texts of a tool's result, a line each.
 pub fn text_of(result: &Value) -> String {
-    let text = result["content"][0]["text"].as_str();
-    text.unwrap_or_else(|| panic!("not a tool result: {result}"))
-        .to_owned()
+    let blocks = result["content"].as_array();
+    let blocks = blocks.unwrap_or_else(|| panic!("not a tool result: {result}"));
+    let text = |block: &Value| {
+        let text = block["text"].as_str().expect("a block has a text");
+        text.to_owned()
+    };
+    blocks.iter().map(text).collect::<Vec<_>>().join("\n")
 }
 
 /// Returns the status of an HTTP response; 0 if there is none.

@@ -42,7 +42,8 @@ impl<T: Clone> Pending<T> {
     /// Waits for the answer. Returns the same one each time.
     ///
     /// # Errors
-    /// [`Error::TimedOut`], or [`Error::Refused`] or [`Error::Ended`] if there will be no answer.
+    /// [`Error::Rejected`] if the server has not taken the request; [`Error::TimedOut`]; [`Error::Refused`] or
+    /// [`Error::Ended`] if there will be no answer.
     pub fn answer(&self, timeout: Duration) -> Result<T, Error> {
         // `None` is so far off that it never comes.
         let deadline = Instant::now().checked_add(timeout);

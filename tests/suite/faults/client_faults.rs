@@ -93,6 +93,39 @@ faults! {
         wait_for_disconnects(scene);
     }
 
+    /// One that connects, leaves, and connects under the next name.
+    names_of_one_client_use_up_no_sessions(scene) ["--max-sessions", "50"] {
+        let server = &scene.agent.server;
+        for name in 0..200 {
+            let mut app = App::connect(server, &format!("name{name}"));
+            assert_eq!(app.until_pong(), [] as [Value; 0], "name{name} is let in");
+        }
+        wait_for_disconnects(scene);
+    }
+
+    /// Each id is remembered, so that a message sent again is not given to Claude Code twice.
+    ids_of_one_client_fill_no_memory(scene) ["--receipts-total", "1MiB"] {
+        let mut app = App::connect(&scene.agent.server, "ids");
+        for round in 0..100 {
+            for id in 0..1_000 {
+                let session = format!("ids{}", id % 50);
+                let message = json!({
+                    "type": "message", "session_id": session, "content": "x",
+                    "id": format!("0b0c0a64-6a5c-4ad0-8b6d-{round:06}{id:06}"),
+                });
+                app.send_text(&message.to_string());
+            }
+            for _ in 0..1_000 {
+                scene.agent.next_message();
+                assert_eq!(app.next()["state"], "accepted");
+            }
+        }
+        let memory = scene.agent.server.memory("VmHWM");
+        assert!(memory < 24 << 10, "the server took {memory} KiB of memory");
+        drop(app);
+        wait_for_disconnects(scene);
+    }
+
     slow_head_gets_408(scene) ["--handshake-timeout", "500ms"] {
         let server = &scene.agent.server;
         let head = server.handshake("/?session=s1");

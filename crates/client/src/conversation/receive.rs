@@ -2,10 +2,10 @@
 
 use super::Conversation;
 use super::session::HistoryPurpose;
-use crate::Event;
 use crate::pending::Sessions;
 use crate::protocol::{ErrorCode, ServerMessage, replace_lone_surrogates};
 use crate::sent_message::{Receipt, Refusal};
+use crate::{Error, Event};
 
 impl Conversation {
     /// Handles a text frame. Ignores what only a newer server sends.
@@ -113,6 +113,21 @@ impl Conversation {
                     hint,
                 };
                 self.handle_receipt(&id, receipt, Refusal { code, retry_after });
+            }
+            ServerMessage::Error {
+                request: Some(ref request),
+                code,
+                message: ref why,
+                ..
+            } => {
+                let error = Error::Rejected {
+                    code: Some(code),
+                    why: why.clone(),
+                    retry_after: None,
+                };
+                let request = request.clone();
+                self.emit(Event::Message(message));
+                self.fail_request(&request, &error);
             }
             ServerMessage::Error {
                 ref session_id,

@@ -149,6 +149,7 @@ impl Conversation {
             message: why.clone(),
             code,
             retry_after: None,
+            request: None,
         }));
         self.emit(Event::Message(ServerMessage::Delivery {
             session_id,

@@ -84,6 +84,23 @@ impl Conversation {
         }
     }
 
+    /// The server has not taken the oldest request of this type.
+    pub(super) fn fail_request(&mut self, request: &str, error: &Error) {
+        match request {
+            "fetch_history" => match self.history_requests.pop_front() {
+                Some(request) if matches!(request.purpose, HistoryPurpose::Gap) => self.release(),
+                Some(request) => request.fail(error),
+                None => {}
+            },
+            "list_sessions" => {
+                if let Some(pending) = self.session_requests.pop_front() {
+                    pending.settle(Err(error.clone()));
+                }
+            }
+            _ => {}
+        }
+    }
+
     /// The server has said who it is, and the session's last `seq`.
     pub(super) fn welcome(&mut self, seq: u64, created: String, max_message: usize) {
         if let Phase::Open { welcomed, .. } = &mut self.phase {

@@ -23,7 +23,8 @@ pub enum ClientMessage {
 ///
 /// With an `id`, the client is told by `delivery` what became of it. The same message sent again under its `id` is
 /// acknowledged again and not delivered twice; another text under a known `id` is rejected with `invalid_message`. The
-/// server knows the last 4,096 ids of a session, as long as the session lasts.
+/// server knows the last 4,096 ids of a session, as long as the session lasts. Those of all sessions have 16 MiB
+/// (`--receipts-total`), and beyond that the sessions with the most forget their oldest.
 ///
 /// ```json
 /// {"type": "message", "session_id": "greenhouse", "content": "It is 31 degrees.", "user": "sensor 3",

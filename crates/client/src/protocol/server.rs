@@ -260,6 +260,10 @@ pub enum ServerMessage<T = String> {
         message: T,
         /// The same for programs.
         code: ErrorCode,
+        /// The `type` of the request that was not taken, such as `fetch_history`; left out for a `message`. Requests of
+        /// one type are answered in their order, so this is the answer to the oldest that has none.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        request: Option<T>,
         /// In how many seconds, rounded up, the same message fits into the rate of the client's token again. Only with
         /// `busy`, if that rate is the reason.
         #[serde(skip_serializing_if = "Option::is_none")]

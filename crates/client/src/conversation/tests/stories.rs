@@ -371,6 +371,9 @@ fn failure(error: &Error) -> String {
     match error {
         Error::Refused(refusal) => format!("refused {} {}", refusal.status, refusal.code),
         Error::Ended(_) => "ended".to_owned(),
+        Error::Rejected {
+            code: Some(code), ..
+        } => format!("rejected {}", code.as_str()),
         _ => "waiting".to_owned(),
     }
 }
