@@ -104,7 +104,7 @@ pub struct ServerArgs {
     #[arg(long, env = "CLAUDE_SOCKET_HISTORY_MESSAGES", value_name = "COUNT", default_value = "100", value_parser = count)]
     pub history_messages: usize,
 
-    /// The most bytes of history a session keeps
+    /// The most bytes of history a session keeps, with all that a message costs beside its text
     #[arg(long, env = "CLAUDE_SOCKET_HISTORY_SIZE", value_name = "SIZE", default_value = "1MiB", value_parser = size)]
     pub history_size: usize,
 
@@ -112,7 +112,7 @@ pub struct ServerArgs {
     #[arg(long, env = "CLAUDE_SOCKET_HISTORY_TOTAL", value_name = "SIZE", default_value = "64MiB", value_parser = size)]
     pub history_total: usize,
 
-    /// The most bytes that wait for one slow client before it is disconnected
+    /// The most bytes of memory that wait for one slow client before it is disconnected, with the frame that is being written
     #[arg(long, env = "CLAUDE_SOCKET_MAX_BACKLOG", value_name = "SIZE", default_value = "4MiB", value_parser = size)]
     pub max_backlog: usize,
 

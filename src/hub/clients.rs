@@ -132,7 +132,7 @@ impl Hub {
                     )
                 });
             }
-            let mut session = Session::new(now, self.default_agent);
+            let mut session = Session::new(now, self.default_agent, id);
             if let Some(status) = self.agents[session.agent].turn.status_for_everyone() {
                 session.status = status;
             }

@@ -14,6 +14,10 @@ use crate::protocol::{
     SessionId, Status,
 };
 
+/// What a block of memory behind an `Arc` costs beside its content, in bytes: two counters, and what
+/// the allocator adds: a header, and on average half of the 16 bytes to which it rounds up.
+pub const BLOCK: usize = 40;
+
 /// The state of a session.
 #[derive(Debug)]
 pub struct Session {
@@ -78,14 +82,14 @@ impl Default for StatusUpdate {
 }
 
 impl Session {
-    /// Returns an empty session, created at `now`.
-    pub fn new(now: Now, agent: AgentId) -> Self {
+    /// Returns an empty session with this id, created at `now`.
+    pub fn new(now: Now, agent: AgentId, id: &SessionId) -> Self {
         Self {
             created: now.wall,
             agent,
             members: Vec::new(),
             receipts: Receipts::default(),
-            history: History::default(),
+            history: History::new(Self::bytes(id)),
             seq: 0,
             empty_since: Some(now.instant),
             unread: None,
@@ -93,6 +97,13 @@ impl Session {
             expiry_timer: None,
             status: StatusUpdate::default(),
         }
+    }
+
+    /// Memory of a session without its messages, in bytes: its id, and its entries in the hub's maps,
+    /// of which half may be empty.
+    fn bytes(id: &SessionId) -> usize {
+        let entries = size_of::<(SessionId, Self)>() + size_of::<(Instant, SessionId)>();
+        BLOCK + id.as_str().len() + 2 * entries
     }
 
     /// When it was created, RFC 3339 in UTC.
@@ -157,7 +168,7 @@ impl Session {
         self.asked = now.instant;
     }
 
-    /// Memory of the history, in bytes.
+    /// Memory of the history, in bytes, and of the session if it has one.
     pub fn history_bytes(&self) -> usize {
         self.history.bytes()
     }
@@ -344,8 +355,13 @@ impl Message {
         matches!(self.author, Author::Assistant { .. })
     }
 
-    fn bytes(&self) -> usize {
-        size_of::<Self>() + self.content.len() + self.ts.len()
+    /// Memory of the message and of its entry in a queue, of which half may be empty, in bytes. All
+    /// of it counts, though the inbox has the message too, and messages of one user may share the
+    /// name: it stays as long as one of them does.
+    pub fn bytes(&self) -> usize {
+        let name = self.user().map_or(0, |name| BLOCK + name.len());
+        let texts = 2 * BLOCK + self.content.len() + self.ts.len();
+        BLOCK + size_of::<Self>() + name + texts + 2 * size_of::<Arc<Self>>()
     }
 
     /// Returns the length of its item as JSON, in bytes. The text is measured once: it may be long, and be asked for often.
@@ -391,17 +407,31 @@ pub struct HistoryRange {
 }
 
 /// The latest messages of a session, oldest first, bounded by count and by bytes.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct History {
     /// Replies that nobody has received, older than all other messages.
     unread: VecDeque<Arc<Message>>,
     messages: VecDeque<Arc<Message>>,
     /// One more than the highest seq that was removed; 0 if none was.
     removed_before: u64,
+    /// The bytes of the messages.
     bytes: usize,
+    /// What the session costs beside them, in bytes.
+    session: usize,
 }
 
 impl History {
+    /// Returns the history of a session that costs this many bytes without it.
+    fn new(session: usize) -> Self {
+        Self {
+            unread: VecDeque::new(),
+            messages: VecDeque::new(),
+            removed_before: 0,
+            bytes: 0,
+            session,
+        }
+    }
+
     /// Adds the newest message.
     fn push(&mut self, message: Message) {
         self.bytes += message.bytes();
@@ -421,7 +451,7 @@ impl History {
             let is_in = |unread: Unread| (unread.first..=unread.last).contains(&message.seq);
             message.is_reply() && unread.is_some_and(is_in)
         };
-        while self.len() > max_messages || self.bytes > max_bytes {
+        while self.len() > max_messages || self.bytes() > max_bytes {
             let received = self.unread.pop_front_if(|oldest| !is_unread(oldest));
             let oldest = if received.is_some() {
                 received
@@ -451,9 +481,12 @@ impl History {
         self.unread.len() + self.messages.len()
     }
 
-    /// Memory of the history, in bytes.
+    /// Memory of the history, in bytes, and of the session if there is any message.
     fn bytes(&self) -> usize {
-        self.bytes
+        if self.len() == 0 {
+            return 0;
+        }
+        self.session + self.bytes
     }
 
     /// The newest message.
