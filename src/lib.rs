@@ -136,6 +136,7 @@ mod append_file;
 mod health;
 mod json;
 mod line_writer;
+mod memory;
 mod ready;
 mod timed_read;
 

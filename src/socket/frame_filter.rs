@@ -6,6 +6,8 @@ use std::io::{self, Cursor, Read};
 use tungstenite::protocol::frame::FrameHeader;
 use tungstenite::protocol::frame::coding::{Data, OpCode};
 
+use crate::memory::MessageRoom;
+
 /// The most bytes that are read at once. They never reach beyond the fragment in which they begin.
 const MAX_READ: usize = 2 * 1024;
 /// The usual payload of a fragment, in bytes. With what else is in it, tungstenite's buffer then has
@@ -28,8 +30,20 @@ pub struct FrameFilter {
     payload: u64,
     /// The header of the fragments that follow, and their bytes of payload.
     later: Option<(FrameHeader, u64)>,
-    /// The client breaks the protocol, behind all bytes that were passed on.
-    violation: Option<&'static str>,
+    /// The length of the message so far, of which the latest data frame is a part.
+    message: u64,
+    /// The room for it.
+    pub room: MessageRoom,
+    /// Why nothing more is read, behind all bytes that were passed on.
+    end: Option<End>,
+}
+
+/// Why nothing more is read.
+#[derive(Clone, Copy, Debug)]
+enum End {
+    /// The client breaks the protocol.
+    Violation(&'static str),
+    NoMemory,
 }
 
 impl FrameFilter {
@@ -39,7 +53,9 @@ impl FrameFilter {
             held: Vec::new(),
             payload: 0,
             later: None,
-            violation: None,
+            message: 0,
+            room: MessageRoom::default(),
+            end: None,
         }
     }
 
@@ -47,17 +63,24 @@ impl FrameFilter {
     /// Returns 0 at the end.
     ///
     /// # Errors
-    /// [`io::ErrorKind::InvalidData`] with a message for the client if it breaks the protocol, and
-    /// those of `source`.
+    /// [`io::ErrorKind::InvalidData`] with a message for the client if it breaks the protocol,
+    /// [`io::ErrorKind::OutOfMemory`] if there is no room for its message, and those of `source`.
     pub fn read(&mut self, source: &mut impl Read, bytes: &mut [u8]) -> io::Result<usize> {
         loop {
-            if let Some(violation) = self.violation {
-                return Err(io::Error::new(io::ErrorKind::InvalidData, violation));
+            match self.end {
+                Some(End::Violation(why)) => {
+                    return Err(io::Error::new(io::ErrorKind::InvalidData, why));
+                }
+                Some(End::NoMemory) => return Err(io::ErrorKind::OutOfMemory.into()),
+                None => {}
             }
             if self.payload == 0
                 && let Some((header, left)) = self.later.take()
             {
-                return Ok(self.begin_fragment(header, left, FRAGMENT, bytes));
+                if self.has_room(&header, left.min(FRAGMENT)) {
+                    return Ok(self.begin_fragment(header, left, FRAGMENT, bytes));
+                }
+                continue;
             }
             let room = bytes.len().min(MAX_READ);
             let end = match &self.later {
@@ -102,12 +125,15 @@ impl FrameFilter {
                 }
             };
             let size = cursor.position() as usize;
-            self.violation = violation(&header, length, size);
-            if self.violation.is_some() {
+            self.end = violation(&header, length, size).map(End::Violation);
+            if self.end.is_some() {
                 return at;
             }
             // What has been read already needs no header in between.
             let first = ((end - at - size) as u64).next_multiple_of(4).max(FRAGMENT);
+            if length <= self.longest && !self.has_room(&header, length.min(first)) {
+                return at;
+            }
             if length <= first || length > self.longest {
                 self.payload = length;
                 at += size;
@@ -119,6 +145,22 @@ impl FrameFilter {
             at += begun;
             end -= size - begun;
         }
+    }
+
+    /// Returns `true` if there is room for so many more bytes of a message.
+    fn has_room(&mut self, header: &FrameHeader, bytes: u64) -> bool {
+        match header.opcode {
+            OpCode::Control(_) => return true,
+            OpCode::Data(Data::Continue) => self.message += bytes,
+            OpCode::Data(_) => self.message = bytes,
+        }
+        let has_room = self
+            .room
+            .reserve(usize::try_from(self.message).unwrap_or(usize::MAX));
+        if !has_room {
+            self.end = Some(End::NoMemory);
+        }
+        has_room
     }
 
     /// Writes the header of a fragment into `bytes`, and returns its length. The fragment has `most`

@@ -28,6 +28,7 @@ use rustix::net::{SendAncillaryBuffer, SendFlags};
 use backlog::Backlog;
 
 use super::frame::{self, CloseCode, EncodedFrames};
+use crate::memory;
 use crate::protocol::ConnId;
 
 /// With this many bytes waiting for a client, it is not read from.
@@ -213,16 +214,7 @@ impl Outbox {
                     self.close_slow(waiting);
                 }
                 self.has_backlog.store(true, Ordering::Release);
-                let outbox = self.clone();
-                let drain = thread::Builder::new()
-                    .name(format!("{}-drain", self.conn))
-                    .stack_size(STACK)
-                    .spawn(move || {
-                        outbox.slow.fetch_add(1, Ordering::Relaxed);
-                        outbox.drain(begun);
-                        outbox.slow.fetch_sub(1, Ordering::Relaxed);
-                    });
-                if let Err(error) = drain {
+                if let Err(error) = self.clone().start_drain(begun) {
                     info!("{}: no thread to wait for it ({error}); closed", self.conn);
                     self.mark_broken(backlog);
                     let _ = self.stream.shutdown(Shutdown::Both);
@@ -305,6 +297,25 @@ impl Outbox {
         self.has_backlog.store(false, Ordering::Release);
         self.drained.notify_all();
         self.broken.store(true, Ordering::Release);
+    }
+
+    /// Starts the drain thread.
+    ///
+    /// # Errors
+    /// If the system has none, or no memory for it.
+    fn start_drain(self: Arc<Self>, begun: Bytes) -> io::Result<()> {
+        if !memory::has_room(STACK) {
+            return Err(io::ErrorKind::OutOfMemory.into());
+        }
+        let thread = thread::Builder::new()
+            .name(format!("{}-drain", self.conn))
+            .stack_size(STACK);
+        let run = move || {
+            self.slow.fetch_add(1, Ordering::Relaxed);
+            self.drain(begun);
+            self.slow.fetch_sub(1, Ordering::Relaxed);
+        };
+        thread.spawn(run).map(drop)
     }
 
     /// The drain thread: writes the frame that was begun and those behind it until there is

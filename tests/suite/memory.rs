@@ -73,7 +73,8 @@ fn backlogs_stay_within_their_limit() {
     }
     let grown = server.memory("VmHWM") - before;
     assert!(grown < CLIENTS * LIMIT + SLACK, "{grown} KiB were added");
-    for mut client in stuck {
-        assert_eq!(client.close_code(), 1013);
+    // They were filled.
+    for _ in &stuck {
+        server.wait_for_log("closed, it reads too slowly");
     }
 }

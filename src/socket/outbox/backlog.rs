@@ -6,6 +6,7 @@ use std::ops::Range;
 use bytes::Bytes;
 
 use super::super::frame::{EncodedFrames, WaitingFrames};
+use crate::memory;
 
 /// What a waiting frame costs beside its bytes: its entry in the queue, of which half may be empty,
 /// the counter of those who share its buffer, and what the allocator adds to each.
@@ -19,7 +20,12 @@ pub struct Backlog {
     bytes: usize,
     /// Memory of the one that is being written.
     writing: usize,
+    /// What was added since there was room for it.
+    unchecked: usize,
 }
+
+/// After how many more bytes it is checked whether there is room for them.
+const CHECK_INTERVAL: usize = 64 * 1024;
 
 impl Backlog {
     /// Returns the backlog of a frame that is being written, and its bytes.
@@ -29,6 +35,7 @@ impl Backlog {
             frames: VecDeque::new(),
             bytes: cost,
             writing: cost,
+            unchecked: cost,
         };
         (backlog, begun.bytes)
     }
@@ -44,7 +51,7 @@ impl Backlog {
     }
 
     /// Adds these pieces of a batch, in order. Returns `false`, and leaves out the rest, if they
-    /// would be more than `limit` bytes with what waits already.
+    /// would be more than `limit` bytes with what waits already, or if there is no memory for them.
     pub fn push_all(
         &mut self,
         batch: &EncodedFrames,
@@ -53,12 +60,21 @@ impl Backlog {
     ) -> bool {
         pieces.iter().all(|piece| {
             let frame = batch.detach(piece.clone());
-            let fits = self.bytes + cost(&frame) <= limit;
+            let fits = self.bytes + cost(&frame) <= limit && self.has_room(cost(&frame));
             if fits {
                 self.push(frame);
             }
             fits
         })
+    }
+
+    fn has_room(&mut self, bytes: usize) -> bool {
+        self.unchecked += bytes;
+        if self.unchecked < CHECK_INTERVAL {
+            return true;
+        }
+        self.unchecked = 0;
+        memory::has_room(bytes)
     }
 
     /// Drops the frames that are not begun.
