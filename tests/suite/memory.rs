@@ -6,7 +6,7 @@ use std::thread;
 use serde_json::json;
 
 use crate::app::App;
-use crate::server::{Server, text_of};
+use crate::server::{Server, address_in, binary, text_of};
 
 /// What a process may take in KiB beyond its limits and what it took before: the stacks of its
 /// threads, and what the allocator keeps.
@@ -18,6 +18,44 @@ fn start(flags: &[&str]) -> Server {
     let lines = server.lines();
     thread::spawn(move || lines.iter().for_each(drop));
     server
+}
+
+/// All that stays of long messages is what tungstenite's buffer had to grow by.
+#[test]
+fn long_messages_leave_little_behind_in_their_connections() {
+    const CLIENTS: u64 = 200;
+    const LEFT: u64 = 8;
+    const CONSTANT: u64 = 1 << 10;
+    // Without it, glibc keeps all blocks that are as long as the longest that was ever freed, to
+    // use them again (mallopt(3), M_MMAP_THRESHOLD): not for each connection, but as many as there
+    // once were at the same time. Musl, with which releases are built, keeps none over 128 KiB.
+    let mut command = binary();
+    command.args(["--port", "0", "--history-total", "1kB"]);
+    // The end of an arena is kept too, and there may be 16 of them.
+    let environment = [
+        ("MALLOC_MMAP_THRESHOLD_", "131072"),
+        ("MALLOC_ARENA_MAX", "1"),
+    ];
+    let mut server = Server::spawn(command.envs(environment));
+    server.address = address_in(&server.wait_for_log("listening on "));
+    server.initialize();
+    let mut clients: Vec<_> = (0..CLIENTS)
+        .map(|number| App::connect(&server, &format!("s{number}")))
+        .collect();
+    let mut send = |length: usize| {
+        for client in &mut clients {
+            client.send_message(&"x".repeat(length));
+            assert_eq!(
+                server.next_message()["content"].as_str().map(str::len),
+                Some(length)
+            );
+            client.until_pong();
+        }
+        server.memory("VmRSS")
+    };
+    let before = send(1_000);
+    let grown = send(440_000).saturating_sub(before);
+    assert!(grown < CLIENTS * LEFT + CONSTANT, "{grown} KiB were added");
 }
 
 /// Messages without text, each of another user with the longest name.
