@@ -108,7 +108,8 @@ pub struct ServerArgs {
     #[arg(long, env = "CLAUDE_SOCKET_HISTORY_MESSAGES", value_name = "COUNT", default_value = "100", value_parser = count)]
     pub history_messages: usize,
 
-    /// The most bytes of history a session keeps; answers that nobody has received stay beyond that
+    /// The most bytes of history a session keeps, with all that a message costs beside its text; answers that nobody has
+    /// received stay beyond that
     #[arg(long, env = "CLAUDE_SOCKET_HISTORY_SIZE", value_name = "SIZE", default_value = "1MiB", value_parser = size)]
     pub history_size: usize,
 
@@ -122,7 +123,7 @@ pub struct ServerArgs {
     #[arg(long, env = "CLAUDE_SOCKET_RECEIPTS_TOTAL", value_name = "SIZE", default_value = "16MiB", value_parser = size)]
     pub receipts_total: usize,
 
-    /// The most bytes that wait for one slow client before it is disconnected
+    /// The most bytes of memory that wait for one slow client before it is disconnected, with the frame that is being written
     #[arg(long, env = "CLAUDE_SOCKET_MAX_BACKLOG", value_name = "SIZE", default_value = "4MiB", value_parser = size)]
     pub max_backlog: usize,
 

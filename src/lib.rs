@@ -116,6 +116,7 @@
 //! [`client`]. [`config`] holds every setting, [`access`] who may connect. [`health`] is what a
 //! server reports about itself, and the probe that asks for it; [`socket`] and [`commands`] use
 //! it. [`sanitize`] makes text of others safe to show, for [`agent`], [`hub`] and [`commands`].
+//! [`memory`] tells [`socket`] whether there is room for what a client wants.
 
 // The tour names every room, also those that have no page of their own.
 #![allow(rustdoc::private_intra_doc_links)]
@@ -140,6 +141,7 @@ mod append_file;
 mod health;
 mod json;
 mod line_writer;
+mod memory;
 mod ready;
 mod timed_read;
 

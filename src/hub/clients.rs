@@ -137,7 +137,7 @@ impl Hub {
         if !self.sessions.contains_key(id) {
             let creator = AuthorId::of(client, &self.clients[&client].grant);
             self.make_room(creator, id)?;
-            let mut session = Session::new(now, creator, self.default_agent);
+            let mut session = Session::new(now, creator, self.default_agent, id);
             if let Some(status) = self.agents[session.agent].turn.status_for_everyone() {
                 session.status = status;
             }

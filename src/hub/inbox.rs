@@ -10,6 +10,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use super::session::BLOCK;
 use super::{Message, MessageKey};
 use crate::protocol::{ConnId, SessionId};
 
@@ -29,10 +30,13 @@ pub struct InboxItem {
 }
 
 impl InboxItem {
-    /// Memory of the item, in bytes. The text is shared with the history only as long as it is there.
+    /// Memory of the item and of its entry in the queue, of which half may be empty, in bytes. The
+    /// message is shared with the history only as long as it is there.
     fn bytes(&self) -> usize {
-        let escaped = self.escaped.as_ref().map_or(0, |text| text.len());
-        size_of::<Self>() + self.message.content.len() + escaped
+        let block = |text: &Arc<str>| BLOCK + text.len();
+        let escaped = self.escaped.as_ref().map_or(0, block);
+        let key = self.key.as_ref().map_or(0, block);
+        2 * size_of::<(u64, Self)>() + self.message.bytes() + escaped + key
     }
 
     fn notification(&self, number: u64) -> Notification<'_> {

@@ -15,6 +15,10 @@ use crate::protocol::{
     SessionId, Status,
 };
 
+/// What a block of memory behind an `Arc` costs beside its content, in bytes: two counters, and what
+/// the allocator adds: a header, and on average half of the 16 bytes to which it rounds up.
+pub const BLOCK: usize = 40;
+
 /// The state of a session.
 #[derive(Debug)]
 pub struct Session {
@@ -79,21 +83,28 @@ impl Default for StatusUpdate {
 }
 
 impl Session {
-    /// Returns an empty session, created at `now`.
-    pub fn new(now: Now, creator: AuthorId, agent: AgentId) -> Self {
+    /// Returns an empty session with this id, created at `now`.
+    pub fn new(now: Now, creator: AuthorId, agent: AgentId, id: &SessionId) -> Self {
         Self {
             created: now.wall,
             creator,
             agent,
             members: Vec::new(),
             receipts: Receipts::default(),
-            history: History::default(),
+            history: History::new(Self::bytes(id)),
             seq: 0,
             empty_since: Some(now.instant),
             asked: now.instant,
             expiry_timer: None,
             status: StatusUpdate::default(),
         }
+    }
+
+    /// Memory of a session without its messages, in bytes: its id, and its entries in the hub's maps,
+    /// of which half may be empty.
+    fn bytes(id: &SessionId) -> usize {
+        let entries = size_of::<(SessionId, Self)>() + size_of::<(Instant, SessionId)>();
+        BLOCK + id.as_str().len() + 2 * entries
     }
 
     /// When it was created, RFC 3339 in UTC.
@@ -157,7 +168,7 @@ impl Session {
         self.asked = now.instant;
     }
 
-    /// Memory of the history, in bytes.
+    /// Memory of the history, in bytes, and of the session if it has one.
     pub fn history_bytes(&self) -> usize {
         self.history.bytes()
     }
@@ -356,14 +367,18 @@ impl Message {
         matches!(self.author, Author::Assistant { .. })
     }
 
-    /// Its memory, in bytes.
+    /// Memory of the message and of its entry in a queue, of which half may be empty, in bytes. All
+    /// of it counts, though the inbox has the message too, and messages of one user may share the
+    /// name: it stays as long as one of them does.
     pub fn bytes(&self) -> usize {
-        Self::bytes_with(self.content.len()) + self.ts.len()
+        let name = self.user().map_or(0, |name| BLOCK + name.len());
+        Self::bytes_with(self.content.len()) + name + self.ts.len()
     }
 
-    /// Returns the memory of a message with a text of this length, but for its time, in bytes.
+    /// Returns the memory of a message with a text of this length, but for its time and its user, in bytes.
     pub fn bytes_with(content_len: usize) -> usize {
-        size_of::<Self>() + content_len
+        let texts = 2 * BLOCK + content_len;
+        BLOCK + size_of::<Self>() + texts + 2 * size_of::<Arc<Self>>()
     }
 
     /// Returns the length of its item as JSON, in bytes. The text is measured once: it may be long, and be asked for often.
@@ -409,7 +424,7 @@ pub struct HistoryRange {
 }
 
 /// The latest messages of a session, oldest first, bounded by count and by bytes.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct History {
     /// Messages that were only spared because nobody had received them, older than all others.
     spared: VecDeque<Arc<Message>>,
@@ -419,10 +434,26 @@ struct History {
     unread_bytes: usize,
     /// One more than the highest seq that was removed; 0 if none was.
     removed_before: u64,
+    /// The bytes of the messages.
     bytes: usize,
+    /// What the session costs beside them, in bytes.
+    session: usize,
 }
 
 impl History {
+    /// Returns the history of a session that costs this many bytes without it.
+    fn new(session: usize) -> Self {
+        Self {
+            spared: VecDeque::new(),
+            messages: VecDeque::new(),
+            unread: VecDeque::new(),
+            unread_bytes: 0,
+            removed_before: 0,
+            bytes: 0,
+            session,
+        }
+    }
+
     /// Adds the newest message.
     fn push(&mut self, message: Message) {
         self.bytes += message.bytes();
@@ -432,7 +463,7 @@ impl History {
     /// Removes the oldest messages beyond `max_messages` and `max_bytes`, but keeps at least
     /// `keep_at_least` of the newest, and all replies that nobody has received.
     fn truncate(&mut self, max_messages: usize, max_bytes: usize, keep_at_least: usize) {
-        while (self.len() > max_messages || self.bytes > max_bytes)
+        while (self.len() > max_messages || self.bytes() > max_bytes)
             && let Some(oldest) = self.pop_received(keep_at_least)
         {
             self.bytes -= oldest.bytes();
@@ -513,9 +544,12 @@ impl History {
         self.spared.len() + self.messages.len()
     }
 
-    /// Memory of the history, in bytes.
+    /// Memory of the history, in bytes, and of the session if there is any message.
     fn bytes(&self) -> usize {
-        self.bytes
+        if self.len() == 0 {
+            return 0;
+        }
+        self.session + self.bytes
     }
 
     /// The newest message that is kept.

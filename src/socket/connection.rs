@@ -1,7 +1,7 @@
 //! The beginning of a connection: the HTTP head, the admission, and then either a page or the
 //! handshake of a WebSocket, which goes on in [`reader`].
 
-use std::io::Write;
+use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::thread;
@@ -14,17 +14,20 @@ use http::header::{
 };
 use http::{HeaderValue, Method, Request, StatusCode};
 use log::warn;
+use parking_lot::Mutex;
 use socket2::{SockRef, TcpKeepalive};
 use tungstenite::Error;
 use tungstenite::error::ProtocolError;
 use tungstenite::handshake::server::{create_response, write_response};
 
 use super::context::{ConnectionPermit, Context, LongHead};
+use super::frame::CloseCode;
 use super::http::{HeadError, Response, list_items, read_head};
 use super::reader::{self, Upgraded};
 use super::{Event, admission, cors, credentials, pages};
 use crate::access::Policy;
 use crate::audit::Record;
+use crate::memory;
 use crate::protocol::{ConnId, DEFAULT_SESSION, Grant, SessionId, SessionPattern};
 
 /// Bytes of a connection thread's stack. Pages that are not touched cost no memory.
@@ -47,9 +50,30 @@ pub struct Connection {
 }
 
 impl Connection {
-    /// Starts the connection's thread.
+    /// Starts the connection's thread, or refuses the connection.
     pub fn start(self) {
-        start_thread(self.conn, self.peer, move || self.run());
+        let (conn, peer) = (self.conn, self.peer);
+        let connection = Arc::new(Mutex::new(Some(self)));
+        let for_thread = connection.clone();
+        let started = start_thread(conn, peer, move || {
+            let connection = for_thread.lock().take();
+            if let Some(connection) = connection {
+                connection.run();
+            }
+        });
+        if !started && let Some(connection) = connection.lock().take() {
+            connection.refuse_at_once();
+        }
+    }
+
+    /// Refuses a connection for which there is no thread, without waiting for its request.
+    fn refuse_at_once(&self) {
+        let _ = self.stream.set_nonblocking(true);
+        // Closing a socket with unread data resets the connection.
+        let _ = (&self.stream).read(&mut [0; 1024]);
+        let why = "the server has no thread or memory left for another connection; try again later";
+        let status = StatusCode::SERVICE_UNAVAILABLE;
+        self.refuse(&Response::refusal(status, "busy", why));
     }
 
     fn run(self) {
@@ -210,19 +234,30 @@ impl Connection {
         };
         let (conn, peer) = (self.conn, self.peer);
         if let Some((reader, permit)) = reader::begin(upgraded) {
-            start_thread(conn, peer, move || reader::run(reader, permit));
+            let outbox = reader.outbox();
+            if !start_thread(conn, peer, move || reader::run(reader, permit)) {
+                let why = "the server has no thread or memory left for it; try again later";
+                outbox.close(CloseCode::Again, why);
+            }
         }
     }
 }
 
-/// Starts a thread of a connection, or drops the connection.
-fn start_thread(conn: ConnId, peer: SocketAddr, run: impl FnOnce() + Send + 'static) {
-    let thread = thread::Builder::new()
-        .name(conn.to_string())
-        .stack_size(STACK);
-    if let Err(error) = thread.spawn(run) {
+/// Starts a thread of a connection. Returns `false` if the system has none, or no memory for it.
+fn start_thread(conn: ConnId, peer: SocketAddr, run: impl FnOnce() + Send + 'static) -> bool {
+    // The standard library ends the process if a new thread gets no memory for its signal stack.
+    let started = if memory::has_room(STACK) {
+        let thread = thread::Builder::new()
+            .name(conn.to_string())
+            .stack_size(STACK);
+        thread.spawn(run).map(drop)
+    } else {
+        Err(io::ErrorKind::OutOfMemory.into())
+    };
+    if let Err(error) = &started {
         warn!("{conn} from {peer} is cut: no thread for it ({error})");
     }
+    started.is_ok()
 }
 
 /// Returns the response that upgrades to WebSocket.

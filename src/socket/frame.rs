@@ -151,13 +151,24 @@ pub struct EncodedFrames {
     copies: RefCell<VecDeque<(Range<usize>, Bytes)>>,
 }
 
+/// Frames that wait.
+#[derive(Debug)]
+pub struct WaitingFrames {
+    pub bytes: Bytes,
+    /// The bytes of memory that they keep: of all of their buffer, though others may share it.
+    pub memory: usize,
+}
+
 impl EncodedFrames {
     /// Returns a range that has to wait. It shares the buffer or an earlier copy, unless it is so
-    /// small that it would keep more than twice the memory that it is counted for: the capacity may
-    /// come from a much longer frame before.
-    pub fn detach(&self, piece: Range<usize>) -> Bytes {
+    /// small that it would keep more than twice its own memory: the capacity may come from a much
+    /// longer frame before.
+    pub fn detach(&self, piece: Range<usize>) -> WaitingFrames {
         if piece.len() * 2 >= self.capacity {
-            return self.bytes.slice(piece);
+            return WaitingFrames {
+                bytes: self.bytes.slice(piece),
+                memory: self.capacity,
+            };
         }
         let mut copies = self.copies.borrow_mut();
         let has_piece = |copy: &&(Range<usize>, Bytes)| {
@@ -165,14 +176,18 @@ impl EncodedFrames {
             range.start <= piece.start && piece.end <= range.end && piece.len() * 2 >= range.len()
         };
         if let Some((range, copy)) = copies.iter().find(has_piece) {
-            return copy.slice(piece.start - range.start..piece.end - range.start);
+            return WaitingFrames {
+                bytes: copy.slice(piece.start - range.start..piece.end - range.start),
+                memory: range.len(),
+            };
         }
-        let copy = Bytes::copy_from_slice(&self.bytes[piece.clone()]);
+        let bytes = Bytes::copy_from_slice(&self.bytes[piece.clone()]);
         if copies.len() == MAX_COPIES {
             copies.pop_back();
         }
-        copies.push_front((piece, copy.clone()));
-        copy
+        copies.push_front((piece, bytes.clone()));
+        let memory = bytes.len();
+        WaitingFrames { bytes, memory }
     }
 }
 
@@ -282,19 +297,26 @@ mod tests {
         let long = batch.add(&"x".repeat(10_000));
         let short = batch.add(&"a");
         let sent = batch.freeze();
-        assert!(!sent.detach(long).is_unique(), "a long range is shared");
+        let shared = sent.detach(long);
+        assert!(!shared.bytes.is_unique(), "a long range is shared");
+        assert_eq!(shared.memory, sent.capacity, "and counts as all of it");
         let copy = sent.detach(short.clone());
         assert_eq!(
-            copy.as_ptr(),
-            sent.detach(short.clone()).as_ptr(),
+            copy.bytes.as_ptr(),
+            sent.detach(short.clone()).bytes.as_ptr(),
             "one copy is enough"
         );
         let rest = sent.detach(short.start + 1..short.end);
-        assert_eq!(rest.as_ptr(), copy[1..].as_ptr(), "also for the rest of it");
+        assert_eq!(
+            rest.bytes.as_ptr(),
+            copy.bytes[1..].as_ptr(),
+            "also for the rest of it"
+        );
+        assert_eq!((copy.memory, rest.memory), (short.len(), short.len()));
         let end = sent.detach(short.end - 1..short.end);
         assert_ne!(
-            end.as_ptr(),
-            copy[copy.len() - 1..].as_ptr(),
+            end.bytes.as_ptr(),
+            copy.bytes[copy.bytes.len() - 1..].as_ptr(),
             "a small part is a copy"
         );
         batch.reclaim(sent);

@@ -6,17 +6,20 @@ use std::io::{self, Cursor, Read};
 use tungstenite::protocol::frame::FrameHeader;
 use tungstenite::protocol::frame::coding::{Data, OpCode};
 
+use crate::memory::MessageRoom;
+
 /// The most bytes that are read at once. They never reach beyond the fragment in which they begin.
 const MAX_READ: usize = 2 * 1024;
-/// The longest payload that tungstenite gets in one frame, and keeps memory for as long as the
-/// connection lasts. Must be more than [`MAX_READ`].
-const MAX_FRAGMENT: u64 = 16 * 1024;
+/// The usual payload of a fragment, in bytes. With what else is in it, tungstenite's buffer then has
+/// 4 KiB at most: it never shrinks, and 200 connections that had sent one long frame each and idled
+/// held 770 MiB. Must be a multiple of 4, the length of a mask.
+const FRAGMENT: u64 = 1024;
 /// The longest payload of a control frame.
 const MAX_CONTROL: u64 = 125;
 
 /// Reads the frames of a client. Passes short ones on as they are, and a long one in fragments, for
 /// each of which memory is reserved when it comes: of 14 bytes that announce 4 MiB, tungstenite
-/// would reserve 4 MiB.
+/// would reserve 4 MiB. The message that it makes of the fragments is freed with the message.
 #[derive(Debug)]
 pub struct FrameFilter {
     /// A frame with a longer payload is passed on as it is, and refused by tungstenite.
@@ -27,8 +30,20 @@ pub struct FrameFilter {
     payload: u64,
     /// The header of the fragments that follow, and their bytes of payload.
     later: Option<(FrameHeader, u64)>,
-    /// The client breaks the protocol, behind all bytes that were passed on.
-    violation: Option<&'static str>,
+    /// The length of the message so far, of which the latest data frame is a part.
+    message: u64,
+    /// The room for it.
+    pub room: MessageRoom,
+    /// Why nothing more is read, behind all bytes that were passed on.
+    end: Option<End>,
+}
+
+/// Why nothing more is read.
+#[derive(Clone, Copy, Debug)]
+enum End {
+    /// The client breaks the protocol.
+    Violation(&'static str),
+    NoMemory,
 }
 
 impl FrameFilter {
@@ -38,7 +53,9 @@ impl FrameFilter {
             held: Vec::new(),
             payload: 0,
             later: None,
-            violation: None,
+            message: 0,
+            room: MessageRoom::default(),
+            end: None,
         }
     }
 
@@ -46,17 +63,24 @@ impl FrameFilter {
     /// Returns 0 at the end.
     ///
     /// # Errors
-    /// [`io::ErrorKind::InvalidData`] with a message for the client if it breaks the protocol, and
-    /// those of `source`.
+    /// [`io::ErrorKind::InvalidData`] with a message for the client if it breaks the protocol,
+    /// [`io::ErrorKind::OutOfMemory`] if there is no room for its message, and those of `source`.
     pub fn read(&mut self, source: &mut impl Read, bytes: &mut [u8]) -> io::Result<usize> {
         loop {
-            if let Some(violation) = self.violation {
-                return Err(io::Error::new(io::ErrorKind::InvalidData, violation));
+            match self.end {
+                Some(End::Violation(why)) => {
+                    return Err(io::Error::new(io::ErrorKind::InvalidData, why));
+                }
+                Some(End::NoMemory) => return Err(io::ErrorKind::OutOfMemory.into()),
+                None => {}
             }
             if self.payload == 0
                 && let Some((header, left)) = self.later.take()
             {
-                return Ok(self.begin_fragment(header, left, bytes));
+                if self.has_room(&header, left.min(FRAGMENT)) {
+                    return Ok(self.begin_fragment(header, left, FRAGMENT, bytes));
+                }
+                continue;
             }
             let room = bytes.len().min(MAX_READ);
             let end = match &self.later {
@@ -101,26 +125,54 @@ impl FrameFilter {
                 }
             };
             let size = cursor.position() as usize;
-            self.violation = violation(&header, length, size);
-            if self.violation.is_some() {
+            self.end = violation(&header, length, size).map(End::Violation);
+            if self.end.is_some() {
                 return at;
             }
-            if length <= MAX_FRAGMENT || length > self.longest {
+            // What has been read already needs no header in between.
+            let first = ((end - at - size) as u64).next_multiple_of(4).max(FRAGMENT);
+            if length <= self.longest && !self.has_room(&header, length.min(first)) {
+                return at;
+            }
+            if length <= first || length > self.longest {
                 self.payload = length;
                 at += size;
                 continue;
             }
-            // The header gets shorter, and what follows moves up.
-            let begun = self.begin_fragment(header, length, &mut bytes[at..at + size]);
+            // The header doesn't get longer, and what follows moves up.
+            let begun = self.begin_fragment(header, length, first, &mut bytes[at..at + size]);
             bytes.copy_within(at + size..end, at + begun);
             at += begun;
             end -= size - begun;
         }
     }
 
-    /// Writes the header of a fragment into `bytes`. Returns its length.
-    fn begin_fragment(&mut self, header: FrameHeader, left: u64, bytes: &mut [u8]) -> usize {
-        self.payload = left.min(MAX_FRAGMENT);
+    /// Returns `true` if there is room for so many more bytes of a message.
+    fn has_room(&mut self, header: &FrameHeader, bytes: u64) -> bool {
+        match header.opcode {
+            OpCode::Control(_) => return true,
+            OpCode::Data(Data::Continue) => self.message += bytes,
+            OpCode::Data(_) => self.message = bytes,
+        }
+        let has_room = self
+            .room
+            .reserve(usize::try_from(self.message).unwrap_or(usize::MAX));
+        if !has_room {
+            self.end = Some(End::NoMemory);
+        }
+        has_room
+    }
+
+    /// Writes the header of a fragment into `bytes`, and returns its length. The fragment has `most`
+    /// bytes of the payload, or what is `left` of it.
+    fn begin_fragment(
+        &mut self,
+        header: FrameHeader,
+        left: u64,
+        most: u64,
+        bytes: &mut [u8],
+    ) -> usize {
+        self.payload = left.min(most);
         let later = left - self.payload;
         let mut fragment = header.clone();
         if later > 0 {
@@ -221,7 +273,7 @@ mod tests {
             &frame(0x81, &long, 8),
             &short,
             &frame(0x89, b"", 0),
-            // A fragment itself, and just too long.
+            // Fragments themselves.
             &frame(0x01, &long[..16_385], 2),
             &frame(0x80, &long[..16_384], 2),
             &short,
@@ -231,17 +283,31 @@ mod tests {
             let (passed, error) = filter(&sent, piece, room);
             assert!(error.is_none(), "{error:?}");
             let frames = parse(&passed);
-            let firsts: Vec<u8> = frames.iter().map(|(first, _)| *first).collect();
-            let expected = [
-                0x81, 0x01, 0, 0, 0, 0, 0, 0x80, 0x81, 0x89, 0x01, 0, 0x80, 0x81,
+            assert!(frames.iter().all(|(_, part)| part.len() <= MAX_READ));
+            let expected: [(u8, bool, &[u8]); 7] = [
+                (0x81, true, b"hi"),
+                (0x81, true, &long),
+                (0x81, true, b"hi"),
+                (0x89, true, b""),
+                (0x01, false, &long[..16_385]),
+                (0x00, true, &long[..16_384]),
+                (0x81, true, b"hi"),
             ];
-            assert_eq!(firsts, expected, "{piece} {room}");
-            let whole: Vec<u8> = frames[1..8]
-                .iter()
-                .flat_map(|(_, part)| part.clone())
-                .collect();
-            assert_eq!(whole, long);
-            assert!(frames.iter().all(|(_, part)| part.len() <= 16_384));
+            let mut frames = frames.into_iter();
+            for (first, is_final, payload) in expected {
+                let (opcode, mut whole) = frames.next().expect("a frame");
+                let mut last = opcode;
+                while whole.len() < payload.len() {
+                    let (next, part) = frames.next().expect("a fragment");
+                    assert_eq!((last & 0x80, next & 0x0f), (0, 0), "{piece} {room}");
+                    whole.extend(part);
+                    last = next;
+                }
+                assert_eq!(opcode & 0x0f, first & 0x0f, "{piece} {room}");
+                assert_eq!(last & 0x80 != 0, is_final, "{piece} {room}");
+                assert_eq!(whole, payload);
+            }
+            assert!(frames.next().is_none());
         }
     }
 

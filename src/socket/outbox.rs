@@ -28,6 +28,7 @@ use rustix::net::{SendAncillaryBuffer, SendFlags};
 use backlog::Backlog;
 
 use super::frame::{self, CloseCode, EncodedFrames};
+use crate::memory;
 use crate::protocol::ConnId;
 
 /// With this many bytes waiting for a client, it is not read from.
@@ -47,7 +48,8 @@ const STACK: usize = 64 * 1024;
 pub struct Outbox {
     conn: ConnId,
     stream: TcpStream,
-    /// The most bytes that may wait for a slow client.
+    /// The most bytes of memory that what waits for a slow client may take. Frames that were begun in
+    /// one write may take more.
     limit: usize,
     /// A close frame was sent; nothing may follow it (RFC 6455, section 5.5.1). Changes once,
     /// and only while `backlog` is locked.
@@ -120,8 +122,13 @@ impl Outbox {
     pub fn send_close(self: &Arc<Self>, frame: Bytes) {
         let mut backlog = self.backlog.lock();
         if self.is_open() {
-            let whole = 0..frame.len();
-            self.send_locked(&mut backlog, &frame.into(), &[whole]);
+            match &mut *backlog {
+                Some(waiting) => waiting.push_last(frame),
+                None => {
+                    let whole = 0..frame.len();
+                    self.send_locked(&mut backlog, &frame.into(), &[whole]);
+                }
+            }
             self.closed.store(true, Ordering::Release);
             self.drained.notify_all();
         }
@@ -157,7 +164,7 @@ impl Outbox {
         }
         let mut backlog = self.backlog.lock();
         while let Some(waiting) = &mut *backlog
-            && waiting.is_over(mark)
+            && waiting.bytes() > mark
             && self.is_open()
         {
             let timed_out = self.drained.wait_for(&mut backlog, timeout).timed_out();
@@ -192,28 +199,22 @@ impl Outbox {
         mut pieces: &[Range<usize>],
     ) {
         if let Some(waiting) = backlog {
-            if waiting.bytes() > self.limit {
-                return self.close_slow(waiting);
+            if !waiting.push_all(batch, pieces, self.limit) {
+                self.close_slow(waiting);
             }
-            return waiting.push_all(batch, pieces);
+            return;
         }
         match self.write_without_blocking(batch, &mut pieces) {
             Ok(None) => {}
             Ok(Some(begun)) => {
-                let begun = batch.detach(begun);
-                let waiting = backlog.insert(Backlog::behind(&begun));
-                waiting.push_all(batch, pieces);
+                // What was begun must be finished, however long it is.
+                let (waiting, begun) = Backlog::begin(batch.detach(begun));
+                let waiting = backlog.insert(waiting);
+                if !waiting.push_all(batch, pieces, self.limit) {
+                    self.close_slow(waiting);
+                }
                 self.has_backlog.store(true, Ordering::Release);
-                let outbox = self.clone();
-                let drain = thread::Builder::new()
-                    .name(format!("{}-drain", self.conn))
-                    .stack_size(STACK)
-                    .spawn(move || {
-                        outbox.slow.fetch_add(1, Ordering::Relaxed);
-                        outbox.drain(begun);
-                        outbox.slow.fetch_sub(1, Ordering::Relaxed);
-                    });
-                if let Err(error) = drain {
+                if let Err(error) = self.clone().start_drain(begun) {
                     info!("{}: no thread to wait for it ({error}); closed", self.conn);
                     self.mark_broken(backlog);
                     let _ = self.stream.shutdown(Shutdown::Both);
@@ -285,8 +286,8 @@ impl Outbox {
         );
         // The frame that the drain thread holds may be partly written. It is finished first, or
         // the close could not be parsed.
-        *backlog = Backlog::default();
-        backlog.push(frame::close(CloseCode::Again, "reading too slowly"));
+        backlog.drop_waiting();
+        backlog.push_last(frame::close(CloseCode::Again, "reading too slowly"));
         self.closed.store(true, Ordering::Release);
         self.drained.notify_all();
     }
@@ -296,6 +297,25 @@ impl Outbox {
         self.has_backlog.store(false, Ordering::Release);
         self.drained.notify_all();
         self.broken.store(true, Ordering::Release);
+    }
+
+    /// Starts the drain thread.
+    ///
+    /// # Errors
+    /// If the system has none, or no memory for it.
+    fn start_drain(self: Arc<Self>, begun: Bytes) -> io::Result<()> {
+        if !memory::has_room(STACK) {
+            return Err(io::ErrorKind::OutOfMemory.into());
+        }
+        let thread = thread::Builder::new()
+            .name(format!("{}-drain", self.conn))
+            .stack_size(STACK);
+        let run = move || {
+            self.slow.fetch_add(1, Ordering::Relaxed);
+            self.drain(begun);
+            self.slow.fetch_sub(1, Ordering::Relaxed);
+        };
+        thread.spawn(run).map(drop)
     }
 
     /// The drain thread: writes the frame that was begun and those behind it until there is

@@ -33,6 +33,9 @@ const OVERSIZE_FACTOR: usize = 4;
 /// would be pinged.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// Why a message is refused for which there is no memory.
+const NO_MEMORY: &str = "the server has no memory left for this message; try again later";
+
 /// A connection whose handshake is done.
 #[derive(Debug)]
 pub struct Upgraded {
@@ -116,6 +119,11 @@ impl Drop for Reader {
 }
 
 impl Reader {
+    /// What is sent to the client.
+    pub fn outbox(&self) -> Arc<Outbox> {
+        self.outbox.clone()
+    }
+
     /// Reads to the end and returns how that came, for the audit.
     fn read(&mut self) -> &'static str {
         let interval = self.context.options.ping_interval;
@@ -134,8 +142,14 @@ impl Reader {
                 }
             }
             match message {
-                Ok(Message::Text(text)) => self.handle_frame(&text),
-                Ok(Message::Binary(bytes)) => self.reject_binary(&bytes),
+                Ok(Message::Text(text)) => {
+                    self.handle_frame(&text);
+                    self.socket.get_mut().frames.room.release();
+                }
+                Ok(Message::Binary(bytes)) => {
+                    self.reject_binary(&bytes);
+                    self.socket.get_mut().frames.room.release();
+                }
                 Ok(Message::Close(_)) => {
                     // Sends the close that tungstenite has prepared.
                     let _ = self.socket.flush();
@@ -170,6 +184,10 @@ impl Reader {
         let options = &self.context.options;
         if text.len() > options.max_message {
             return self.reject(protocol::reject(text, too_large(options.max_message)));
+        }
+        if !self.socket.get_mut().frames.room.reserve_whole(text.len()) {
+            let why = Rejection::new(ErrorCode::Busy, NO_MEMORY);
+            return self.reject(protocol::reject(text, why));
         }
         match protocol::parse_cached(text, options.max_name, &mut self.names) {
             Ok(ClientMessage::Message(message)) => {
@@ -244,6 +262,10 @@ impl Reader {
             }
             Error::Io(error) if error.kind() == io::ErrorKind::InvalidData => {
                 self.break_off(&error.to_string())
+            }
+            Error::Io(error) if error.kind() == io::ErrorKind::OutOfMemory => {
+                self.outbox.close(CloseCode::Again, NO_MEMORY);
+                "there was no memory for its message"
             }
             Error::Protocol(ProtocolError::ResetWithoutClosingHandshake) | Error::Io(_) => {
                 "the connection broke"

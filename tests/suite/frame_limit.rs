@@ -51,7 +51,7 @@ fn answer(app: &mut App, request: &Value) -> Vec<Value> {
 
 #[test]
 fn long_history_comes_in_several_frames() {
-    let server = Server::start(&[]);
+    let server = Server::start(&["--history-size", "2MiB"]);
     let mut ann = App::connect(&server, "s1");
     for number in 0..62 {
         ann.send_message(&format!("{number} {}", "x".repeat(17_000)));

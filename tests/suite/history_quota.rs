@@ -8,7 +8,7 @@ use serde_json::json;
 use crate::hub::HubStage;
 use crate::story::Stage;
 
-const TOTAL: usize = 64_000;
+const TOTAL: usize = 256_000;
 
 fn stage() -> HubStage {
     HubStage::with(Limits {
@@ -106,19 +106,24 @@ fn oversized_entry_survives_until_next_append() {
 #[test]
 fn expired_session_frees_its_quota() {
     let mut stage = stage();
-    for name in ["a", "b", "c"] {
-        stage.connect(name, name, None);
-        send(&mut stage, name, name, 18_000);
+    stage.make_ready();
+    let names = |prefix: &str| (0..12).map(|n| format!("{prefix}{n}")).collect::<Vec<_>>();
+    for name in names("early") {
+        stage.connect(&name, &name, None);
+        send(&mut stage, &name, &name, 18_000);
     }
-    for name in ["a", "b", "c"] {
-        stage.disconnect(name);
+    for name in names("early") {
+        stage.disconnect(&name);
     }
-    stage.advance_clock(Duration::from_secs(5 * 60));
-    for name in ["d", "e", "f"] {
-        stage.connect(name, name, None);
-        send(&mut stage, name, name, 18_000);
+    // Sessions with a message that the agent hasn't got don't expire, and those without an answer
+    // expire late.
+    while stage.next_notification().is_some() {}
+    stage.advance_clock(Duration::from_secs(24 * 60 * 60));
+    for name in names("late") {
+        stage.connect(&name, &name, None);
+        send(&mut stage, &name, &name, 18_000);
     }
-    for name in ["d", "e", "f"] {
-        assert_eq!(lengths(&mut stage, name), [18_000]);
+    for name in names("late") {
+        assert_eq!(lengths(&mut stage, &name), [18_000]);
     }
 }

@@ -29,6 +29,8 @@ mod load;
 mod log_files;
 mod machine;
 mod main_loop;
+#[cfg(target_os = "linux")]
+mod memory;
 mod pages;
 mod plugin;
 mod prepare;

@@ -1,22 +1,24 @@
 //! Faults of the machine.
 
 use std::fs;
-use std::io::Read;
+use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::Command;
+use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
 use rustix::process::{PidfdFlags, PidfdGetfdFlags, getuid, pidfd_getfd, pidfd_open};
 use serde_json::{Value, json};
+use tungstenite::Message;
 
 use super::{Scene, faults, processor_ticks};
 use crate::app::App;
 use crate::prepare::prepare;
-use crate::server::{Server, TEST_TIMEOUT, address_in, binary};
+use crate::server::{Server, TEST_TIMEOUT, address_in, binary, status_of};
 
 /// A user id with no processes but those of this test.
 const TEST_UID: u32 = 61_742;
@@ -42,6 +44,51 @@ faults! {
         drop(waiting);
         set_limit(server, "Max open files", "nofile", &usual);
         App::connect(server, "s1");
+    }
+
+    /// What needs much of it is refused, and clients that are there go on.
+    exhausted_memory_refuses_only_who_needs_it(scene) [] {
+        let server = &scene.agent.server;
+        let mut clients: Vec<_> = (0..20).map(|_| App::connect(server, "s1")).collect();
+        let room = server.memory("VmSize") * 1024 + (20 << 20);
+        let usual = set_limit(server, "Max address space", "as", &room.to_string());
+        for client in &mut clients[..10] {
+            let message = json!({ "type": "message", "content": "x".repeat(400_000) });
+            // The server may close while this is sent.
+            let _ = client.socket.send(Message::text(message.to_string()));
+            assert_eq!(client.close_code(), 1013);
+        }
+        for _ in 0..20 {
+            let answer = server.http(server.handshake("/").as_bytes());
+            assert_eq!(status_of(&answer), 503, "{answer}");
+        }
+        for client in &mut clients[10..] {
+            client.send_message("short");
+            client.until_pong();
+            assert_eq!(scene.agent.next_message()["content"], "short");
+        }
+        scene.healthy.wait_for_rounds(20);
+        set_limit(server, "Max address space", "as", &usual);
+        let mut app = App::connect(server, "s1");
+        app.send_message(&"x".repeat(400_000));
+        assert_eq!(scene.agent.next_message()["content"].as_str().map(str::len), Some(400_000));
+    }
+
+    /// However the room ends while many take it.
+    memory_that_many_exhaust_at_once_ends_nothing(scene) [] {
+        let server = &scene.agent.server;
+        // An arena of glibc takes 64 MiB, whatever is in it.
+        for room in [1, 40, 120, 200, 300] {
+            let size = server.memory("VmSize") * 1024 + (room << 20);
+            let usual = set_limit(server, "Max address space", "as", &size.to_string());
+            thread::scope(|scope| {
+                for number in 0..40 {
+                    scope.spawn(move || send_until_refused(server, number));
+                }
+            });
+            set_limit(server, "Max address space", "as", &usual);
+            App::connect(server, "s1");
+        }
     }
 
     log_file_on_full_disk_disturbs_nobody(scene) ["--log-file", "/dev/full", "--log-level", "trace"] {
@@ -77,6 +124,26 @@ faults! {
     }
 }
 
+/// Connects, and sends long messages, whatever becomes of that.
+fn send_until_refused(server: &Server, number: usize) {
+    let Ok(mut stream) = TcpStream::connect(server.address) else {
+        return;
+    };
+    let request = format!(
+        "GET /?session=s{number} HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+    );
+    let message = format!(
+        r#"{{"type":"message","content":"{}"}}"#,
+        "x".repeat(400_000)
+    );
+    let mut frame = vec![0x81, 0xff];
+    frame.extend((message.len() as u64).to_be_bytes());
+    frame.extend([0; 4]);
+    frame.extend(message.as_bytes());
+    let sent = stream.write_all(request.as_bytes());
+    let _ = sent.and_then(|()| (0..5).try_for_each(|_| stream.write_all(&frame)));
+}
+
 /// A client that needs one is disconnected, and the others go on.
 #[test]
 fn exhausted_threads_disconnect_only_who_needs_one() {
@@ -94,11 +161,11 @@ fn exhausted_threads_disconnect_only_who_needs_one() {
             stream
                 .set_read_timeout(Some(TEST_TIMEOUT))
                 .expect("the timeout is valid");
-            assert_eq!(
-                stream.read(&mut [0]).unwrap_or(0),
-                0,
-                "the connection is closed"
-            );
+            let mut answer = String::new();
+            stream
+                .read_to_string(&mut answer)
+                .expect("the connection is closed");
+            assert_eq!(status_of(&answer), 503, "{answer}");
         }
         server.wait_for_log("no thread for it");
         let arguments = json!({ "chat_id": "stuck", "text": "x".repeat(400_000) });
