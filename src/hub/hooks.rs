@@ -220,7 +220,7 @@ impl Hub {
             && let Some(id) = turn.unanswered(&text)
         {
             let via = Some(ReplySource::Transcript);
-            let result = self.append_assistant(now, id.as_str(), text, via, None, out);
+            let result = self.append_assistant(now, &id, text, via, None, out);
             // The session may have expired, and that is known.
             if let Err(ReplyError::TooManyUnread(count)) = result {
                 warn!(

@@ -50,7 +50,7 @@ impl Hub {
                 text,
                 reply_to,
             } => {
-                let outcome = match self.reply(now, &chat_id, text, reply_to, out) {
+                let outcome = match self.reply(now, agent, &chat_id, text, reply_to, out) {
                     Ok(result) => ToolOutcome::Replied {
                         chat_id: &chat_id,
                         result,
@@ -113,19 +113,19 @@ impl Hub {
     fn reply(
         &mut self,
         now: Now,
+        agent_id: AgentId,
         chat_id: &str,
         text: Arc<str>,
         reply_to: Option<MessageId>,
         out: &mut impl Effects,
     ) -> Result<PublishResult, ReplyError> {
-        let (id, session) =
-            session_mut(&mut self.sessions, chat_id).ok_or(ReplyError::UnknownSession)?;
-        let agent_id = session.agent;
+        let id = find_session(&self.sessions, chat_id).ok_or(ReplyError::UnknownSession)?;
+        let id = id.clone();
         let agent = &mut self.agents[agent_id];
         if !agent.turn.reply_delivered(&id) && agent.monitor.assume_no_hooks() {
             self.end_trial(now, agent_id, out);
         }
-        self.append_assistant(now, chat_id, text, None, reply_to, out)
+        self.append_assistant(now, &id, text, None, reply_to, out)
     }
 
     /// Adds something that Claude says to a session, and sends it to everyone there. A text from
@@ -136,7 +136,7 @@ impl Hub {
     pub(super) fn append_assistant(
         &mut self,
         now: Now,
-        chat_id: &str,
+        id: &SessionId,
         text: Arc<str>,
         via: Option<ReplySource>,
         reply_to: Option<MessageId>,
@@ -147,14 +147,14 @@ impl Hub {
             Some(_) => cut_shared(text, self.limits.max_text()),
             None => text,
         };
-        let (id, session) =
-            session_mut(&mut self.sessions, chat_id).ok_or(ReplyError::UnknownSession)?;
+        let session = self.sessions.get_mut(id);
+        let mut session = session.ok_or(ReplyError::UnknownSession)?;
         if session.unread_count() > 0 || session.members.is_empty() {
-            self.give_up_unread(now, &id);
-            self.check_room_for_unread(&id, &text)?;
+            self.give_up_unread(now, id);
+            self.check_room_for_unread(id, &text)?;
+            let known = self.sessions.get_mut(id);
+            session = known.ok_or(ReplyError::UnknownSession)?;
         }
-        let session = self.sessions.get_mut(&id);
-        let session = session.ok_or(ReplyError::UnknownSession)?;
         let author = Author::Assistant { via };
         let ts = now.timestamp();
         let total = &mut self.history_total;
@@ -179,7 +179,7 @@ impl Hub {
             }
         };
         for (key, receipt) in session.receipts.mark_answered(answered) {
-            let answered = receipt.delivery(&id, &key, DeliveryState::Answered, None);
+            let answered = receipt.delivery(id, &key, DeliveryState::Answered, None);
             // An answer often comes when who has asked is gone.
             if self.clients.contains_key(&receipt.client) {
                 out.send(once(receipt.client), &answered);
@@ -190,9 +190,9 @@ impl Hub {
             session.mark_unread(now);
         }
         self.counters.replies += 1;
-        self.reschedule(&id);
+        self.reschedule(id);
         if self.history_total > self.limits.history_total {
-            self.enforce_history_quota(&id);
+            self.enforce_history_quota(id);
         }
         Ok(result)
     }

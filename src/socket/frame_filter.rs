@@ -14,6 +14,8 @@ const MAX_READ: usize = 2 * 1024;
 /// 4 KiB at most: it never shrinks, and 200 connections that had sent one long frame each and idled
 /// held 770 MiB. Must be a multiple of 4, the length of a mask.
 const FRAGMENT: u64 = 1024;
+/// The header of a masked frame whose length takes seven bits.
+const SHORT_HEADER: usize = 6;
 /// The longest payload of a control frame.
 const MAX_CONTROL: u64 = 125;
 
@@ -110,6 +112,14 @@ impl FrameFilter {
             self.payload -= skipped as u64;
             if at == end {
                 return end;
+            }
+            // Nearly every frame: nothing is wrong with the length of one so short (RFC 6455, section 5.2).
+            if let [_, length @ 0x80..0xfe, ..] = bytes[at..end]
+                && end - at >= SHORT_HEADER
+            {
+                self.payload = u64::from(length & 0x7f);
+                at += SHORT_HEADER;
+                continue;
             }
             let mut cursor = Cursor::new(&bytes[at..end]);
             let (header, length) = match FrameHeader::parse(&mut cursor) {

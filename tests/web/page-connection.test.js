@@ -67,6 +67,9 @@ story('nothing is lost when the network fails', async ({ server, open }) => {
 story('what the server has not kept is marked as missing', async ({ server, open }) => {
   const page = await open();
   await connected(page);
+  // Somebody has the answers, so they are not kept for this page.
+  const other = await open();
+  await connected(other);
   const line = await overALine(page);
   line.down = true;
   await line.close();
@@ -85,7 +88,7 @@ story('what is missing in the history is marked where it is', async ({ server, o
   const page = await open('/?session=s1');
   await connected(page);
   await page.goto('about:blank');
-  // Nobody receives it, so it is the last to go. What other sessions' clients say makes it lonely.
+  // Nobody receives it, so it stays. What other sessions' clients say makes it lonely.
   await server.reply('the answer', 's1');
   const other = await open('/?session=s2');
   await other.evaluate(() => {
