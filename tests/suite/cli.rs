@@ -394,6 +394,8 @@ fn watch_prints_one_line_per_event_and_no_control_characters() {
 fn watch_marks_what_is_missing_after_reconnect() {
     for json in [false, true] {
         let mut server = Server::start(&["--history-messages", "2"]);
+        // Somebody has the answers, so they are not kept for this one.
+        let _other = App::connect(&server, "default");
         let between = between(server.address);
         let mut command = command(between.address.port(), &["watch"]);
         let mut child = start(command.args(json.then_some("--json")));
