@@ -111,6 +111,20 @@ impl Outbox {
         }
     }
 
+    /// Sends these pieces as [`Outbox::send`] does, but leaves writing to the drain thread.
+    pub fn send_later(self: &Arc<Self>, batch: &EncodedFrames, pieces: &[Range<usize>]) {
+        let mut backlog = self.backlog.lock();
+        if !self.is_open() {
+            return;
+        }
+        match (backlog.is_some(), pieces.split_first()) {
+            (false, Some((first, others))) => {
+                self.start_drain(&mut backlog, batch, first.clone(), others);
+            }
+            _ => self.send_locked(&mut backlog, batch, pieces),
+        }
+    }
+
     /// Sends a close frame. Nothing is sent after it.
     pub fn close(self: &Arc<Self>, code: CloseCode, reason: &str) {
         self.send_close(frame::close(code, reason));
@@ -199,28 +213,37 @@ impl Outbox {
         }
         match self.write_without_blocking(batch, &mut pieces) {
             Ok(None) => {}
-            Ok(Some(begun)) => {
-                let begun = batch.detach(begun);
-                let waiting = backlog.insert(Backlog::behind(&begun));
-                waiting.push_all(batch, pieces);
-                self.has_backlog.store(true, Ordering::Release);
-                let outbox = self.clone();
-                let drain = thread::Builder::new()
-                    .name(format!("{}-drain", self.conn))
-                    .stack_size(STACK)
-                    .spawn(move || {
-                        outbox.slow.fetch_add(1, Ordering::Relaxed);
-                        outbox.drain(begun);
-                        outbox.slow.fetch_sub(1, Ordering::Relaxed);
-                    });
-                if let Err(error) = drain {
-                    info!("{}: no thread to wait for it ({error}); closed", self.conn);
-                    self.mark_broken(backlog);
-                    let _ = self.stream.shutdown(Shutdown::Both);
-                }
-            }
+            Ok(Some(begun)) => self.start_drain(backlog, batch, begun, pieces),
             // The reading thread sees the same error when it has read what there is.
             Err(_) => self.mark_broken(backlog),
+        }
+    }
+
+    /// Starts the drain thread with what is left of a piece, and those behind it.
+    fn start_drain(
+        self: &Arc<Self>,
+        backlog: &mut Option<Backlog>,
+        batch: &EncodedFrames,
+        begun: Range<usize>,
+        pieces: &[Range<usize>],
+    ) {
+        let begun = batch.detach(begun);
+        let waiting = backlog.insert(Backlog::behind(&begun));
+        waiting.push_all(batch, pieces);
+        self.has_backlog.store(true, Ordering::Release);
+        let outbox = self.clone();
+        let drain = thread::Builder::new()
+            .name(format!("{}-drain", self.conn))
+            .stack_size(STACK)
+            .spawn(move || {
+                outbox.slow.fetch_add(1, Ordering::Relaxed);
+                outbox.drain(begun);
+                outbox.slow.fetch_sub(1, Ordering::Relaxed);
+            });
+        if let Err(error) = drain {
+            info!("{}: no thread to wait for it ({error}); closed", self.conn);
+            self.mark_broken(backlog);
+            let _ = self.stream.shutdown(Shutdown::Both);
         }
     }
 
