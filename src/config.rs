@@ -19,6 +19,7 @@ use crate::access::token::{EnvToken, EnvTokenError};
 use crate::agent::channel::ServerKey;
 use crate::audit::Audit;
 use crate::hub::{INBOX_BYTES, INBOX_MESSAGES, Limits, max_text, min_frame};
+use crate::socket::OVERSIZE_FACTOR;
 use crate::socket::origin::AllowedOrigins;
 use crate::{server, socket};
 
@@ -126,6 +127,11 @@ pub struct ServerArgs {
     /// The most bytes of memory that wait for one slow client before it is disconnected, with the frame that is being written
     #[arg(long, env = "CLAUDE_SOCKET_MAX_BACKLOG", value_name = "SIZE", default_value = "4MiB", value_parser = size)]
     pub max_backlog: usize,
+
+    /// The most bytes of messages that are not complete, or wait for Claude Code, of all clients together; beyond that whoever
+    /// has most is rejected, or disconnected
+    #[arg(long, env = "CLAUDE_SOCKET_MAX_PENDING", value_name = "SIZE", default_value = "64MiB", value_parser = size)]
+    pub max_pending: usize,
 
     /// How long a client may take to send the request for its connection
     #[arg(long, env = "CLAUDE_SOCKET_HANDSHAKE_TIMEOUT", value_name = "DURATION", default_value = "10s", value_parser = duration)]
@@ -318,6 +324,12 @@ impl ServerArgs {
                 "--max-message (CLAUDE_SOCKET_MAX_MESSAGE) cannot be \"{message}\" bytes: give at most {most}, which is seven eighths of --max-frame (CLAUDE_SOCKET_MAX_FRAME), or raise that"
             ));
         }
+        let (pending, least) = (self.max_pending, message.saturating_mul(OVERSIZE_FACTOR));
+        if pending < least {
+            return Err(format!(
+                "--max-pending (CLAUDE_SOCKET_MAX_PENDING) cannot be \"{pending}\" bytes: give at least {least}, which is {OVERSIZE_FACTOR} times --max-message (CLAUDE_SOCKET_MAX_MESSAGE)"
+            ));
+        }
         Ok(())
     }
 
@@ -354,6 +366,7 @@ impl ServerArgs {
                 max_message: self.max_message,
                 max_name: self.max_id_length,
                 max_backlog: self.max_backlog,
+                max_pending: self.max_pending,
                 handshake_timeout: self.handshake_timeout,
                 ping_interval: self.ping_interval,
                 ping_timeout: self.ping_timeout,

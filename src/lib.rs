@@ -52,7 +52,7 @@
 //! | channel | from | to | what |
 //! |---|---|---|---|
 //! | lines | `agent-reader` | hub | what Claude Code says; not received while it asks for more than it reads |
-//! | events | `client-N`, `listener` | hub | everything of the clients' side, so a client's frames keep their order |
+//! | events | `client-N`, `listener` | hub | which connections have events for it: each has a queue of its own, so a client's frames keep their order, and is visited in turns ([`socket::event_queue`]) |
 //! | chunks | hub | `agent-writer` | lines for Claude Code that stdout did not take at once, one chunk at a time |
 //! | written | `agent-writer` | hub | that the chunk was written; disconnected when the writer has ended |
 //! | shutdown | `signals` | hub | why to end, once |
@@ -63,16 +63,18 @@
 //!
 //! Three ways are no channels. To stdout and to the sockets the hub's thread writes itself,
 //! without blocking. A client that doesn't take everything has a backlog of frames behind a
-//! lock, bounded by bytes, which its `client-N-drain` writes. And while an agent's inbox is
-//! full, the `client-N` threads of its senders wait in [`socket::context`], so that their sockets
-//! are not read.
+//! lock, bounded by bytes, which its `client-N-drain` writes. And what has come from a client is in a
+//! queue behind a lock, bounded by bytes too. While an agent's inbox is full, the hub's loop takes
+//! no messages from the queues; when one is full, its `client-N` waits, so that its socket is not
+//! read. What all of them have pending together is bounded by [`socket::pending`].
 //!
 //! # The path of a message
 //!
 //! 1. `client-N` reads a frame in [`socket::reader`], and [`protocol::parse`] turns it into a
 //!    [`protocol::ClientMessage`], or into a rejection that names the field. Channel tags in its text
 //!    are escaped for Claude ([`sanitize`]).
-//! 2. The loop receives it as an event ([`server`]) and calls [`hub::Hub::handle`].
+//! 2. The loop takes it from the client's queue as an event when it is its turn ([`server`]), and calls
+//!    [`hub::Hub::handle`].
 //! 3. The [`hub`] stores it in the session's history, sends it to the other clients of the
 //!    session, and puts it into the agent's inbox.
 //! 4. At the end of its turn the loop takes messages from the inbox ([`hub::Hub::poll_agent`]) while

@@ -3,9 +3,8 @@
 //! It is one queue. Messages at its front are in flight: they were taken by the writer, and
 //! stay until they are known to be written, so that they can be given back if the agent ends.
 //! The queue is bounded by holding back senders: the hub asks for that when a message makes
-//! it full, and takes it back when half of it is free. Messages that are already on their
-//! way from the readers are still accepted, so it can exceed the limits by what one channel
-//! holds.
+//! it full, and takes it back when half of it is free. So it can exceed the limits by one
+//! message.
 
 use std::collections::VecDeque;
 use std::sync::Arc;

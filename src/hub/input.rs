@@ -80,6 +80,26 @@ pub enum ClientInput {
     Lost,
 }
 
+impl ClientInput {
+    /// Memory of the input beyond its own size, in bytes. Names are left out: they are short, and shared.
+    pub fn heap_bytes(&self) -> usize {
+        match self {
+            Self::Message(MessageInput { message, escaped }) => {
+                let escaped = escaped.as_ref().map_or(0, |text| text.len());
+                let ts = message.ts.as_ref().map_or(0, |ts| ts.len());
+                message.content.len() + escaped + ts
+            }
+            Self::Rejected(rejection) => {
+                let id = rejection.id.as_ref().map_or(0, String::len);
+                rejection.message.len() + rejection.session_id.len() + id
+            }
+            Self::Request(ClientRequest::FetchReceipt { id, .. }) => id.len(),
+            Self::Request(ClientRequest::PermissionResponse { request_id, .. }) => request_id.len(),
+            _ => 0,
+        }
+    }
+}
+
 /// Something that a client says to Claude.
 #[derive(Debug)]
 pub struct MessageInput {

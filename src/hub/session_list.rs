@@ -18,6 +18,12 @@ impl Hub {
         for (id, session) in readable {
             total += 1;
             let rank = |id, session: &Session| (session.members.is_empty(), id);
+            if sessions.len() == MAX_SESSIONS_LISTED
+                && let Some((last, lasts)) = sessions.last()
+                && rank(*last, lasts) < rank(id, session)
+            {
+                continue;
+            }
             let place = sessions
                 .partition_point(|(other, others)| rank(*other, others) < rank(id, session));
             if place < MAX_SESSIONS_LISTED {

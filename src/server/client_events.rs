@@ -28,8 +28,9 @@ impl Server {
                 session,
                 grant,
                 outbox,
+                queue,
             } => {
-                let link = Link::new(outbox);
+                let link = Link::new(outbox, queue);
                 self.out.links.insert(conn, link);
                 // The tokens may have changed since the client was admitted.
                 if !self.access.is_valid(grant.id) {
@@ -54,8 +55,9 @@ impl Server {
             }),
             Event::Disconnected(conn) => {
                 self.handle_input(Input::Client(conn, ClientInput::Disconnected));
-                self.out.links.remove(&conn);
+                self.out.disconnected(conn);
             }
+            Event::HungUp(conn) => self.handle_input(Input::Client(conn, ClientInput::Lost)),
             Event::Stats(reply_to) => {
                 // Whoever asked may have disconnected.
                 let _ = reply_to.try_send(self.hub.stats());
@@ -75,7 +77,7 @@ impl Server {
         }
     }
 
-    /// Handles requests with a long answer, as many as a turn has room for, so that clients that
+    /// Handles requests with a long answer, as many as there is time for, one at least, so that clients that
     /// asked for little don't wait for all of those that asked for much.
     pub fn answer_long_requests(&mut self) {
         while !self.out.should_flush()
@@ -86,6 +88,9 @@ impl Server {
             if self.hub.has_more(conn) {
                 // It has room for one.
                 let _ = request.handled.try_send(());
+            }
+            if self.is_late() {
+                return;
             }
         }
     }

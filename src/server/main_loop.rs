@@ -1,26 +1,32 @@
 //! The hub's loop. It sleeps until something happens, handles that and whatever else is
-//! there already, requests with long answers last and as many as there is time for, then sends
-//! what that brought: one write for each client concerned, one for the agent. It never waits for a client or for the agent.
+//! there already, as much as there is time for and requests with long answers last, then sends
+//! what that brought: one write for each client concerned, one for the agent. It never waits for a
+//! client or for the agent.
 
 use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
 use std::thread;
+use std::time::Duration;
 
 use crossbeam_channel::{Receiver, at, never, select};
 
 use super::client_events::LongRequest;
 use super::outputs::Outputs;
 use super::signals::{Reason, Shutdown};
+use super::turns::Turns;
 use super::{Config, now};
 use crate::access::Access;
 use crate::agent::mcp::Incoming;
 use crate::agent::writer::{self, Flushed};
 use crate::hub::{AgentId, AgentInput, ClientInput, Hub, Input, Now};
 use crate::socket;
+use crate::socket::event_queue::EventQueue;
 
-/// The most events that are handled before their output is sent.
-const BATCH: usize = 256;
+/// The most lines of the agent, and queues of clients of each kind, that are handled before their output is sent.
+const BATCH: usize = 64;
+/// How long events are handled before their output is sent, if they take long.
+const BATCH_TIME: Duration = Duration::from_millis(5);
 
 /// The hub with everything around it.
 pub struct Server {
@@ -36,7 +42,7 @@ pub struct Server {
     pub listen_error: Option<socket::port::BindError>,
     /// The server ends after this turn.
     pub shutdown: Option<Shutdown>,
-    pub client_events: Receiver<socket::Event>,
+    pub turns: Turns,
     /// Requests that wait for their turn.
     pub long_requests: VecDeque<LongRequest>,
     pub agent_lines: Receiver<Incoming>,
@@ -46,7 +52,7 @@ pub struct Server {
 
 /// Everything the loop reacts to, by where it comes from.
 enum Event {
-    Client(socket::Event),
+    Client(Arc<EventQueue>),
     AgentLine(Incoming),
     AgentWriter(writer::Event),
     Shutdown(Shutdown),
@@ -61,7 +67,11 @@ impl Server {
             self.now = now();
             self.handle_event(event);
             for _ in 0..BATCH {
-                if self.shutdown.is_some() || self.out.should_flush() || !self.drain_ready() {
+                if self.shutdown.is_some()
+                    || self.out.should_flush()
+                    || !self.drain_ready()
+                    || self.is_late()
+                {
                     break;
                 }
             }
@@ -91,10 +101,12 @@ impl Server {
         } else {
             &no_writer
         };
-        let timeout = if self.long_requests.is_empty() {
-            self.hub.poll_timeout().map_or_else(never, at)
-        } else {
+        let has_more =
+            !self.long_requests.is_empty() || self.turns.has_more(self.out.holds_senders());
+        let timeout = if has_more {
             at(self.now.instant)
+        } else {
+            self.hub.poll_timeout().map_or_else(never, at)
         };
         select! {
             recv(self.signals) -> shutdown => {
@@ -105,15 +117,15 @@ impl Server {
                 event.map_or_else(|_| ended("agent-writer"), Event::AgentWriter)
             }
             recv(agent_lines) -> line => Event::AgentLine(line.unwrap_or(Incoming::End)),
-            recv(self.client_events) -> event => {
-                event.map_or_else(|_| ended("listener"), Event::Client)
+            recv(self.turns.ready()) -> queue => {
+                queue.map_or_else(|_| ended("listener"), Event::Client)
             }
         }
     }
 
     fn handle_event(&mut self, event: Event) {
         match event {
-            Event::Client(event) => self.client_event(event),
+            Event::Client(queue) => self.visit(queue, Self::client_event),
             Event::AgentLine(line) => self.agent_line(line),
             Event::AgentWriter(event) => self.agent_writer(event),
             Event::Shutdown(shutdown) => self.shutdown = Some(shutdown),
@@ -134,10 +146,7 @@ impl Server {
             self.agent_writer(event);
             is_any = true;
         }
-        if let Ok(event) = self.client_events.try_recv() {
-            self.client_event(event);
-            is_any = true;
-        }
+        is_any |= self.visit_next(Self::client_event);
         if self.reads_agent()
             && let Ok(line) = self.agent_lines.try_recv()
         {
@@ -145,6 +154,11 @@ impl Server {
             is_any = true;
         }
         is_any
+    }
+
+    /// Returns `true` if this turn of the loop has taken so long that its output must be sent.
+    pub fn is_late(&self) -> bool {
+        self.now.instant.elapsed() >= BATCH_TIME
     }
 
     /// Returns `true` if the agent may go on: not while it asks for more than it reads.

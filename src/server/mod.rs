@@ -8,6 +8,7 @@ mod outputs;
 mod shutdown;
 mod signals;
 mod starters;
+mod turns;
 
 use std::collections::VecDeque;
 use std::fs::File;
@@ -19,7 +20,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Instant, SystemTime};
 
-use crossbeam_channel::{Receiver, bounded, never};
+use crossbeam_channel::{Receiver, never};
 use log::info;
 use rustix::io::ioctl_fionbio;
 use uuid::Uuid;
@@ -30,14 +31,13 @@ use crate::agent::mcp::Parser;
 use crate::agent::stdin::Stdin;
 use crate::audit::Audit;
 use crate::hub::{AgentId, AgentInput, Hub, Input, Limits, Now};
-use crate::socket::context::{Context, SenderHold};
+use crate::socket::context::Context;
+use crate::socket::event_queue::Events;
 use crate::socket::{self, listener};
 use main_loop::Server;
 use outputs::Outputs;
 pub use signals::Shutdown;
-
-/// The events of clients that wait for the hub; further ones wait in their sockets.
-const EVENT_CAPACITY: usize = 256;
+use turns::Turns;
 
 /// The settings of the server.
 #[derive(Clone, Debug)]
@@ -115,8 +115,7 @@ pub fn run(
     listener: Option<TcpListener>,
 ) -> io::Result<()> {
     let access = Arc::new(Access::open(config.access.clone()));
-    let (events, client_events) = bounded(EVENT_CAPACITY);
-    let hold = Arc::new(SenderHold::default());
+    let (events, ready) = Events::new(config.socket.max_pending);
     let slow = Arc::new(AtomicUsize::new(0));
     let ended = Arc::new(AtomicBool::new(false));
     let open_connections = listener::start(
@@ -124,8 +123,7 @@ pub fn run(
             options: config.socket.clone(),
             access: access.clone(),
             audit: config.audit.clone(),
-            events,
-            hold: hold.clone(),
+            events: events.clone(),
             slow: slow.clone(),
             open: Arc::default(),
             long_heads: AtomicUsize::new(0),
@@ -144,12 +142,12 @@ pub fn run(
     let mut server = Server {
         now: now(),
         hub: Hub::new(config.limits.clone(), id_prefix),
-        out: Outputs::new(agent.writer, config.audit.clone(), hold, slow),
+        out: Outputs::new(agent.writer, config.audit.clone(), slow),
         access,
         permission_relay_announced: None,
         listen_error: None,
         shutdown: None,
-        client_events,
+        turns: Turns::new(events, ready),
         long_requests: VecDeque::new(),
         agent_lines: agent.incoming,
         agent_written: agent.written,

@@ -2,6 +2,7 @@
 //! one turn of the loop brings is gathered, and sent together.
 
 use std::mem;
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -13,13 +14,22 @@ use crate::agent::writer::AgentWriter;
 use crate::audit::{Audit, Record};
 use crate::hub::{AgentId, AuditEvent, CallId, CloseReason, Effects, RequestId, ToolOutcome};
 use crate::protocol::{ConnId, ServerMessage};
-use crate::socket::context::SenderHold;
+use crate::socket::event_queue::EventQueue;
 use crate::socket::frame::{self, Batch, CloseCode, EncodedFrames, FrameRanges, SESSION_ENDED};
 use crate::socket::outbox::Outbox;
 
 /// With this many bytes encoded, a turn ends and they are sent, so that clients that asked for
 /// little don't wait for those that asked for much, and outboxes can tell who reads.
 const FLUSH_THRESHOLD: usize = 256 * 1024;
+
+/// With so many frames for all clients together, a turn ends and they are sent.
+const MAX_DELIVERIES: usize = 64 * 1024;
+
+/// How many bytes of long outputs the hub's thread writes in one turn. The other long ones are left to
+/// drain threads: a socket takes 450 KB in some 200 µs, and a broadcast may have a thousand.
+const MAX_WRITTEN: usize = 8 * 1024 * 1024;
+/// From so many bytes for one client on, a thread costs less than writing them.
+const LONG_OUTPUT: usize = 64 * 1024;
 
 /// With more clients than this that have a backlog, frames of answers are short.
 const MANY_SLOW: usize = 16;
@@ -31,18 +41,22 @@ pub struct Outputs {
     pub audit: Audit,
     /// The connected clients.
     pub links: FxHashMap<ConnId, Link>,
-    hold: Arc<SenderHold>,
+    /// Senders of messages are held back.
+    holds_senders: bool,
     /// The number of clients that have a backlog.
     slow: Arc<AtomicUsize>,
     /// The clients with something to send or to close.
     dirty: Vec<ConnId>,
     /// What this turn has encoded for them.
     batch: Batch,
+    /// How many frames that is for all of them together.
+    deliveries: usize,
 }
 
 /// Where to send to one client.
 pub struct Link {
     outbox: Arc<Outbox>,
+    queue: Arc<EventQueue>,
     /// What this turn has brought for it.
     ranges: FrameRanges,
     /// The connection is closed after that.
@@ -50,9 +64,10 @@ pub struct Link {
 }
 
 impl Link {
-    pub fn new(outbox: Arc<Outbox>) -> Self {
+    pub fn new(outbox: Arc<Outbox>, queue: Arc<EventQueue>) -> Self {
         Self {
             outbox,
+            queue,
             ranges: FrameRanges::default(),
             closing: None,
         }
@@ -62,10 +77,18 @@ impl Link {
         self.closing.is_none() && self.outbox.is_open()
     }
 
-    fn flush(&mut self, batch: &EncodedFrames) {
+    /// Sends what this turn has brought. Of long outputs, `room` bytes may be written here.
+    fn flush(&mut self, batch: &EncodedFrames, room: &mut usize) {
         let ranges = mem::take(&mut self.ranges);
         if !ranges.is_empty() {
-            self.outbox.send(batch, ranges.as_slice());
+            let bytes: usize = ranges.as_slice().iter().map(Range::len).sum();
+            let is_long = bytes >= LONG_OUTPUT;
+            if is_long && bytes > *room {
+                self.outbox.send_later(batch, ranges.as_slice());
+            } else {
+                *room -= if is_long { bytes } else { 0 };
+                self.outbox.send(batch, ranges.as_slice());
+            }
         }
         if let Some((code, reason)) = self.closing {
             self.outbox.close(code, reason);
@@ -74,36 +97,34 @@ impl Link {
 }
 
 impl Outputs {
-    pub fn new(
-        agent: AgentWriter,
-        audit: Audit,
-        hold: Arc<SenderHold>,
-        slow: Arc<AtomicUsize>,
-    ) -> Self {
+    pub fn new(agent: AgentWriter, audit: Audit, slow: Arc<AtomicUsize>) -> Self {
         Self {
             agent,
             audit,
             links: FxHashMap::default(),
-            hold,
+            holds_senders: false,
             slow,
             dirty: Vec::new(),
             batch: Batch::default(),
+            deliveries: 0,
         }
     }
 
     /// Returns `true` if so much is encoded that the turn must end.
     pub fn should_flush(&self) -> bool {
-        self.batch.len() > FLUSH_THRESHOLD
+        self.batch.len() > FLUSH_THRESHOLD || self.deliveries > MAX_DELIVERIES
+    }
+
+    /// Removes a client that has disconnected.
+    pub fn disconnected(&mut self, conn: ConnId) {
+        if let Some(link) = self.links.remove(&conn) {
+            link.queue.retire(conn);
+        }
     }
 
     /// Returns `true` while senders wait for messages to be written.
     pub fn holds_senders(&self) -> bool {
-        self.hold.is_on()
-    }
-
-    /// Returns `true` while a sender still waits for room in the inbox.
-    pub fn has_held_senders(&self) -> bool {
-        self.hold.has_waiting()
+        self.holds_senders
     }
 
     /// Sends clients what this turn has brought for them. Never blocks. Returns those to which
@@ -113,19 +134,19 @@ impl Outputs {
             return Vec::new();
         }
         let batch = self.batch.freeze();
+        self.deliveries = 0;
         let mut lost = Vec::new();
+        let mut room = MAX_WRITTEN;
         for conn in self.dirty.drain(..) {
             if let Some(link) = self.links.get_mut(&conn) {
-                link.flush(&batch);
+                link.flush(&batch, &mut room);
                 if !link.is_open() {
+                    link.queue.wake();
                     lost.push(conn);
                 }
             }
         }
         self.batch.reclaim(batch);
-        if !lost.is_empty() {
-            self.hold.wake_closed();
-        }
         lost
     }
 }
@@ -150,6 +171,7 @@ impl Effects for Outputs {
             }
             link.ranges.push(frame.clone());
         }
+        self.deliveries += reached;
         reached
     }
 
@@ -183,7 +205,7 @@ impl Effects for Outputs {
     }
 
     fn hold_senders(&mut self, _: AgentId, hold: bool) {
-        self.hold.set(hold);
+        self.holds_senders = hold;
     }
 
     fn record(&mut self, event: &AuditEvent<'_>) {

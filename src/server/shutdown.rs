@@ -2,26 +2,23 @@
 //! and the connections are closed, all within one deadline.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
 use std::time::{Duration, Instant};
-use std::{mem, thread};
-
-use crossbeam_channel::never;
 
 use super::main_loop::Server;
-use super::{EVENT_CAPACITY, now};
+use super::now;
 use crate::hub::{ClientInput, Input};
 use crate::socket::Event;
-use crate::socket::frame::{CloseCode, SESSION_ENDED};
 
 /// How much of the time that is left is kept for the clients.
 const CLOSE_GRACE: Duration = Duration::from_millis(300);
 /// When no client has sent anything for so long, what was in the sockets is read.
 const QUIET: Duration = Duration::from_millis(10);
-/// How long messages are rejected that come after the agent has got its last line, and how many
-/// events of clients are handled for it. Whoever has sent more gets no receipts for the rest, so
+/// How long messages are rejected that come after the agent has got its last line, and how often
+/// queues of clients are visited for it. Whoever has sent more gets no receipts for the rest, so
 /// that a flood leaves time to close every connection.
 const LATE_TIME: Duration = Duration::from_millis(150);
-const MAX_LATE_EVENTS: usize = 4 * 1024;
+const MAX_LATE_VISITS: usize = 4 * 1024;
 /// How often the number of open connections is looked at.
 const POLL_INTERVAL: Duration = Duration::from_millis(5);
 
@@ -39,15 +36,11 @@ impl Server {
         }
     }
 
-    /// Ends the channel of the clients' events: a reader whose event waits would not read on to the
-    /// close.
+    /// Ends the queues of the clients' events: a reader that waits for room, or for the rest of an
+    /// answer, would not read on to the close.
     fn disconnect_readers(&mut self) {
-        let events = mem::replace(&mut self.client_events, never());
-        for event in events.try_iter().take(EVENT_CAPACITY) {
-            if let Event::Connected { outbox, .. } = event {
-                outbox.close(CloseCode::Away, SESSION_ENDED);
-            }
-        }
+        self.turns.end();
+        self.long_requests.clear();
     }
 
     /// Gives the agent the lines that wait for it, if it reads them in time. It gets no further
@@ -67,23 +60,33 @@ impl Server {
     /// were held back, or are on their way here.
     fn reject_pending(&mut self, deadline: Instant) {
         self.handle_input(Input::Closing);
-        for _ in 0..MAX_LATE_EVENTS {
+        for _ in 0..MAX_LATE_VISITS {
             if Instant::now() >= deadline {
                 return;
             }
-            match self.client_events.recv_timeout(QUIET) {
-                // The connection is closed before anybody could use the answer.
-                Ok(Event::Input {
-                    input: ClientInput::Request(_) | ClientInput::Rejected(_),
-                    ..
-                }) => {}
-                Ok(event) => self.client_event(event),
-                Err(_) if self.out.has_held_senders() => {}
-                Err(_) => return,
+            if !self.visit_next(Self::late_event) {
+                match self.turns.ready().recv_timeout(QUIET) {
+                    Ok(queue) => self.visit(queue, Self::late_event),
+                    Err(_) => return,
+                }
             }
             if self.out.should_flush() {
                 self.flush_clients();
             }
+        }
+    }
+
+    /// Handles an event, unless it asks for an answer: the connection is closed before anybody could
+    /// use that.
+    fn late_event(&mut self, event: Event) {
+        if !matches!(
+            event,
+            Event::Input {
+                input: ClientInput::Request(_) | ClientInput::Rejected(_),
+                ..
+            }
+        ) {
+            self.client_event(event);
         }
     }
 }

@@ -207,7 +207,7 @@ impl Connection {
             return Some(file);
         }
         let (reply_to, stats) = bounded(1);
-        self.permit.send(Event::Stats(reply_to));
+        self.permit.events.send(Event::Stats(reply_to));
         // It fails if the hub has ended.
         let stats = stats.recv().ok()?;
         Some(pages::answer(path, self.permit.started, &stats))

@@ -3,13 +3,10 @@
 use std::ops::Deref;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
-use crossbeam_channel::{SendError, Sender};
-use parking_lot::{Condvar, Mutex};
-
-use super::frame::{CloseCode, SESSION_ENDED};
-use super::{Event, Options};
+use super::Options;
+use super::event_queue::Events;
 use crate::access::Access;
 use crate::audit::Audit;
 
@@ -22,10 +19,8 @@ pub struct Context {
     pub access: Arc<Access>,
     /// Records who came and went.
     pub audit: Audit,
-    /// To the hub's loop.
-    pub events: Sender<Event>,
-    /// Holds back the senders of messages.
-    pub hold: Arc<SenderHold>,
+    /// The way to the hub's loop.
+    pub events: Arc<Events>,
     /// The number of clients that have a backlog.
     pub slow: Arc<AtomicUsize>,
     /// The number of open connections.
@@ -42,14 +37,6 @@ impl Context {
     /// Returns `true` if the server has ended.
     pub fn has_ended(&self) -> bool {
         self.ended.load(Ordering::Relaxed)
-    }
-
-    /// Sends the hub's loop an event. If the loop has ended, it has closed every connection that it
-    /// knew.
-    pub fn send(&self, event: Event) {
-        if let Err(SendError(Event::Connected { outbox, .. })) = self.events.send(event) {
-            outbox.close(CloseCode::Away, SESSION_ENDED);
-        }
     }
 }
 
@@ -104,78 +91,5 @@ impl LongHead {
 impl Drop for LongHead {
     fn drop(&mut self) {
         self.0.long_heads.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-/// How often a sender that is held back looks whether its connection is broken. That it was closed
-/// wakes it at once.
-const HOLD_CHECK: Duration = Duration::from_secs(30);
-
-/// Backpressure: while an agent's inbox is full, the readers of its senders wait here, so that
-/// their sockets are not read and TCP holds the senders back.
-#[derive(Debug, Default)]
-pub struct SenderHold {
-    /// Mirrors `state.on`, for readers that need not wait: that is asked for every message.
-    on: AtomicBool,
-    state: Mutex<State>,
-    changed: Condvar,
-}
-
-#[derive(Debug, Default)]
-struct State {
-    on: bool,
-    waiting: usize,
-}
-
-impl SenderHold {
-    /// Holds senders back, or lets them go on.
-    pub fn set(&self, on: bool) {
-        self.state.lock().on = on;
-        self.on.store(on, Ordering::Release);
-        if !on {
-            self.changed.notify_all();
-        }
-    }
-
-    /// Returns `true` while senders are held back.
-    pub fn is_on(&self) -> bool {
-        self.on.load(Ordering::Acquire)
-    }
-
-    /// Lets senders that are held back look whether they were closed.
-    pub fn wake_closed(&self) {
-        if self.on.load(Ordering::Acquire) {
-            let _state = self.state.lock();
-            self.changed.notify_all();
-        }
-    }
-
-    /// Blocks while senders are held back and `is_open` returns `true` for the sender. A sender
-    /// that had to wait counts as waiting until what is returned is dropped.
-    pub fn wait(&self, is_open: impl Fn() -> bool) -> Option<HeldSender<'_>> {
-        if !self.on.load(Ordering::Acquire) {
-            return None;
-        }
-        let mut state = self.state.lock();
-        state.waiting += 1;
-        while state.on && is_open() {
-            self.changed.wait_for(&mut state, HOLD_CHECK);
-        }
-        Some(HeldSender(self))
-    }
-
-    /// Returns `true` if a sender still waits.
-    pub fn has_waiting(&self) -> bool {
-        self.state.lock().waiting > 0
-    }
-}
-
-/// Counts a sender that had to wait until its message is on its way.
-#[derive(Debug)]
-pub struct HeldSender<'a>(&'a SenderHold);
-
-impl Drop for HeldSender<'_> {
-    fn drop(&mut self) {
-        self.0.state.lock().waiting -= 1;
     }
 }

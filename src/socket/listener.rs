@@ -53,13 +53,13 @@ pub fn start(mut context: Context, bound: Option<TcpListener>) -> io::Result<Arc
         Ok(()) => Some(bound.map_or_else(|| port::bind(address), Ok)),
         Err(why) => {
             error!("{why}");
-            context.send(Event::Listening(Err(why)));
+            context.events.send(Event::Listening(Err(why)));
             None
         }
     };
     if let Some(Err(error)) = &first {
         // Finding out who has the port takes some 300 ms, and Claude may ask before.
-        context.send(Event::Listening(Err(error.clone())));
+        context.events.send(Event::Listening(Err(error.clone())));
     }
     let listener = Listener {
         context: Arc::new(context),
@@ -120,7 +120,7 @@ impl Listener {
             if let Ok(address) = listener.local_addr() {
                 self.address = address;
                 info!("listening on ws://{address}/ and http://{address}/");
-                self.context.send(Event::Listening(Ok(address)));
+                self.context.events.send(Event::Listening(Ok(address)));
             }
             self.accept(&listener);
             drop(listener);
@@ -135,7 +135,9 @@ impl Listener {
             error.find_owner(self.address);
             let why = error.to_string();
             if why != reported {
-                self.context.send(Event::Listening(Err(error.clone())));
+                self.context
+                    .events
+                    .send(Event::Listening(Err(error.clone())));
                 warn!("{why}");
                 reported = why;
             }
@@ -198,7 +200,7 @@ impl Listener {
         }
         self.reloaded = Instant::now();
         if self.context.access.refresh(SystemTime::now()) {
-            self.context.send(Event::TokensChanged);
+            self.context.events.send(Event::TokensChanged);
         }
     }
 
@@ -211,7 +213,7 @@ impl Listener {
     fn stopped(&self) {
         if let Err(why) = check_bind(&self.context) {
             error!("{why}");
-            self.context.send(Event::Listening(Err(why)));
+            self.context.events.send(Event::Listening(Err(why)));
         }
     }
 }

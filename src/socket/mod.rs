@@ -2,8 +2,8 @@
 //!
 //! `listener` accepts, and starts a `client-N` for each connection. That thread reads the
 //! HTTP head, has it admitted by the [`admission`], and either answers a plain request or upgrades to
-//! WebSocket and reads until the end. What it reads goes to the hub; what the hub has for the
-//! client goes through its [`outbox`].
+//! WebSocket and reads until the end. What it reads goes to the hub through its [`event_queue`]; what
+//! the hub has for the client goes through its [`outbox`].
 
 pub mod admission;
 pub(crate) mod assets;
@@ -11,6 +11,7 @@ pub(crate) mod connection;
 pub(crate) mod context;
 pub(crate) mod cors;
 pub(crate) mod credentials;
+pub(crate) mod event_queue;
 pub(crate) mod frame;
 pub(crate) mod frame_filter;
 pub mod http;
@@ -18,6 +19,7 @@ pub(crate) mod listener;
 pub mod origin;
 pub(crate) mod outbox;
 pub(crate) mod pages;
+pub(crate) mod pending;
 pub(crate) mod port;
 pub(crate) mod reader;
 pub(crate) mod website;
@@ -31,9 +33,14 @@ use crossbeam_channel::Sender;
 
 use crate::hub::{ClientInput, Stats};
 use crate::protocol::{ConnId, Grant, SessionId};
+use event_queue::EventQueue;
 use origin::AllowedOrigins;
 use outbox::Outbox;
 use port::BindError;
+
+/// A message up to this many times the limit is read and rejected; a longer one closes the
+/// connection.
+pub const OVERSIZE_FACTOR: usize = 4;
 
 /// The settings of the clients' side.
 #[derive(Clone, Debug)]
@@ -52,6 +59,8 @@ pub struct Options {
     pub max_name: usize,
     /// The most bytes that wait for one slow client.
     pub max_backlog: usize,
+    /// The most bytes of all clients that are not complete messages, or wait for the hub.
+    pub max_pending: usize,
     /// How long a client may take to send the head of its request.
     pub handshake_timeout: Duration,
     /// How often a client is pinged.
@@ -60,8 +69,7 @@ pub struct Options {
     pub ping_timeout: Duration,
 }
 
-/// An event of the clients' side, for the hub's loop. One channel carries all of it, so a
-/// client's frames keep their order.
+/// An event of the clients' side, for the hub's loop.
 #[derive(Debug)]
 pub enum Event {
     /// A client has connected.
@@ -74,6 +82,8 @@ pub enum Event {
         grant: Arc<Grant>,
         /// Where to send to it.
         outbox: Arc<Outbox>,
+        /// Where its events come from.
+        queue: Arc<EventQueue>,
     },
     /// Something came from a client.
     Input {
@@ -85,7 +95,9 @@ pub enum Event {
         /// sent before.
         handled: Option<Sender<()>>,
     },
-    /// A connection has ended.
+    /// A connection has ended, and messages that came from it before are held back.
+    HungUp(ConnId),
+    /// A connection has ended. Nothing more comes from it.
     Disconnected(ConnId),
     /// A plain HTTP request asks for the figures of the hub.
     Stats(Sender<Stats>),
@@ -93,6 +105,25 @@ pub enum Event {
     TokensChanged,
     /// The server listens at an address, or doesn't.
     Listening(Result<SocketAddr, BindError>),
+}
+
+impl Event {
+    /// Memory of the event, in bytes.
+    fn bytes(&self) -> usize {
+        let more = match self {
+            Self::Input { input, .. } => input.heap_bytes(),
+            _ => 0,
+        };
+        size_of::<Self>() + more
+    }
+
+    /// Returns `true` for a message of a client.
+    pub fn is_message(&self) -> bool {
+        let Self::Input { input, .. } = self else {
+            return false;
+        };
+        matches!(input, ClientInput::Message(_))
+    }
 }
 
 /// How long a client that was closed may go on sending.

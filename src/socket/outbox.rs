@@ -113,6 +113,20 @@ impl Outbox {
         }
     }
 
+    /// Sends these pieces as [`Outbox::send`] does, but leaves writing to the drain thread.
+    pub fn send_later(self: &Arc<Self>, batch: &EncodedFrames, pieces: &[Range<usize>]) {
+        let mut backlog = self.backlog.lock();
+        if !self.is_open() {
+            return;
+        }
+        match (backlog.is_some(), pieces.split_first()) {
+            (false, Some((first, others))) => {
+                self.begin_backlog(&mut backlog, batch, first.clone(), others);
+            }
+            _ => self.send_locked(&mut backlog, batch, pieces),
+        }
+    }
+
     /// Sends a close frame. Nothing is sent after it.
     pub fn close(self: &Arc<Self>, code: CloseCode, reason: &str) {
         self.send_close(frame::close(code, reason));
@@ -206,22 +220,31 @@ impl Outbox {
         }
         match self.write_without_blocking(batch, &mut pieces) {
             Ok(None) => {}
-            Ok(Some(begun)) => {
-                // What was begun must be finished, however long it is.
-                let (waiting, begun) = Backlog::begin(batch.detach(begun));
-                let waiting = backlog.insert(waiting);
-                if !waiting.push_all(batch, pieces, self.limit) {
-                    self.close_slow(waiting);
-                }
-                self.has_backlog.store(true, Ordering::Release);
-                if let Err(error) = self.clone().start_drain(begun) {
-                    info!("{}: no thread to wait for it ({error}); closed", self.conn);
-                    self.mark_broken(backlog);
-                    let _ = self.stream.shutdown(Shutdown::Both);
-                }
-            }
+            Ok(Some(begun)) => self.begin_backlog(backlog, batch, begun, pieces),
             // The reading thread sees the same error when it has read what there is.
             Err(_) => self.mark_broken(backlog),
+        }
+    }
+
+    /// Lets a drain thread write what is left of a piece, and those behind it.
+    fn begin_backlog(
+        self: &Arc<Self>,
+        backlog: &mut Option<Backlog>,
+        batch: &EncodedFrames,
+        begun: Range<usize>,
+        pieces: &[Range<usize>],
+    ) {
+        // What was begun must be finished, however long it is.
+        let (waiting, begun) = Backlog::begin(batch.detach(begun));
+        let waiting = backlog.insert(waiting);
+        if !waiting.push_all(batch, pieces, self.limit) {
+            self.close_slow(waiting);
+        }
+        self.has_backlog.store(true, Ordering::Release);
+        if let Err(error) = self.clone().start_drain(begun) {
+            info!("{}: no thread to wait for it ({error}); closed", self.conn);
+            self.mark_broken(backlog);
+            let _ = self.stream.shutdown(Shutdown::Both);
         }
     }
 

@@ -8,15 +8,17 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use crossbeam_channel::{Sender, bounded};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use tungstenite::error::ProtocolError;
 use tungstenite::protocol::{Role, WebSocket, WebSocketConfig};
 use tungstenite::{Error, Message};
 
 use super::context::{ConnectionPermit, Context};
+use super::event_queue::EventQueue;
 use super::frame::{self, CloseCode};
 use super::frame_filter::FrameFilter;
 use super::outbox::Outbox;
-use super::{Event, linger};
+use super::{Event, OVERSIZE_FACTOR, linger};
 use crate::audit::Record;
 use crate::hub::ClientInput;
 use crate::protocol::{
@@ -25,9 +27,6 @@ use crate::protocol::{
 
 /// Bytes that are read at once. The buffer is kept while the connection idles.
 const READ_BUFFER: usize = 2 * 1024;
-/// A message up to this many times the limit is read and rejected; a longer one closes the
-/// connection.
-const OVERSIZE_FACTOR: usize = 4;
 
 /// How long a client may go on sending after it was closed. A silent one is noticed when it
 /// would be pinged.
@@ -56,6 +55,9 @@ pub struct Reader {
     conn: ConnId,
     context: Arc<Context>,
     outbox: Arc<Outbox>,
+    queue: Arc<EventQueue>,
+    /// Nothing more is to be read before there is room in the queue.
+    is_full: bool,
     socket: WebSocket<OutboxStream>,
     /// The names in the latest message.
     names: NameCache,
@@ -74,22 +76,26 @@ pub fn begin(upgraded: Upgraded) -> Option<(Box<Reader>, ConnectionPermit)> {
     let options = &permit.options;
     stream.set_read_timeout(Some(options.ping_interval)).ok()?;
     let outbox = Outbox::new(conn, stream, options.max_backlog, permit.slow.clone()).ok()?;
-    permit.send(Event::Connected {
+    let queue = EventQueue::for_client(&permit.events, conn, &outbox);
+    queue.push(Event::Connected {
         conn,
         session,
         grant,
         outbox: outbox.clone(),
+        queue: queue.clone(),
     });
     let longest = options.max_message.saturating_mul(OVERSIZE_FACTOR);
     let config = WebSocketConfig::default()
         .read_buffer_size(READ_BUFFER)
         .max_message_size(Some(longest))
         .max_frame_size(Some(longest));
-    let stream = OutboxStream::new(outbox.clone(), rest, longest);
+    let stream = OutboxStream::new(outbox.clone(), queue.clone(), rest, longest);
     let reader = Reader {
         conn,
         context: permit.context(),
         outbox,
+        queue,
+        is_full: false,
         socket: WebSocket::from_raw_socket(stream, Role::Server, Some(config)),
         names: NameCache::default(),
     };
@@ -114,7 +120,7 @@ pub fn run(mut reader: Box<Reader>, permit: ConnectionPermit) {
 
 impl Drop for Reader {
     fn drop(&mut self) {
-        self.context.send(Event::Disconnected(self.conn));
+        self.queue.push(Event::Disconnected(self.conn));
     }
 }
 
@@ -132,21 +138,32 @@ impl Reader {
         loop {
             self.outbox
                 .wait_for_drain(self.context.options.ping_timeout);
+            if mem::take(&mut self.is_full) {
+                self.wait_for_room();
+            }
             let message = self.socket.read();
             if self.outbox.is_closed() {
                 // The close was sent: drop everything except the peer's close.
                 match message {
                     Ok(Message::Close(_)) => return "it was closed",
                     Ok(_) => continue,
+                    Err(_) if self.queue.is_cut_off() => return "it had too much pending",
                     Err(_) => return "it did not answer the close",
                 }
             }
             match message {
                 Ok(Message::Text(text)) => {
-                    self.handle_frame(&text);
+                    self.socket.get_mut().finish_message();
+                    let request = self.handle_frame(&text);
+                    // The answer may take long to be sent.
+                    drop(text);
                     self.socket.get_mut().frames.room.release();
+                    if let Some(request) = request {
+                        self.request(request);
+                    }
                 }
                 Ok(Message::Binary(bytes)) => {
+                    self.socket.get_mut().finish_message();
                     self.reject_binary(&bytes);
                     self.socket.get_mut().frames.room.release();
                 }
@@ -163,6 +180,7 @@ impl Reader {
                         return "it gave no sign of life";
                     }
                     self.outbox.send_frame(frame::ping());
+                    self.queue.shrink();
                     pinged = Instant::now();
                     continue;
                 }
@@ -177,40 +195,48 @@ impl Reader {
         }
     }
 
-    /// Parses a text frame and sends it to the hub. Not inlined into `read`, where its variables
-    /// would cost every idle connection a page of stack.
+    /// Blocks until the hub's loop has taken half of what waits in the queue. From a client that has
+    /// hung up, what is left in the socket is read at once, so that its thread and its place
+    /// are free.
     #[inline(never)]
-    fn handle_frame(&mut self, text: &str) {
+    fn wait_for_room(&self) {
+        let (outbox, queue) = (&self.outbox, &self.queue);
+        queue.wait_for_room(|| !outbox.is_open() || has_hung_up(outbox.stream()));
+    }
+
+    /// Parses a text frame and sends it to the hub. Returns a request with a long answer. Not inlined into `read`, where its
+    /// variables would cost every idle connection a page of stack.
+    #[inline(never)]
+    fn handle_frame(&mut self, text: &str) -> Option<ClientRequest> {
         let options = &self.context.options;
         if text.len() > options.max_message {
-            return self.reject(protocol::reject(text, too_large(options.max_message)));
+            self.reject(protocol::reject(text, too_large(options.max_message)));
+            return None;
         }
         if !self.socket.get_mut().frames.room.reserve_whole(text.len()) {
             let why = Rejection::new(ErrorCode::Busy, NO_MEMORY);
-            return self.reject(protocol::reject(text, why));
+            self.reject(protocol::reject(text, why));
+            return None;
         }
         match protocol::parse_cached(text, options.max_name, &mut self.names) {
             Ok(ClientMessage::Message(message)) => {
-                let _held = self.context.hold.wait(|| self.outbox.is_open());
                 self.send(ClientInput::Message(message.into()), None);
             }
-            Ok(ClientMessage::Request(request)) => self.request(request),
+            Ok(ClientMessage::Request(
+                request @ (ClientRequest::FetchHistory { .. } | ClientRequest::ListSessions),
+            )) => return Some(request),
+            Ok(ClientMessage::Request(request)) => self.send(ClientInput::Request(request), None),
             Err(rejection) => self.reject(rejection),
         }
+        None
     }
 
-    /// Sends the hub a request. Requests with a long answer are sent one by one, and each further
+    /// Sends the hub a request with a long answer, and waits until that is complete. Each further
     /// frame of the answer is asked for when those before are written. So a client that asks for
     /// much, or reads slowly, delays nobody but itself, and little waits for it.
-    fn request(&self, request: ClientRequest) {
-        let is_long = matches!(
-            request,
-            ClientRequest::FetchHistory { .. } | ClientRequest::ListSessions
-        );
+    #[inline(never)]
+    fn request(&mut self, request: ClientRequest) {
         let mut input = ClientInput::Request(request);
-        if !is_long {
-            return self.send(input, None);
-        }
         loop {
             self.outbox.wait_for_room(self.context.options.ping_timeout);
             let (handled, more) = bounded(1);
@@ -225,21 +251,20 @@ impl Reader {
 
     /// Rejects a binary frame. A message in it gets its receipt.
     #[inline(never)]
-    fn reject_binary(&self, bytes: &[u8]) {
+    fn reject_binary(&mut self, bytes: &[u8]) {
         let why = "binary frames are not understood; send JSON as text";
         let why = Rejection::new(ErrorCode::InvalidMessage, why);
         let text = str::from_utf8(bytes).unwrap_or_default();
         self.reject(protocol::reject(text, why));
     }
 
-    fn reject(&self, rejection: Rejection) {
+    fn reject(&mut self, rejection: Rejection) {
         self.send(ClientInput::Rejected(rejection), None);
     }
 
-    fn send(&self, input: ClientInput, handled: Option<Sender<()>>) {
-        let conn = self.conn;
-        self.context.send(Event::Input {
-            conn,
+    fn send(&mut self, input: ClientInput, handled: Option<Sender<()>>) {
+        self.is_full = self.queue.push(Event::Input {
+            conn: self.conn,
             input,
             handled,
         });
@@ -291,16 +316,38 @@ struct OutboxStream {
     closed: Option<Instant>,
     /// Something was read since this was reset.
     has_read: bool,
+    queue: Arc<EventQueue>,
+    /// The bytes read since the last message was complete.
+    unfinished: usize,
+    /// Those of them that the queue counts.
+    counted: usize,
 }
 
 impl OutboxStream {
     /// `rest` was read already. A frame may have `longest` bytes.
-    fn new(outbox: Arc<Outbox>, rest: Vec<u8>, longest: usize) -> Self {
+    fn new(outbox: Arc<Outbox>, queue: Arc<EventQueue>, rest: Vec<u8>, longest: usize) -> Self {
         Self {
             socket: SocketReader { outbox, rest },
             frames: FrameFilter::new(longest as u64),
             closed: None,
             has_read: false,
+            queue,
+            unfinished: 0,
+            counted: 0,
+        }
+    }
+
+    /// A message was complete.
+    fn finish_message(&mut self) {
+        self.unfinished = 0;
+        self.count();
+    }
+
+    /// Lets the queue count what was read of a message that is not complete.
+    fn count(&mut self) {
+        if self.counted != self.unfinished {
+            self.counted = self.unfinished;
+            self.queue.set_unfinished(self.counted);
         }
     }
 }
@@ -308,6 +355,10 @@ impl OutboxStream {
 impl Read for OutboxStream {
     /// Fails [`CLOSE_TIMEOUT`] after the close, also in the middle of a message.
     fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
+        self.count();
+        if self.queue.is_cut_off() {
+            return Ok(0);
+        }
         if self.socket.outbox.is_closed() {
             let since = *self.closed.get_or_insert_with(Instant::now);
             if since.elapsed() >= CLOSE_TIMEOUT {
@@ -315,7 +366,9 @@ impl Read for OutboxStream {
             }
         }
         self.has_read = true;
-        self.frames.read(&mut self.socket, bytes)
+        let read = self.frames.read(&mut self.socket, bytes)?;
+        self.unfinished += read;
+        Ok(read)
     }
 }
 
@@ -367,6 +420,17 @@ fn too_large(max: usize) -> Rejection {
             "a message may have {max} bytes at most; split it into several, or raise the server's --max-message and --max-frame"
         ),
     )
+}
+
+/// Returns `true` if nothing can come from a client any more but what the socket holds.
+fn has_hung_up(stream: &TcpStream) -> bool {
+    #[cfg(target_os = "linux")]
+    let end = PollFlags::RDHUP;
+    #[cfg(not(target_os = "linux"))]
+    let end = PollFlags::HUP;
+    let mut socket = [PollFd::new(stream, end)];
+    // The end of the connection is reported unasked (poll(2)).
+    poll(&mut socket, Some(&Timespec::default())).is_ok_and(|events| events > 0)
 }
 
 fn is_timeout(error: &io::Error) -> bool {

@@ -258,6 +258,61 @@ fn pending_messages_survive_disconnect_of_their_sender() {
 
 /// A client that lost its connection while Claude Code did not read resends everything before its
 /// first messages were delivered. The receipts go to its new connection.
+/// While Claude Code reads nothing. Each message is delivered or rejected, and its sender knows.
+#[test]
+fn held_messages_are_bounded_together() {
+    let server = Server::start(&["--max-pending", "4MiB"]);
+    let mut senders: Vec<App> = (0..40)
+        .map(|number| App::connect(&server, &format!("s{number}")))
+        .collect();
+    let text = "x".repeat(300_000);
+    for app in &mut senders {
+        app.send(&json!({ "type": "message", "content": text, "id": "a1" }));
+    }
+    let none = "\nclaude_socket_refused_total 0\n";
+    server.wait_for_health(|_| !server.get("/metrics").1.contains(none));
+    let lines = server.lines();
+    let agent = thread::spawn(move || {
+        lines
+            .iter()
+            .filter(|line| !line["method"].is_null())
+            .count()
+    });
+    let mut accepted = 0;
+    for app in &mut senders {
+        let delivery = app.next();
+        if delivery["type"] == "error" {
+            assert_eq!(delivery["code"], "busy", "{delivery}");
+            assert_eq!(app.expect("delivery")["code"], "busy");
+        } else {
+            assert_eq!(delivery["state"], "accepted", "{delivery}");
+            accepted += 1;
+        }
+    }
+    assert!((10..40).contains(&accepted), "{accepted} were accepted");
+    server.end();
+    assert_eq!(agent.join().expect("the lines end"), accepted);
+}
+
+/// While Claude Code reads nothing, senders are held back. What those have sent is delivered later.
+#[test]
+fn held_senders_that_hang_up_free_their_places() {
+    const SENDERS: usize = 60;
+    let server = Server::start(&["--max-connections", "12"]);
+    let text = "x".repeat(30_000);
+    for number in 0..SENDERS {
+        // The places of those before are free, or this one would be refused.
+        server.wait_for_health(|health| health["clients"].as_u64().is_some_and(|open| open < 8));
+        let mut app = App::connect(&server, &format!("s{number}"));
+        // They fill its queue, and the end of the connection fits into the socket behind them.
+        (0..3).for_each(|_| app.send_message(&text));
+    }
+    server.wait_for_health(|health| health["clients"] == 0);
+    for _ in 0..3 * SENDERS {
+        assert_eq!(server.next_message()["content"], text);
+    }
+}
+
 #[test]
 fn resent_messages_get_receipts_on_the_new_connection() {
     // More than the pipe to Claude Code holds, fewer than the inbox.

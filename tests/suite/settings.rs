@@ -38,6 +38,7 @@ fn bad_value_is_explained_in_one_line() {
         ("history-total", "much", "1MiB"),
         ("receipts-total", "some", "1MiB"),
         ("max-backlog", "x", "4MB"),
+        ("max-pending", "0", "4MB"),
         ("handshake-timeout", "fast", "500ms"),
         ("ping-interval", "0", "30s"),
         ("ping-timeout", "x", "30s"),
@@ -104,7 +105,7 @@ fn ping_timeout_below_interval_is_refused() {
 /// What a client may send must fit into a frame for the others.
 #[test]
 fn sizes_that_do_not_fit_together_are_refused() {
-    let cases: [(&[&str], &[&str]); 4] = [
+    let cases: [(&[&str], &[&str]); 5] = [
         (
             &["--max-message", "1MiB"],
             &["--max-message", "1048576", "458752", "--max-frame"],
@@ -120,6 +121,10 @@ fn sizes_that_do_not_fit_together_are_refused() {
         (
             &["--max-id-length", "100000"],
             &["--max-frame", "6408192", "--max-id-length", "100000"],
+        ),
+        (
+            &["--max-pending", "1MiB"],
+            &["--max-pending", "1048576", "1835008", "--max-message"],
         ),
     ];
     for (flags, parts) in cases {

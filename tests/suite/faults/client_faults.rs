@@ -289,6 +289,80 @@ faults! {
         App::connect(server, "s1");
     }
 
+    /// One client, as fast as the server lets it, each message as long as may be.
+    long_messages_of_one_client_delay_nobody(scene) [] {
+        let mut app = App::connect(&scene.agent.server, "flood");
+        let text = "x".repeat(450_000);
+        let messages = 100;
+        let flood = thread::spawn(move || {
+            for _ in 0..messages {
+                app.send_message(&text);
+            }
+            app
+        });
+        scene.healthy.wait_for_rounds(10);
+        for _ in 0..messages {
+            assert_eq!(scene.agent.next_message()["content"].as_str().map(str::len), Some(450_000));
+        }
+        flood.join().expect("the client sends everything");
+    }
+
+    /// All in the session of the healthy client, again and again.
+    thousand_members_who_ping_delay_nobody(scene) [] {
+        const ROUNDS: usize = 20;
+        let server = &scene.agent.server;
+        let mut members: Vec<Raw> = (0..1_000).map(|_| Raw::connect(server, healthy::SESSION)).collect();
+        let pings = frame(0x81, br#"{"type":"ping"}"#).repeat(ROUNDS);
+        members.iter_mut().for_each(|raw| raw.stream.write_all(&pings).expect("the server reads"));
+        scene.healthy.wait_for_rounds(10);
+        for raw in &mut members {
+            let mut pongs = 0;
+            while pongs < ROUNDS {
+                let (_, payload) = raw.read_frame();
+                pongs += usize::from(payload.windows(4).any(|part| part == b"pong"));
+            }
+        }
+        drop(members);
+        wait_for_disconnects(scene);
+    }
+
+    /// A reply to a session with many members who read nothing.
+    long_broadcasts_to_many_delay_nobody(scene) [] {
+        let server = &scene.agent.server;
+        let stuck: Vec<Raw> = (0..200).map(|_| Raw::connect(server, "s1")).collect();
+        let arguments = json!({ "chat_id": "s1", "text": "x".repeat(400_000) });
+        let params = json!({ "name": "reply", "arguments": arguments });
+        for id in 0..5 {
+            scene.agent.send(&json!({ "jsonrpc": "2.0", "id": id, "method": "tools/call", "params": params }));
+            scene.agent.response();
+        }
+        scene.healthy.wait_for_rounds(10);
+        drop(stuck);
+        wait_for_disconnects(scene);
+    }
+
+    /// Each begins a message and doesn't complete it. Those who have most are closed.
+    unfinished_messages_are_bounded_together(scene) ["--max-pending", "4MiB"] {
+        let server = &scene.agent.server;
+        let mut clients: Vec<Raw> = (0..20).map(|_| Raw::connect(server, "s1")).collect();
+        let mut part = vec![0x01, 0xff];
+        part.extend(1_000_000_u64.to_be_bytes());
+        part.extend([0; 4]);
+        part.resize(part.len() + 1_000_000, b' ');
+        // Those that are closed may not take everything.
+        clients.iter_mut().for_each(|raw| drop(raw.stream.write_all(&part)));
+        server.wait_for_health(|health| health["clients"].as_u64().is_some_and(|clients| clients <= 5));
+        scene.healthy.wait_for_rounds(10);
+        let is_closed = |mut raw: Raw| {
+            raw.stream.set_nonblocking(true).expect("a socket can be non-blocking");
+            // A close frame with 1013 and a reason (RFC 6455, sections 5.5.1 and 7.4.1).
+            matches!(raw.read_to_end()[..], [0x88, _, 0x03, 0xf5, ..])
+        };
+        let closed = clients.into_iter().map(is_closed).filter(|is_closed| *is_closed).count();
+        assert!(closed >= 16, "{closed} were closed");
+        wait_for_disconnects(scene);
+    }
+
     /// Every character of Unicode, a hundred at a time.
     session_ids_may_have_any_character_but_line_breaks(scene) [] {
         let mut app = App::connect(&scene.agent.server, "s1");
