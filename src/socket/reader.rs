@@ -142,14 +142,8 @@ impl Reader {
                 }
             }
             match message {
-                Ok(Message::Text(text)) => {
-                    self.handle_frame(&text);
-                    self.socket.get_mut().frames.room.release();
-                }
-                Ok(Message::Binary(bytes)) => {
-                    self.reject_binary(&bytes);
-                    self.socket.get_mut().frames.room.release();
-                }
+                Ok(Message::Text(text)) => self.handle_frame(&text),
+                Ok(Message::Binary(bytes)) => self.reject_binary(&bytes),
                 Ok(Message::Close(_)) => {
                     // Sends the close that tungstenite has prepared.
                     let _ = self.socket.flush();
@@ -182,14 +176,17 @@ impl Reader {
     #[inline(never)]
     fn handle_frame(&mut self, text: &str) {
         let options = &self.context.options;
-        if text.len() > options.max_message {
-            return self.reject(protocol::reject(text, too_large(options.max_message)));
-        }
-        if !self.socket.get_mut().frames.room.reserve_whole(text.len()) {
+        let room = &mut self.socket.get_mut().frames.room;
+        let parsed = if text.len() > options.max_message {
+            Err(protocol::reject(text, too_large(options.max_message)))
+        } else if room.reserve_whole(text.len()) {
+            protocol::parse_cached(text, options.max_name, &mut self.names)
+        } else {
             let why = Rejection::new(ErrorCode::Busy, NO_MEMORY);
-            return self.reject(protocol::reject(text, why));
-        }
-        match protocol::parse_cached(text, options.max_name, &mut self.names) {
+            Err(protocol::reject(text, why))
+        };
+        room.release();
+        match parsed {
             Ok(ClientMessage::Message(message)) => {
                 let _held = self.context.hold.wait(|| self.outbox.is_open());
                 self.send(ClientInput::Message(message.into()), None);
@@ -225,11 +222,13 @@ impl Reader {
 
     /// Rejects a binary frame. A message in it gets its receipt.
     #[inline(never)]
-    fn reject_binary(&self, bytes: &[u8]) {
+    fn reject_binary(&mut self, bytes: &[u8]) {
         let why = "binary frames are not understood; send JSON as text";
         let why = Rejection::new(ErrorCode::InvalidMessage, why);
         let text = str::from_utf8(bytes).unwrap_or_default();
-        self.reject(protocol::reject(text, why));
+        let rejection = protocol::reject(text, why);
+        self.socket.get_mut().frames.room.release();
+        self.reject(rejection);
     }
 
     fn reject(&self, rejection: Rejection) {
