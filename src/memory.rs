@@ -1,10 +1,10 @@
 //! Whether there is memory for what clients want.
 //!
 //! Rust ends the process when an allocation fails, and most allocations, such as those of a parsed
-//! message or of a thread's stack guard, can't be made to fail otherwise. So before a client gets
-//! a connection, a thread, or a place for a long message, it is tried whether there is room for it and for a
-//! reserve, of which no page is touched. What is refused then is refused in words, and everybody
-//! else goes on.
+//! message or of a new thread's signal stack, can't be made to fail otherwise. So before a client
+//! gets a connection, a thread, or a place for a long message, it is tried whether there is room
+//! for it and for a reserve, of which no page is touched. Otherwise the client is refused in words,
+//! and everybody else goes on.
 //!
 //! This covers a limited address space (`ulimit -v`), a system that doesn't overcommit, and
 //! addresses of 32 bits. It can't cover a system that promises memory and then ends a process that
