@@ -1,10 +1,10 @@
 //! Whether there is memory for what clients want.
 //!
 //! Rust ends the process when an allocation fails, and most allocations, such as those of a parsed
-//! message or of a thread's stack guard, can't be made to fail otherwise. So before a client gets
-//! a connection, a thread, or a place for a long message, it is tried whether there is room for it and for a
-//! reserve, of which no page is touched. What is refused then is refused in words, and everybody
-//! else goes on.
+//! message or of a new thread's signal stack, can't be made to fail otherwise. So before a client
+//! gets a connection, a thread, or a place for a long message, it is tried whether there is room
+//! for it and for a reserve, of which no page is touched. Otherwise the client is refused in words,
+//! and everybody else goes on.
 //!
 //! This covers a limited address space (`ulimit -v`), a system that doesn't overcommit, and
 //! addresses of 32 bits. It can't cover a system that promises memory and then ends a process that
@@ -24,8 +24,8 @@ const ARENA: usize = if cfg!(all(target_env = "gnu", target_pointer_width = "64"
 };
 /// The room that short messages must leave. They go on when long ones are refused.
 const SHORT_RESERVE: usize = 8 << 20;
-/// How often a message is in memory for a while, at most: as it was read, in a buffer that grows by
-/// doubling, parsed, and encoded for Claude Code and for clients.
+/// How often a message is in memory while it is parsed, at most: as it was read, in a buffer that
+/// grows by doubling, its text, and that with its tags escaped, each of which grows too.
 const COPIES: usize = 8;
 /// The length from which a message is long, in bytes.
 const LONG: usize = 4 * 1024;
@@ -66,27 +66,17 @@ pub struct MessageRoom {
 }
 
 impl MessageRoom {
-    /// Returns `true` if there is room for a message of this length, or for one that has this length
-    /// so far. [`MessageRoom::release`] must follow when it is handled.
+    /// Returns `true` if there is room for a message that has this length so far.
     pub fn reserve(&mut self, length: usize) -> bool {
-        if length < LONG {
-            return true;
-        }
         // By doubling, as its buffer grows, so that it isn't asked for each piece.
-        let most = length.next_power_of_two().saturating_mul(COPIES);
-        if most <= self.expected {
-            return true;
-        }
-        let added = most - self.expected;
-        EXPECTED.fetch_add(added, Ordering::Relaxed);
-        self.expected = most;
-        has_room(0)
+        length < LONG || self.expect(length.next_power_of_two())
     }
 
-    /// Returns `true` if there is room for a whole message of this length.
+    /// Returns `true` if there is room to parse a message of this length.
+    /// [`MessageRoom::release`] must follow when that is done.
     pub fn reserve_whole(&mut self, length: usize) -> bool {
         if length >= LONG {
-            return self.reserve(length);
+            return self.expect(length.saturating_mul(COPIES));
         }
         self.unchecked += length + SHORT_COST;
         if self.unchecked < CHECK_INTERVAL {
@@ -99,7 +89,14 @@ impl MessageRoom {
         is_free
     }
 
-    /// The message is handled.
+    fn expect(&mut self, bytes: usize) -> bool {
+        let added = bytes.saturating_sub(self.expected);
+        self.expected += added;
+        EXPECTED.fetch_add(added, Ordering::Relaxed);
+        added == 0 || has_room(0)
+    }
+
+    /// The message is parsed or dropped.
     pub fn release(&mut self) {
         if self.expected > 0 {
             EXPECTED.fetch_sub(self.expected, Ordering::Relaxed);

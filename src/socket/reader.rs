@@ -157,7 +157,6 @@ impl Reader {
                     let request = self.handle_frame(&text);
                     // The answer may take long to be sent.
                     drop(text);
-                    self.socket.get_mut().frames.room.release();
                     if let Some(request) = request {
                         self.request(request);
                     }
@@ -165,7 +164,6 @@ impl Reader {
                 Ok(Message::Binary(bytes)) => {
                     self.socket.get_mut().finish_message();
                     self.reject_binary(&bytes);
-                    self.socket.get_mut().frames.room.release();
                 }
                 Ok(Message::Close(_)) => {
                     // Sends the close that tungstenite has prepared.
@@ -209,16 +207,17 @@ impl Reader {
     #[inline(never)]
     fn handle_frame(&mut self, text: &str) -> Option<ClientRequest> {
         let options = &self.context.options;
-        if text.len() > options.max_message {
-            self.reject(protocol::reject(text, too_large(options.max_message)));
-            return None;
-        }
-        if !self.socket.get_mut().frames.room.reserve_whole(text.len()) {
+        let room = &mut self.socket.get_mut().frames.room;
+        let parsed = if text.len() > options.max_message {
+            Err(protocol::reject(text, too_large(options.max_message)))
+        } else if room.reserve_whole(text.len()) {
+            protocol::parse_cached(text, options.max_name, &mut self.names)
+        } else {
             let why = Rejection::new(ErrorCode::Busy, NO_MEMORY);
-            self.reject(protocol::reject(text, why));
-            return None;
-        }
-        match protocol::parse_cached(text, options.max_name, &mut self.names) {
+            Err(protocol::reject(text, why))
+        };
+        room.release();
+        match parsed {
             Ok(ClientMessage::Message(message)) => {
                 self.send(ClientInput::Message(message.into()), None);
             }
@@ -255,7 +254,9 @@ impl Reader {
         let why = "binary frames are not understood; send JSON as text";
         let why = Rejection::new(ErrorCode::InvalidMessage, why);
         let text = str::from_utf8(bytes).unwrap_or_default();
-        self.reject(protocol::reject(text, why));
+        let rejection = protocol::reject(text, why);
+        self.socket.get_mut().frames.room.release();
+        self.reject(rejection);
     }
 
     fn reject(&mut self, rejection: Rejection) {
