@@ -30,6 +30,7 @@ pub const CHECKS: &[(&str, Check)] = &[
         "text of an answer from the terminal, as JSON",
         terminal_text,
     ),
+    ("text of a `stream`, as JSON", stream_text),
     ("result of `fetch_messages`", fetch_messages),
     (
         "sessions that a tool names if there is no such one",
@@ -37,6 +38,7 @@ pub const CHECKS: &[(&str, Check)] = &[
     ),
     ("`detail` of a `status`", status_detail),
     ("`detail` of a tool that a hook reports", hook_detail),
+    ("id of a tool use that a hook reports", tool_use_id),
     ("running tools that hooks report", running_tools),
     ("permission requests", permission_requests),
     ("time of a permission request", permission_ttl),
@@ -160,6 +162,23 @@ fn terminal_text(row: &Row) {
     assert_cut(&answer(row.one), &answer(row.one + 1), row.one);
 }
 
+fn stream_text(row: &Row) {
+    let delta = |length: usize| {
+        let mut stage = hub(&[]);
+        stage.connect("ann", "s1", None);
+        stage.send_frame("ann", r#"{"type":"hello","stream":true}"#);
+        stage.send_frame("ann", r#"{"type":"message","content":"one"}"#);
+        let message = take(&mut stage).expect("the message is given");
+        see(&mut stage, &message);
+        received(&mut stage, "ann");
+        stage.call_hook(json!({
+            "hook_event_name": "MessageDisplay", "prompt_id": "p1", "delta": "x".repeat(length),
+        }));
+        received(&mut stage, "ann").remove(0)["delta"].take()
+    };
+    assert_cut(&delta(row.one), &delta(row.one + 1), row.one);
+}
+
 /// The first text is whole, and the second one, of a byte more, is cut to the same length and says so.
 fn assert_cut(whole: &Value, cut: &Value, length: usize) {
     assert_eq!(*whole, "x".repeat(length));
@@ -237,9 +256,9 @@ fn terminal_turn() -> HubStage {
     stage
 }
 
-fn hook(stage: &mut HubStage, event: &str, id: usize, command: &str) {
+fn hook(stage: &mut HubStage, event: &str, id: &str, command: &str) {
     stage.call_hook(json!({
-        "hook_event_name": event, "prompt_id": "p1", "tool_use_id": id.to_string(),
+        "hook_event_name": event, "prompt_id": "p1", "tool_use_id": id,
         "tool_name": "Bash", "tool_input": { "command": command },
     }));
 }
@@ -248,9 +267,24 @@ fn hook_detail(row: &Row) {
     let mut stage = terminal_turn();
     for length in [row.one, row.one + 1] {
         let command = "é".repeat(length - "Bash: ".len());
-        hook(&mut stage, "PreToolUse", length, &command);
+        hook(&mut stage, "PreToolUse", "t1", &command);
         assert_detail(&mut stage, format!("Bash: {command}"), row.one);
     }
+}
+
+/// Two tools run, whose ids differ in the last character, and one of them ends.
+fn tool_use_id(row: &Row) {
+    let last_status = |length: usize| {
+        let mut stage = terminal_turn();
+        let [one, other] = ['1', '2'].map(|end| "é".repeat(length - 1) + &end.to_string());
+        hook(&mut stage, "PreToolUse", &one, "one");
+        hook(&mut stage, "PreToolUse", &other, "other");
+        hook(&mut stage, "PostToolUse", &other, "");
+        let mut frames = received(&mut stage, "ann");
+        frames.pop().expect("a status is sent")
+    };
+    assert_eq!(last_status(row.one)["detail"], "Bash: one");
+    assert_eq!(last_status(row.one + 1)["status"], "thinking");
 }
 
 fn running_tools(row: &Row) {
@@ -258,10 +292,10 @@ fn running_tools(row: &Row) {
     let last_shown = |tools: usize| {
         let mut stage = terminal_turn();
         for n in 0..tools {
-            hook(&mut stage, "PreToolUse", n, &n.to_string());
+            hook(&mut stage, "PreToolUse", &n.to_string(), &n.to_string());
         }
         for n in 1..tools {
-            hook(&mut stage, "PostToolUse", n, &n.to_string());
+            hook(&mut stage, "PostToolUse", &n.to_string(), "");
         }
         let mut frames = received(&mut stage, "ann");
         frames.pop().expect("a status is sent")
