@@ -131,7 +131,7 @@ impl HubStage {
     }
 
     /// A hub whose agent has not accepted messages yet.
-    fn not_ready(limits: Limits) -> Self {
+    pub fn not_ready(limits: Limits) -> Self {
         let start = SystemTime::UNIX_EPOCH + Duration::from_secs(1_767_225_600);
         let max_frame = limits.max_frame;
         let mut stage = Self {

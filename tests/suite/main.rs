@@ -25,6 +25,7 @@ mod http;
 mod hub;
 mod launcher;
 mod life;
+mod limits;
 mod load;
 mod log_files;
 mod machine;

@@ -229,6 +229,7 @@ const INTRODUCTION: &str = "\
 
 Each is a flag or an environment variable; the flag counts if both are given, and an empty variable counts as unset.
 Durations are written as `30s`, `5m` or `1h 30m`, sizes as `64KiB` or `4MB`.
+What happens beyond a limit, and the limits that no setting changes: see the [limits](limits.md).
 
 `CLAUDE_SOCKET_TOKEN` is a variable only, as everyone on a machine can see the arguments of every process: for the server
 an operator's token, for a command the token to connect with. See [who may connect](access.md).
