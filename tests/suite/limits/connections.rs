@@ -24,6 +24,10 @@ pub const CHECKS: &[(&str, Check)] = &[
     ("wrong tokens in a minute, of one address", wrong_tokens),
     ("header that a refusal repeats", repeated_header),
     ("what waits for a slow client", backlog),
+    (
+        "messages that are not complete, or wait for Claude Code",
+        pending,
+    ),
 ];
 
 fn connections(_: &Row) {
@@ -183,5 +187,29 @@ fn backlog(_: &Row) {
     let (_server, mut slow) = slow_client("64MiB");
     for _ in 0..REPLIES {
         slow.expect("reply");
+    }
+}
+
+fn pending(_: &Row) {
+    const SENDERS: usize = 20;
+    let text = "x".repeat(300_000);
+    // Claude Code reads nothing, so its inbox is full after the first of them.
+    let busy_ones = |max_pending: &str| {
+        let server = Server::in_process(&["--max-pending", max_pending]);
+        let mut senders: Vec<App> = (0..SENDERS)
+            .map(|number| App::connect(&server, &format!("s{number}")))
+            .collect();
+        for app in &mut senders {
+            app.send(&json!({ "type": "message", "content": text, "id": "a1" }));
+        }
+        (server, senders)
+    };
+    let (server, _senders) = busy_ones("2MiB");
+    let none = "\nclaude_socket_refused_total 0\n";
+    server.wait_for_health(|_| !server.get("/metrics").1.contains(none));
+    let (server, mut senders) = busy_ones("64MiB");
+    (0..SENDERS).for_each(|_| drop(server.next_message()));
+    for app in &mut senders {
+        assert_eq!(app.next()["state"], "accepted");
     }
 }
