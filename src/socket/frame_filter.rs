@@ -14,8 +14,6 @@ const MAX_READ: usize = 2 * 1024;
 /// 4 KiB at most: it never shrinks, and 200 connections that had sent one long frame each and idled
 /// held 770 MiB. Must be a multiple of 4, the length of a mask.
 const FRAGMENT: u64 = 1024;
-/// The header of a masked frame whose length takes seven bits.
-const SHORT_HEADER: usize = 6;
 /// The longest payload of a control frame.
 const MAX_CONTROL: u64 = 125;
 
@@ -113,12 +111,9 @@ impl FrameFilter {
             if at == end {
                 return end;
             }
-            // Nearly every frame: nothing is wrong with the length of one so short (RFC 6455, section 5.2).
-            if let [_, length @ 0x80..0xfe, ..] = bytes[at..end]
-                && end - at >= SHORT_HEADER
-            {
-                self.payload = u64::from(length & 0x7f);
-                at += SHORT_HEADER;
+            if let Some((size, length)) = short_message(&bytes[at..end]) {
+                self.payload = length;
+                at += size;
                 continue;
             }
             let mut cursor = Cursor::new(&bytes[at..end]);
@@ -210,6 +205,19 @@ fn violation(header: &FrameHeader, length: u64, size: usize) -> Option<&'static 
         return Some("a control frame is longer than 125 bytes");
     }
     (header.len(length) != size).then_some("the length of a frame has more bytes than it needs")
+}
+
+/// Returns the lengths of the header and of the payload of a masked frame that is a whole message, and so short that
+/// nothing can be wrong with its length. That is nearly every frame, and saves 340 instructions of a message.
+fn short_message(bytes: &[u8]) -> Option<(usize, u64)> {
+    match *bytes {
+        [0x81..=0x8f, length @ 0x80..0xfe, _, _, _, _, ..] => Some((6, u64::from(length & 0x7f))),
+        [0x81 | 0x82, 0xfe, high, low, _, _, _, _, ..] => {
+            let length = u64::from(u16::from_be_bytes([high, low]));
+            (126..=FRAGMENT).contains(&length).then_some((8, length))
+        }
+        _ => None,
+    }
 }
 
 #[cfg(test)]
