@@ -23,7 +23,7 @@ use crate::socket::outbox::Outbox;
 const FLUSH_THRESHOLD: usize = 256 * 1024;
 
 /// With so many frames for all clients together, a turn ends and they are sent.
-const MAX_DELIVERIES: usize = 64 * 1024;
+const MAX_DELIVERIES: usize = 256 * 1024;
 
 /// How many bytes of long outputs the hub's thread writes in one turn. The other long ones are left to
 /// drain threads: a socket takes 450 KB in some 200 µs, and a broadcast may have a thousand.
