@@ -39,8 +39,8 @@ const MIN_REJECTED: usize = 1024;
 /// What all queues share.
 #[derive(Debug)]
 pub struct Events {
-    /// To the hub's loop: the queues that hold something. Each is in it once at most, so it is bounded by the number
-    /// of connections.
+    /// To the hub's loop: the queues that hold something. Each is in it once, and once more if what the loop holds back gives
+    /// way, so it is bounded by the number of connections.
     ready: Sender<Arc<EventQueue>>,
     /// The loop has ended.
     has_ended: AtomicBool,
@@ -249,9 +249,14 @@ impl EventQueue {
             state.credit += cost(bytes);
             state.queue.push_front(event);
         }
-        self.events.pending.add(state.bytes - before);
+        let is_too_much = self.events.pending.add(state.bytes - before);
         state.is_held = true;
-        !mem::replace(&mut state.is_listed, true)
+        let is_new = !mem::replace(&mut state.is_listed, true);
+        drop(state);
+        if is_too_much {
+            self.events.pending.make_room();
+        }
+        is_new
     }
 
     /// Returns the connection if it has ended, and what it sent before is held back.
@@ -290,15 +295,25 @@ impl EventQueue {
 
     /// Frees `excess` bytes: rejects the newest messages, or else closes the connection. Returns how many
     /// were freed.
-    pub fn give_way(&self, conn: ConnId, outbox: &Arc<Outbox>, excess: usize) -> usize {
+    pub fn give_way(self: &Arc<Self>, conn: ConnId, outbox: &Arc<Outbox>, excess: usize) -> usize {
         let mut state = self.state.lock();
         let freed = if state.unfinished < state.bytes {
             state.reject_newest(excess)
         } else {
             0
         };
-        if freed > 0 || self.is_cut_off.swap(true, Ordering::Relaxed) {
+        if freed > 0 {
+            let is_next = !state.queue.front().is_some_and(Event::is_message);
+            let is_released = is_next && mem::take(&mut state.is_held);
+            drop(state);
+            if is_released {
+                // The loop would not visit it before messages may go on.
+                let _ = self.events.ready.send(self.clone());
+            }
             return freed;
+        }
+        if self.is_cut_off.swap(true, Ordering::Relaxed) {
+            return 0;
         }
         let freed = state.drop_input();
         drop(state);
