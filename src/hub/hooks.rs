@@ -1,6 +1,7 @@
 //! What follows from what hooks report.
 //!
-//! Hooks may report late, twice or not at all, so no message and no reply depends on them.
+//! Hooks may report late, twice or not at all, so no reply depends on them, and no message for long: only those behind
+//! the first one wait for a hook ([`super::registration`]).
 
 use std::iter::once;
 use std::sync::Arc;
