@@ -245,21 +245,20 @@ impl Hub {
     }
 
     /// Ends what is open with every agent, and rejects every further message.
-    pub(super) fn close_agents(&mut self, now: Now, out: &mut impl Effects) {
+    pub(super) fn close_agents(&mut self, out: &mut impl Effects) {
         self.is_closing = true;
         for agent in self.agents.ids() {
-            self.agent_ended(now, agent, out);
+            self.agent_ended(agent, out);
         }
     }
 
     /// An agent has ended. Its open requests expire. The messages that it did not get are rejected;
     /// those that it has seen stay so. What it got and has not seen is rejected, too, where hooks
     /// tell what is seen, and else it is lost.
-    fn agent_ended(&mut self, now: Now, id: AgentId, out: &mut impl Effects) {
+    fn agent_ended(&mut self, id: AgentId, out: &mut impl Effects) {
         let agent = &mut self.agents[id];
         let requests = agent.permissions.drain();
         let trial = agent.registration.end_trial();
-        let is_early = !agent.registration.is_settled(now.instant);
         let (confirmed, may_have_read) = (agent.monitor.is_proven(), agent.writing_up_to);
         let pending: Vec<_> = agent.inbox.drain().collect();
         if agent.inbox.poll_hold() == Some(false) {
@@ -275,14 +274,24 @@ impl Hub {
             );
         }
         for (number, item) in pending {
-            let is_accepted = !is_early || trial != Some(number);
-            if number > may_have_read || confirmed || !is_accepted {
+            // A trial that has no receipt yet was not seen, and its sender has it still.
+            let is_unclaimed = trial == Some(number) && !self.is_accepted(&item);
+            if number > may_have_read || confirmed || is_unclaimed {
                 self.reject_item(&item, ErrorCode::HostClosed, AGENT_ENDED, out);
             } else {
                 self.lose_item(&item, out);
             }
         }
         self.settle_unseen(id, confirmed, out);
+    }
+
+    /// Returns `true` if the sender of a message was told that the agent has it.
+    fn is_accepted(&self, item: &InboxItem) -> bool {
+        let session = self.sessions.get(&item.session);
+        let receipts = session.map(|session| &session.receipts);
+        let receipt = receipts.zip(item.key.as_ref());
+        let receipt = receipt.and_then(|(receipts, key)| receipts.get(key));
+        receipt.is_some_and(|receipt| receipt.state.is_some())
     }
 
     /// Tells the sender of a message that nobody knows whether the agent has seen it.

@@ -202,7 +202,7 @@ impl Hub {
             },
             Input::Agent(agent, input) => self.handle_agent(now, agent, input, out),
             Input::TokensChanged(revocation) => self.revoke(now, &revocation, out),
-            Input::Closing => self.close_agents(now, out),
+            Input::Closing => self.close_agents(out),
             Input::Shutdown => self.close_clients(out),
         }
     }
