@@ -359,7 +359,8 @@ faults! {
             matches!(raw.read_to_end()[..], [0x88, _, 0x03, 0xf5, ..])
         };
         let closed = clients.into_iter().map(is_closed).filter(|is_closed| *is_closed).count();
-        assert!(closed >= 16, "{closed} were closed");
+        // What a client has sent and nobody reads resets the connection, and that can overtake the close frame.
+        assert!(closed >= 10, "{closed} were told why");
         wait_for_disconnects(scene);
     }
 
