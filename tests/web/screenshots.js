@@ -132,7 +132,10 @@ for (const [name, settings] of Object.entries({
   await bob.context().close();
 
   const locked = await newPage(settings);
-  await locked.route('**/healthz', (route) => route.fulfill({ status: 401, json: { error: 'a token is needed' } }));
+  // The client asks so why the socket was refused.
+  const refusal = { status: 401, json: { code: 'unauthorized', message: 'a token is needed' } };
+  const isQuestion = (route) => route.request().headers().accept === 'application/json';
+  await locked.route('**/*', (route) => (isQuestion(route) ? route.fulfill(refusal) : route.fallback()));
   const other = await Server.start();
   await locked.routeWebSocket(/.*/, (socket) => socket.close());
   await locked.goto(`http://${other.host}/`);
