@@ -32,13 +32,6 @@ impl Hub {
         tool: ToolCall,
         out: &mut impl Effects,
     ) {
-        if let ToolCall::Activity(event) = tool {
-            let outcome = match event {
-                Some(event) => self.hook(now, agent, event, out),
-                None => ToolOutcome::Nothing,
-            };
-            return out.answer(agent, call, &outcome);
-        }
         match tool {
             ToolCall::Reply { text, .. } if !json::fits(&text, self.limits.max_text()) => {
                 let (length, limit) = (json::text_len(&text), self.limits.max_text());
@@ -84,7 +77,13 @@ impl Hub {
                 let outcome = self.messages_before(&session_id, limit, before);
                 out.answer(agent, call, &outcome.noting(given_up));
             }
-            ToolCall::Activity(_) => {}
+            ToolCall::Activity(event) => {
+                let outcome = match event {
+                    Some(event) => self.hook(now, agent, event, out),
+                    None => ToolOutcome::Nothing,
+                };
+                out.answer(agent, call, &outcome);
+            }
         }
     }
 
