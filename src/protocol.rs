@@ -11,8 +11,8 @@ pub use claude_socket_client::protocol::*;
 pub use grant::{Grant, SessionPattern};
 pub use ids::ConnId;
 pub use parse::{
-    FETCH_HISTORY, FETCH_RECEIPT, NameCache, PERMISSION_RESPONSE, Rejection, clamp_limit, parse,
-    parse_cached, reject,
+    FETCH_HISTORY, FETCH_RECEIPT, FETCH_VERDICTS, NameCache, PERMISSION_RESPONSE, Rejection,
+    SEARCH, clamp_limit, parse, parse_cached, reject,
 };
 pub use rate::{Rate, RateLimit};
 
@@ -24,5 +24,7 @@ pub const EXPIRED: &str = "expired";
 pub const RESERVED_NAMES: [&str; 2] = [TERMINAL, EXPIRED];
 /// The most characters of a token's name, and of a pattern for sessions.
 pub const MAX_NAME: usize = 128;
+/// The most characters of the words that a client searches for.
+pub const MAX_SEARCH: usize = 200;
 /// The most characters of a client's text that an error message repeats.
 pub const MAX_QUOTED: usize = 100;

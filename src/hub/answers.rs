@@ -127,6 +127,7 @@ impl Hub {
             session_id: id.as_str(),
             messages,
             truncated_before,
+            search: None,
             more,
         };
         let session = self.sessions.get_mut(id);

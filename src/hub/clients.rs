@@ -183,6 +183,7 @@ impl Hub {
                 session,
                 limit,
                 since,
+                before: _,
             } => {
                 let id = session.unwrap_or_else(|| requester.default_session.clone());
                 match check_read(&requester.grant, &id) {
@@ -199,6 +200,7 @@ impl Hub {
             ClientRequest::FetchReceipt { session, id } => {
                 self.send_receipt(client, session, &id, out);
             }
+            ClientRequest::Search { .. } | ClientRequest::FetchVerdicts { .. } => {}
             ClientRequest::ListSessions => {
                 let grant = requester.grant.clone();
                 let answer = self.sessions_answer(&grant);

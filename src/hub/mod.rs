@@ -37,6 +37,7 @@ mod session;
 mod session_list;
 mod session_quota;
 mod stats;
+pub mod stored;
 mod tools;
 mod turn;
 mod unread;
@@ -63,6 +64,7 @@ pub use input::{
     ToolCall, ToolOutcome,
 };
 pub use permissions::{PermissionRequest, RequestId};
+pub use receipts::Fingerprint;
 use session::Session;
 pub use session::{Author, AuthorId, Message};
 use session_quota::{SessionQuota, Standing};

@@ -410,6 +410,7 @@ impl Message {
             seq: self.seq,
             user: self.user(),
             via,
+            state: None,
         }
     }
 }

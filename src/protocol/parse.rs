@@ -7,15 +7,17 @@ use std::sync::Arc;
 
 use super::{
     ClientMessage, ClientRequest, DEFAULT_LIMIT, ErrorCode, FieldError, FieldErrorKind, MAX_LIMIT,
-    MAX_MESSAGE_ID, MAX_QUOTED, MAX_TIMESTAMP, NewMessage, ServerMessage, SessionId,
+    MAX_MESSAGE_ID, MAX_QUOTED, MAX_SEARCH, MAX_TIMESTAMP, NewMessage, ServerMessage, SessionId,
 };
 use crate::json::{self, Field, ObjectError};
 
 /// The `type` of each request, as an error names it.
-const REQUESTS: [&str; 6] = [
+const REQUESTS: [&str; 8] = [
     FETCH_HISTORY,
     FETCH_RECEIPT,
+    FETCH_VERDICTS,
     PERMISSION_RESPONSE,
+    SEARCH,
     "list_sessions",
     "hello",
     "ping",
@@ -23,6 +25,8 @@ const REQUESTS: [&str; 6] = [
 /// The `type` of requests that the hub rejects, too.
 pub const FETCH_HISTORY: &str = "fetch_history";
 pub const FETCH_RECEIPT: &str = "fetch_receipt";
+pub const FETCH_VERDICTS: &str = "fetch_verdicts";
+pub const SEARCH: &str = "search";
 pub const PERMISSION_RESPONSE: &str = "permission_response";
 
 /// The names in a client's last message. Most clients never use others, and a name that comes again is neither
@@ -102,6 +106,8 @@ pub fn parse_cached(
         "message" => fields.message(max_name, last).map(ClientMessage::Message),
         FETCH_HISTORY => fields.fetch_history(max_name).map(ClientMessage::Request),
         FETCH_RECEIPT => fields.fetch_receipt(max_name).map(ClientMessage::Request),
+        FETCH_VERDICTS => fields.fetch_verdicts().map(ClientMessage::Request),
+        SEARCH => fields.search(max_name).map(ClientMessage::Request),
         PERMISSION_RESPONSE => fields.permission_response().map(ClientMessage::Request),
         "list_sessions" => Ok(ClientMessage::Request(ClientRequest::ListSessions)),
         "hello" => fields.hello().map(ClientMessage::Request),
@@ -127,7 +133,7 @@ pub fn reject(text: &str, why: Rejection) -> Rejection {
 json::fields! {
     /// Every field of every client message.
     struct Fields {
-        kind = "type", session_id, content, user, ts, id, limit, since, request_id, allowed, stream,
+        kind = "type", session_id, content, user, ts, id, limit, since, before, text, request_id, allowed, stream,
     }
 }
 
@@ -192,6 +198,21 @@ impl<'a> Fields<'a> {
             limit: clamp_limit(self.limit.optional()?),
             // `as` saturates, and drops the fraction.
             since: since.map(|seq| seq as u64),
+            before: self.before.optional()?.map(|seq: f64| seq as u64),
+        })
+    }
+
+    fn search(&self, max_name: usize) -> Result<ClientRequest, FieldError> {
+        Ok(ClientRequest::Search {
+            session: self.session(max_name)?,
+            text: self.text.required_name(MAX_SEARCH)?.into(),
+            limit: clamp_limit(self.limit.optional()?),
+        })
+    }
+
+    fn fetch_verdicts(&self) -> Result<ClientRequest, FieldError> {
+        Ok(ClientRequest::FetchVerdicts {
+            limit: clamp_limit(self.limit.optional()?),
         })
     }
 

@@ -130,7 +130,7 @@ impl SentMessage {
             DeliveryState::Accepted | DeliveryState::Unseen => Stage::Accepted,
             DeliveryState::Seen => Stage::Seen,
             DeliveryState::Answered => Stage::Answered,
-            DeliveryState::Other => return,
+            DeliveryState::Queued | DeliveryState::Other => return,
             DeliveryState::Lost => {
                 let hint = receipt.hint.clone();
                 let why = hint.unwrap_or_else(|| "whether Claude has it is unknown".to_owned());

@@ -242,6 +242,7 @@ fn limit_is_clamped_and_last_of_two_equal_fields_counts() {
             session: None,
             limit: expected,
             since: None,
+            before: None,
         };
         assert_eq!(
             parse(&frame, 128),
@@ -271,14 +272,22 @@ fn serialized_message_parses_to_itself() {
     };
     let requests = [
         ClientRequest::FetchHistory {
-            session: Some(session),
+            session: Some(session.clone()),
             limit: 7,
             since: Some(3),
+            before: Some(9),
         },
+        ClientRequest::Search {
+            session: Some(session),
+            text: "some words".into(),
+            limit: 50,
+        },
+        ClientRequest::FetchVerdicts { limit: 50 },
         ClientRequest::FetchHistory {
             session: None,
             limit: 50,
             since: None,
+            before: None,
         },
         ClientRequest::PermissionResponse {
             request_id: "abcde".into(),

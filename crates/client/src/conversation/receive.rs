@@ -43,6 +43,7 @@ impl Conversation {
                 session_id,
                 messages,
                 truncated_before,
+                search: None,
                 more,
             } => {
                 self.history_part.extend(messages);
@@ -63,6 +64,7 @@ impl Conversation {
                             session_id,
                             messages: messages.clone(),
                             truncated_before,
+                            search: None,
                             more,
                         }));
                         if let Some(HistoryPurpose::App(pending)) = purpose {

@@ -69,6 +69,7 @@ impl Conversation {
                 session,
                 limit,
                 since,
+                before: None,
             });
         }
     }
@@ -191,6 +192,7 @@ impl Conversation {
             seq,
             user,
             via,
+            ..
         } = item;
         let message = match role {
             Author::Assistant => ServerMessage::Reply {

@@ -71,8 +71,8 @@ impl NewMessage {
 pub enum ClientRequest {
     /// Asks for messages of a session.
     ///
-    /// Answered with `history`: the last messages, or those after `since`, from the first of them on. Doesn't join the
-    /// session.
+    /// Answered with `history`: the last messages, those after `since`, from the first of them on, or the last ones before
+    /// `before`. Doesn't join the session.
     ///
     /// ```json
     /// {"type": "fetch_history", "session_id": "greenhouse", "limit": 100, "since": 41}
@@ -86,6 +86,38 @@ pub enum ClientRequest {
         /// Only messages with a higher `seq`.
         #[serde(skip_serializing_if = "Option::is_none")]
         since: Option<u64>,
+        /// Only messages with a lower `seq`.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        before: Option<u64>,
+    },
+    /// Finds words in what was said.
+    ///
+    /// Answered with `history` for each session in which something was found, with `search`; with an empty one if nothing
+    /// was. A message is found if all the words are in it, in any order, whatever their case; the last word may be the
+    /// beginning of one. Without a store only what is in memory is found.
+    ///
+    /// ```json
+    /// {"type": "search", "text": "window open", "limit": 20}
+    /// ```
+    Search {
+        /// The session. All that the client may read if left out.
+        #[serde(rename = "session_id", skip_serializing_if = "Option::is_none")]
+        session: Option<SessionId>,
+        /// The words, 200 characters at most.
+        text: Arc<str>,
+        /// The number of messages: the newest. Brought into 1 to 100, without its fraction; 50 if left out.
+        limit: usize,
+    },
+    /// Asks which permission requests were decided.
+    ///
+    /// Answered with `verdicts`: the last ones. Only an operator can.
+    ///
+    /// ```json
+    /// {"type": "fetch_verdicts", "limit": 20}
+    /// ```
+    FetchVerdicts {
+        /// The number of verdicts. Brought into 1 to 100, without its fraction; 50 if left out.
+        limit: usize,
     },
     /// Asks what has become of a message.
     ///

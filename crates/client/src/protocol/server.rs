@@ -68,8 +68,8 @@ pub enum ServerMessage<T = String> {
     },
     /// Messages of a session, oldest first.
     ///
-    /// The answer to `fetch_history`. Empty for a session that doesn't exist. A long one comes in several such messages,
-    /// and others may come between them.
+    /// The answer to `fetch_history`, and to `search`. Empty for a session that doesn't exist. A long one comes in several
+    /// such messages, and others may come between them.
     ///
     /// ```json
     /// {"type": "history", "session_id": "greenhouse", "messages": [
@@ -86,6 +86,9 @@ pub enum ServerMessage<T = String> {
         /// Messages that were asked for are not kept any more: some before this `seq` are missing here.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         truncated_before: Option<u64>,
+        /// The words that were searched for. These are messages in which they are, and not the history between them.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        search: Option<T>,
         /// `true` if the next `history` goes on with this answer.
         #[serde(default, skip_serializing_if = "is_false")]
         more: bool,
@@ -107,6 +110,22 @@ pub enum ServerMessage<T = String> {
         /// The number of permission requests that wait for an operator. They belong to no session.
         permissions: usize,
         /// `true` if the next `sessions` goes on with this answer.
+        #[serde(default, skip_serializing_if = "is_false")]
+        more: bool,
+    },
+    /// Permission requests that were decided, oldest first.
+    ///
+    /// The answer to `fetch_verdicts`. A long one comes in several such messages, and others may come between them.
+    ///
+    /// ```json
+    /// {"type": "verdicts", "verdicts": [
+    ///   {"request_id": "abcde", "tool_name": "Bash", "description": "Open the window", "allowed": true, "by": "ann",
+    ///    "ts": "2026-01-01T12:00:03.456Z"}]}
+    /// ```
+    Verdicts {
+        /// 100 verdicts at most.
+        verdicts: Vec<VerdictItem<T>>,
+        /// `true` if the next `verdicts` goes on with this answer.
         #[serde(default, skip_serializing_if = "is_false")]
         more: bool,
     },
@@ -300,6 +319,27 @@ pub struct HistoryItem<T = String> {
     /// How a reply came, if not by the reply tool.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub via: Option<ReplySource>,
+    /// What became of a user's message, as far as the server has got.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub state: Option<DeliveryState>,
+}
+
+/// A permission request that was decided.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(not(feature = "server"), non_exhaustive)]
+pub struct VerdictItem<T = String> {
+    /// The request.
+    pub request_id: T,
+    /// The tool, such as `Bash`.
+    pub tool_name: T,
+    /// What the tool was about to do. Untrusted text.
+    pub description: T,
+    /// `true` if the tool could run.
+    pub allowed: bool,
+    /// Who has decided, as in `permission_resolved`.
+    pub by: T,
+    /// When, RFC 3339 in UTC.
+    pub ts: T,
 }
 
 /// The state of a session.
@@ -405,6 +445,8 @@ impl Status {
 #[cfg_attr(not(feature = "server"), non_exhaustive)]
 #[serde(rename_all = "snake_case")]
 pub enum DeliveryState {
+    /// It waits for Claude Code, which can't be given it yet. It is on disk, and stays through a restart and a power cut.
+    Queued,
     /// It has been written to Claude Code.
     Accepted,
     /// Claude Code has put it into the conversation. Needs the plugin's hooks.
