@@ -357,6 +357,7 @@ impl ServerArgs {
                 inbox_bytes: INBOX_BYTES,
                 max_message: self.max_message,
                 max_frame: self.max_frame,
+                stores: false,
             },
             socket: socket::Options {
                 host: self.host,

@@ -183,6 +183,10 @@ pub fn render(outcome: &ToolOutcome<'_>) -> ToolResult {
             ToolResult::ok(render_messages(messages, *earlier))
         }
         ToolOutcome::UnknownSession { chat_id, sessions } => unknown_session(chat_id, sessions),
+        ToolOutcome::NoRoom { chat_id } => ToolResult::error(format!(
+            "session {} could not be opened: the server has as many sessions as it may; try again in a few minutes",
+            quoted(chat_id)
+        )),
         ToolOutcome::TooManyUnread { chat_id, count } => ToolResult::error(format!(
             "reply: nobody has received the last {count} replies to session {}, and there is no room for more; nothing was \
              sent; reply when somebody writes there again",

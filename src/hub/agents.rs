@@ -1,27 +1,35 @@
 //! Agents: what the hub knows of each Claude Code, and what it does when one introduces
 //! itself, gets messages, asks for permission or ends.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::iter::once;
 use std::ops::{Index, IndexMut};
+use std::sync::Arc;
 use std::time::Instant;
 
 use log::info;
 
 use super::delivery_monitor::{DeliveryMonitor, Unconfirmed};
-use super::inbox::{Inbox, InboxItem, Notification};
+use super::inbox::{Inbox, InboxItem, Notification, Release};
+use super::journal::Journal;
 use super::permissions::Permissions;
+use super::receipts::{Reached, Receipt};
 use super::registration::{Admits, Registration};
 use super::session::Session;
+use super::stored::{Change, Verdict};
 use super::turn::Turn;
 use super::unread::GivenUp;
-use super::{AgentId, AgentInput, CloseReason, Effects, Hub, Limits, Now, PermissionRequest};
+use super::{
+    AgentId, AgentInput, CloseReason, Effects, Hub, Limits, MessageKey, Now, PermissionRequest,
+};
 use crate::protocol::{DeliveryState, ErrorCode, MessageId, Rejection, ServerMessage, SessionId};
 
 /// One Claude Code.
 #[derive(Debug)]
 pub struct Agent {
     pub id: AgentId,
+    /// Its name, under which the store knows it.
+    pub label: Arc<str>,
     /// Its name and version, once it has introduced itself.
     pub info: Option<(String, String)>,
     /// It has said that it is initialized.
@@ -43,12 +51,17 @@ pub struct Agent {
     pub permissions: Permissions,
     /// Replies that were given up since its last tool call.
     pub given_up: Vec<GivenUp>,
+    /// What the store knows of whether hooks report what the agent sees.
+    pub stored_proof: Option<bool>,
+    /// Its requests that were decided, oldest first. The store has more, if there is one.
+    pub verdicts: VecDeque<Verdict>,
 }
 
 impl Agent {
-    pub fn new(id: AgentId, limits: &Limits) -> Self {
+    pub fn new(id: AgentId, label: Arc<str>, limits: &Limits) -> Self {
         Self {
             id,
+            label,
             info: None,
             is_ready: false,
             registration: Registration::new(limits.channel_delay, limits.seen_timeout),
@@ -59,13 +72,20 @@ impl Agent {
             monitor: DeliveryMonitor::new(limits.seen_timeout),
             permissions: Permissions::default(),
             given_up: Vec::new(),
+            stored_proof: None,
+            verdicts: VecDeque::new(),
         }
+    }
+
+    /// Returns what the agent can be given.
+    pub fn admits(&self) -> Admits {
+        self.registration.admits(self.monitor.has_hooks())
     }
 
     /// Returns the next message if the agent can be given any.
     pub fn poll(&mut self) -> Option<Notification<'_>> {
         let has_hooks = self.monitor.has_hooks();
-        let admitted = self.registration.admits(has_hooks);
+        let admitted = self.admits();
         let mut notification = match admitted {
             Admits::Nothing => return None,
             Admits::Repeat => self.inbox.repeat()?,
@@ -168,6 +188,43 @@ impl Hub {
         }
     }
 
+    /// Writes as given what is on disk as waiting and can be given now. Returns `true` if that is on disk for the next one.
+    pub(super) fn release(&mut self, id: AgentId) -> bool {
+        let agent = &mut self.agents[id];
+        let count = match agent.admits() {
+            Admits::Nothing => return false,
+            Admits::Repeat => return true,
+            Admits::Trial => 1,
+            Admits::Everything => usize::MAX,
+        };
+        match agent.inbox.next_release() {
+            Release::Free => true,
+            Release::At(position) => position <= self.journal.stored(),
+            Release::Queued => {
+                for item in agent.inbox.queued_mut().take(count) {
+                    if let Some(session) = self.sessions.get_mut(&item.session) {
+                        let seq = item.message.seq;
+                        session.set_state(seq, DeliveryState::Accepted, &mut self.journal);
+                    }
+                    item.release = Release::At(self.journal.newest());
+                }
+                self.note_proof(id);
+                self.journal.newest() <= self.journal.stored()
+            }
+        }
+    }
+
+    /// Tells the store whether hooks report what an agent sees, as far as that is news and messages are given.
+    pub(super) fn note_proof(&mut self, id: AgentId) {
+        let agent = &mut self.agents[id];
+        let confirms = agent.monitor.is_proven();
+        if agent.stored_proof != Some(confirms) && self.journal.is_kept() {
+            agent.stored_proof = Some(confirms);
+            let agent = agent.label.clone();
+            self.journal.push(Change::Confirms { agent, confirms });
+        }
+    }
+
     /// The agent has every message up to this number, unless the last is a trial.
     pub(super) fn written_up_to(
         &mut self,
@@ -183,12 +240,12 @@ impl Hub {
             if agent.registration.is_settled(now.instant)
                 && let Some((_, item)) = agent.inbox.in_flight().next()
             {
-                accept(&mut self.sessions, item, out);
+                accept(&mut self.sessions, &mut self.journal, item, out);
             }
             return;
         }
         while let Some(item) = agent.inbox.pop_written(number) {
-            accept(&mut self.sessions, &item, out);
+            accept(&mut self.sessions, &mut self.journal, &item, out);
             if agent.monitor.has_hooks() {
                 agent.monitor.add(Unconfirmed::new(item, now.instant));
             }
@@ -239,23 +296,26 @@ impl Hub {
         let agent = &mut self.agents[id];
         agent.turn.note_activity();
         if let Some(evicted) = agent.permissions.open(request.clone(), expires, max) {
-            self.expire_request(&evicted, "too many later requests wait, too", out);
+            self.expire_request(now, id, &evicted, "too many later requests wait, too", out);
         }
         self.send_to_operators(out, |session| request.frame(session));
     }
 
     /// Ends what is open with every agent, and rejects every further message.
-    pub(super) fn close_agents(&mut self, out: &mut impl Effects) {
+    pub(super) fn close_agents(&mut self, now: Now, out: &mut impl Effects) {
         self.is_closing = true;
         for agent in self.agents.ids() {
-            self.agent_ended(agent, out);
+            self.agent_ended(now, agent, out);
+        }
+        for session in self.sessions.values_mut() {
+            session.settle_seq(&mut self.journal);
         }
     }
 
-    /// An agent has ended. Its open requests expire. The messages that it did not get are rejected;
-    /// those that it has seen stay so. What it got and has not seen is rejected, too, where hooks
-    /// tell what is seen, and else it is lost.
-    fn agent_ended(&mut self, id: AgentId, out: &mut impl Effects) {
+    /// An agent has ended. Its open requests expire. The messages that it did not get wait in the store, or are rejected
+    /// if there is none; those that it has seen stay so. What it got and has not seen waits, or is rejected, too,
+    /// where hooks tell what is seen, and else it is lost.
+    fn agent_ended(&mut self, now: Now, id: AgentId, out: &mut impl Effects) {
         let agent = &mut self.agents[id];
         let requests = agent.permissions.drain();
         let trial = agent.registration.end_trial();
@@ -265,7 +325,13 @@ impl Hub {
             out.hold_senders(id, false);
         }
         for request in requests {
-            self.expire_request(&request, "Claude Code ended before it was decided", out);
+            self.expire_request(
+                now,
+                id,
+                &request,
+                "Claude Code ended before it was decided",
+                out,
+            );
         }
         if !pending.is_empty() {
             info!(
@@ -277,7 +343,9 @@ impl Hub {
             // A trial that has no receipt yet was not seen, and its sender has it still.
             let is_unclaimed = trial == Some(number) && !self.is_accepted(&item);
             if number > may_have_read || confirmed || is_unclaimed {
-                self.reject_item(&item, ErrorCode::HostClosed, AGENT_ENDED, out);
+                if !self.queue_again(&item, out) {
+                    self.reject_item(&item, ErrorCode::HostClosed, AGENT_ENDED, out);
+                }
             } else {
                 self.lose_item(&item, out);
             }
@@ -291,45 +359,82 @@ impl Hub {
         let receipts = session.map(|session| &session.receipts);
         let receipt = receipts.zip(item.key.as_ref());
         let receipt = receipt.and_then(|(receipts, key)| receipts.get(key));
-        receipt.is_some_and(|receipt| receipt.state.is_some())
+        receipt.is_some_and(Receipt::is_given)
+    }
+
+    /// Leaves a message in the store for when the agent is back. Returns `false` if it isn't there.
+    fn queue_again(&mut self, item: &InboxItem, out: &mut impl Effects) -> bool {
+        let session = self.sessions.get_mut(&item.session);
+        let kept = session.filter(|session| session.number.is_some() && self.journal.is_open());
+        let Some(session) = kept else { return false };
+        let state = DeliveryState::Queued;
+        if item.release != Release::Queued {
+            session.set_state(item.message.seq, state, &mut self.journal);
+        }
+        if let Some(key) = &item.key {
+            tell_queued_again(session, &item.session, key, &mut self.journal, out);
+        }
+        session.receipts.stop_waiting(item.message.id);
+        true
     }
 
     /// Tells the sender of a message that nobody knows whether the agent has seen it.
     fn lose_item(&mut self, item: &InboxItem, out: &mut impl Effects) {
+        let Some(session) = self.sessions.get_mut(&item.session) else {
+            return;
+        };
+        session.set_state(item.message.seq, DeliveryState::Lost, &mut self.journal);
+        session.receipts.stop_waiting(item.message.id);
         let Some(key) = &item.key else { return };
-        let session = self.sessions.get_mut(&item.session);
-        let receipt = session.and_then(|session| session.receipts.get_mut(key));
+        let receipt = session.receipts.get_mut(key);
         if let Some(receipt) = receipt {
-            receipt.state = Some(DeliveryState::Lost);
-            let lost = receipt.delivery(&item.session, key, DeliveryState::Lost, Some(HINT_LOST));
-            out.send(once(receipt.client), &lost);
+            let (state, hint) = (DeliveryState::Lost, Some(HINT_LOST));
+            receipt.state = Some(state);
+            self.journal
+                .tell(receipt, &item.session, key, state, hint, out);
         }
     }
 
     /// Tells the senders of messages that an agent got and, as far as is known, has not seen before
     /// its end.
     fn settle_unseen(&mut self, id: AgentId, is_unseen: bool, out: &mut impl Effects) {
+        let journal = &mut self.journal;
         for (session_id, session) in &mut self.sessions {
             if session.agent != id {
                 continue;
             }
-            let state = if is_unseen {
-                DeliveryState::Rejected
-            } else {
-                DeliveryState::Lost
+            let state = match is_unseen {
+                true if session.number.is_some() && journal.is_open() => DeliveryState::Queued,
+                true => DeliveryState::Rejected,
+                false => DeliveryState::Lost,
             };
-            for (key, receipt) in session.receipts.mark_agent_ended(state) {
-                let delivery = ServerMessage::Delivery {
-                    session_id: session_id.as_str(),
-                    id: &key,
-                    message_id: Some(receipt.message_id),
-                    seq: Some(receipt.seq),
-                    state,
-                    code: is_unseen.then_some(ErrorCode::HostClosed),
-                    retry_after: None,
-                    hint: (!is_unseen).then_some(HINT_LOST),
+            for Reached { seq, key } in session.receipts.mark_agent_ended(state) {
+                session.set_state(seq, state, journal);
+                let Some(key) = key else { continue };
+                let Some(receipt) = session.receipts.get(&key) else {
+                    continue;
                 };
-                out.send(once(receipt.client), &delivery);
+                match state {
+                    DeliveryState::Queued => {
+                        tell_queued_again(session, session_id, &key, journal, out);
+                    }
+                    DeliveryState::Lost => {
+                        journal.tell(receipt, session_id, &key, state, Some(HINT_LOST), out);
+                    }
+                    _ => {
+                        let rejected = ServerMessage::Delivery {
+                            session_id: session_id.as_str(),
+                            id: &key,
+                            message_id: Some(receipt.message_id),
+                            seq: Some(receipt.seq),
+                            state,
+                            code: Some(ErrorCode::HostClosed),
+                            retry_after: None,
+                            hint: None,
+                        };
+                        out.send(once(receipt.client), &rejected);
+                    }
+                }
             }
         }
     }
@@ -346,6 +451,8 @@ impl Hub {
         self.counters.rejected += 1;
         let session = self.sessions.get_mut(&item.session);
         let receipt = session.and_then(|session| {
+            let seq = item.message.seq;
+            session.set_state(seq, DeliveryState::Rejected, &mut self.journal);
             let receipts = &mut session.receipts;
             receipts.remove(item.message.id, item.key.as_ref())
         });
@@ -381,14 +488,45 @@ impl Hub {
 }
 
 /// Tells the sender of a message that the agent has it.
-fn accept(sessions: &mut HashMap<SessionId, Session>, item: &InboxItem, out: &mut impl Effects) {
+fn accept(
+    sessions: &mut HashMap<SessionId, Session>,
+    journal: &mut Journal,
+    item: &InboxItem,
+    out: &mut impl Effects,
+) {
+    let Some(session) = sessions.get_mut(&item.session) else {
+        return;
+    };
+    if item.message.state() != Some(DeliveryState::Accepted) && session.number.is_none() {
+        item.message.set_state(DeliveryState::Accepted);
+    }
+    let is_kept = session.number.is_some();
     if let Some(key) = &item.key
-        && let Some(session) = sessions.get_mut(&item.session)
-        && let Some((receipt, reached)) = session.receipts.mark_accepted(key, item.message.id)
+        && let Some((receipt, reached)) =
+            session
+                .receipts
+                .mark_accepted(key, item.message.id, is_kept)
     {
         for state in reached {
-            let delivery = receipt.delivery(&item.session, key, *state, None);
-            out.send(once(receipt.client), &delivery);
+            journal.tell(receipt, &item.session, key, *state, None, out);
+        }
+    }
+}
+
+/// Tells the sender of a message that it waits once more, as soon as that is on disk.
+fn tell_queued_again(
+    session: &mut Session,
+    id: &SessionId,
+    key: &MessageKey,
+    journal: &mut Journal,
+    out: &mut impl Effects,
+) {
+    if let Some(receipt) = session.receipts.get_mut(key) {
+        let was_told = receipt.state == Some(DeliveryState::Queued);
+        receipt.state = Some(DeliveryState::Queued);
+        receipt.position = journal.newest();
+        if !was_told {
+            journal.tell(receipt, id, key, DeliveryState::Queued, None, out);
         }
     }
 }

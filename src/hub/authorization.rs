@@ -8,6 +8,7 @@ impl Hub {
     /// have said, as far as they don't have it yet.
     pub(super) fn revoke(&mut self, now: Now, revocation: &Revocation, out: &mut impl Effects) {
         self.budgets.retain(&revocation.is_valid);
+        self.drop_waiting(&revocation.is_valid, revocation.reason, out);
         let mut removed = Vec::new();
         for agent in self.agents.iter_mut() {
             removed.extend(agent.inbox.remove_invalid(&revocation.is_valid));

@@ -10,8 +10,8 @@ use super::session::Session;
 use super::{AuditEvent, AuthorId, CloseReason, Effects, Hub, Now};
 use crate::protocol::{
     ClientRequest, ConnId, DEFAULT_USER, DeliveryState, ErrorCode, FETCH_HISTORY, FETCH_RECEIPT,
-    Grant, HostInfo, MAX_QUOTED, PERMISSION_RESPONSE, RESERVED_NAMES, Rejection, ServerMessage,
-    SessionId, Status,
+    FETCH_VERDICTS, Grant, HostInfo, MAX_QUOTED, PERMISSION_RESPONSE, RESERVED_NAMES, Rejection,
+    SEARCH, ServerMessage, SessionId, Status,
 };
 
 /// One connection.
@@ -114,10 +114,23 @@ impl Hub {
         sessions
     }
 
+    /// Removes a client from one of its sessions.
+    pub(super) fn leave(&mut self, client: ConnId, id: &SessionId) {
+        if let Some(leaving) = self.clients.get_mut(&client) {
+            leaving.sessions.retain(|session| session != id);
+        }
+    }
+
+    /// Returns `true` if a client can be sent an answer.
+    pub(super) fn is_listening(&self, client: ConnId) -> bool {
+        let client = self.clients.get(&client);
+        client.is_some_and(|client| !client.is_lost)
+    }
+
     /// Nobody has received the newest reply of a session.
     fn mark_unread(&mut self, now: Now, id: &SessionId) {
         if let Some(session) = self.sessions.get_mut(id) {
-            session.mark_unread(now);
+            session.mark_unread(now, &mut self.journal);
             self.reschedule(id);
         }
     }
@@ -160,6 +173,7 @@ impl Hub {
     /// Answers what Claude has no part in.
     pub(super) fn request(
         &mut self,
+        now: Now,
         client: ConnId,
         request: ClientRequest,
         out: &mut impl Effects,
@@ -183,12 +197,12 @@ impl Hub {
                 session,
                 limit,
                 since,
-                before: _,
+                before,
             } => {
                 let id = session.unwrap_or_else(|| requester.default_session.clone());
                 match check_read(&requester.grant, &id) {
                     Ok(()) => {
-                        let answer = self.history_answer(&id, limit, since);
+                        let answer = self.history_answer(&id, limit, since, before);
                         self.begin_answer(client, answer, out);
                     }
                     Err(forbidden) => {
@@ -200,16 +214,38 @@ impl Hub {
             ClientRequest::FetchReceipt { session, id } => {
                 self.send_receipt(client, session, &id, out);
             }
-            ClientRequest::Search { .. } | ClientRequest::FetchVerdicts { .. } => {}
+            ClientRequest::Search {
+                session,
+                text,
+                limit,
+            } => {
+                if let Some(id) = &session
+                    && let Err(forbidden) = check_read(&requester.grant, id)
+                {
+                    let rejected = Rejected::request(id.as_str(), SEARCH);
+                    return self.reject_forbidden(client, rejected, forbidden, out);
+                }
+                self.search(client, session, text, limit, out);
+            }
+            ClientRequest::FetchVerdicts { limit } => {
+                if !requester.grant.role.can_approve() {
+                    let role = requester.grant.role.as_str();
+                    let why = format!(
+                        "only an operator sees verdicts, and this token is a {role}'s; use an operator's"
+                    );
+                    let rejected = Rejected::request("", FETCH_VERDICTS);
+                    return self.reject_forbidden(client, rejected, why, out);
+                }
+                self.fetch_verdicts(client, limit, out);
+            }
             ClientRequest::ListSessions => {
                 let grant = requester.grant.clone();
-                let answer = self.sessions_answer(&grant);
-                self.begin_answer(client, answer, out);
+                self.list_sessions(client, grant, out);
             }
             ClientRequest::PermissionResponse {
                 request_id,
                 allowed,
-            } => self.permission_response(client, &request_id, allowed, out),
+            } => self.permission_response(now, client, &request_id, allowed, out),
         }
     }
 
@@ -295,7 +331,10 @@ impl Hub {
             return;
         };
         receipt.client = client;
-        if let Some(state) = receipt.state {
+        // What isn't on disk yet is told when it is.
+        if let Some(state) = receipt.state
+            && receipt.position <= self.journal.stored()
+        {
             let delivery = receipt.delivery(&id, key, state, None);
             out.send(once(client), &delivery);
         }
@@ -304,6 +343,7 @@ impl Hub {
     /// Passes a verdict on to the agent that asked, and tells every operator.
     fn permission_response(
         &mut self,
+        now: Now,
         client: ConnId,
         request_id: &str,
         allowed: bool,
@@ -351,7 +391,7 @@ impl Hub {
             allowed,
         });
         out.verdict(agent, &request.request_id, allowed);
-        self.broadcast_resolved(&request, allowed, by, out);
+        self.broadcast_resolved(now, agent, &request, allowed, by, out);
         if !allowed {
             self.tool_denied(agent, &request.tool_name, out);
         } else if self.agents[agent].monitor.hooks_active() {

@@ -32,6 +32,8 @@ pub enum CloseReason {
     TryAgainLater,
     /// The grant that let the client in isn't valid any more.
     Unauthorized,
+    /// The session of its URL, and all that was said there, was removed.
+    SessionRemoved,
     /// The tokens can't be read, so the grant can't be verified.
     AuthUnavailable,
 }

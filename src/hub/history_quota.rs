@@ -21,7 +21,8 @@ impl Hub {
         for (id, session) in &mut self.sessions {
             if received_bytes(session) > share {
                 let keep_at_least = usize::from(id == speaker);
-                session.truncate_history(share, keep_at_least, &mut self.history_total);
+                let (journal, total) = (&self.journal, &mut self.history_total);
+                session.truncate_history(share, keep_at_least, journal, total);
             }
         }
     }

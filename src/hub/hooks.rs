@@ -3,7 +3,6 @@
 //! Hooks may report late, twice or not at all, so no reply depends on them, and no message for long: only those behind
 //! the first one wait for a hook ([`super::registration`]).
 
-use std::iter::once;
 use std::sync::Arc;
 
 use log::{info, warn};
@@ -11,6 +10,7 @@ use log::{info, warn};
 use super::delivery_monitor::Unconfirmed;
 use super::frame_limit::cut;
 use super::hook_event::{ChannelTag, DeltaIndex, HookEvent, PromptId, TextId, Tool, ToolUseId};
+use super::receipts::Reached;
 use super::session::StatusUpdate;
 use super::tools::ReplyError;
 use super::turn::{Audience, Origin, Turn};
@@ -45,7 +45,7 @@ impl Hub {
                 tool_use,
                 tool,
             } => {
-                if self.continues_turn(agent, &prompt, by_subagent, out) {
+                if self.continues_turn(now, agent, &prompt, by_subagent, out) {
                     self.tool_started(agent, tool_use, tool, out);
                 }
             }
@@ -55,7 +55,7 @@ impl Hub {
                 name,
                 input,
             } => {
-                self.tool_ran(agent, &name, &input, out);
+                self.tool_ran(now, agent, &name, &input, out);
                 let turn = &mut self.agents[agent].turn;
                 if turn.has_prompt(&prompt) && turn.tool_ended(&tool_use) {
                     self.show_turn(agent, out);
@@ -133,7 +133,7 @@ impl Hub {
             turn.run();
             turn.add(origin);
         } else {
-            self.begin_turn(agent, Turn::new(prompt, origin), out);
+            self.begin_turn(now, agent, Turn::new(prompt, origin), out);
         }
         self.show_turn(agent, out);
     }
@@ -151,16 +151,23 @@ impl Hub {
         let Some((id, session)) = session_mut(&mut self.sessions, &tag.chat_id) else {
             return;
         };
-        if let Some((key, receipt)) = session.receipts.mark_seen(message_id) {
-            let seen = receipt.delivery(&id, &key, DeliveryState::Seen, None);
-            out.send(once(receipt.client), &seen);
+        if let Some(Reached { seq, key }) = session.receipts.mark_seen(message_id) {
+            let state = DeliveryState::Seen;
+            session.set_state(seq, state, &mut self.journal);
+            if let Some(key) = key
+                && let Some(receipt) = session.receipts.get(&key)
+            {
+                self.journal.tell(receipt, &id, &key, state, None, out);
+            }
         }
+        self.note_proof(agent);
     }
 
     /// Returns `true` if a tool use belongs to the known turn. One that was not reported may have
     /// begun.
     fn continues_turn(
         &mut self,
+        now: Now,
         agent: AgentId,
         prompt: &PromptId,
         by_subagent: bool,
@@ -174,7 +181,7 @@ impl Hub {
             return turn.is_running();
         }
         if !by_subagent && !turn.is_running() && !turn.is_past(prompt) {
-            self.begin_turn(agent, Turn::new(prompt.clone(), Origin::Unknown), out);
+            self.begin_turn(now, agent, Turn::new(prompt.clone(), Origin::Unknown), out);
         }
         false
     }
@@ -199,11 +206,18 @@ impl Hub {
     }
 
     /// A tool has run, so a permission request for it was allowed.
-    fn tool_ran(&mut self, agent: AgentId, name: &str, input: &str, out: &mut impl Effects) {
+    fn tool_ran(
+        &mut self,
+        now: Now,
+        agent: AgentId,
+        name: &str,
+        input: &str,
+        out: &mut impl Effects,
+    ) {
         let permissions = &mut self.agents[agent].permissions;
         if let Some(request) = permissions.resolve_by_tool_use(name, input) {
             info!("{request} was allowed in the terminal");
-            self.broadcast_resolved(&request, true, TERMINAL, out);
+            self.broadcast_resolved(now, agent, &request, true, TERMINAL, out);
         }
     }
 
@@ -267,8 +281,8 @@ impl Hub {
     }
 
     /// Begins a turn. The one before is over, however it ended.
-    fn begin_turn(&mut self, agent: AgentId, turn: Turn, out: &mut impl Effects) {
-        self.close_unanswered(agent, out);
+    fn begin_turn(&mut self, now: Now, agent: AgentId, turn: Turn, out: &mut impl Effects) {
+        self.close_unanswered(now, agent, out);
         let current = &mut self.agents[agent].turn;
         let mut old = std::mem::replace(current, turn);
         current.link_previous(&mut old);
@@ -303,7 +317,7 @@ impl Hub {
         detail: Option<Arc<str>>,
         out: &mut impl Effects,
     ) {
-        self.close_unanswered(agent, out);
+        self.close_unanswered(now, agent, out);
         self.agents[agent].turn.stop();
         self.agents[agent].monitor.mark_idle(now.instant);
         let status = Status::Idle;
@@ -312,14 +326,14 @@ impl Hub {
 
     /// Closes the requests that are still open: Claude has gone on, so they were denied in
     /// the terminal. Background tasks may still wait for theirs.
-    fn close_unanswered(&mut self, agent: AgentId, out: &mut impl Effects) {
-        let agent = &mut self.agents[agent];
+    fn close_unanswered(&mut self, now: Now, id: AgentId, out: &mut impl Effects) {
+        let agent = &mut self.agents[id];
         if agent.has_background_tasks {
             return;
         }
         for request in agent.permissions.drain() {
             info!("{request} was denied in the terminal");
-            self.broadcast_resolved(&request, false, TERMINAL, out);
+            self.broadcast_resolved(now, id, &request, false, TERMINAL, out);
         }
     }
 
@@ -370,8 +384,11 @@ impl Hub {
             if let Some(key) = &item.key
                 && let Some(session) = self.sessions.get_mut(&item.session)
             {
+                let is_kept = session.number.is_some();
                 // Not worth a receipt: it is unseen by now.
-                let _ = session.receipts.mark_accepted(key, item.message.id);
+                let _ = session
+                    .receipts
+                    .mark_accepted(key, item.message.id, is_kept);
             }
             self.report_unseen(id, Unconfirmed::new(item, now.instant), out);
         }
@@ -393,9 +410,10 @@ impl Hub {
             && let Some(session) = self.sessions.get_mut(&message.session)
             && let Some(receipt) = session.receipts.mark_unseen(key)
         {
-            let hint = Some(monitor.hint());
-            let unseen = receipt.delivery(&message.session, key, DeliveryState::Unseen, hint);
-            out.send(once(receipt.client), &unseen);
+            let (state, hint) = (DeliveryState::Unseen, Some(monitor.hint()));
+            let (id, seq) = (&message.session, receipt.seq);
+            self.journal.tell(receipt, id, key, state, hint, out);
+            session.set_state(seq, state, &mut self.journal);
         }
         monitor.mark_missing(message);
     }

@@ -9,7 +9,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use super::session::BLOCK;
+use super::message::BLOCK;
 use super::{Message, MessageKey};
 use crate::protocol::{ConnId, SessionId};
 
@@ -26,6 +26,19 @@ pub struct InboxItem {
     pub key: Option<MessageKey>,
     /// The connection that sent it.
     pub sender: ConnId,
+    pub release: Release,
+}
+
+/// Whether the agent can be given a message, as far as the store is concerned. On disk, one that may have been given isn't
+/// given again after a crash, so one that is on disk as waiting is first written as given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Release {
+    /// It never was on disk as waiting.
+    Free,
+    /// It is on disk as waiting, or will be.
+    Queued,
+    /// It is given when this position of the journal is on disk.
+    At(u64),
 }
 
 impl InboxItem {
@@ -72,6 +85,8 @@ pub struct Inbox {
     in_flight: usize,
     /// The number of the newest message; 0 before the first.
     last: u64,
+    /// The senders of the messages up to this number were told that they wait, as far as they do.
+    told: u64,
     /// The bytes of all of them.
     bytes: usize,
     max_messages: usize,
@@ -86,6 +101,7 @@ impl Inbox {
             queue: VecDeque::new(),
             in_flight: 0,
             last: 0,
+            told: 0,
             bytes: 0,
             max_messages,
             max_bytes,
@@ -111,6 +127,54 @@ impl Inbox {
         let (number, item) = self.queue.get(self.in_flight)?;
         self.in_flight += 1;
         Some(item.notification(*number))
+    }
+
+    /// Returns whether the oldest message that isn't in flight can be given.
+    pub fn next_release(&self) -> Release {
+        let next = self.queue.get(self.in_flight);
+        next.map_or(Release::Free, |(_, item)| item.release)
+    }
+
+    /// The oldest messages that are not in flight, as far as they are on disk as waiting.
+    pub fn queued_mut(&mut self) -> impl Iterator<Item = &mut InboxItem> {
+        let waiting = self.queue.range_mut(self.in_flight..);
+        let items = waiting.map(|(_, item)| item);
+        items.take_while(|item| item.release == Release::Queued)
+    }
+
+    /// Returns the next message that waits on disk, which is so far up to the position `stored` of the journal, and whose
+    /// sender hasn't been told that.
+    pub fn next_untold(&mut self, stored: u64) -> Option<&InboxItem> {
+        let told = self.told;
+        let first = self.queue.partition_point(|(number, _)| *number <= told);
+        for place in first.max(self.in_flight)..self.queue.len() {
+            let (number, item) = &self.queue[place];
+            if item.message.position > stored {
+                return None;
+            }
+            self.told = *number;
+            if item.release == Release::Queued && item.key.is_some() {
+                return self.queue.get(place).map(|(_, item)| item);
+            }
+        }
+        None
+    }
+
+    /// Removes and returns the messages of a session, in flight or not.
+    pub fn remove_session(&mut self, session: &SessionId) -> Vec<InboxItem> {
+        let (mut removed, mut in_flight) = (Vec::new(), 0);
+        let queue = std::mem::take(&mut self.queue).into_iter();
+        for (place, (number, item)) in queue.enumerate() {
+            if item.session == *session {
+                self.bytes -= item.bytes();
+                removed.push(item);
+                continue;
+            }
+            in_flight += usize::from(place < self.in_flight);
+            self.queue.push_back((number, item));
+        }
+        self.in_flight = in_flight;
+        removed
     }
 
     /// Returns the oldest message in flight, to be written once more.

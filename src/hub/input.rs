@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 
+use super::stored::{Selection, StoreInput};
 use super::{CloseReason, GivenUp, HookEvent, PermissionRequest};
 use crate::protocol::{
     ClientRequest, ConnId, Grant, HistoryItem, MessageId, NewMessage, Rejection, SessionId, Status,
@@ -33,6 +34,10 @@ pub enum Input {
     Agent(AgentId, AgentInput),
     /// The tokens have changed.
     TokensChanged(Revocation),
+    /// The store reports something.
+    Store(StoreInput),
+    /// Sessions are to be forgotten.
+    Remove(Selection),
     /// The server ends. Messages that no agent got are rejected, and so is every further one.
     Closing,
     /// Every connection is closed.
@@ -213,6 +218,8 @@ pub enum ToolOutcome<'a> {
         /// The sessions there are, sorted.
         sessions: Vec<SessionId>,
     },
+    /// The session is on disk, and there is no room to open it. Nobody has got anything.
+    NoRoom { chat_id: &'a str },
     /// Nobody has received the last replies to the session, and no more are kept. Nobody has got this one.
     TooManyUnread {
         chat_id: &'a str,

@@ -8,8 +8,10 @@ use log::debug;
 
 use super::agents::AGENT_ENDED;
 use super::authorization::{Rejected, check_send};
-use super::inbox::InboxItem;
+use super::inbox::{InboxItem, Release};
 use super::receipts::{self, Fingerprint, Receipt};
+use super::registration::Admits;
+use super::session::Said;
 use super::{Author, AuthorId, Effects, Hub, MessageInput, MessageKey, Now};
 use crate::protocol::{
     ConnId, DEFAULT_USER, DeliveryState, ErrorCode, MessageId, NewMessage, Rejection,
@@ -149,7 +151,10 @@ impl Hub {
                     known.client = client;
                 }
                 self.counters.resent += 1;
-                if let Some(state) = known.state {
+                // What isn't on disk yet is told when it is.
+                if let Some(state) = known.state
+                    && known.position <= self.journal.stored()
+                {
                     let hint = Some(agent.monitor.hint());
                     let hint = hint.filter(|_| state == DeliveryState::Unseen);
                     out.send(once(client), &known.delivery(id, key, state, hint));
@@ -166,6 +171,7 @@ impl Hub {
                     seq: session.seq() + 1,
                     fingerprint,
                     number: agent.inbox.last() + 1,
+                    position: 0,
                     state: None,
                     client,
                 };
@@ -199,15 +205,42 @@ impl Hub {
         let agent = session.agent;
         let has_others = session.members.len() > 1;
         let has_unread = session.unread_count() > 0;
-        let total = &mut self.history_total;
-        session.append(message_id, author, message.content, ts, &self.limits, total);
-        session.asked_at(now);
-        let number = self.agents[agent].inbox.last() + 1;
+        session.begin_in(&mut self.journal, &self.agents[agent].label, &id);
+        let agent = &self.agents[agent];
+        let is_given_at_once = agent.admits() == Admits::Everything;
+        let number = agent.inbox.last() + 1;
+        let agent = agent.id;
         let key = message.id.clone();
-        self.receipts_total += receipts::bytes_of(key.as_ref());
-        session.receipts.await_answer(number, message_id, key);
+        let receipt = key.as_ref().and_then(|key| session.receipts.get(key));
+        let fingerprint = receipt.map(|receipt| receipt.fingerprint);
+        let is_kept = session.number.is_some();
+        let said = Said {
+            id: message_id,
+            author,
+            content: message.content,
+            ts,
+            key: key.clone().zip(fingerprint),
+            state: match is_kept {
+                true if is_given_at_once => Some(DeliveryState::Accepted),
+                true => Some(DeliveryState::Queued),
+                false => None,
+            },
+        };
+        let total = &mut self.history_total;
+        session.append(now, said, &mut self.journal, &self.limits, total);
+        session.asked_at(now);
         let stored = session.last().expect("the newest message always stays");
         let message_for_agent = stored.clone();
+        if let Some(key) = &key
+            && let Some(receipt) = session.receipts.get_mut(key)
+        {
+            receipt.position = message_for_agent.position;
+        }
+        self.receipts_total += receipts::bytes_of(key.as_ref());
+        session
+            .receipts
+            .await_answer(number, message_id, message_for_agent.seq, key);
+        let stored = &message_for_agent;
         if has_others {
             let shown = ServerMessage::UserMessage {
                 session_id: id.as_str(),
@@ -229,6 +262,7 @@ impl Hub {
         if self.receipts_total > self.limits.receipts_total {
             self.enforce_receipts_quota();
         }
+        self.note_proof(agent);
         let inbox = &mut self.agents[agent].inbox;
         inbox.push(InboxItem {
             session: id,
@@ -236,6 +270,11 @@ impl Hub {
             escaped,
             key: message.id,
             sender: client,
+            release: if is_kept && !is_given_at_once {
+                Release::Queued
+            } else {
+                Release::Free
+            },
         });
         if let Some(hold) = inbox.poll_hold() {
             out.hold_senders(agent, hold);

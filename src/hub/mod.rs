@@ -12,6 +12,9 @@
 //! | [`Hub::has_more`] | returns `true` if a client hasn't got all of an answer |
 //! | [`Hub::poll_timeout`] | returns when [`Hub::handle_timeout`] is due |
 //! | [`Hub::handle_timeout`] | does what is due |
+//! | [`Hub::poll_store`] | returns the changes that the store must keep |
+//! | [`Hub::poll_query`] | returns the next question for the store; [`StoreInput`] has its answer |
+//! | [`Hub::is_waiting`], [`Hub::poll_resumed`] | return which clients wait for an answer of the store, and which don't any more |
 //! | [`Hub::stats`] | returns figures for `/healthz` and `/metrics` |
 
 mod agents;
@@ -22,13 +25,17 @@ mod clients;
 mod delivery_monitor;
 mod effects;
 mod frame_limit;
+mod history;
 mod history_quota;
 mod hook_event;
 mod hooks;
 mod inbox;
 mod input;
 mod input_match;
+mod journal;
+mod message;
 mod messages;
+mod opening;
 mod permissions;
 mod receipts;
 mod receipts_quota;
@@ -41,6 +48,7 @@ pub mod stored;
 mod tools;
 mod turn;
 mod unread;
+mod verdicts;
 
 use std::collections::{BTreeSet, HashMap};
 use std::io::Write;
@@ -63,10 +71,12 @@ pub use input::{
     AgentId, AgentInput, CallId, ClientInput, Input, MessageInput, PublishResult, Revocation,
     ToolCall, ToolOutcome,
 };
+use journal::Journal;
+pub use message::{Author, AuthorId, Message};
+use opening::{Questions, Waiter};
 pub use permissions::{PermissionRequest, RequestId};
 pub use receipts::Fingerprint;
 use session::Session;
-pub use session::{Author, AuthorId, Message};
 use session_quota::{SessionQuota, Standing};
 pub use stats::{ChannelHealth, Counters, Stats};
 pub use unread::GivenUp;
@@ -139,6 +149,8 @@ pub struct Limits {
     pub max_message: usize,
     /// The longest frame for a client, in bytes of JSON. At least [`min_frame`].
     pub max_frame: usize,
+    /// There will be a store, or the news that there is none. Clients wait for that.
+    pub stores: bool,
 }
 
 /// The state of all sessions and agents.
@@ -162,17 +174,23 @@ pub struct Hub {
     counters: Counters,
     /// What the holders of tokens with a rate may still say.
     budgets: Budgets,
+    /// What goes to the store.
+    journal: Journal,
+    /// What is asked of it, and who waits for that.
+    questions: Questions,
     /// The server ends: whatever is sent now is rejected.
     is_closing: bool,
 }
 
 impl Hub {
-    /// Returns an empty hub with one agent, [`AgentId::FIRST`]. `id_prefix` must be random: it
+    /// Returns an empty hub with one agent, [`AgentId::FIRST`], which has this name. `id_prefix` must be random: it
     /// makes message ids unique across restarts.
-    pub fn new(limits: Limits, id_prefix: u64) -> Self {
+    pub fn new(limits: Limits, id_prefix: u64, agent: Arc<str>) -> Self {
         Self {
-            agents: Agents::new(Agent::new(AgentId::FIRST, &limits)),
+            agents: Agents::new(Agent::new(AgentId::FIRST, agent, &limits)),
             default_agent: AgentId::FIRST,
+            journal: Journal::new(limits.stores),
+            questions: Questions::default(),
             limits,
             sessions: HashMap::new(),
             session_quota: SessionQuota::default(),
@@ -191,27 +209,47 @@ impl Hub {
     /// Reacts to one input.
     pub fn handle(&mut self, now: Now, input: Input, out: &mut impl Effects) {
         match input {
-            Input::Client(client, input) => match input {
-                ClientInput::Connected { session, grant } => {
-                    self.connect(now, client, session, grant, out);
-                }
-                ClientInput::Message(message) => self.message(now, client, message, out),
-                ClientInput::Request(request) => self.request(client, request, out),
-                ClientInput::GoOn => self.go_on(client, out),
-                ClientInput::Rejected(rejection) => self.reject(client, &rejection, out),
-                ClientInput::Disconnected => self.disconnect(now, client),
-                ClientInput::Lost => self.connection_lost(now, client),
-            },
+            Input::Client(client, input) => self.handle_client(now, client, input, out),
             Input::Agent(agent, input) => self.handle_agent(now, agent, input, out),
             Input::TokensChanged(revocation) => self.revoke(now, &revocation, out),
-            Input::Closing => self.close_agents(out),
+            Input::Store(input) => self.handle_store(now, input, out),
+            Input::Remove(selection) => self.forget(selection, out),
+            Input::Closing => self.close_agents(now, out),
             Input::Shutdown => self.close_clients(out),
+        }
+    }
+
+    /// Reacts to what happens with a client, now or when the store has said what that needs.
+    #[inline]
+    fn handle_client(
+        &mut self,
+        now: Now,
+        client: ConnId,
+        input: ClientInput,
+        out: &mut impl Effects,
+    ) {
+        if let Some(need) = self.needs(client, &input) {
+            return self.wait(need, Waiter::Client(client, input));
+        }
+        match input {
+            ClientInput::Connected { session, grant } => {
+                self.connect(now, client, session, grant, out);
+            }
+            ClientInput::Message(message) => self.message(now, client, message, out),
+            ClientInput::Request(request) => self.request(now, client, request, out),
+            ClientInput::GoOn => self.go_on(client, out),
+            ClientInput::Rejected(rejection) => self.reject(client, &rejection, out),
+            ClientInput::Disconnected => self.disconnect(now, client),
+            ClientInput::Lost => self.connection_lost(now, client),
         }
     }
 
     /// Returns the next message for an agent, or `None` if it has none or isn't ready. The
     /// message is in flight until [`AgentInput::Written`] confirms its number.
     pub fn poll_agent(&mut self, agent: AgentId) -> Option<Notification<'_>> {
+        if !self.release(agent) {
+            return None;
+        }
         self.agents[agent].poll()
     }
 
@@ -229,20 +267,21 @@ impl Hub {
             self.check_overdue(now, agent, out);
             while let Some(request) = self.agents[agent].permissions.expire(now.instant) {
                 info!("nobody answered {request}");
-                self.expire_request(&request, "nobody has decided it in time", out);
+                let why = "nobody has decided it in time";
+                self.expire_request(now, agent, &request, why, out);
             }
         }
         while let Some((at, id)) = self.expiries.first()
             && *at <= now.instant
         {
             let id = id.clone();
-            if self.has_waiting_message(&id) {
+            if self.has_waiting_message(&id) || !self.is_stored(&id) {
                 self.keep_longer(now, &id);
                 continue;
             }
             debug!("session \"{id}\" has expired");
             self.give_up_unread(now, &id);
-            self.remove_session(&id);
+            self.close_session(&id);
         }
     }
 
@@ -306,7 +345,21 @@ impl Hub {
         }
     }
 
-    /// Removes a session and all that is kept of it.
+    /// Returns `true` if everything of a session is on disk, or stays in memory only.
+    fn is_stored(&self, id: &SessionId) -> bool {
+        let session = self.sessions.get(id);
+        session.is_none_or(|session| session.is_stored(&self.journal))
+    }
+
+    /// Removes a session from memory. If the store has it, it can be opened again.
+    fn close_session(&mut self, id: &SessionId) {
+        if let Some(session) = self.sessions.get_mut(id) {
+            session.settle_seq(&mut self.journal);
+        }
+        self.remove_session(id);
+    }
+
+    /// Removes a session and all that is in memory of it.
     fn remove_session(&mut self, id: &SessionId) {
         if let Some(session) = self.sessions.remove(id) {
             self.unschedule(session.expiry_timer, id);
@@ -318,7 +371,9 @@ impl Hub {
 
     /// Tells every operator that a permission request was decided.
     fn broadcast_resolved(
-        &self,
+        &mut self,
+        now: Now,
+        agent: AgentId,
         request: &PermissionRequest,
         allowed: bool,
         by: &str,
@@ -331,10 +386,18 @@ impl Hub {
             by,
             reason: None,
         });
+        self.note_verdict(now, agent, request, allowed, by);
     }
 
     /// Tells every operator that nobody can decide a permission request any more, and why.
-    fn expire_request(&self, request: &PermissionRequest, why: &str, out: &mut impl Effects) {
+    fn expire_request(
+        &mut self,
+        now: Now,
+        agent: AgentId,
+        request: &PermissionRequest,
+        why: &str,
+        out: &mut impl Effects,
+    ) {
         self.send_to_operators(out, |session| ServerMessage::PermissionResolved {
             session_id: session.as_str(),
             request_id: request.request_id.as_str(),
@@ -342,6 +405,7 @@ impl Hub {
             by: EXPIRED,
             reason: Some(why),
         });
+        self.note_verdict(now, agent, request, false, EXPIRED);
     }
 
     /// Sends every operator one message, made for the session of its URL.

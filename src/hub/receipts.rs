@@ -1,7 +1,8 @@
 //! What became of messages: the receipts of those to which clients gave an `id`, the key to
 //! accepting a resent message only once; and which messages wait for an answer.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::hash::{BuildHasher, RandomState};
 
 use sha2::{Digest, Sha256};
 
@@ -49,6 +50,14 @@ impl Fingerprint {
         first.copy_from_slice(&hash[..8]);
         Self(first)
     }
+
+    pub fn to_bytes(self) -> [u8; 8] {
+        self.0
+    }
+
+    pub fn from_bytes(bytes: [u8; 8]) -> Self {
+        Self(bytes)
+    }
 }
 
 /// What is known of one message.
@@ -62,13 +71,20 @@ pub struct Receipt {
     pub fingerprint: Fingerprint,
     /// Its number among the agent's messages.
     pub number: u64,
-    /// `None` until it was written to the agent.
+    /// Its place among the journal's changes, as [`super::Message`] has it.
+    pub position: u64,
+    /// `None` until its sender can be told anything.
     pub state: Option<DeliveryState>,
     /// The connection that sent it last, and gets its receipts.
     pub client: ConnId,
 }
 
 impl Receipt {
+    /// The agent has the message, or had it.
+    pub fn is_given(&self) -> bool {
+        !matches!(self.state, None | Some(DeliveryState::Queued))
+    }
+
     /// The frame that tells its client of a state.
     pub fn delivery<'a>(
         &self,
@@ -96,10 +112,33 @@ struct Unanswered {
     /// Its number among the agent's messages.
     number: u64,
     message_id: MessageId,
+    /// Its place in the session.
+    seq: u64,
     /// The client's own id, if it gave one.
     key: Option<MessageKey>,
     /// It is in the conversation.
     is_seen: bool,
+}
+
+/// A message of which something is known now.
+#[derive(Debug)]
+pub struct Reached {
+    /// Its place in the session.
+    pub seq: u64,
+    /// Its key, if its sender is to be told.
+    pub key: Option<MessageKey>,
+}
+
+/// The keys that are not in memory any more.
+#[derive(Debug, Default)]
+enum Forgotten {
+    /// None are, or they are forgotten for good.
+    #[default]
+    None,
+    /// Those with these hashes are in the store.
+    Hashes(Box<(RandomState, HashSet<u64>)>),
+    /// Any can be in the store.
+    Any,
 }
 
 /// Which messages a reply answers.
@@ -127,9 +166,68 @@ pub struct Receipts {
     unanswered: VecDeque<Unanswered>,
     /// The highest number that a reply has answered though it was not confirmed as written.
     answered_up_to: u64,
+    forgotten: Forgotten,
+    /// The key of which the store has just said that it doesn't know it.
+    unknown: Option<MessageKey>,
 }
 
 impl Receipts {
+    /// Returns the receipts of a session in the store, which has so many: none is in memory.
+    pub fn restored(keys: usize) -> Self {
+        Self {
+            forgotten: if keys > 0 {
+                Forgotten::Any
+            } else {
+                Forgotten::None
+            },
+            ..Self::default()
+        }
+    }
+
+    /// Returns `true` if the receipt of this key isn't in memory and may be in the store.
+    pub fn must_look_up(&self, key: &MessageKey) -> bool {
+        if self.by_key.contains_key(key) || self.unknown.as_ref() == Some(key) {
+            return false;
+        }
+        match &self.forgotten {
+            Forgotten::None => false,
+            Forgotten::Hashes(forgotten) => forgotten.1.contains(&forgotten.0.hash_one(key)),
+            Forgotten::Any => true,
+        }
+    }
+
+    /// Adds what the store knows of a key.
+    pub fn looked_up(&mut self, key: MessageKey, receipt: Option<Receipt>) {
+        match receipt {
+            Some(receipt) => {
+                self.accepted.push_back(key.clone());
+                self.by_key.insert(key, receipt);
+            }
+            None => self.unknown = Some(key),
+        }
+    }
+
+    /// Removes a key from memory, that is in the store if `is_kept`.
+    fn forget(&mut self, key: &MessageKey, is_kept: bool) {
+        if self.by_key.remove(key).is_none() || !is_kept {
+            return;
+        }
+        if matches!(self.forgotten, Forgotten::None) {
+            self.forgotten = Forgotten::Hashes(Box::default());
+        }
+        if let Forgotten::Hashes(forgotten) = &mut self.forgotten {
+            let hash = forgotten.0.hash_one(key);
+            forgotten.1.insert(hash);
+        }
+    }
+
+    /// Returns the keys and fingerprints by the seqs of their messages.
+    pub fn keys_by_seq(&self) -> HashMap<u64, (MessageKey, Fingerprint)> {
+        let keys = self.by_key.iter();
+        keys.map(|(key, receipt)| (receipt.seq, (key.clone(), receipt.fingerprint)))
+            .collect()
+    }
+
     /// The receipt of a message that is already known under this key.
     pub fn get(&self, key: &str) -> Option<&Receipt> {
         self.by_key.get(key)
@@ -146,13 +244,20 @@ impl Receipts {
     }
 
     /// Records that a message is in the agent's inbox, and waits for an answer from now on.
-    pub fn await_answer(&mut self, number: u64, message_id: MessageId, key: Option<MessageKey>) {
+    pub fn await_answer(
+        &mut self,
+        number: u64,
+        message_id: MessageId,
+        seq: u64,
+        key: Option<MessageKey>,
+    ) {
         if self.unanswered.len() == MAX_REMEMBERED {
             self.unanswered.pop_front();
         }
         self.unanswered.push_back(Unanswered {
             number,
             message_id,
+            seq,
             key,
             is_seen: false,
         });
@@ -161,15 +266,22 @@ impl Receipts {
     /// Returns their memory, in bytes.
     pub fn bytes(&self) -> usize {
         let receipts: usize = self.by_key.keys().map(receipt_bytes).sum();
-        receipts + self.unanswered.len() * UNANSWERED_BYTES
+        let forgotten = match &self.forgotten {
+            Forgotten::Hashes(forgotten) => SPARE * forgotten.1.len() * (size_of::<u64>() + 1),
+            Forgotten::None | Forgotten::Any => 0,
+        };
+        receipts + self.unanswered.len() * UNANSWERED_BYTES + forgotten
     }
 
-    /// Forgets the oldest messages that the agent has until `max` bytes are left.
-    pub fn truncate(&mut self, max: usize) {
-        let mut bytes = self.bytes();
-        if bytes <= max {
+    /// Forgets the oldest messages that the agent has until `max` bytes are left. The store has them if `is_kept`.
+    pub fn truncate(&mut self, max: usize, is_kept: bool) {
+        if self.bytes() <= max {
             return;
         }
+        if is_kept {
+            self.forgotten = Forgotten::Any;
+        }
+        let mut bytes = self.bytes();
         while bytes > max
             && let Some(key) = self.accepted.pop_front()
         {
@@ -197,28 +309,35 @@ impl Receipts {
         !self.unanswered.is_empty()
     }
 
+    /// Records that a message waits for no answer.
+    pub fn stop_waiting(&mut self, message_id: MessageId) {
+        self.unanswered
+            .retain(|waiting| waiting.message_id != message_id);
+    }
+
     /// Removes a message that the agent will not get, and returns its receipt. Sent again, the
     /// message is a new one.
     pub fn remove(&mut self, message_id: MessageId, key: Option<&MessageKey>) -> Option<Receipt> {
-        self.unanswered
-            .retain(|waiting| waiting.message_id != message_id);
+        self.stop_waiting(message_id);
         self.by_key.remove(key?)
     }
 
     /// Records that the agent has the message. Returns its receipt and the states it has
-    /// reached by that; `None` if that is known, or if the key is another message's by now.
+    /// reached by that; `None` if that is known, or if the key is another message's by now. The store has the receipts that
+    /// make room for it if `is_kept`.
     pub fn mark_accepted(
         &mut self,
         key: &MessageKey,
         message_id: MessageId,
+        is_kept: bool,
     ) -> Option<(&Receipt, &'static [DeliveryState])> {
-        if self.accepted.len() == MAX_REMEMBERED
+        if self.accepted.len() >= MAX_REMEMBERED
             && let Some(oldest) = self.accepted.pop_front()
         {
-            self.by_key.remove(&oldest);
+            self.forget(&oldest, is_kept);
         }
         let receipt = self.by_key.get_mut(key)?;
-        if receipt.message_id != message_id || receipt.state.is_some() {
+        if receipt.message_id != message_id || receipt.is_given() {
             return None;
         }
         self.accepted.push_back(key.clone());
@@ -231,32 +350,34 @@ impl Receipts {
         Some((receipt, reached))
     }
 
-    /// Records that a message is in the conversation. Returns its key and receipt if that is news
-    /// for its sender.
-    pub fn mark_seen(&mut self, message_id: MessageId) -> Option<(MessageKey, &Receipt)> {
+    /// Records that a message is in the conversation. Returns it if that is news, with its key if it is for its sender.
+    pub fn mark_seen(&mut self, message_id: MessageId) -> Option<Reached> {
         // Where nothing is ever answered, the latest are the last.
         let mut waiting = self.unanswered.iter_mut().rev();
         let waiting = waiting.find(|waiting| waiting.message_id == message_id)?;
-        waiting.is_seen = true;
-        let key = waiting.key.clone()?;
-        let receipt = self.by_key.get_mut(&key)?;
-        let is_news = receipt.state != Some(DeliveryState::Seen);
-        receipt.state = Some(DeliveryState::Seen);
-        is_news.then_some((key, receipt))
+        if std::mem::replace(&mut waiting.is_seen, true) {
+            return None;
+        }
+        let (seq, key) = (waiting.seq, waiting.key.clone());
+        let known = key.and_then(|key| {
+            self.by_key.get_mut(&key)?.state = Some(DeliveryState::Seen);
+            Some(key)
+        });
+        Some(Reached { seq, key: known })
     }
 
     /// Records that a message should have been seen by now. Returns its receipt if that is news.
     pub fn mark_unseen(&mut self, key: &str) -> Option<&Receipt> {
         let receipt = self.by_key.get_mut(key)?;
-        if !matches!(receipt.state, None | Some(DeliveryState::Accepted)) {
+        if receipt.is_given() && receipt.state != Some(DeliveryState::Accepted) {
             return None;
         }
         receipt.state = Some(DeliveryState::Unseen);
         Some(receipt)
     }
 
-    /// Records a reply, and returns the receipts of what it answers.
-    pub fn mark_answered(&mut self, answered: Answered) -> Vec<(MessageKey, &Receipt)> {
+    /// Records a reply, and returns what it answers, with the keys of those whose senders are to be told.
+    pub fn mark_answered(&mut self, answered: Answered) -> Vec<Reached> {
         let removed: VecDeque<Unanswered> = match answered {
             Answered::Seen => {
                 let all = std::mem::take(&mut self.unanswered).into_iter();
@@ -289,40 +410,47 @@ impl Receipts {
                 answered
             }
         };
-        let mut receipts = Vec::new();
-        for Unanswered { number, key, .. } in removed {
-            let Some(key) = key else { continue };
-            let Some(receipt) = self.by_key.get_mut(&key) else {
-                continue;
+        let mut reached = Vec::with_capacity(removed.len());
+        for Unanswered {
+            number, seq, key, ..
+        } in removed
+        {
+            let receipt = key.as_ref().and_then(|key| self.by_key.get_mut(key));
+            let is_given = match receipt {
+                Some(receipt) if receipt.is_given() => {
+                    receipt.state = Some(DeliveryState::Answered);
+                    true
+                }
+                Some(_) => {
+                    self.answered_up_to = self.answered_up_to.max(number);
+                    false
+                }
+                None => false,
             };
-            if receipt.state.is_some() {
-                receipt.state = Some(DeliveryState::Answered);
-                receipts.push(key);
-            } else {
-                self.answered_up_to = self.answered_up_to.max(number);
-            }
+            let key = key.filter(|_| is_given);
+            reached.push(Reached { seq, key });
         }
-        let receipt = |key| self.by_key.get(&key).map(|receipt| (key, receipt));
-        receipts.into_iter().filter_map(receipt).collect()
+        reached
     }
 
-    /// Records that the agent has ended. Returns the receipts of the messages that were written to it and
-    /// not seen; they wait for no answer any more.
-    pub fn mark_agent_ended(&mut self, state: DeliveryState) -> Vec<(MessageKey, &Receipt)> {
+    /// Records that the agent has ended. Returns the messages that were written to it and not seen, with the keys of those
+    /// whose senders are to be told; they wait for no answer any more.
+    pub fn mark_agent_ended(&mut self, state: DeliveryState) -> Vec<Reached> {
         let mut unseen = Vec::new();
-        for Unanswered { key, is_seen, .. } in std::mem::take(&mut self.unanswered) {
-            let Some(key) = key.filter(|_| !is_seen) else {
+        for waiting in std::mem::take(&mut self.unanswered) {
+            if waiting.is_seen {
                 continue;
-            };
-            if let Some(receipt) = self.by_key.get_mut(&key)
-                && receipt.state == Some(DeliveryState::Accepted)
-            {
-                receipt.state = Some(state);
-                unseen.push(key);
             }
+            let Unanswered { seq, key, .. } = waiting;
+            let told = key.filter(|key| {
+                let receipt = self.by_key.get_mut(key);
+                let receipt =
+                    receipt.filter(|receipt| receipt.state == Some(DeliveryState::Accepted));
+                receipt.map(|receipt| receipt.state = Some(state)).is_some()
+            });
+            unseen.push(Reached { seq, key: told });
         }
-        let receipt = |key| self.by_key.get(&key).map(|receipt| (key, receipt));
-        unseen.into_iter().filter_map(receipt).collect()
+        unseen
     }
 }
 

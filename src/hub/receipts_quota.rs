@@ -16,7 +16,8 @@ impl Hub {
             limit - limit / 8,
         );
         for session in self.sessions.values_mut() {
-            session.receipts.truncate(share);
+            let is_kept = session.number.is_some();
+            session.receipts.truncate(share, is_kept);
         }
         self.receipts_total = self.sessions.values().map(bytes).sum();
     }

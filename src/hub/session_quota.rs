@@ -117,13 +117,13 @@ impl Hub {
         let mut spare = unused.iter().chain(idle).map(|(_, id)| id);
         let evicted = spare.find(|id| {
             let is_theirs = creator.is_none_or(|creator| self.sessions[*id].creator == creator);
-            is_theirs && !self.has_waiting_message(id)
+            is_theirs && !self.has_waiting_message(id) && self.is_stored(id)
         });
         let Some(evicted) = evicted.cloned() else {
             return false;
         };
         debug!("session \"{evicted}\" makes room for another");
-        self.remove_session(&evicted);
+        self.close_session(&evicted);
         true
     }
 

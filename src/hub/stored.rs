@@ -5,6 +5,7 @@
 use std::sync::Arc;
 use std::time::SystemTime;
 
+pub use super::history::Span;
 use super::receipts::Fingerprint;
 use super::{Message, MessageKey};
 use crate::protocol::{DeliveryState, Grant, SessionId};
@@ -106,15 +107,10 @@ pub enum Query {
         session: SessionNumber,
         key: MessageKey,
     },
-    /// Some messages of a session, oldest first: of those after one seq and before another, the first `limit`, or the
-    /// last. Answered with [`QueryAnswer::Messages`].
+    /// Some messages of a session, oldest first. Answered with [`QueryAnswer::Messages`].
     Messages {
         session: SessionNumber,
-        after: u64,
-        before: u64,
-        limit: usize,
-        /// The last are meant, and not the first.
-        is_last: bool,
+        span: Span,
         /// The most bytes as JSON, each with a comma; one always fits. Those that are left out are the newest.
         room: usize,
     },
@@ -152,7 +148,7 @@ pub enum QueryAnswer {
         more: bool,
     },
     /// Newest first, with the sessions they are in.
-    Found(Vec<(SessionId, Message)>),
+    Found(Vec<(SessionId, Arc<Message>)>),
     Sessions {
         sessions: Vec<StoredSessionItem>,
         /// How many there are, listed or not.
@@ -173,6 +169,8 @@ pub struct StoredSession {
     pub seq: u64,
     /// One more than the highest seq that was removed; 0 if none was.
     pub removed_before: u64,
+    /// The newest message.
+    pub last: Option<Arc<Message>>,
     /// The messages that have, or had, a client's id.
     pub keys: usize,
     /// The replies that nobody has received, oldest first: the seq and when it was said.

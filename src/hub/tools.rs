@@ -1,17 +1,32 @@
 //! The tools that Claude uses, and what they do in the hub.
 
-use std::iter::once;
 use std::sync::Arc;
 
 use super::frame_limit::{cut_detail, cut_shared};
-use super::receipts::Answered;
-use super::session::StatusUpdate;
+use super::history::Span;
+use super::opening::{Need, Purpose, Waiter};
+use super::receipts::{Answered, Reached};
+use super::session::{Said, StatusUpdate};
+use super::stored::{Query, SessionNumber};
 use super::{
     AgentId, Author, CallId, Effects, Hub, Message, Now, PublishResult, ToolCall, ToolOutcome,
     find_session, session_mut,
 };
 use crate::json;
 use crate::protocol::{DeliveryState, MessageId, ReplySource, ServerMessage, SessionId, Status};
+
+/// The most bytes of messages that are read for Claude at once, as JSON. What it is given is far less.
+const MAX_READ: usize = 4 * 1024 * 1024;
+
+/// What is read for Claude.
+#[derive(Debug)]
+pub struct AgentRead {
+    agent: AgentId,
+    call: CallId,
+    session: SessionId,
+    number: SessionNumber,
+    span: Span,
+}
 
 /// Why nothing was said in a session.
 #[derive(Debug)]
@@ -32,6 +47,9 @@ impl Hub {
         tool: ToolCall,
         out: &mut impl Effects,
     ) {
+        if let Some(need) = self.tool_needs(&tool) {
+            return self.wait(need, Waiter::Call(agent, call.clone(), tool));
+        }
         match tool {
             ToolCall::Reply { text, .. } if !json::fits(&text, self.limits.max_text()) => {
                 let (length, limit) = (json::text_len(&text), self.limits.max_text());
@@ -73,9 +91,7 @@ impl Hub {
                 limit,
                 before,
             } => {
-                let given_up = std::mem::take(&mut self.agents[agent].given_up);
-                let outcome = self.messages_before(&session_id, limit, before);
-                out.answer(agent, call, &outcome.noting(given_up));
+                self.fetch_messages(agent, call, &session_id, limit, before, out);
             }
             ToolCall::Activity(event) => {
                 let outcome = match event {
@@ -87,22 +103,116 @@ impl Hub {
         }
     }
 
-    /// Returns the last `limit` messages of a session before a seq.
-    fn messages_before(
-        &self,
+    /// Returns what must be read from the store before a tool can be used.
+    fn tool_needs(&self, tool: &ToolCall) -> Option<Need> {
+        let name = match tool {
+            ToolCall::Reply { chat_id, .. } | ToolCall::Status { chat_id, .. } => chat_id,
+            ToolCall::FetchMessages { session_id, .. } => session_id,
+            ToolCall::Activity(_) => return None,
+        };
+        if find_session(&self.sessions, name).is_some() {
+            return None;
+        }
+        let id = SessionId::parse("session_id", name, usize::MAX).ok()?;
+        self.needs_session(&id)
+    }
+
+    /// Gives Claude the last `limit` messages of a session before a seq.
+    fn fetch_messages(
+        &mut self,
+        agent: AgentId,
+        call: &CallId,
         session_id: &str,
         limit: usize,
         before: Option<u64>,
-    ) -> ToolOutcome<'_> {
-        let id = find_session(&self.sessions, session_id);
+        out: &mut impl Effects,
+    ) {
+        // One more, which tells whether there are more.
+        let span = Span {
+            before: before.unwrap_or(u64::MAX),
+            limit: limit + 1,
+            is_last: true,
+            ..Span::ALL
+        };
+        let id = find_session(&self.sessions, session_id).cloned();
+        let session = id.as_ref().and_then(|id| self.sessions.get(id));
+        let stored = session.and_then(|session| session.stored_part(span).zip(session.number));
+        match (id, stored) {
+            (Some(session), Some((stored, number))) => {
+                let read = AgentRead {
+                    agent,
+                    call: call.clone(),
+                    session,
+                    number,
+                    span,
+                };
+                self.read_for_agent(read, stored);
+            }
+            (id, _) => {
+                let read = Vec::new();
+                self.give_messages(agent, call, id.as_ref(), span, read, out);
+            }
+        }
+    }
+
+    /// Asks the store for messages that Claude wants.
+    pub(super) fn read_for_agent(&mut self, read: AgentRead, stored: Span) {
+        let query = Query::Messages {
+            session: read.number,
+            span: stored,
+            room: MAX_READ,
+        };
+        self.ask(Purpose::Messages(Box::new(read), stored), query);
+    }
+
+    /// Gives Claude the messages that the store has read, and those in memory.
+    pub(super) fn messages_read(
+        &mut self,
+        mut read: AgentRead,
+        mut stored: Span,
+        messages: Vec<Message>,
+        more: bool,
+        out: &mut impl Effects,
+    ) {
+        // The newest were left out, and they are those that are wanted.
+        if more && stored.limit > 1 {
+            read.span.limit -= stored.limit - stored.limit / 2;
+            stored.limit /= 2;
+            return self.read_for_agent(read, stored);
+        }
+        let span = Span {
+            after: stored.before - 1,
+            ..read.span
+        };
+        let AgentRead {
+            agent,
+            call,
+            session,
+            ..
+        } = read;
+        self.give_messages(agent, &call, Some(&session), span, messages, out);
+    }
+
+    fn give_messages(
+        &mut self,
+        agent: AgentId,
+        call: &CallId,
+        id: Option<&SessionId>,
+        span: Span,
+        read: Vec<Message>,
+        out: &mut impl Effects,
+    ) {
+        let given_up = std::mem::take(&mut self.agents[agent].given_up);
         let session = id.and_then(|id| self.sessions.get(id));
-        let mut messages = session.map_or_else(Vec::new, |session| {
-            session.history_before(before.unwrap_or(u64::MAX))
-        });
-        let surplus = messages.len().saturating_sub(limit);
+        let mut messages: Vec<_> = read.iter().map(Message::item).collect();
+        if let Some(session) = session {
+            messages.extend(session.messages(span).map(|message| message.item()));
+        }
+        let surplus = messages.len().saturating_sub(span.limit - 1);
         let earlier = messages.drain(..surplus).next_back();
         let earlier = earlier.map(|message| message.seq);
-        ToolOutcome::Messages { messages, earlier }
+        let outcome = ToolOutcome::Messages { messages, earlier };
+        out.answer(agent, call, &outcome.noting(given_up));
     }
 
     /// Adds a reply to a session, and sends it to everyone there.
@@ -154,10 +264,18 @@ impl Hub {
             let known = self.sessions.get_mut(id);
             session = known.ok_or(ReplyError::UnknownSession)?;
         }
-        let author = Author::Assistant { via };
-        let ts = now.timestamp();
+        let label = &self.agents[session.agent].label;
+        session.begin_in(&mut self.journal, label, id);
+        let said = Said {
+            id: message_id,
+            author: Author::Assistant { via },
+            content: text,
+            ts: now.timestamp(),
+            key: None,
+            state: None,
+        };
         let total = &mut self.history_total;
-        session.append(message_id, author, text, ts, &self.limits, total);
+        session.append(now, said, &mut self.journal, &self.limits, total);
         let stored = session.last().expect("the newest message always stays");
         let reply = ServerMessage::Reply {
             session_id: id.as_str(),
@@ -177,16 +295,20 @@ impl Hub {
                 written_up_to: agent.writing_up_to,
             }
         };
-        for (key, receipt) in session.receipts.mark_answered(answered) {
-            let answered = receipt.delivery(id, &key, DeliveryState::Answered, None);
+        for Reached { seq, key } in session.receipts.mark_answered(answered) {
+            let state = DeliveryState::Answered;
+            session.set_state(seq, state, &mut self.journal);
+            let receipt = key.as_ref().and_then(|key| session.receipts.get(key));
             // An answer often comes when who has asked is gone.
-            if self.clients.contains_key(&receipt.client) {
-                out.send(once(receipt.client), &answered);
+            if let Some((key, receipt)) = key.as_ref().zip(receipt)
+                && self.clients.contains_key(&receipt.client)
+            {
+                self.journal.tell(receipt, id, key, state, None, out);
             }
         }
         let result = PublishResult::of(reached);
         if result == PublishResult::NoSubscribers {
-            session.mark_unread(now);
+            session.mark_unread(now, &mut self.journal);
         }
         self.counters.replies += 1;
         self.reschedule(id);

@@ -141,7 +141,7 @@ pub fn run(
     let id_prefix = high.rotate_left(32) ^ low;
     let mut server = Server {
         now: now(),
-        hub: Hub::new(config.limits.clone(), id_prefix),
+        hub: Hub::new(config.limits.clone(), id_prefix, "claude".into()),
         out: Outputs::new(agent.writer, config.audit.clone(), slow),
         access,
         permission_relay_announced: None,

@@ -190,6 +190,10 @@ impl Effects for Outputs {
                 frame::UNAUTHORIZED,
                 "the token was removed or changed or has expired, or one is needed now",
             ),
+            CloseReason::SessionRemoved => (
+                CloseCode::Restart,
+                "the session was removed, with all that was said there",
+            ),
             CloseReason::AuthUnavailable => (CloseCode::Again, "the tokens cannot be read"),
         };
         link.closing.get_or_insert((code, reason));

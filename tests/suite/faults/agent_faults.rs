@@ -64,22 +64,23 @@ faults! {
 
     unread_messages_are_delivered_later(scene) [] {
         scene.agent.stop_reading();
+        // Less than an inbox holds, as senders wait beyond that, the healthy client, too.
         let text = "x".repeat(10_000);
         let mut apps: Vec<App> = (0..10)
             .map(|number| App::connect(&scene.agent.server, &format!("s{number}")))
             .collect();
         for app in &mut apps {
-            for number in 0..10 {
+            for number in 0..8 {
                 app.send(&json!({ "type": "message", "content": text, "id": number.to_string() }));
             }
         }
         scene.healthy.wait_for_rounds(20);
         scene.agent.resume_reading();
-        for _ in 0..100 {
+        for _ in 0..80 {
             assert_eq!(scene.agent.next_message()["content"], text);
         }
         for app in &mut apps {
-            for number in 0..10 {
+            for number in 0..8 {
                 assert_eq!(app.expect("delivery")["id"], number.to_string());
             }
             assert_eq!(app.until_pong(), [] as [Value; 0]);

@@ -16,7 +16,7 @@ pub use ids::{MessageId, SessionId};
 pub use role::Role;
 pub use server::{
     Author, DeliveryState, ErrorCode, HistoryItem, HostInfo, ReplySource, ServerMessage,
-    SessionItem, Status,
+    SessionItem, Status, VerdictItem,
 };
 pub use surrogates::replace_lone_surrogates;
 
