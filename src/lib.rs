@@ -144,6 +144,7 @@ mod health;
 mod json;
 mod line_writer;
 mod memory;
+mod private_file;
 mod ready;
 mod timed_read;
 
