@@ -49,6 +49,15 @@ impl Fingerprint {
         first.copy_from_slice(&hash[..8]);
         Self(first)
     }
+
+    /// Returns the fingerprint that [`Fingerprint::to_bytes`] has returned.
+    pub const fn from_bytes(bytes: [u8; 8]) -> Self {
+        Self(bytes)
+    }
+
+    pub const fn to_bytes(self) -> [u8; 8] {
+        self.0
+    }
 }
 
 /// What is known of one message.

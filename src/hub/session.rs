@@ -11,8 +11,8 @@ use super::session_quota::Standing;
 use super::{AgentId, Effects, Limits, Now, timestamp};
 use crate::json;
 use crate::protocol::{
-    self, ConnId, DEFAULT_USER, Grant, HistoryItem, MessageId, ReplySource, ServerMessage,
-    SessionId, Status,
+    self, ConnId, DEFAULT_USER, DeliveryState, Grant, HistoryItem, MessageId, ReplySource,
+    ServerMessage, SessionId, Status,
 };
 
 /// What a block of memory behind an `Arc` costs beside its content, in bytes: two counters, and what
@@ -154,6 +154,7 @@ impl Session {
             author,
             content,
             ts,
+            state: None,
             content_len: AtomicUsize::new(0),
         };
         *total -= self.history.bytes();
@@ -293,6 +294,8 @@ pub struct Message {
     pub content: Arc<str>,
     /// When it was said: RFC 3339, or as the client wrote it.
     pub ts: Arc<str>,
+    /// What became of a user's message, as the store knows it.
+    state: Option<DeliveryState>,
     /// The length of the text as JSON, in bytes, once somebody has asked for it.
     content_len: AtomicUsize,
 }
@@ -349,6 +352,31 @@ impl AuthorId {
 }
 
 impl Message {
+    /// Returns a message as the store has kept it.
+    pub fn restored(
+        id: MessageId,
+        seq: u64,
+        author: Author,
+        content: Arc<str>,
+        ts: Arc<str>,
+        state: Option<DeliveryState>,
+    ) -> Self {
+        Self {
+            id,
+            seq,
+            author,
+            content,
+            ts,
+            state,
+            content_len: AtomicUsize::new(0),
+        }
+    }
+
+    /// What became of a user's message, as the store knows it.
+    pub fn state(&self) -> Option<DeliveryState> {
+        self.state
+    }
+
     /// The name of the user who said it.
     pub fn user(&self) -> Option<&str> {
         match &self.author {
@@ -382,7 +410,7 @@ impl Message {
     }
 
     /// Returns the length of its item as JSON, in bytes. The text is measured once: it may be long, and be asked for often.
-    fn item_len(&self) -> usize {
+    pub fn item_len(&self) -> usize {
         let mut content_len = self.content_len.load(Ordering::Relaxed);
         if content_len == 0 {
             content_len = json::text_len(&self.content);
@@ -410,7 +438,7 @@ impl Message {
             seq: self.seq,
             user: self.user(),
             via,
-            state: None,
+            state: self.state,
         }
     }
 }
