@@ -137,6 +137,7 @@ pub mod protocol;
 pub mod sanitize;
 pub mod server;
 pub mod socket;
+pub mod store;
 
 mod ancestors;
 mod append_file;
@@ -144,6 +145,7 @@ mod health;
 mod json;
 mod line_writer;
 mod memory;
+mod private_file;
 mod ready;
 mod timed_read;
 

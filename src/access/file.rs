@@ -9,18 +9,18 @@ use std::env;
 use std::fmt;
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
 use rustix::fs::OFlags;
-use rustix::process::geteuid;
 use serde::{Deserialize, Serialize};
 
 use super::check_name;
 use super::expiry::Expiry;
 use super::token::Digest;
+use crate::private_file::{Exposure, check_file, check_folder, folder_of};
 use crate::protocol::{Grant, Rate, RateLimit, Role, SessionPattern};
 
 const NAME: &str = "access.json";
@@ -132,14 +132,8 @@ pub enum TokenFileError {
 pub enum FileProblem {
     /// It held tokens, and is not there any more.
     Removed,
-    /// It is a symbolic link.
-    Symlink,
-    /// It is a folder, a pipe or the like.
-    NotAFile,
-    /// It belongs to another user.
-    ForeignOwner,
-    /// Other users may read or write it.
-    OpenToOthers,
+    /// Other users could read or replace it.
+    Exposed(Exposure),
     /// It can't be read.
     Unreadable(io::Error),
     /// It has more than 16 MiB.
@@ -148,12 +142,6 @@ pub enum FileProblem {
     NotText,
     /// Its content is not what this version writes.
     Malformed(String),
-    /// The folder can't be read.
-    FolderUnreadable(io::Error),
-    /// The folder belongs to another user, who could replace the file.
-    FolderForeignOwner,
-    /// Other users may write to the folder, and could replace the file.
-    FolderOpenToOthers,
 }
 
 impl TokenFileError {
@@ -195,20 +183,7 @@ impl FileProblem {
             Self::Removed => f.write_str(
                 "are gone, for the file was removed; put it back, or make new ones with \"claude-socket token add\", or, to go without tokens, start Claude Code again",
             ),
-            Self::Symlink => {
-                f.write_str("are not used: that is a symbolic link; put the file itself there")
-            }
-            Self::NotAFile => {
-                f.write_str("are not used: that is no plain file; remove what is there")
-            }
-            Self::ForeignOwner => f.write_str(
-                "are not used: the file belongs to somebody else; give it to the user who runs claude-socket",
-            ),
-            Self::OpenToOthers => write!(
-                f,
-                "are not used: other users may open the file; run: chmod 600 \"{}\"",
-                path.display()
-            ),
+            Self::Exposed(exposure) => exposure.fmt(f, path),
             Self::Unreadable(error) => {
                 write!(f, "cannot be read ({error}); check who owns them")
             }
@@ -217,15 +192,6 @@ impl FileProblem {
             Self::Malformed(why) => write!(
                 f,
                 "cannot be understood: {why}; repair the file, or remove it and make new tokens"
-            ),
-            Self::FolderUnreadable(error) => write!(f, "cannot be read ({error})"),
-            Self::FolderForeignOwner => f.write_str(
-                "are not used: the folder belongs to somebody else; use one of your own",
-            ),
-            Self::FolderOpenToOthers => write!(
-                f,
-                "are not used: other users may write to the folder; run: chmod 700 \"{}\"",
-                folder_of(path).display()
             ),
         }
     }
@@ -236,9 +202,8 @@ impl std::error::Error for TokenFileError {
         match self {
             Self::Transient(error) | Self::NotChanged { error, .. } => Some(error),
             Self::Unusable { problem, .. } => match problem {
-                FileProblem::Unreadable(error) | FileProblem::FolderUnreadable(error) => {
-                    Some(error)
-                }
+                FileProblem::Unreadable(error) => Some(error),
+                FileProblem::Exposed(exposure) => exposure.source(),
                 _ => None,
             },
         }
@@ -266,16 +231,13 @@ pub fn path(folder: Option<&Path>) -> Option<PathBuf> {
     folder.is_absolute().then(|| folder.join(NAME))
 }
 
-fn folder_of(path: &Path) -> &Path {
-    path.parent().unwrap_or(path)
-}
-
 /// Reads the tokens. Returns `None` if there is no file.
 ///
 /// # Errors
 /// [`TokenFileError::Transient`] or [`TokenFileError::Unusable`].
 pub fn read(path: &Path) -> Result<Option<Vec<StoredToken>>, TokenFileError> {
     let unusable = |problem| TokenFileError::unusable(path, problem);
+    let exposed = |exposure| unusable(FileProblem::Exposed(exposure));
     let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
     let file = OpenOptions::new()
         .read(true)
@@ -286,16 +248,16 @@ pub fn read(path: &Path) -> Result<Option<Vec<StoredToken>>, TokenFileError> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             // Whoever can write to the folder may have taken the file away.
             if path.parent().is_some_and(Path::exists) {
-                check_folder(path).map_err(unusable)?;
+                check_folder(path).map_err(exposed)?;
             }
             return Ok(None);
         }
         Err(error) if is_transient(&error) => return Err(TokenFileError::Transient(error)),
-        Err(_) if path.is_symlink() => return Err(unusable(FileProblem::Symlink)),
+        Err(_) if path.is_symlink() => return Err(exposed(Exposure::Symlink)),
         Err(error) => return Err(unusable(FileProblem::Unreadable(error))),
     };
-    check_file(&metadata).map_err(unusable)?;
-    check_folder(path).map_err(unusable)?;
+    check_file(&metadata).map_err(exposed)?;
+    check_folder(path).map_err(exposed)?;
     let mut text = String::new();
     match file.take(MAX_SIZE + 1).read_to_string(&mut text) {
         Ok(_) if text.len() as u64 > MAX_SIZE => Err(unusable(FileProblem::TooLarge)),
@@ -307,34 +269,6 @@ pub fn read(path: &Path) -> Result<Option<Vec<StoredToken>>, TokenFileError> {
         }
         Err(error) => Err(TokenFileError::Transient(error)),
     }
-}
-
-/// Checks that only this user can open the file.
-fn check_file(metadata: &fs::Metadata) -> Result<(), FileProblem> {
-    if !metadata.is_file() {
-        return Err(FileProblem::NotAFile);
-    }
-    if metadata.uid() != geteuid().as_raw() {
-        return Err(FileProblem::ForeignOwner);
-    }
-    if metadata.mode() & 0o077 != 0 {
-        return Err(FileProblem::OpenToOthers);
-    }
-    Ok(())
-}
-
-/// Checks that no other user can write to the folder: that is enough to replace the file, or to
-/// take it away.
-fn check_folder(path: &Path) -> Result<(), FileProblem> {
-    let metadata = fs::metadata(folder_of(path)).map_err(FileProblem::FolderUnreadable)?;
-    let owners = [geteuid().as_raw(), 0];
-    if !owners.contains(&metadata.uid()) {
-        return Err(FileProblem::FolderForeignOwner);
-    }
-    if metadata.mode() & 0o022 != 0 {
-        return Err(FileProblem::FolderOpenToOthers);
-    }
-    Ok(())
 }
 
 fn parse(text: &str) -> Result<Vec<StoredToken>, String> {
@@ -392,7 +326,8 @@ pub fn change<T, E: From<TokenFileError>>(
         Err(error) => return Err(error.into()),
     };
     // There may be no file yet, and then nobody has looked at the folder.
-    check_folder(path).map_err(|problem| TokenFileError::unusable(path, problem))?;
+    check_folder(path)
+        .map_err(|exposure| TokenFileError::unusable(path, FileProblem::Exposed(exposure)))?;
     let result = change(&mut tokens)?;
     write(path, &tokens).map_err(not_changed)?;
     // The rename is on the disk once the folder is.

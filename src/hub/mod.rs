@@ -100,7 +100,7 @@ impl Now {
 }
 
 /// RFC 3339 in UTC, with milliseconds.
-fn timestamp(time: SystemTime) -> Arc<str> {
+pub(crate) fn timestamp(time: SystemTime) -> Arc<str> {
     // A year has four digits until 9999, which humantime doesn't exceed.
     let mut text = [0; "2026-01-01T00:00:00.000Z".len()];
     let mut rest = &mut text[..];
