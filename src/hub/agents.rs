@@ -371,8 +371,11 @@ impl Hub {
         if item.release != Release::Queued {
             session.set_state(item.message.seq, state, &mut self.journal);
         }
-        if let Some(key) = &item.key {
-            tell_queued_again(session, &item.session, key, &mut self.journal, out);
+        if let Some(key) = &item.key
+            && let Some(receipt) = session.receipts.get_mut(key)
+            && receipt.state.replace(state) != Some(state)
+        {
+            tell_queued(receipt, &item.session, key, &mut self.journal, out);
         }
         session.receipts.stop_waiting(item.message.id);
         true
@@ -411,13 +414,11 @@ impl Hub {
             for Reached { seq, key } in session.receipts.mark_agent_ended(state) {
                 session.set_state(seq, state, journal);
                 let Some(key) = key else { continue };
-                let Some(receipt) = session.receipts.get(&key) else {
+                let Some(receipt) = session.receipts.get_mut(&key) else {
                     continue;
                 };
                 match state {
-                    DeliveryState::Queued => {
-                        tell_queued_again(session, session_id, &key, journal, out);
-                    }
+                    DeliveryState::Queued => tell_queued(receipt, session_id, &key, journal, out),
                     DeliveryState::Lost => {
                         journal.tell(receipt, session_id, &key, state, Some(HINT_LOST), out);
                     }
@@ -513,22 +514,16 @@ fn accept(
     }
 }
 
-/// Tells the sender of a message that it waits once more, as soon as that is on disk.
-fn tell_queued_again(
-    session: &mut Session,
+/// Tells the sender of a message that it waits, as soon as what the journal has of it is on disk.
+fn tell_queued(
+    receipt: &mut Receipt,
     id: &SessionId,
     key: &MessageKey,
     journal: &mut Journal,
     out: &mut impl Effects,
 ) {
-    if let Some(receipt) = session.receipts.get_mut(key) {
-        let was_told = receipt.state == Some(DeliveryState::Queued);
-        receipt.state = Some(DeliveryState::Queued);
-        receipt.position = journal.newest();
-        if !was_told {
-            journal.tell(receipt, id, key, DeliveryState::Queued, None, out);
-        }
-    }
+    receipt.position = journal.newest();
+    journal.tell(receipt, id, key, DeliveryState::Queued, None, out);
 }
 
 /// For the sender of a message that the agent got before its end.

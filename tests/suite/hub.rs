@@ -3,10 +3,12 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::panic;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use claude_socket::agent::{channel, tools};
+use claude_socket::hub::stored::{Selection, StoreInput};
 use claude_socket::hub::{
     AgentId, AgentInput, CallId, ClientInput, CloseReason, Effects, Hub, Input, Limits, Now,
     PermissionRequest, RequestId, Revocation, ToolOutcome,
@@ -14,10 +16,13 @@ use claude_socket::hub::{
 use claude_socket::protocol::{
     self, ClientMessage, ConnId, Grant, RateLimit, Role, ServerMessage, SessionId, SessionPattern,
 };
+use claude_socket::store::{self, Options, Store};
+use crossbeam_channel::Receiver;
 use serde_json::{Value, json};
 
 use crate::hooks;
-use crate::server::text_of;
+use crate::server::{TEST_TIMEOUT, text_of};
+use crate::state::State;
 use crate::story::{self, Stage, Token};
 
 /// What the hub has sent.
@@ -48,7 +53,8 @@ impl Effects for Sent {
             "a frame {kind} has {length} bytes"
         );
         let mut reached = 0;
-        for client in to {
+        // Nobody of this run has sent what was sent in an earlier one.
+        for client in to.filter(|client| *client != ConnId(0)) {
             reached += 1;
             let queue = self.clients.entry(client).or_default();
             queue.push_back(message.clone());
@@ -85,6 +91,66 @@ fn params(line: &[u8]) -> Value {
     line["params"].take()
 }
 
+/// A store, and what it has been given.
+struct Kept {
+    folder: State,
+    store: Store,
+    reports: Receiver<StoreInput>,
+    written: u64,
+    stored: u64,
+    unanswered: usize,
+    /// Nothing of what it reports gets to the hub.
+    waits: bool,
+}
+
+impl Kept {
+    fn open(folder: State) -> Self {
+        let options = Options {
+            folder: Path::new(folder.path()).join("store"),
+            port: 1,
+            agent: "project".into(),
+            ttl: Duration::from_secs(30 * 24 * 60 * 60),
+            max_bytes: 256 * 1024 * 1024,
+        };
+        let (store, reports) = store::start(options).expect("the store starts");
+        Self {
+            folder,
+            store,
+            reports,
+            written: 0,
+            stored: 0,
+            // That it is open.
+            unanswered: 1,
+            waits: false,
+        }
+    }
+
+    fn give(&mut self, hub: &mut Hub) {
+        let changes = hub.poll_store();
+        self.written += changes.len() as u64;
+        self.store.write(changes);
+        while let Some((id, query)) = hub.poll_query() {
+            self.unanswered += 1;
+            self.store.ask(id, query);
+        }
+    }
+
+    /// Returns what the store reports next; `None` if there is nothing to report.
+    fn report(&mut self) -> Option<StoreInput> {
+        if self.waits || (self.unanswered == 0 && self.stored >= self.written) {
+            return None;
+        }
+        let report = self.reports.recv_timeout(TEST_TIMEOUT);
+        let report = report.expect("the store reports");
+        match &report {
+            StoreInput::Stored(up_to) => self.stored = *up_to,
+            StoreInput::Answer(..) | StoreInput::Opened(_) => self.unanswered -= 1,
+            other => panic!("{other:?}"),
+        }
+        Some(report)
+    }
+}
+
 /// The hub with clients, an agent and a clock that are all made up.
 pub struct HubStage {
     hub: Hub,
@@ -95,6 +161,10 @@ pub struct HubStage {
     grants: HashMap<String, Arc<Grant>>,
     /// No client asks for more of an answer by itself.
     reads_slowly: bool,
+    limits: Limits,
+    kept: Option<Kept>,
+    /// How many servers there were before.
+    restarts: u64,
 }
 
 impl HubStage {
@@ -135,8 +205,12 @@ impl HubStage {
     pub fn not_ready(limits: Limits) -> Self {
         let start = SystemTime::UNIX_EPOCH + Duration::from_secs(1_767_225_600);
         let max_frame = limits.max_frame;
+        let kept = limits.stores.then(|| Kept::open(State::new()));
         let mut stage = Self {
-            hub: Hub::new(limits, 0x0123_4567_89ab_cdef, "project".into()),
+            hub: hub(&limits, 0),
+            limits,
+            kept,
+            restarts: 0,
             sent: Sent {
                 max_frame,
                 ..Sent::default()
@@ -149,16 +223,33 @@ impl HubStage {
             grants: HashMap::new(),
             reads_slowly: false,
         };
-        stage.agent(AgentInput::Initialized {
+        stage.introduce_agent();
+        stage
+    }
+
+    fn introduce_agent(&mut self) {
+        self.agent(AgentInput::Initialized {
             name: "claude-code".into(),
             version: "2.1.330".into(),
         });
-        stage
     }
 
     fn handle(&mut self, input: Input) {
         self.hub.handle(self.now, input, &mut self.sent);
         self.poll_agent();
+        self.keep();
+    }
+
+    /// Has the store do all that it is asked for.
+    fn keep(&mut self) {
+        while let Some(kept) = &mut self.kept {
+            kept.give(&mut self.hub);
+            let Some(report) = kept.report() else { return };
+            self.hub
+                .handle(self.now, Input::Store(report), &mut self.sent);
+            self.poll_agent();
+            while self.hub.poll_resumed().is_some() {}
+        }
     }
 
     /// Gives the agent its messages. It takes them one by one with [`Stage::notified`].
@@ -310,6 +401,49 @@ impl Stage for HubStage {
         self.handle(Input::Shutdown);
     }
 
+    fn restart(&mut self, in_good_order: bool) {
+        if in_good_order {
+            self.handle(Input::Closing);
+            self.handle(Input::Shutdown);
+        }
+        let kept = self.kept.take().expect("the story has a store");
+        let (folder, deadline) = (kept.folder, Instant::now() + TEST_TIMEOUT);
+        assert!(kept.store.close(deadline), "the store closes");
+        self.restarts += 1;
+        self.hub = hub(&self.limits, self.restarts);
+        self.kept = Some(Kept::open(folder));
+        self.sent.given = 0;
+        self.introduce_agent();
+    }
+
+    fn forget(&mut self, selection: Value) {
+        let text = |name: &str| selection[name].as_str().map(str::to_owned);
+        let agent = text("agent");
+        let selection = match text("session") {
+            Some(session) => Selection::Session {
+                agent,
+                session: SessionId::parse("session", &session, 128).expect("it is valid"),
+            },
+            None => agent.map_or(Selection::All, Selection::Agent),
+        };
+        self.handle(Input::Remove(selection));
+    }
+
+    fn control_store(&mut self, what: &str) {
+        let kept = self.kept.as_mut().expect("the story has a store");
+        match what {
+            "store waits" => kept.waits = true,
+            "store goes on" => kept.waits = false,
+            "store fails" => return self.handle(Input::Store(StoreInput::Failing)),
+            "store recovers" => {
+                let must_resend = true;
+                return self.handle(Input::Store(StoreInput::Recovered { must_resend }));
+            }
+            _ => panic!("no story has the line {what:?}"),
+        }
+        self.keep();
+    }
+
     /// Time passes as in the server: the hub is woken whenever it has a deadline.
     fn advance_clock(&mut self, time: Duration) {
         let end = self.now.instant + time;
@@ -318,6 +452,7 @@ impl Stage for HubStage {
             self.now.instant = at;
             self.hub.handle_timeout(self.now, &mut self.sent);
             self.poll_agent();
+            self.keep();
         }
         self.now.wall += end - self.now.instant;
         self.now.instant = end;
@@ -341,6 +476,12 @@ impl Stage for HubStage {
     }
 }
 
+/// Returns a hub that no other has been before.
+fn hub(limits: &Limits, number: u64) -> Hub {
+    let id_prefix = 0x0123_4567_89ab_cdef ^ number;
+    Hub::new(limits.clone(), id_prefix, "project".into())
+}
+
 fn grant(id: u64, token: &Token) -> Grant {
     let pattern = |text| SessionPattern::parse(text).expect("the pattern is valid");
     let limit = |text| RateLimit::parse(text).expect("the rate is valid");
@@ -355,9 +496,20 @@ fn grant(id: u64, token: &Token) -> Grant {
 
 #[test]
 fn stories_pass_in_the_hub() {
-    let failed = story::all().filter(|story| {
+    play_stories(false);
+}
+
+#[test]
+fn stories_pass_in_the_hub_with_a_store() {
+    play_stories(true);
+}
+
+fn play_stories(stores: bool) {
+    let stories = story::all().filter(|story| story.is_for(stores));
+    let failed = stories.filter(|story| {
         let limits = Limits {
             channel_delay: story.channel_delay(),
+            stores,
             ..HubStage::limits()
         };
         // One run tells of every story that fails.

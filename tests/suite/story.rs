@@ -25,6 +25,15 @@
 //! agent is ready                   Claude Code accepts messages; without such a line, from the start
 //! agent lists tools                Claude Code asks for the tools
 //! agent ends                       Claude Code is gone
+//! server restarts                  it ends in good order, with all clients, and another one begins with the same store
+//! server crashes                   it is killed, and another one begins with the same store
+//! server forgets {"session":"s1"}  somebody removes what is kept
+//! store waits                      nothing gets to the disk
+//! store goes on                    everything does
+//! store fails                      nothing can be written
+//! store recovers                   everything can
+//! with a store                     what is said is kept on disk; a story with neither line is played with and without
+//! without a store                  it is not
 //! senders wait                     the inbox is full
 //! senders go on                    the inbox has room
 //! after 5m                         time passes
@@ -61,6 +70,10 @@ pub trait Stage {
     /// Returns `true` if senders are held back because the inbox is full.
     fn are_senders_held(&mut self) -> bool;
     fn end_agent(&mut self);
+    /// Ends the server, in good order or not, and begins another one with the same store.
+    fn restart(&mut self, in_good_order: bool);
+    fn forget(&mut self, selection: Value);
+    fn control_store(&mut self, what: &str);
     fn advance_clock(&mut self, time: Duration);
     /// Returns what was received and is not in the story.
     fn unexpected(&mut self) -> Vec<String>;
@@ -138,10 +151,29 @@ impl Story {
     /// Returns `true` if it needs the hub alone: time passes, or its limits count.
     pub fn needs_the_hub(&self) -> bool {
         let needs = |line: &str| {
-            let begins = ["after ", "senders ", "channel ", "agent ends"];
+            let begins = [
+                "after ",
+                "senders ",
+                "channel ",
+                "agent ends",
+                "server ",
+                "store ",
+                "with",
+            ];
             begins.iter().any(|word| line.starts_with(word))
         };
         self.lines.iter().any(|(_, line)| needs(line))
+    }
+
+    /// Returns `true` if it can be played with a store, or without.
+    pub fn is_for(&self, has_store: bool) -> bool {
+        let only = |line: &str| match line {
+            "with a store" => Some(true),
+            "without a store" => Some(false),
+            _ => None,
+        };
+        let only = self.lines.iter().find_map(|(_, line)| only(line));
+        only.is_none_or(|only| only == has_store)
     }
 
     /// Returns how long messages wait for Claude Code.
@@ -167,6 +199,7 @@ pub fn all() -> impl Iterator<Item = Story> {
         include_str!("../stories/inbox.txt"),
         include_str!("../stories/permission.txt"),
         include_str!("../stories/start.txt"),
+        include_str!("../stories/store.txt"),
         include_str!("../stories/talking.txt"),
         include_str!("../stories/time-and-limits.txt"),
     ];
@@ -219,7 +252,15 @@ pub fn play(story: &Story, stage: &mut impl Stage) {
             [client, "breaks"] => stage.lose_connection(client),
             ["agent", "has", "hooks"] => stage.expect_hooks(),
             ["agent", "ends"] => stage.end_agent(),
-            ["channel", "delay", _] => {}
+            ["channel", "delay", _] | ["with" | "without", "a", "store"] => {}
+            ["server", how @ ("restarts" | "crashes")] => {
+                stage.restart(how == "restarts");
+                if story.starts_ready() {
+                    stage.make_ready();
+                }
+            }
+            ["server", "forgets", _] => stage.forget(json()),
+            ["store", ..] => stage.control_store(line),
             ["agent", "is", "ready"] => stage.make_ready(),
             ["agent", "lists", "tools"] => stage.list_tools(),
             ["senders", "wait"] => assert!(stage.are_senders_held(), "{place}"),
