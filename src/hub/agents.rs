@@ -495,19 +495,16 @@ fn accept(
     item: &InboxItem,
     out: &mut impl Effects,
 ) {
+    if item.message.state().is_none() {
+        item.message.set_state(DeliveryState::Accepted);
+    }
+    let Some(key) = &item.key else { return };
     let Some(session) = sessions.get_mut(&item.session) else {
         return;
     };
-    if item.message.state() != Some(DeliveryState::Accepted) && session.number.is_none() {
-        item.message.set_state(DeliveryState::Accepted);
-    }
     let is_kept = session.number.is_some();
-    if let Some(key) = &item.key
-        && let Some((receipt, reached)) =
-            session
-                .receipts
-                .mark_accepted(key, item.message.id, is_kept)
-    {
+    let receipts = &mut session.receipts;
+    if let Some((receipt, reached)) = receipts.mark_accepted(key, item.message.id, is_kept) {
         for state in reached {
             journal.tell(receipt, &item.session, key, *state, None, out);
         }
