@@ -137,6 +137,7 @@ pub mod protocol;
 pub mod sanitize;
 pub mod server;
 pub mod socket;
+pub mod store;
 
 mod ancestors;
 mod append_file;

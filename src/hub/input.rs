@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 
+use super::stored::{Selection, StoreInput};
 use super::{CloseReason, GivenUp, HookEvent, PermissionRequest};
 use crate::protocol::{
     ClientRequest, ConnId, Grant, HistoryItem, MessageId, NewMessage, Rejection, SessionId, Status,
@@ -31,6 +32,10 @@ pub enum Input {
     Client(ConnId, ClientInput),
     /// From an agent, or about the way to it.
     Agent(AgentId, AgentInput),
+    /// From the store.
+    Store(StoreInput),
+    /// Sessions are removed.
+    Remove(Selection),
     /// The tokens have changed.
     TokensChanged(Revocation),
     /// The server ends. Messages that no agent got are rejected, and so is every further one.

@@ -139,6 +139,8 @@ pub struct Limits {
     pub max_message: usize,
     /// The longest frame for a client, in bytes of JSON. At least [`min_frame`].
     pub max_frame: usize,
+    /// There is a store: clients wait until it is open.
+    pub stores: bool,
 }
 
 /// The state of all sessions and agents.
@@ -169,7 +171,7 @@ pub struct Hub {
 impl Hub {
     /// Returns an empty hub with one agent, [`AgentId::FIRST`]. `id_prefix` must be random: it
     /// makes message ids unique across restarts.
-    pub fn new(limits: Limits, id_prefix: u64) -> Self {
+    pub fn new(limits: Limits, id_prefix: u64, _agent: Arc<str>) -> Self {
         Self {
             agents: Agents::new(Agent::new(AgentId::FIRST, &limits)),
             default_agent: AgentId::FIRST,
@@ -203,6 +205,7 @@ impl Hub {
                 ClientInput::Lost => self.connection_lost(now, client),
             },
             Input::Agent(agent, input) => self.handle_agent(now, agent, input, out),
+            Input::Store(_) | Input::Remove(_) => {}
             Input::TokensChanged(revocation) => self.revoke(now, &revocation, out),
             Input::Closing => self.close_agents(out),
             Input::Shutdown => self.close_clients(out),
@@ -266,6 +269,26 @@ impl Hub {
             agent: agent.info.clone(),
             channel: agent.monitor.channel(),
         }
+    }
+
+    /// Returns all changes since the last call.
+    pub fn poll_store(&mut self) -> Vec<stored::Change> {
+        Vec::new()
+    }
+
+    /// Returns the next question for the store.
+    pub fn poll_query(&mut self) -> Option<(stored::QueryId, stored::Query)> {
+        None
+    }
+
+    /// Returns `true` if a client's last input waits for an answer of the store.
+    pub fn is_waiting(&self, _conn: ConnId) -> bool {
+        false
+    }
+
+    /// Returns a client that doesn't wait any longer.
+    pub fn poll_resumed(&mut self) -> Option<ConnId> {
+        None
     }
 
     // ---- Shared by the rooms of the hub ----

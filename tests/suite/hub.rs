@@ -121,6 +121,7 @@ impl HubStage {
             inbox_bytes: 10_000,
             max_message: 1_000_000,
             max_frame: 1_200_000,
+            stores: false,
         }
     }
 
@@ -135,7 +136,7 @@ impl HubStage {
         let start = SystemTime::UNIX_EPOCH + Duration::from_secs(1_767_225_600);
         let max_frame = limits.max_frame;
         let mut stage = Self {
-            hub: Hub::new(limits, 0x0123_4567_89ab_cdef),
+            hub: Hub::new(limits, 0x0123_4567_89ab_cdef, "claude".into()),
             sent: Sent {
                 max_frame,
                 ..Sent::default()
