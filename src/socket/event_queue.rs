@@ -251,10 +251,14 @@ impl EventQueue {
         self.put_back_with(events, |state| state.is_held = true)
     }
 
-    /// Puts events back that were taken, if any are left, and lets nothing be taken until [`EventQueue::resume`]. The loop must
-    /// visit the queue then.
+    /// Puts events back that were taken, if any are left, and lets nothing be taken until [`EventQueue::resume`], after which
+    /// the loop must visit the queue.
     pub fn pause(&self, events: &mut VecDeque<Event>) {
-        self.put_back_with(events, |state| state.is_paused = true);
+        self.put_back_with(events, |state| {
+            state.is_paused = true;
+            // It gets as much in the turn in which it may go on.
+            state.credit = state.credit.saturating_sub(QUANTUM);
+        });
     }
 
     /// Puts events back, and marks why.

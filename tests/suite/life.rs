@@ -262,8 +262,9 @@ fn server_works_with_non_blocking_sockets_as_pipes() {
         .expect("a socket can be non-blocking");
     let stdin = OwnedFd::from(server.try_clone().expect("a socket can be duplicated"));
     let shared = server.try_clone().expect("a socket can be duplicated");
+    let state = State::new();
     let mut child = binary()
-        .args(["--port", "0"])
+        .args(["--port", "0", "--state-dir", state.path()])
         .stdin(stdin)
         .stdout(OwnedFd::from(server))
         .stderr(Stdio::null())
