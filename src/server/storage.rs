@@ -21,11 +21,11 @@ pub struct Storage {
     inputs: Receiver<StoreInput>,
     /// How many changes it was given.
     given: u64,
-    /// How many of them are on disk.
+    /// How many of them are on disk, as far as the hub knows.
     stored: u64,
     /// It has so much to write that nothing more may be taken.
     is_behind: bool,
-    /// It was logged that nothing can be written.
+    /// Nothing can be written now.
     is_failing: bool,
     /// Why there is none, for people.
     problem: Option<String>,
@@ -63,26 +63,29 @@ impl Storage {
 
     /// Returns how it is.
     pub fn health(&self) -> StoreHealth {
-        let (state, bytes, problem) = match &self.store {
-            Some(store) => {
-                let health = store.health();
-                let (state, problem) = match &health.state {
-                    store::State::Opening => (StoreState::Opening, None),
-                    store::State::Open => (StoreState::Open, None),
-                    store::State::Failing(why) => (StoreState::Failing, Some(why.clone())),
-                    store::State::Unavailable(why) => (StoreState::Unavailable, Some(why.clone())),
-                };
-                (state, health.bytes, problem)
-            }
-            None if self.problem.is_some() => (StoreState::Unavailable, 0, self.problem.clone()),
-            None if self.options.is_some() => (StoreState::Opening, 0, None),
-            None => (StoreState::Off, 0, None),
+        let Some(store) = &self.store else {
+            let state = match (&self.problem, &self.options) {
+                (Some(_), _) => StoreState::Unavailable,
+                (None, Some(_)) => StoreState::Opening,
+                (None, None) => StoreState::Off,
+            };
+            return StoreHealth {
+                state,
+                problem: self.problem.clone(),
+                ..StoreHealth::default()
+            };
         };
+        let health = store.health();
         StoreHealth {
-            state,
-            bytes,
-            pending: self.given - self.stored,
-            problem,
+            state: match health.state {
+                store::State::Opening => StoreState::Opening,
+                store::State::Open => StoreState::Open,
+                store::State::Failing(_) => StoreState::Failing,
+                store::State::Unavailable(_) => StoreState::Unavailable,
+            },
+            bytes: health.bytes,
+            pending: health.pending as u64,
+            problem: health.state.sentence().map(str::to_owned),
         }
     }
 
@@ -108,30 +111,19 @@ impl Storage {
     /// There is no store any more.
     fn give_up(&mut self, why: String) {
         error!("{why}");
-        self.inputs = never();
-        self.store = None;
-        self.given = self.stored;
-        self.is_behind = false;
-        self.problem = Some(why);
+        *self = Self {
+            problem: Some(why),
+            ..Self::new(None)
+        };
     }
 
-    /// Notes what is reported, and logs it for people.
+    /// Notes what the store reports.
     fn note(&mut self, input: &StoreInput) {
         match input {
-            StoreInput::Stored(count) => self.stored = self.stored.max(*count),
-            StoreInput::Failing | StoreInput::Unavailable if !self.is_failing => {
-                self.is_failing = true;
-                let why = self.health().problem;
-                warn!(
-                    "what is said is kept in memory only: {}",
-                    why.as_deref().unwrap_or("the store cannot be written")
-                );
-            }
-            StoreInput::Opened(_) | StoreInput::Recovered { .. } if self.is_failing => {
-                self.is_failing = false;
-                info!("what is said is kept on disk again");
-            }
-            _ => {}
+            StoreInput::Stored(count) => self.stored = *count,
+            StoreInput::Failing | StoreInput::Unavailable => self.is_failing = true,
+            StoreInput::Opened(_) | StoreInput::Recovered { .. } => self.is_failing = false,
+            StoreInput::Removed(_) | StoreInput::Answer(..) => {}
         }
     }
 

@@ -1,12 +1,16 @@
 //! The store.
 
+mod health;
+
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, bounded};
+use crossbeam_channel::{Receiver, Sender, bounded};
+
+pub use health::{Health, State};
 
 use crate::hub::stored::{Change, Query, QueryId, StoreInput};
 
@@ -20,26 +24,9 @@ pub struct Options {
     pub max_bytes: u64,
 }
 
-/// How the store is.
-#[derive(Clone, Debug)]
-pub struct Health {
-    pub state: State,
-    /// On disk.
-    pub bytes: u64,
-}
-
-/// Whether it can be written.
-#[derive(Clone, Debug)]
-pub enum State {
-    Opening,
-    Open,
-    Failing(String),
-    Unavailable(String),
-}
-
 /// The way to the store.
 #[derive(Debug)]
-pub struct Store(());
+pub struct Store(#[expect(dead_code)] Sender<StoreInput>);
 
 /// Starts it.
 ///
@@ -47,10 +34,11 @@ pub struct Store(());
 /// If the system has no thread left.
 pub fn start(_options: Options) -> io::Result<(Store, Receiver<StoreInput>)> {
     let (to_hub, inputs) = bounded(1);
+    let kept = to_hub.clone();
     thread::Builder::new()
         .name("store".into())
         .spawn(move || drop(to_hub.send(StoreInput::Unavailable)))?;
-    Ok((Store(()), inputs))
+    Ok((Store(kept), inputs))
 }
 
 impl Store {
@@ -66,6 +54,8 @@ impl Store {
         Arc::new(Health {
             state: State::Open,
             bytes: 0,
+            position: 0,
+            pending: 0,
         })
     }
 

@@ -220,7 +220,7 @@ fn store_of_server(folder: Option<&StoreFolder>, store: &StoreHealth) -> (State,
     // The server may have been given another folder than this program.
     let found = folder.filter(|folder| folder.bytes.is_some());
     let place = found.map_or_else(
-        || "the server's state folder".to_owned(),
+        || "its state folder".to_owned(),
         |folder| folder.path.display().to_string(),
     );
     match store.state {
@@ -234,7 +234,10 @@ fn store_of_server(folder: Option<&StoreFolder>, store: &StoreHealth) -> (State,
         ),
         StoreState::Open => (
             State::Ok,
-            format!("what is said is kept in {place}: {}", ByteSize(store.bytes)),
+            format!(
+                "the server keeps what is said in {place}: {}",
+                ByteSize(store.bytes)
+            ),
         ),
         StoreState::Failing | StoreState::Unavailable => {
             let why = folder.and_then(StoreFolder::explanation);
