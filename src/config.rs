@@ -5,23 +5,25 @@
 use std::env;
 use std::ffi::OsString;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytesize::ByteSize;
 use clap::builder::Resettable;
 use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches};
-use log::LevelFilter;
+use log::{LevelFilter, warn};
 
 use crate::access;
 use crate::access::token::{EnvToken, EnvTokenError};
 use crate::agent::channel::ServerKey;
 use crate::audit::Audit;
 use crate::hub::{INBOX_BYTES, INBOX_MESSAGES, Limits, max_text, min_frame};
+use crate::protocol::{MAX_NAME, check_name};
 use crate::socket::OVERSIZE_FACTOR;
 use crate::socket::origin::AllowedOrigins;
-use crate::{server, socket};
+use crate::{server, socket, store};
 
 /// Claude Code sets it for the server of a plugin (Claude Code plugins reference).
 const PLUGIN_ROOT_VARIABLE: &str = "CLAUDE_PLUGIN_ROOT";
@@ -31,6 +33,10 @@ const PORT_VARIABLE: &str = "CLAUDE_SOCKET_PORT";
 const DEFAULT_PORT: &str = "3100";
 const HOST_VARIABLE: &str = "CLAUDE_SOCKET_HOST";
 const DEFAULT_HOST: &str = "127.0.0.1";
+/// The folder of the project, which Claude Code sets for the server of a plugin (Claude Code plugins reference).
+const PROJECT_VARIABLE: &str = "CLAUDE_PROJECT_DIR";
+/// The name of an agent whose project's folder has none, such as `/`.
+const DEFAULT_AGENT: &str = "claude";
 const HEADING: &str = "Settings";
 
 /// The settings of a server.
@@ -48,6 +54,10 @@ pub struct ServerArgs {
     /// Origins whose pages and apps may connect besides those of this machine, such as `https://example.org` or `file://`, separated by commas
     #[arg(long, env = "CLAUDE_SOCKET_ALLOWED_ORIGINS", value_name = "ORIGINS", value_parser = AllowedOrigins::parse)]
     pub allowed_origins: Option<AllowedOrigins>,
+
+    /// The name of this Claude Code, under which it finds its sessions again; that of the project's folder if it is not given
+    #[arg(long, env = "CLAUDE_SOCKET_AGENT", value_name = "NAME", value_parser = agent_name)]
+    pub agent: Option<Arc<str>>,
 
     #[command(flatten)]
     pub state: StateArgs,
@@ -105,17 +115,27 @@ pub struct ServerArgs {
     #[arg(long, env = "CLAUDE_SOCKET_MAX_ID_LENGTH", value_name = "COUNT", default_value = "128", value_parser = count)]
     pub max_id_length: usize,
 
-    /// The most messages of history a session keeps; answers that nobody has received stay beyond that
+    /// How long what was said is kept on disk; with 0 nothing is written there, and it is kept in memory only
+    #[arg(long, env = "CLAUDE_SOCKET_HISTORY_TTL", value_name = "DURATION", default_value = "30d", value_parser = history_ttl)]
+    pub history_ttl: Duration,
+
+    /// The most bytes of history on disk, at least 1MiB; beyond that the oldest messages are removed
+    #[arg(long, env = "CLAUDE_SOCKET_HISTORY_DISK", value_name = "SIZE", default_value = "256MiB", value_parser = disk_size)]
+    pub history_disk: u64,
+
+    /// The most messages of a session's history in memory, from where the newest are read; answers that nobody has received
+    /// stay beyond that
     #[arg(long, env = "CLAUDE_SOCKET_HISTORY_MESSAGES", value_name = "COUNT", default_value = "100", value_parser = count)]
     pub history_messages: usize,
 
-    /// The most bytes of history a session keeps, with all that a message costs beside its text; answers that nobody has
-    /// received stay beyond that
+    /// The most bytes of a session's history in memory, with all that a message costs beside its text; answers that nobody
+    /// has received stay beyond that
     #[arg(long, env = "CLAUDE_SOCKET_HISTORY_SIZE", value_name = "SIZE", default_value = "1MiB", value_parser = size)]
     pub history_size: usize,
 
-    /// The most bytes of history all sessions keep together; beyond that the longest lose their oldest messages. Half of it
-    /// is for answers that nobody has received, a quarter for those of one session; more of them are refused
+    /// The most bytes of history in memory, of all sessions together; beyond that those of the longest are left to the disk,
+    /// the oldest first. Half of it is for answers that nobody has received, a quarter for those of one session; more of them
+    /// are refused
     #[arg(long, env = "CLAUDE_SOCKET_HISTORY_TOTAL", value_name = "SIZE", default_value = "64MiB", value_parser = size)]
     pub history_total: usize,
 
@@ -172,11 +192,11 @@ pub struct ServerArgs {
     pub log_file: Option<PathBuf>,
 }
 
-/// Where the tokens are.
+/// Where the tokens are, and what was said.
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = HEADING)]
 pub struct StateArgs {
-    /// The folder with the tokens, in full; instead of ~/.claude/channels/claude-socket
+    /// The folder with the tokens and what was said, in full; instead of ~/.claude/channels/claude-socket
     #[arg(long, env = "CLAUDE_SOCKET_STATE_DIR", value_name = "FOLDER", value_parser = folder)]
     pub state_dir: Option<PathBuf>,
 }
@@ -285,6 +305,12 @@ impl StateArgs {
     pub fn token_file(&self) -> Option<PathBuf> {
         access::file::path(self.state_dir.as_deref())
     }
+
+    /// Returns the folder of the store; `None` if this user has no home.
+    pub fn store_folder(&self) -> Option<PathBuf> {
+        let folder = access::file::state_folder(self.state_dir.as_deref())?;
+        Some(folder.join("store"))
+    }
 }
 
 impl ServerArgs {
@@ -333,12 +359,35 @@ impl ServerArgs {
         Ok(())
     }
 
+    /// Returns where the store is and what it keeps; `None` if nothing may be kept on disk, or there is no place for it.
+    fn store_options(&self, agent: &Arc<str>) -> Option<store::Options> {
+        if self.history_ttl.is_zero() {
+            return None;
+        }
+        let folder = self.state.store_folder();
+        if folder.is_none() {
+            warn!(
+                "this user has no home, so what is said is kept in memory only; set CLAUDE_SOCKET_STATE_DIR"
+            );
+        }
+        Some(store::Options {
+            folder: folder?,
+            port: self.port,
+            agent: agent.clone(),
+            ttl: self.history_ttl,
+            max_bytes: self.history_disk,
+        })
+    }
+
     /// Returns the settings as the server takes them.
     pub fn server_config(&self, audit: Audit) -> server::Config {
         let plugin_root = env::var_os(PLUGIN_ROOT_VARIABLE);
         let is_plugin = plugin_root.is_some_and(|root| !root.is_empty());
+        let agent = self.agent.clone().unwrap_or_else(default_agent);
+        let store = self.store_options(&agent);
         server::Config {
             audit,
+            agent,
             access: self.state.access(),
             limits: Limits {
                 session_ttl: self.session_ttl,
@@ -357,8 +406,9 @@ impl ServerArgs {
                 inbox_bytes: INBOX_BYTES,
                 max_message: self.max_message,
                 max_frame: self.max_frame,
-                stores: false,
+                stores: store.is_some(),
             },
+            store,
             socket: socket::Options {
                 host: self.host,
                 port: self.port,
@@ -494,6 +544,16 @@ fn delay(text: &str) -> Result<Duration, String> {
     }
 }
 
+/// Parses a duration with a unit, up to 365 days, or 0.
+fn history_ttl(text: &str) -> Result<Duration, String> {
+    if text == "0" {
+        return Ok(Duration::ZERO);
+    }
+    delay(text).map_err(|_| {
+        "give a duration up to 365days with its unit, such as 12h or 30d, or 0 to keep nothing on disk".into()
+    })
+}
+
 /// Far beyond any use, and well within what clocks can add.
 const MAX_DURATION: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
@@ -502,6 +562,50 @@ fn size(text: &str) -> Result<usize, String> {
     size.and_then(|size| usize::try_from(size.as_u64()).ok())
         .filter(|size| *size > 0)
         .ok_or_else(|| "give a size such as 64KiB, 1MiB or 4MB".into())
+}
+
+/// The smallest `--history-disk`, in bytes.
+const MIN_DISK: u64 = 1024 * 1024;
+
+fn disk_size(text: &str) -> Result<u64, String> {
+    let size: Option<ByteSize> = text.parse().ok();
+    size.map(|size| size.as_u64())
+        .filter(|size| *size >= MIN_DISK)
+        .ok_or_else(|| "give a size from 1MiB on, such as 64MiB or 1GiB".into())
+}
+
+/// Parses the name of an agent.
+fn agent_name(text: &str) -> Result<Arc<str>, String> {
+    if cleaned_name(text) == text && !text.is_empty() {
+        return Ok(text.into());
+    }
+    Err(format!(
+        "give a name of 1 to {MAX_NAME} characters, without line breaks or other control characters, and without spaces around it"
+    ))
+}
+
+/// Returns the name of an agent that has been given none: that of the folder of its project.
+fn default_agent() -> Arc<str> {
+    let project = env::var_os(PROJECT_VARIABLE).filter(|folder| !folder.is_empty());
+    let project = project.map(PathBuf::from);
+    agent_in(project.or_else(|| env::current_dir().ok()).as_deref())
+}
+
+/// Returns the name of an agent whose project is in this folder.
+fn agent_in(project: Option<&Path>) -> Arc<str> {
+    let name = project.and_then(Path::file_name).unwrap_or_default();
+    match cleaned_name(&name.to_string_lossy()) {
+        name if name.is_empty() => DEFAULT_AGENT.into(),
+        name => name.into(),
+    }
+}
+
+/// Returns a text without what a name can't have.
+fn cleaned_name(text: &str) -> String {
+    let fits = |c: &char| check_name("agent", c.encode_utf8(&mut [0; 4]), 1).is_ok();
+    let name: String = text.chars().filter(fits).collect();
+    let name: String = name.trim().chars().take(MAX_NAME).collect();
+    name.trim_end().to_owned()
 }
 
 fn count(text: &str) -> Result<usize, String> {
@@ -532,4 +636,32 @@ fn folder(text: &str) -> Result<PathBuf, String> {
 fn level(text: &str) -> Result<LevelFilter, String> {
     text.parse()
         .map_err(|_| "give off, error, warn, info, debug or trace".into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn agent_is_named_after_the_folder_of_its_project() {
+        let long = "x".repeat(MAX_NAME);
+        let cases = [
+            (Some("/home/ann/greenhouse"), "greenhouse"),
+            (Some("/home/ann/greenhouse/"), "greenhouse"),
+            (Some("/home/ann/my project"), "my project"),
+            (Some("/home/ann/Grün"), "Grün"),
+            (Some("/home/ann/ two\nlines\u{2028} "), "twolines"),
+            (Some("/home/ann/\u{7}"), "claude"),
+            (Some("/"), "claude"),
+            (None, "claude"),
+            (Some(&format!("/{long}y")), &long),
+        ];
+        for (folder, name) in cases {
+            assert_eq!(*agent_in(folder.map(Path::new)), *name, "{folder:?}");
+            assert_eq!(agent_name(name).as_deref(), Ok(name));
+        }
+        for wrong in ["", " ", " a", "a ", "a\nb", &format!("{long}y")] {
+            assert!(agent_name(wrong).is_err(), "{wrong}");
+        }
+    }
 }

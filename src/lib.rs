@@ -25,8 +25,12 @@
 //!       │          ┌─────────┐  shutdown    │                │ frames         clients
 //!       └─────────►│ signals ├─────────────►│                ├────────────────►│
 //!      its death   └─────────┘              │                │ backlog  ┌──────┴─────────┐
-//!                                           │                ├─────────►│ client-N-drain │
-//!                                           └───────┬────────┘          └────────────────┘
+//!                  ┌──────────────┐ changes │                ├─────────►│ client-N-drain │
+//!      database ◄──┤    store     │◄────────┤                │          └────────────────┘
+//!               ──►│ store-reader │◄────────┤                │
+//!                  └──────────┬───┘ queries │                │
+//!                             └────────────►│                │
+//!                                  reports  └───────┬────────┘
 //!                       everyone │ log lines        │ audit lines, also of listener, client-N
 //!                           ┌────▼────┐        ┌────▼────┐
 //!                   stderr ◄┤   log   │        │  audit  ├► a file
@@ -46,6 +50,9 @@
 //! | `signals` | signals, the death of its parent or of Claude Code, the end of stdin or stdout | [`server::AgentIo::process`] |
 //! | `log` | stderr, the log file | [`logging`], with a [`line_writer`] |
 //! | `audit` | the audit file, if one is named | [`audit`], with a [`line_writer`] |
+//! | `store` | the disk, writing | [`store::start`], when the port is taken; not with `--history-ttl 0` |
+//! | `store-reader` | the disk, reading | the same |
+//! | `store-watch` | its clock, to notice a disk that hangs | the same |
 //!
 //! # The channels, all bounded
 //!
@@ -59,6 +66,9 @@
 //! | handled | hub | `client-N` | that an answer goes on; disconnected when it is complete, and the client is read again |
 //! | stats | hub | `client-N` | figures for a page such as `/healthz` |
 //! | log lines | everyone | `log` | dropped when it is full |
+//! | changes | hub | `store` | what must be on disk; while too much waits, no messages are taken and the agent isn't read |
+//! | queries | hub | `store-reader` | what the hub must know from the disk: one for each client or tool call that waits for it |
+//! | reports | `store`, `store-reader` | hub | up to where changes are on disk, and answers |
 //! | audit lines | hub, `listener`, `client-N` | `audit` | dropped and counted when it is full |
 //!
 //! Three ways are no channels. To stdout and to the sockets the hub's thread writes itself,
@@ -85,6 +95,10 @@
 //!    [`agent::tools`] parse it, the hub runs it and sends the reply to everyone in the session:
 //!    encoded once, into the turn's [`socket::frame::Batch`], of which each client's
 //!    [`socket::outbox`] writes the ranges that are for it.
+//!
+//! At the end of its turn the loop also gives the [`store`] what has changed ([`hub::Hub::poll_store`]), and asks it what
+//! the hub needs to know ([`hub::Hub::poll_query`]). A client whose input needs that waits, and its queue with it; nobody
+//! else does.
 //!
 //! Beside that path, Claude Code's hooks call the tool `activity`, if they are there:
 //! [`agent::activity`] parses what they report, and the hub draws conclusions. Statuses and
@@ -114,7 +128,7 @@
 //! # Where things are
 //!
 //! Imports point one way: `main`, `cli` → [`args`] → [`commands`] → [`server`] → [`agent`],
-//! [`socket`] → [`hub`] → [`protocol`] → [`json`] → `claude-socket-client`, and [`commands`] →
+//! [`socket`], [`store`] → [`hub`] → [`protocol`] → [`json`] → `claude-socket-client`, and [`commands`] →
 //! [`client`]. [`config`] holds every setting, [`access`] who may connect. [`health`] is what a
 //! server reports about itself, and the probe that asks for it; [`socket`] and [`commands`] use
 //! it. [`sanitize`] makes text of others safe to show, for [`agent`], [`hub`] and [`commands`].

@@ -72,6 +72,8 @@ impl Target {
         }
         // The benchmark takes messages from the start.
         command.env("CLAUDE_SOCKET_CHANNEL_DELAY", "0s");
+        // What goes over the disk is measured apart.
+        command.env("CLAUDE_SOCKET_HISTORY_TTL", "0");
         // An empty folder: the tokens of the user who runs the benchmark must not apply.
         command.env(
             "CLAUDE_SOCKET_STATE_DIR",

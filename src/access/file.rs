@@ -219,16 +219,20 @@ impl From<TokenFileError> for io::Error {
     }
 }
 
-/// Returns where the file is: in `folder`, or in the folder of this channel. `None` if this user
-/// has no home.
+/// Returns where the file is. `None` if this user has no home.
 pub fn path(folder: Option<&Path>) -> Option<PathBuf> {
+    Some(state_folder(folder)?.join(NAME))
+}
+
+/// Returns the state folder: `folder`, or the folder of this channel. `None` if this user has no home.
+pub fn state_folder(folder: Option<&Path>) -> Option<PathBuf> {
     let claude = || match env::var_os("CLAUDE_CONFIG_DIR") {
         Some(folder) if !folder.is_empty() => Some(PathBuf::from(folder)),
         _ => Some(env::home_dir()?.join(".claude")),
     };
     let channel = || Some(claude()?.join("channels").join(env!("CARGO_PKG_NAME")));
     let folder = folder.map(Path::to_owned).or_else(channel)?;
-    folder.is_absolute().then(|| folder.join(NAME))
+    folder.is_absolute().then_some(folder)
 }
 
 /// Reads the tokens. Returns `None` if there is no file.

@@ -55,6 +55,12 @@ fn grant_is_valid_while_its_token_is_unchanged() {
     assert!(!access.is_valid(access.anonymous().id) && !access.has_operator());
     let grants = ["ann", "shed"].map(|token| admit(token).expect("a stored token is admitted"));
     assert!(!access.update(Ok(vec![ann.clone(), shed.clone()]), None));
+    let restarted = Access::open(Options::default());
+    restarted.update(Ok(vec![shed.clone(), ann.clone()]), None);
+    assert_eq!(
+        [0, 1].map(|i| restarted.is_valid(grants[i].id)),
+        [true, true]
+    );
     assert_eq!([0, 1].map(|i| access.is_valid(grants[i].id)), [true, true]);
 
     let promoted = stored("ann", Role::Operator);

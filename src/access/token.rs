@@ -8,6 +8,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq;
 
+use crate::protocol::Grant;
+
 /// The prefix of generated tokens, by which a lost one can be recognized.
 const PREFIX: &str = "cs_";
 /// How many random bytes are in a generated token.
@@ -40,6 +42,34 @@ impl Digest {
     /// Compares two digests in constant time.
     pub fn is(&self, other: &Self) -> bool {
         self.0.ct_eq(&other.0).into()
+    }
+
+    /// Returns the id of a grant of this token: the same after a restart, so that the author of a message that waits on disk
+    /// is known, and another one if the token allows something else. It has 63 bits, which a database takes as a number, and
+    /// is never that of [`Grant::WITHOUT_TOKEN`].
+    pub fn grant_id(&self, grant: &Grant) -> u64 {
+        let Grant {
+            id: _,
+            user,
+            role,
+            sessions,
+            rate,
+        } = grant;
+        let mut hash = Sha256::new_with_prefix(self.0);
+        hash.update(role.as_str());
+        let parts = [
+            user.as_ref().map(ToString::to_string),
+            sessions.as_ref().map(ToString::to_string),
+            rate.as_ref().map(ToString::to_string),
+        ];
+        for part in parts {
+            // No part has a line feed, and an empty one is one that isn't there.
+            hash.update("\n");
+            hash.update(part.unwrap_or_default());
+        }
+        let [a, b, c, d, e, f, g, h, ..] = <[u8; 32]>::from(hash.finalize());
+        let id = u64::from_be_bytes([a, b, c, d, e, f, g, h]) >> 1;
+        id.max(Grant::WITHOUT_TOKEN.id + 1)
     }
 }
 
@@ -147,6 +177,7 @@ impl std::error::Error for EnvTokenError {}
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::protocol::{Rate, Role, SessionPattern};
 
     #[test]
     fn generated_tokens_are_random_and_url_safe() {
@@ -179,6 +210,80 @@ mod tests {
                 let why = error.to_string();
                 assert!(!why.contains(token), "{why}");
             }
+        }
+    }
+
+    /// A release must give the same ids as the one before, or messages that wait on disk are dropped.
+    #[test]
+    fn grant_id_is_the_same_for_the_same_token_and_permissions() {
+        let session = |text| Some(SessionPattern::parse(text).expect("the pattern is valid"));
+        let grant = Grant {
+            id: 0,
+            user: Some("shed".into()),
+            role: Role::Sender,
+            sessions: session("shed-*"),
+            rate: Some(Rate::OF_SENDERS),
+        };
+        let id = Digest::of("abc").grant_id(&grant);
+        assert_eq!(id, 6_819_109_411_153_614_321);
+        assert_eq!(
+            Digest::of("abc").grant_id(&Grant {
+                id: 7,
+                ..grant.clone()
+            }),
+            id
+        );
+        let others = [
+            (Digest::of("abd"), grant.clone()),
+            (
+                Digest::of("abc"),
+                Grant {
+                    user: Some("she".into()),
+                    ..grant.clone()
+                },
+            ),
+            (
+                Digest::of("abc"),
+                Grant {
+                    user: None,
+                    ..grant.clone()
+                },
+            ),
+            (
+                Digest::of("abc"),
+                Grant {
+                    role: Role::Viewer,
+                    ..grant.clone()
+                },
+            ),
+            (
+                Digest::of("abc"),
+                Grant {
+                    sessions: session("shed-1"),
+                    ..grant.clone()
+                },
+            ),
+            (
+                Digest::of("abc"),
+                Grant {
+                    sessions: None,
+                    ..grant.clone()
+                },
+            ),
+            (
+                Digest::of("abc"),
+                Grant {
+                    rate: None,
+                    ..grant.clone()
+                },
+            ),
+        ];
+        for (digest, other) in others {
+            let other_id = digest.grant_id(&other);
+            assert!(
+                other_id != id && other_id != Grant::WITHOUT_TOKEN.id,
+                "{other:?}"
+            );
         }
     }
 

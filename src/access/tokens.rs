@@ -45,8 +45,6 @@ pub struct Tokens {
     pub stamp: Option<FileStamp>,
     /// The ids of the grants whose token has not expired.
     current: HashSet<u64>,
-    /// The last id that was given to a grant.
-    last_id: u64,
 }
 
 impl Tokens {
@@ -58,7 +56,6 @@ impl Tokens {
             file_expected: false,
             stamp: None,
             current: HashSet::new(),
-            last_id: 0,
         };
         tokens.replace(Ok(Vec::new()), token);
         tokens
@@ -81,16 +78,15 @@ impl Tokens {
     /// Tokens that allow the same as before keep their grant.
     fn replace(&mut self, file: Result<Vec<StoredToken>, String>, token: Option<&EnvToken>) {
         let before = std::mem::take(&mut self.current);
-        let newest_before = self.last_id;
-        let known = self.all.drain(..).map(|token| (token.digest, token.grant));
+        let known = self
+            .all
+            .drain(..)
+            .map(|token| (token.grant.id, token.grant));
         let known: HashMap<_, _> = known.collect();
-        let mut last_id = self.last_id;
-        let mut grant = |digest: &Digest, new: Grant| {
-            last_id += 1;
-            match known.get(digest) {
-                Some(old) if old.same_permissions(&new) => old.clone(),
-                _ => Arc::new(Grant { id: last_id, ..new }),
-            }
+        let grant = |digest: &Digest, new: Grant| {
+            let id = digest.grant_id(&new);
+            let old = known.get(&id).cloned();
+            old.unwrap_or_else(|| Arc::new(Grant { id, ..new }))
         };
         for stored in file.iter().flatten() {
             self.all.push(Token {
@@ -110,11 +106,10 @@ impl Tokens {
                 expires: None,
             });
         }
-        self.last_id = last_id;
         // What has expired before stays out.
         let ids = self.all.iter().map(|token| token.grant.id);
         self.current = ids
-            .filter(|id| *id > newest_before || before.contains(id))
+            .filter(|id| !known.contains_key(id) || before.contains(id))
             .collect();
         self.file = file;
     }

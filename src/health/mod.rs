@@ -8,6 +8,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::hub::{ChannelHealth, Stats};
 
+/// Figures of the whole server at one moment.
+#[derive(Clone, Debug, Default)]
+pub struct Figures {
+    pub hub: Stats,
+    pub store: StoreHealth,
+}
+
 /// The body of `/healthz`. A server of another version may say less.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Health {
@@ -35,6 +42,40 @@ pub struct Health {
     /// Says whether messages get into Claude's conversation.
     #[serde(default)]
     pub channel: ChannelHealth,
+    /// What is kept on disk.
+    #[serde(default)]
+    pub store: StoreHealth,
+}
+
+/// How the store is.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct StoreHealth {
+    pub state: StoreState,
+    /// What it has on disk.
+    pub bytes: u64,
+    /// Changes that are not on disk yet.
+    pub pending: u64,
+    /// What is wrong and what to do, for people, if nothing can be written.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub problem: Option<String>,
+}
+
+/// Whether what is said gets on disk.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StoreState {
+    /// It will be open in a moment.
+    Opening,
+    Open,
+    /// It can't be written now. What is said meanwhile is kept in memory.
+    Failing,
+    /// It could not be opened. What is said is kept in memory only.
+    Unavailable,
+    /// Nothing is to be kept on disk, or nothing is known of it.
+    #[default]
+    #[serde(other)]
+    Off,
 }
 
 /// An agent, as far as it has introduced itself.
@@ -49,7 +90,8 @@ pub struct Agent {
 
 impl Health {
     /// Returns the health of this process, which has served since `started`.
-    pub fn of(started: SystemTime, stats: &Stats) -> Self {
+    pub fn of(started: SystemTime, figures: &Figures) -> Self {
+        let Figures { hub: stats, store } = figures;
         let (name, version) = stats.agent.clone().unzip();
         Self {
             status: "ok".to_owned(),
@@ -66,6 +108,7 @@ impl Health {
                 ready: stats.agent_ready,
             },
             channel: stats.channel.clone(),
+            store: store.clone(),
         }
     }
 

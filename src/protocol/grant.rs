@@ -31,14 +31,6 @@ impl Grant {
         rate: None,
     };
 
-    /// Returns `true` if the other one allows the same.
-    pub fn same_permissions(&self, other: &Self) -> bool {
-        let permissions = |grant: &Self| (grant.role, grant.rate);
-        permissions(self) == permissions(other)
-            && self.user == other.user
-            && self.sessions == other.sessions
-    }
-
     /// Returns `true` if it covers this session. What the client may do there depends on the role.
     pub fn covers(&self, session: &SessionId) -> bool {
         let matches = |pattern: &SessionPattern| pattern.matches(session.as_str());

@@ -6,6 +6,7 @@ use log::warn;
 use super::main_loop::Server;
 use super::outputs::Link;
 use crate::access::Policy;
+use crate::health::Figures;
 use crate::hub::{ClientInput, CloseReason, Effects, Input, Revocation};
 use crate::protocol::ConnId;
 use crate::ready::Ready;
@@ -60,7 +61,10 @@ impl Server {
             Event::HungUp(conn) => self.handle_input(Input::Client(conn, ClientInput::Lost)),
             Event::Stats(reply_to) => {
                 // Whoever asked may have disconnected.
-                let _ = reply_to.try_send(self.hub.stats());
+                let _ = reply_to.try_send(Figures {
+                    hub: self.hub.stats(),
+                    store: self.storage.health(),
+                });
             }
             Event::TokensChanged => self.tokens_changed(),
             Event::Listening(listening) => {
@@ -71,6 +75,9 @@ impl Server {
                         .as_ref()
                         .map_or(failed, |at| Ready::Listening(*at));
                     ready.write(file);
+                }
+                if listening.is_ok() {
+                    self.start_store();
                 }
                 self.listen_error = listening.err();
             }
@@ -85,9 +92,10 @@ impl Server {
         {
             let conn = request.conn;
             self.handle_input(Input::Client(conn, request.input));
-            if self.hub.has_more(conn) {
-                // It has room for one.
-                let _ = request.handled.try_send(());
+            if self.hub.is_waiting(conn) {
+                self.unanswered.insert(conn, request.handled);
+            } else {
+                self.answered(conn, &request.handled);
             }
             if self.is_late() {
                 return;
@@ -95,13 +103,26 @@ impl Server {
         }
     }
 
-    /// Disconnects the clients whose grant isn't valid any more.
-    fn tokens_changed(&mut self) {
+    /// A long request is handled, or a part of its answer: if there is more, its client's reader is told before `handled`
+    /// is dropped.
+    pub fn answered(&self, conn: ConnId, handled: &Sender<()>) {
+        if self.hub.has_more(conn) {
+            // It has room for one.
+            let _ = handled.try_send(());
+        }
+    }
+
+    /// Disconnects the clients whose grant isn't valid any more, and rejects their messages that wait.
+    pub fn revoke(&mut self) {
         let access = self.access.clone();
         self.handle_input(Input::TokensChanged(Revocation {
             is_valid: Box::new(move |grant_id| access.is_valid(grant_id)),
             reason: self.revocation_reason(),
         }));
+    }
+
+    fn tokens_changed(&mut self) {
+        self.revoke();
         if self.permission_relay_announced == Some(false) && self.access.has_operator() {
             self.permission_relay_announced = None;
             warn!(

@@ -1,7 +1,7 @@
 //! The hub's loop. It sleeps until something happens, handles that and whatever else is
 //! there already, as much as there is time for and requests with long answers last, then sends
-//! what that brought: one write for each client concerned, one for the agent. It never waits for a
-//! client or for the agent.
+//! what that brought: one write for each client concerned, one for the agent, one batch for the store. It never waits for a
+//! client, for the agent or for the store.
 
 use std::collections::VecDeque;
 use std::io;
@@ -9,17 +9,21 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use crossbeam_channel::{Receiver, at, never, select};
+use crossbeam_channel::{Receiver, Sender, at, never, select};
+use rustc_hash::FxHashMap;
 
 use super::client_events::LongRequest;
 use super::outputs::Outputs;
 use super::signals::{Reason, Shutdown};
+use super::storage::Storage;
 use super::turns::Turns;
 use super::{Config, now};
 use crate::access::Access;
 use crate::agent::mcp::Incoming;
 use crate::agent::writer::{self, Flushed};
+use crate::hub::stored::StoreInput;
 use crate::hub::{AgentId, AgentInput, ClientInput, Hub, Input, Now};
+use crate::protocol::ConnId;
 use crate::socket;
 use crate::socket::event_queue::EventQueue;
 
@@ -46,6 +50,9 @@ pub struct Server {
     pub turns: Turns,
     /// Requests that wait for their turn.
     pub long_requests: VecDeque<LongRequest>,
+    /// Whoever waits until a long request is handled, of clients that wait for the store.
+    pub unanswered: FxHashMap<ConnId, Sender<()>>,
+    pub storage: Storage,
     pub agent_lines: Receiver<Incoming>,
     pub agent_written: Receiver<writer::Event>,
     pub signals: Receiver<Shutdown>,
@@ -56,6 +63,8 @@ enum Event {
     Client(Arc<EventQueue>),
     AgentLine(Incoming),
     AgentWriter(writer::Event),
+    /// `None` if the store's thread has ended.
+    Store(Option<StoreInput>),
     Shutdown(Shutdown),
     Timeout,
 }
@@ -78,6 +87,7 @@ impl Server {
             }
             self.answer_long_requests();
             self.flush();
+            self.flush_store();
             if let Some(shutdown) = self.shutdown.take() {
                 return shutdown;
             }
@@ -102,8 +112,7 @@ impl Server {
         } else {
             &no_writer
         };
-        let has_more =
-            !self.long_requests.is_empty() || self.turns.has_more(self.out.holds_senders());
+        let has_more = !self.long_requests.is_empty() || self.turns.has_more(self.holds_senders());
         let timeout = if has_more {
             at(self.now.instant)
         } else {
@@ -117,6 +126,7 @@ impl Server {
             recv(agent_written) -> event => {
                 event.map_or_else(|_| ended("agent-writer"), Event::AgentWriter)
             }
+            recv(self.storage.inputs()) -> input => Event::Store(input.ok()),
             recv(agent_lines) -> line => Event::AgentLine(line.unwrap_or(Incoming::End)),
             recv(self.turns.ready()) -> queue => {
                 queue.map_or_else(|_| ended("listener"), Event::Client)
@@ -129,6 +139,7 @@ impl Server {
             Event::Client(queue) => self.visit(queue, Self::client_event),
             Event::AgentLine(line) => self.agent_line(line),
             Event::AgentWriter(event) => self.agent_writer(event),
+            Event::Store(input) => self.store_input(input),
             Event::Shutdown(shutdown) => self.shutdown = Some(shutdown),
             Event::Timeout => self.hub.handle_timeout(self.now, &mut self.out),
         }
@@ -147,6 +158,10 @@ impl Server {
             self.agent_writer(event);
             is_any = true;
         }
+        if let Ok(input) = self.storage.inputs().try_recv() {
+            self.store_input(Some(input));
+            is_any = true;
+        }
         is_any |= self.visit_next(Self::client_event);
         if self.reads_agent()
             && let Ok(line) = self.agent_lines.try_recv()
@@ -162,9 +177,15 @@ impl Server {
         self.now.instant.elapsed() >= BATCH_TIME
     }
 
-    /// Returns `true` if the agent may go on: not while it asks for more than it reads.
+    /// Returns `true` if the agent may go on: not while it asks for more than it reads, or the store has too much to
+    /// write.
     fn reads_agent(&self) -> bool {
-        !self.out.agent.is_congested()
+        !self.out.agent.is_congested() && !self.storage.is_behind()
+    }
+
+    /// Returns `true` while senders wait: for room in the inbox, or for the store.
+    pub fn holds_senders(&self) -> bool {
+        self.out.holds_senders() || self.storage.is_behind()
     }
 
     #[inline(always)] // an input has 100 bytes, which would be copied once more

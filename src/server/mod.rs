@@ -8,6 +8,7 @@ mod outputs;
 mod shutdown;
 mod signals;
 mod starters;
+mod storage;
 mod turns;
 
 use std::collections::VecDeque;
@@ -22,6 +23,7 @@ use std::time::{Instant, SystemTime};
 
 use crossbeam_channel::{Receiver, never};
 use log::info;
+use rustc_hash::FxHashMap;
 use rustix::io::ioctl_fionbio;
 use uuid::Uuid;
 
@@ -34,9 +36,11 @@ use crate::hub::{AgentId, AgentInput, Hub, Input, Limits, Now};
 use crate::socket::context::Context;
 use crate::socket::event_queue::Events;
 use crate::socket::{self, listener};
+use crate::store;
 use main_loop::Server;
 use outputs::Outputs;
 pub use signals::Shutdown;
+use storage::Storage;
 use turns::Turns;
 
 /// The settings of the server.
@@ -44,6 +48,10 @@ use turns::Turns;
 pub struct Config {
     /// What the hub keeps.
     pub limits: Limits,
+    /// The name of the agent.
+    pub agent: Arc<str>,
+    /// Where the store is, and what it keeps; `None` if nothing is kept on disk.
+    pub store: Option<store::Options>,
     /// The clients' side.
     pub socket: socket::Options,
     /// Where tokens come from.
@@ -141,7 +149,7 @@ pub fn run(
     let id_prefix = high.rotate_left(32) ^ low;
     let mut server = Server {
         now: now(),
-        hub: Hub::new(config.limits.clone(), id_prefix, "claude".into()),
+        hub: Hub::new(config.limits.clone(), id_prefix, config.agent.clone()),
         out: Outputs::new(agent.writer, config.audit.clone(), slow),
         access,
         permission_relay_announced: None,
@@ -149,6 +157,8 @@ pub fn run(
         shutdown: None,
         turns: Turns::new(events, ready),
         long_requests: VecDeque::new(),
+        unanswered: FxHashMap::default(),
+        storage: Storage::new(config.store.clone()),
         agent_lines: agent.incoming,
         agent_written: agent.written,
         signals: agent_io.shutdown,

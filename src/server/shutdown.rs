@@ -1,5 +1,5 @@
-//! The end: the agent gets its last lines, every client is told what became of its messages,
-//! and the connections are closed, all within one deadline.
+//! The end: the agent gets its last lines, everything is written to disk, every client is told what became of its
+//! messages, and the connections are closed, all within one deadline.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
@@ -19,6 +19,8 @@ const QUIET: Duration = Duration::from_millis(10);
 /// that a flood leaves time to close every connection.
 const LATE_TIME: Duration = Duration::from_millis(150);
 const MAX_LATE_VISITS: usize = 4 * 1024;
+/// How long writing to disk may take at most before the connections are closed.
+const MAX_STORE_TIME: Duration = Duration::from_millis(500);
 /// How often the number of open connections is looked at.
 const POLL_INTERVAL: Duration = Duration::from_millis(5);
 
@@ -28,9 +30,13 @@ impl Server {
         self.drain_agent(deadline - CLOSE_GRACE);
         let late = Instant::now() + LATE_TIME;
         self.reject_pending(late.min(deadline - CLOSE_GRACE / 2));
+        self.store_everything(deadline);
         self.handle_input(Input::Shutdown);
         self.out.flush();
         self.disconnect_readers();
+        self.flush_store();
+        // Meanwhile the connections are closed.
+        self.storage.close(deadline);
         while open_connections.load(Ordering::Relaxed) > 0 && Instant::now() < deadline {
             thread::sleep(POLL_INTERVAL);
         }
@@ -41,6 +47,22 @@ impl Server {
     fn disconnect_readers(&mut self) {
         self.turns.end();
         self.long_requests.clear();
+        self.unanswered.clear();
+    }
+
+    /// Has everything written to disk, so that the senders of messages that wait there are told.
+    fn store_everything(&mut self, deadline: Instant) {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let deadline = Instant::now() + (left / 2).min(MAX_STORE_TIME);
+        self.flush_store();
+        while self.storage.is_writing()
+            && let Ok(input) = self.storage.inputs().recv_deadline(deadline)
+        {
+            self.now = now();
+            self.store_input(Some(input));
+            self.flush_store();
+        }
+        self.flush_clients();
     }
 
     /// Gives the agent the lines that wait for it, if it reads them in time. It gets no further

@@ -4,8 +4,10 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use crossbeam_channel::{Receiver, never};
+use rustc_hash::FxHashMap;
 
 use super::main_loop::Server;
+use crate::protocol::ConnId;
 use crate::socket::Event;
 use crate::socket::event_queue::{EventQueue, Events, Rest};
 
@@ -18,6 +20,8 @@ pub struct Turns {
     busy: VecDeque<Arc<EventQueue>>,
     /// Queues whose next event is a message, while senders are held back.
     held: VecDeque<Arc<EventQueue>>,
+    /// Queues of clients that wait for an answer of the store. Nothing is taken from them.
+    paused: FxHashMap<ConnId, Arc<EventQueue>>,
     /// The events of the turn.
     taken: VecDeque<Event>,
 }
@@ -29,6 +33,7 @@ impl Turns {
             ready,
             busy: VecDeque::new(),
             held: VecDeque::new(),
+            paused: FxHashMap::default(),
             taken: VecDeque::new(),
         }
     }
@@ -43,12 +48,20 @@ impl Turns {
         !self.busy.is_empty() || (!holds_messages && !self.held.is_empty())
     }
 
-    /// Takes the events of a queue's turn.
-    fn take(&mut self, queue: &Arc<EventQueue>, holds_messages: bool) {
-        match queue.take(holds_messages, &mut self.taken) {
-            Rest::Nothing => {}
-            Rest::Something => self.busy.push_back(queue.clone()),
-            Rest::Held => self.held.push_back(queue.clone()),
+    /// Gives a queue its next turn when it is due, if its last one has left something.
+    fn put(&mut self, queue: Arc<EventQueue>, rest: Rest) {
+        match rest {
+            Rest::Nothing | Rest::Paused => {}
+            Rest::Something => self.busy.push_back(queue),
+            Rest::Held => self.held.push_back(queue),
+        }
+    }
+
+    /// A client doesn't wait for the store any longer.
+    pub fn resume(&mut self, conn: ConnId) {
+        if let Some(queue) = self.paused.remove(&conn) {
+            queue.resume();
+            self.busy.push_back(queue);
         }
     }
 
@@ -56,7 +69,9 @@ impl Turns {
     pub fn end(&mut self) {
         self.events.end();
         let queues = self.busy.drain(..).chain(self.held.drain(..));
+        let paused = self.paused.drain().map(|(_, queue)| queue);
         queues
+            .chain(paused)
             .chain(self.ready.try_iter())
             .for_each(|queue| queue.clear());
         self.ready = never();
@@ -73,7 +88,7 @@ impl Server {
         for queue in ready.into_iter().chain(busy) {
             self.visit(queue, &handle);
         }
-        if !self.out.holds_senders()
+        if !self.holds_senders()
             && let Some(queue) = self.turns.held.pop_front()
         {
             self.visit(queue, handle);
@@ -82,22 +97,38 @@ impl Server {
         is_any
     }
 
-    /// Handles as many events of a queue as it has credit for, up to a message that must wait for room in the inbox.
+    /// Handles as many events of a queue as it has credit for, up to a message that must wait for room in the inbox or for
+    /// the store, or to what the store must be asked for.
     pub fn visit(&mut self, queue: Arc<EventQueue>, handle: impl Fn(&mut Self, Event)) {
-        self.turns.take(&queue, self.out.holds_senders());
+        let holds_senders = self.holds_senders();
+        let mut rest = queue.take(holds_senders, &mut self.turns.taken);
         while let Some(event) = self.turns.taken.pop_front() {
-            if event.is_message() && self.out.holds_senders() {
+            if event.is_message() && self.holds_senders() {
                 self.turns.taken.push_front(event);
                 let is_new = queue.put_back(&mut self.turns.taken);
-                if let Some(conn) = queue.hung_up() {
-                    handle(self, Event::HungUp(conn));
+                if is_new || rest != Rest::Nothing {
+                    rest = Rest::Held;
                 }
-                if is_new {
-                    self.turns.held.push_back(queue);
-                }
-                return;
+                self.hang_up(&queue, &handle);
+                break;
             }
+            let conn = event.conn();
             handle(self, event);
+            if let Some(conn) = conn.filter(|conn| self.hub.is_waiting(*conn)) {
+                queue.pause(&mut self.turns.taken);
+                self.turns.paused.insert(conn, queue.clone());
+                rest = Rest::Paused;
+                self.hang_up(&queue, &handle);
+                break;
+            }
+        }
+        self.turns.put(queue, rest);
+    }
+
+    /// Reports that a connection has ended, if what came from it before is held back.
+    fn hang_up(&mut self, queue: &EventQueue, handle: impl Fn(&mut Self, Event)) {
+        if let Some(conn) = queue.hung_up() {
+            handle(self, Event::HungUp(conn));
         }
     }
 }

@@ -100,6 +100,8 @@ struct State {
     is_awaited: bool,
     /// A message is next, and the loop holds it back.
     is_held: bool,
+    /// The client waits for an answer of the store, so the loop takes nothing.
+    is_paused: bool,
 }
 
 /// What a turn has left in a queue.
@@ -111,6 +113,8 @@ pub enum Rest {
     Something,
     /// A message is next, while senders are held back.
     Held,
+    /// It isn't known: nothing may be taken before [`EventQueue::resume`].
+    Paused,
 }
 
 impl EventQueue {
@@ -127,6 +131,7 @@ impl EventQueue {
                 is_listed: false,
                 is_awaited: false,
                 is_held: false,
+                is_paused: false,
             }),
             room: Condvar::new(),
             is_cut_off: AtomicBool::new(false),
@@ -220,6 +225,9 @@ impl EventQueue {
     /// Takes the events of one turn; no messages if `holds_messages`.
     pub fn take(&self, holds_messages: bool, taken: &mut VecDeque<Event>) -> Rest {
         let mut state = self.state.lock();
+        if state.is_paused {
+            return Rest::Paused;
+        }
         state.credit += QUANTUM;
         let before = state.bytes;
         let rest = state.take(holds_messages, taken);
@@ -240,9 +248,28 @@ impl EventQueue {
     /// Puts events back that were taken, a message first, and are held back. Returns `true` if the loop must visit the queue
     /// again, and doesn't know yet.
     pub fn put_back(&self, events: &mut VecDeque<Event>) -> bool {
+        self.put_back_with(events, |state| state.is_held = true)
+    }
+
+    /// Puts events back that were taken, if any are left, and lets nothing be taken until [`EventQueue::resume`], after which
+    /// the loop must visit the queue.
+    pub fn pause(&self, events: &mut VecDeque<Event>) {
+        self.put_back_with(events, |state| {
+            state.is_paused = true;
+            // It gets as much in the turn in which it may go on.
+            state.credit = state.credit.saturating_sub(QUANTUM);
+        });
+    }
+
+    /// Puts events back, and marks why.
+    fn put_back_with(&self, events: &mut VecDeque<Event>, mark: impl Fn(&mut State)) -> bool {
         let mut state = self.state.lock();
         let before = state.bytes;
         while let Some(event) = events.pop_back() {
+            if matches!(event, Event::HungUp(_)) {
+                // It isn't of the queue, which reports it anew.
+                continue;
+            }
             let bytes = event.bytes();
             state.bytes += bytes;
             state.cost += cost(bytes);
@@ -250,13 +277,18 @@ impl EventQueue {
             state.queue.push_front(event);
         }
         let is_too_much = self.events.pending.add(state.bytes - before);
-        state.is_held = true;
+        mark(&mut state);
         let is_new = !mem::replace(&mut state.is_listed, true);
         drop(state);
         if is_too_much {
             self.events.pending.make_room();
         }
         is_new
+    }
+
+    /// Lets events be taken again.
+    pub fn resume(&self) {
+        self.state.lock().is_paused = false;
     }
 
     /// Returns the connection if it has ended, and what it sent before is held back.
@@ -333,7 +365,7 @@ impl State {
     /// Returns the connection if it has ended, and what it sent before is held back.
     fn hung_up(&self) -> Option<ConnId> {
         match self.queue.back() {
-            Some(Event::Disconnected(conn)) if self.is_held => Some(*conn),
+            Some(Event::Disconnected(conn)) if self.is_held || self.is_paused => Some(*conn),
             _ => None,
         }
     }

@@ -31,7 +31,8 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::Sender;
 
-use crate::hub::{ClientInput, Stats};
+use crate::health::Figures;
+use crate::hub::ClientInput;
 use crate::protocol::{ConnId, Grant, SessionId};
 use event_queue::EventQueue;
 use origin::AllowedOrigins;
@@ -95,12 +96,12 @@ pub enum Event {
         /// sent before.
         handled: Option<Sender<()>>,
     },
-    /// A connection has ended, and messages that came from it before are held back.
+    /// A connection has ended, and what came from it before is held back.
     HungUp(ConnId),
     /// A connection has ended. Nothing more comes from it.
     Disconnected(ConnId),
     /// A plain HTTP request asks for the figures of the hub.
-    Stats(Sender<Stats>),
+    Stats(Sender<Figures>),
     /// The tokens have changed.
     TokensChanged,
     /// The server listens at an address, or doesn't.
@@ -115,6 +116,16 @@ impl Event {
             _ => 0,
         };
         size_of::<Self>() + more
+    }
+
+    /// Returns the connection that it came from, if it must be handled in the order in which that has sent it.
+    pub fn conn(&self) -> Option<ConnId> {
+        match self {
+            Self::Connected { conn, .. } | Self::Input { conn, .. } | Self::Disconnected(conn) => {
+                Some(*conn)
+            }
+            Self::HungUp(_) | Self::Stats(_) | Self::TokensChanged | Self::Listening(_) => None,
+        }
     }
 
     /// Returns `true` for a message of a client.

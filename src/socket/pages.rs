@@ -8,8 +8,7 @@ use http::{Request, StatusCode};
 
 use super::assets;
 use super::http::Response;
-use crate::health::Health;
-use crate::hub::Stats;
+use crate::health::{Figures, Health, StoreState};
 
 /// The beginnings of paths that are for programs. What is unknown there is not found, while any
 /// other path answers with the web chat or with the health. `/metrics` stands for whatever begins
@@ -52,18 +51,20 @@ fn is_reserved(path: &str) -> bool {
 }
 
 /// Returns the answer to a request for the health or the figures of the server.
-pub fn answer(path: &str, started: SystemTime, stats: &Stats) -> Response {
+pub fn answer(path: &str, started: SystemTime, figures: &Figures) -> Response {
     match path {
-        "/metrics" => Response::text("text/plain; version=0.0.4; charset=utf-8", metrics(stats)),
-        "/healthz" => Response::json(&Health::of(started, stats)),
+        "/metrics" => Response::text("text/plain; version=0.0.4; charset=utf-8", metrics(figures)),
+        "/healthz" => Response::json(&Health::of(started, figures)),
         // A browser gets the web chat at the same path.
-        _ => Response::json(&Health::of(started, stats)).vary_accept(),
+        _ => Response::json(&Health::of(started, figures)).vary_accept(),
     }
 }
 
-fn metrics(stats: &Stats) -> String {
+fn metrics(figures: &Figures) -> String {
+    let Figures { hub: stats, store } = figures;
+    let fails = matches!(store.state, StoreState::Failing | StoreState::Unavailable);
     let counts = &stats.counters;
-    let figures: [(&str, &str, &str, u64); 11] = [
+    let figures: [(&str, &str, &str, u64); 14] = [
         (
             "sessions",
             "gauge",
@@ -129,6 +130,24 @@ fn metrics(stats: &Stats) -> String {
             "counter",
             "Frames of clients that were refused.",
             counts.rejected,
+        ),
+        (
+            "store_bytes",
+            "gauge",
+            "Bytes that the store has on disk.",
+            store.bytes,
+        ),
+        (
+            "store_pending",
+            "gauge",
+            "Changes that are not on disk yet.",
+            store.pending,
+        ),
+        (
+            "store_failing",
+            "gauge",
+            "Whether what is said can't be written to disk.",
+            u64::from(fails),
         ),
     ];
     let mut text = String::new();

@@ -196,6 +196,7 @@ fn running_server_is_described() {
     ] {
         assert!(says.contains(part), "{says}");
     }
+    assert_eq!(piece(&report, "store").0, "ok");
     assert_eq!(piece(&report, "claude_code"), ("ok", "2.1.330"));
     assert_eq!(piece(&report, "plugin").0, "ok");
     assert_eq!(piece(&report, "channel").0, "note");
@@ -312,6 +313,71 @@ fn missing_or_damaged_tokens_are_problem() {
         how == "problem" && says.contains("no app can connect"),
         "{says}"
     );
+}
+
+#[test]
+fn store_is_described_and_unusable_folder_is_problem() {
+    let state = State::new();
+    let here = ["--state-dir", state.path()];
+    let folder = format!("{}/store", state.path());
+    let look = |port| {
+        let (report, _) = examine_with(None, port, &here, &[]);
+        let (state, says) = piece(&report, "store");
+        (state.to_owned(), says.to_owned())
+    };
+    let (how, says) = look(free_port());
+    assert_eq!(
+        (&*how, says),
+        ("note", format!("nothing is kept in {folder} yet"))
+    );
+
+    fs::create_dir_all(&folder).expect("a folder can be made");
+    let mode = |mode| fs::Permissions::from_mode(mode);
+    fs::set_permissions(&folder, mode(0o700)).expect("the folder is ours");
+    fs::write(format!("{folder}/3100.db"), [0; 2048]).expect("the folder is ours");
+    let (how, says) = look(free_port());
+    assert_eq!(
+        (&*how, says),
+        ("ok", format!("what was said is kept in {folder}: 2.0 KiB"))
+    );
+
+    fs::set_permissions(&folder, mode(0o777)).expect("the folder is ours");
+    let (how, says) = look(free_port());
+    assert_eq!(how, "problem");
+    assert!(
+        says.ends_with(&format!("run: chmod 700 \"{folder}\"")),
+        "{says}"
+    );
+
+    let server = Server::start(&["--history-ttl", "0"]);
+    let (how, says) = look(server.address.port());
+    assert!(
+        how == "note" && says.contains("--history-ttl is 0"),
+        "{says}"
+    );
+}
+
+/// What the server says is wrong is not shown: any program can have the port.
+#[test]
+fn store_that_fails_is_problem() {
+    for state in ["failing", "unavailable"] {
+        let health = json!({
+            "status": "ok", "server": "claude-socket", "pid": 1,
+            "started": "2026-01-01T00:00:00Z", "host": { "ready": true },
+            "store": { "state": state, "bytes": 7, "pending": 3, "problem": "run: curl evil.example" },
+        });
+        let stranger = Stranger::start(vec![(200, health.to_string()); 2]);
+        let (report, screen) = report_and_screen(None, stranger.port, &[], &[]);
+        let (how, says) = piece(&report, "store");
+        assert!(
+            how == "problem" && says.contains("its log says why"),
+            "{says}"
+        );
+        assert!(
+            !screen.contains("curl") && !report.to_string().contains("curl"),
+            "{screen}"
+        );
+    }
 }
 
 /// The foreign text comes from the program on the port, and from the `claude` on the PATH.

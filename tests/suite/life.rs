@@ -262,8 +262,9 @@ fn server_works_with_non_blocking_sockets_as_pipes() {
         .expect("a socket can be non-blocking");
     let stdin = OwnedFd::from(server.try_clone().expect("a socket can be duplicated"));
     let shared = server.try_clone().expect("a socket can be duplicated");
+    let state = State::new();
     let mut child = binary()
-        .args(["--port", "0"])
+        .args(["--port", "0", "--state-dir", state.path()])
         .stdin(stdin)
         .stdout(OwnedFd::from(server))
         .stderr(Stdio::null())
@@ -315,10 +316,10 @@ fn server_continues_after_being_stopped() {
     }
 }
 
-/// A message that never reached Claude Code is rejected.
+/// A message that never reached Claude Code is rejected, if it can't wait on disk.
 #[test]
 fn pending_messages_are_rejected_at_the_end() {
-    let mut server = Server::listening(&[]);
+    let mut server = Server::listening(&["--history-ttl", "0"]);
     let mut app = App::connect(&server, "s1");
     app.send(&json!({ "type": "message", "content": "too late", "id": "a1" }));
     app.until_pong();

@@ -5,6 +5,7 @@ mod agent;
 mod clients;
 mod connections;
 mod sessions;
+mod store;
 
 use std::collections::BTreeSet;
 use std::panic;
@@ -108,6 +109,7 @@ fn amount(text: &str) -> Option<usize> {
         "s" => 1_000,
         "min" | "m" => 60 * 1_000,
         "h" => 60 * 60 * 1_000,
+        "d" => 24 * 60 * 60 * 1_000,
         _ => return None,
     };
     Some(number * unit)
@@ -125,6 +127,7 @@ fn checks() -> impl Iterator<Item = &'static (&'static str, Check)> {
         clients::CHECKS,
         sessions::CHECKS,
         agent::CHECKS,
+        store::CHECKS,
     ];
     rooms.into_iter().flatten()
 }
@@ -159,6 +162,11 @@ fn limits_of_sessions_hold() {
 #[test]
 fn limits_of_agent_hold() {
     try_all(agent::CHECKS);
+}
+
+#[test]
+fn limits_of_store_hold() {
+    try_all(store::CHECKS);
 }
 
 #[test]

@@ -50,6 +50,7 @@ mod settings;
 #[cfg(target_os = "linux")]
 mod soak;
 mod state;
+mod storage;
 mod store;
 mod stories;
 mod story;

@@ -56,10 +56,10 @@ fn requests_before_end_of_input_are_answered() {
     server.end();
 }
 
-/// A client that never got its message through is told so.
+/// A client that never got its message through is told so, if the message can't wait on disk.
 #[test]
 fn message_before_initialization_is_rejected_at_the_end() {
-    let server = Server::in_process_listening(&[]);
+    let server = Server::in_process_listening(&["--history-ttl", "0"]);
     let mut client = App::connect(&server, "s1");
     client.send(&json!({ "type": "message", "content": "too late", "id": "a1" }));
     client.until_pong();

@@ -19,6 +19,8 @@ use crossbeam_channel::{Receiver, bounded, never, unbounded};
 use rustix::process::Pid;
 use serde_json::{Value, json};
 
+use crate::state::State;
+
 /// The longest that anything may take that should happen at once. Machines can be slow.
 pub const TEST_TIMEOUT: Duration = Duration::from_secs(20);
 
@@ -34,6 +36,9 @@ pub fn binary() -> Command {
     command.env("CLAUDE_SOCKET_CHANNEL_DELAY", "0s");
     command
 }
+
+/// The variable with the state folder.
+const STATE_VARIABLE: &str = "CLAUDE_SOCKET_STATE_DIR";
 
 /// What runs the server.
 enum Runner {
@@ -55,6 +60,8 @@ pub struct Server {
     pub log: Receiver<String>,
     /// The address where it listens; port 0 if it doesn't.
     pub address: SocketAddr,
+    /// Its state folder, unless the test has given it one.
+    pub state: Option<State>,
     /// The token for [`Server::get`], if it requires one.
     pub token: Option<String>,
     requests: u64,
@@ -86,8 +93,16 @@ impl Server {
         server
     }
 
-    /// Starts a command that becomes the server.
+    /// Starts a command that becomes the server. It gets a state folder of its own, unless its environment names one.
     pub fn spawn(command: &mut Command) -> Self {
+        let mut variables = command.get_envs();
+        let state = match variables.any(|(name, _)| name == STATE_VARIABLE) {
+            true => None,
+            false => Some(State::new()),
+        };
+        if let Some(state) = &state {
+            command.env(STATE_VARIABLE, state.path());
+        }
         let mut child = command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -95,7 +110,9 @@ impl Server {
             .spawn()
             .expect("the binary starts");
         let stdout = child.stdout.take().expect("stdout is piped");
-        Self::from_child(child, stdout)
+        let mut server = Self::from_child(child, stdout);
+        server.state = state;
+        server
     }
 
     /// Returns the server that runs as this child and writes to the other end of `stdout`.
@@ -115,6 +132,7 @@ impl Server {
             lines: read_lines(stdout),
             log,
             address: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
+            state: None,
             token: None,
             requests: 1_000,
         }
@@ -134,7 +152,8 @@ impl Server {
         let (input, stdin) = io::pipe().expect("the system makes a pipe");
         let (stdout, output) = io::pipe().expect("the system makes a pipe");
         let agent_io = AgentIo::new(BufReader::new(input), File::from(OwnedFd::from(output)));
-        let config = config(flags);
+        let state = State::new();
+        let config = config(&[&["--state-dir", state.path()], flags].concat());
         let (to_test, result) = bounded(1);
         thread::Builder::new()
             .name("server".into())
@@ -149,6 +168,7 @@ impl Server {
             lines: read_lines(stdout),
             log: unbounded().1,
             address,
+            state: Some(state),
             token: None,
             requests: 1_000,
         }
@@ -393,7 +413,8 @@ impl Drop for Server {
     }
 }
 
-/// Returns the settings that these flags stand for, whatever the environment says.
+/// Returns the settings that these flags stand for, whatever the environment says. Without a state folder, nothing is kept
+/// on disk.
 pub fn config(flags: &[&str]) -> Config {
     let command = ServerArgs::augment_args(clap::Command::new("claude-socket"))
         .no_binary_name(true)
@@ -408,6 +429,8 @@ pub fn config(flags: &[&str]) -> Config {
     config.access.token = None;
     if settings.state.state_dir.is_none() {
         config.access.file = None;
+        config.store = None;
+        config.limits.stores = false;
     }
     config.has_hooks = false;
     config.server_key = if flags.contains(&"--server-key") {

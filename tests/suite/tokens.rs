@@ -674,12 +674,12 @@ fn concurrent_adds_all_succeed() {
             .map(|thread| thread.join().expect("adding does not panic"))
             .collect()
     });
+    let left = fs::read_dir(state.path()).expect("the file exists").count();
+    assert_eq!(left, 1, "nothing but the file is left");
     let server = with_tokens(&state);
     for token in &tokens {
         connect(&server, "s1", token);
     }
-    let left = fs::read_dir(state.path()).expect("the file exists").count();
-    assert_eq!(left, 1, "nothing but the file is left");
 }
 
 #[test]

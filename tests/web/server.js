@@ -2,6 +2,9 @@
 
 import { execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { createInterface } from 'node:readline';
 import assert from 'node:assert/strict';
@@ -53,7 +56,7 @@ export class Inbox {
   }
 }
 
-/** A running server, to which the test is Claude Code. */
+/** A running server with a state folder of its own, to which the test is Claude Code. */
 export class Server {
   /** The server's notifications. */
   notifications = new Inbox();
@@ -80,15 +83,20 @@ export class Server {
   }
 
   async #spawn(port, flags, env) {
-    const theirs = (name) => name.startsWith('CLAUDE_') && name !== 'CLAUDE_SOCKET_STATE_DIR';
-    const inherited = Object.entries(process.env).filter(([name]) => !theirs(name));
+    const inherited = Object.entries(process.env).filter(([name]) => !name.startsWith('CLAUDE_'));
+    const state = mkdtempSync(join(tmpdir(), 'claude-socket-test-'));
     this.process = spawn(BINARY, ['--port', String(port), ...flags], {
       // The test takes messages from the start.
-      env: { ...Object.fromEntries(inherited), CLAUDE_SOCKET_CHANNEL_DELAY: '0s', ...env },
+      env: {
+        ...Object.fromEntries(inherited),
+        CLAUDE_SOCKET_CHANNEL_DELAY: '0s',
+        CLAUDE_SOCKET_STATE_DIR: state,
+        ...env,
+      },
     });
     // What Claude Code calls it in a channel tag.
     this.source = env.CLAUDE_PLUGIN_ROOT ? 'plugin:claude-socket:claude-socket' : 'claude-socket';
-    this.exited = once(this.process, 'exit');
+    this.exited = once(this.process, 'exit').then(() => rmSync(state, { recursive: true, force: true }));
     createInterface(this.process.stderr).on('line', (line) => this.#log.push(line));
     createInterface(this.process.stdout).on('line', (line) => {
       const message = JSON.parse(line);

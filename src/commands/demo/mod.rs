@@ -77,6 +77,8 @@ fn start_server(flags: &ServerFlags) -> Result<(Child, PipeReader), Error> {
         .args(&flags.given)
         // The fake agent takes messages from the start.
         .env("CLAUDE_SOCKET_CHANNEL_DELAY", "0s")
+        // What is said to a fake agent must not be found in the sessions of a real one.
+        .env("CLAUDE_SOCKET_HISTORY_TTL", "0")
         .arg(format!("--ready-file=/dev/fd/{}", writer.as_raw_fd()))
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())

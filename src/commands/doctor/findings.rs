@@ -3,13 +3,15 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, SystemTime};
 
+use bytesize::ByteSize;
 use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::claude::{Claude, Version};
+use super::store::StoreFolder;
 use crate::access::{Access, NoTokens, Policy};
-use crate::health::Health;
 use crate::health::probe::ProbeResult;
+use crate::health::{Health, StoreHealth, StoreState};
 use crate::socket::port;
 use crate::socket_owner::UNTRUSTED_OWNER;
 
@@ -38,6 +40,8 @@ pub enum Component {
     Server,
     /// Who may connect to it.
     Access,
+    /// What keeps on disk what is said.
+    Store,
     /// The `claude` command.
     ClaudeCode,
     /// The plugin in it.
@@ -52,6 +56,7 @@ impl Component {
         match self {
             Self::Server => "server",
             Self::Access => "access",
+            Self::Store => "store",
             Self::ClaudeCode => "Claude Code",
             Self::Plugin => "plugin",
             Self::Channel => "channel",
@@ -76,7 +81,7 @@ pub enum State {
     Ok,
     /// Not known, or not needed.
     Note,
-    /// A reason why nothing arrives.
+    /// A reason why nothing arrives, or why it may get lost.
     Problem,
 }
 
@@ -189,6 +194,76 @@ pub fn access(host: IpAddr, access: &Access) -> Finding {
         "file_usable": access.policy() != Policy::FileUnusable,
     });
     finding(Component::Access, state, says, facts)
+}
+
+/// Reports where what is said is kept on disk, how much that is, and what keeps it from there. `folder` is `None` if this
+/// user has no home.
+pub fn store(folder: Option<&StoreFolder>, answer: &ProbeResult) -> Finding {
+    let server = match answer {
+        ProbeResult::Health(health) => Some(&health.store),
+        _ => None,
+    };
+    let (state, says) = match server {
+        Some(store) => store_of_server(folder, store),
+        None => store_without_server(folder),
+    };
+    let facts = json!({
+        "folder": folder.map(|folder| folder.path.display().to_string()),
+        "store": server.map(|store| store.state),
+        "bytes": server.map(|store| store.bytes).or_else(|| folder?.bytes),
+        "pending": server.map(|store| store.pending),
+    });
+    finding(Component::Store, state, says, facts)
+}
+
+fn store_of_server(folder: Option<&StoreFolder>, store: &StoreHealth) -> (State, String) {
+    // The server may have been given another folder than this program.
+    let found = folder.filter(|folder| folder.bytes.is_some());
+    let place = found.map_or_else(
+        || "its state folder".to_owned(),
+        |folder| folder.path.display().to_string(),
+    );
+    match store.state {
+        StoreState::Off => (
+            State::Note,
+            "the server keeps what is said in memory only, because --history-ttl is 0".to_owned(),
+        ),
+        StoreState::Opening => (
+            State::Note,
+            format!("the server is opening its store in {place}"),
+        ),
+        StoreState::Open => (
+            State::Ok,
+            format!(
+                "the server keeps what is said in {place}: {}",
+                ByteSize(store.bytes)
+            ),
+        ),
+        StoreState::Failing | StoreState::Unavailable => {
+            let why = folder.and_then(StoreFolder::explanation);
+            let why = why.unwrap_or_else(|| {
+                format!("the server cannot write to {place}, and its log says why")
+            });
+            let says = format!("{why}; until then what is said is kept in memory only");
+            (State::Problem, says)
+        }
+    }
+}
+
+fn store_without_server(folder: Option<&StoreFolder>) -> (State, String) {
+    let Some(folder) = folder else {
+        let says = "this user has no home, so what is said is kept in memory only; set CLAUDE_SOCKET_STATE_DIR";
+        return (State::Note, says.to_owned());
+    };
+    let path = folder.path.display();
+    match (folder.explanation(), folder.bytes) {
+        (Some(why), _) => (State::Problem, why),
+        (None, Some(bytes)) => (
+            State::Ok,
+            format!("what was said is kept in {path}: {}", ByteSize(bytes)),
+        ),
+        (None, None) => (State::Note, format!("nothing is kept in {path} yet")),
+    }
 }
 
 /// Reports whether `claude` is there, and new enough.

@@ -5,6 +5,7 @@
 
 mod claude;
 mod findings;
+mod store;
 
 use std::io::{self, Write};
 use std::net::SocketAddr;
@@ -22,6 +23,7 @@ use crate::hub::HINT_CHANNEL_OFF;
 use crate::sanitize::excerpt;
 use crate::socket_owner;
 use findings::{Finding, State, Token};
+use store::StoreFolder;
 
 /// Time limit for the answer of the server.
 const SERVER_TIMEOUT: Duration = Duration::from_secs(2);
@@ -75,11 +77,13 @@ fn examine(server: AddressArgs, state: &StateArgs) -> Report {
     let (answer, token) = probe_server(address, token.as_deref(), false);
     let answer = without_foreign_text(answer);
     let claude = claude::inspect();
+    let folder = state.store_folder().map(StoreFolder::inspect);
     let access = findings::access(server.host, &Access::open(state.access()));
     let next = findings::next_steps(address, &answer, token, &access, &claude);
     let mut findings = vec![
         findings::server(address, &answer, token),
         access,
+        findings::store(folder.as_ref(), &answer),
         findings::claude_code(&claude),
         findings::plugin(&claude),
     ];
@@ -148,7 +152,8 @@ fn without_foreign_text(answer: ProbeResult) -> ProbeResult {
     health.version = excerpt(&health.version);
     health.host.name = health.host.name.as_deref().map(excerpt);
     health.host.version = health.host.version.as_deref().map(excerpt);
-    // Only the doctor says what to do.
+    // Only the doctor says what is wrong and what to do.
+    health.store.problem = None;
     health.channel.hint = (health.channel.proven == Some(false)).then_some(HINT_CHANNEL_OFF.into());
     ProbeResult::Health(health)
 }

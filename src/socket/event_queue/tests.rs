@@ -131,6 +131,56 @@ fn end_of_a_held_client_is_reported_at_once() {
     assert!(matches!(taken.pop_front(), Some(Event::HungUp(ConnId(1)))));
 }
 
+/// The loop takes nothing of a client that waits for the store, and hears only that it has gone.
+#[test]
+fn paused_queue_keeps_its_order_and_reports_its_end() {
+    let (events, ready) = Events::new(PLENTY);
+    let queue = EventQueue::new(&events);
+    for length in 1..=3 {
+        queue.push(message(1, length));
+    }
+    drop(ready.try_iter().collect::<Vec<_>>());
+    let mut taken = VecDeque::new();
+    assert_eq!(queue.take(false, &mut taken), Rest::Nothing);
+    taken.pop_front();
+    queue.pause(&mut taken);
+    assert_eq!(queue.hung_up(), None);
+    queue.push(message(1, 4));
+    assert_eq!(ready.try_iter().count(), 0, "the loop comes back by itself");
+    assert_eq!(queue.take(false, &mut taken), Rest::Paused);
+    assert!(taken.is_empty());
+
+    queue.push(Event::Disconnected(ConnId(1)));
+    assert_eq!(queue.hung_up(), Some(ConnId(1)));
+    let notice = ready.try_recv().expect("it is reported");
+    assert_eq!(notice.take(false, &mut taken), Rest::Nothing);
+    assert!(matches!(taken.pop_front(), Some(Event::HungUp(ConnId(1)))));
+
+    queue.resume();
+    assert_eq!(queue.take(false, &mut taken), Rest::Nothing);
+    assert_eq!(lengths(&taken), [Some(2), Some(3), Some(4), None]);
+    assert_eq!(queue.hung_up(), None);
+}
+
+/// However often it waits for the store, it gets no more at once than others.
+#[test]
+fn paused_queue_gathers_no_credit() {
+    let (events, _ready) = Events::new(PLENTY);
+    let queue = EventQueue::new(&events);
+    let short = QUANTUM / cost(ping(1).bytes());
+    for _ in 0..4 * short {
+        queue.push(ping(1));
+    }
+    let mut taken = VecDeque::new();
+    for _ in 0..20 {
+        assert_eq!(queue.take(false, &mut taken), Rest::Something);
+        assert_eq!(taken.len(), short);
+        taken.pop_front();
+        queue.pause(&mut taken);
+        queue.resume();
+    }
+}
+
 #[test]
 fn reader_of_a_full_queue_waits_for_room() {
     let (events, _ready) = Events::new(PLENTY);

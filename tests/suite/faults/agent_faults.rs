@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use super::{Scene, faults};
 use crate::app::App;
 use crate::server::{Server, address_in, binary, text_of};
+use crate::state::State;
 
 faults! {
     /// Each line gets an error and has no other effect.
@@ -170,8 +171,9 @@ fn closed_stdout_ends_idle_server() {
 
 fn server_with_socket_as_output() -> (Server, UnixStream) {
     let (test, output) = UnixStream::pair().expect("the system makes sockets");
+    let state = State::new();
     let child = binary()
-        .args(["--port", "0"])
+        .args(["--port", "0", "--state-dir", state.path()])
         .stdin(Stdio::piped())
         .stdout(OwnedFd::from(output))
         .stderr(Stdio::piped())
@@ -179,6 +181,7 @@ fn server_with_socket_as_output() -> (Server, UnixStream) {
         .expect("the binary starts");
     let mut server =
         Server::from_child(child, test.try_clone().expect("a socket can be duplicated"));
+    server.state = Some(state);
     server.address = address_in(&server.wait_for_log("listening on "));
     (server, test)
 }

@@ -108,7 +108,9 @@ impl Healthy {
             "{received:?} {:?}",
             record.accepted
         );
-        let unknown = record.sent - record.accepted.len() as u64 - record.rejected.len() as u64;
+        let known = [&record.accepted, &record.queued, &record.rejected];
+        let known: HashSet<_> = known.into_iter().flatten().collect();
+        let unknown = record.sent - known.len() as u64;
         assert!(unknown <= 1, "the fate of {unknown} messages is unknown");
     }
 
@@ -132,6 +134,8 @@ struct Record {
     pongs: u64,
     replies: u64,
     accepted: Vec<u64>,
+    /// Those that wait on disk, or have waited there.
+    queued: Vec<u64>,
     answered: Vec<u64>,
     rejected: Vec<u64>,
     seqs: HashSet<u64>,
@@ -149,6 +153,7 @@ impl Record {
             pongs: 0,
             replies: 0,
             accepted: Vec::new(),
+            queued: Vec::new(),
             answered: Vec::new(),
             rejected: Vec::new(),
             seqs: HashSet::new(),
@@ -236,6 +241,7 @@ impl Record {
                 self.accepted.push(number("id"));
                 self.seq(&message);
             }
+            (_, Some("queued")) => self.queued.push(number("id")),
             (_, Some("answered")) => self.answered.push(number("id")),
             (_, Some("rejected")) => self.rejected.push(number("id")),
             (Some("error"), _) if message["code"] == "host_closed" => {}
