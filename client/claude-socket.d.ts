@@ -263,16 +263,17 @@ export type Author = "user" | "assistant";
  */
 export type Status = "thinking" | "tool_use" | "idle";
 /**
- * How far a message has come. `accepted`: It has been written to Claude Code. `seen`: Claude Code has put it
- * into the conversation. Needs the plugin's hooks. `unseen`: Claude Code should have put it into the
- * conversation, and has not. It can still be `seen` later. Needs the plugin's hooks. `answered`: Claude has
+ * How far a message has come. `queued`: It waits for Claude Code, which can't be given it yet. It is on disk,
+ * and stays through a restart and a power cut. `accepted`: It has been written to Claude Code. `seen`: Claude
+ * Code has put it into the conversation. Needs the plugin's hooks. `unseen`: Claude Code should have put it into
+ * the conversation, and has not. It can still be `seen` later. Needs the plugin's hooks. `answered`: Claude has
  * answered it. With the plugin's hooks, a reply answers what Claude has seen before it. Without them, it answers
  * the message that it names, or else the oldest one that waits. `lost`: Claude Code has ended, or the server has
  * restarted, and whether Claude has seen the message is unknown. It can be sent again. `rejected`: It does not
  * reach Claude, and `code` says why. An `error` precedes it if the frame itself was rejected. A message that
  * waited when Claude Code ended, or when the client's token was revoked, gets only this.
  */
-export type DeliveryState = "accepted" | "seen" | "unseen" | "answered" | "lost" | "rejected";
+export type DeliveryState = "queued" | "accepted" | "seen" | "unseen" | "answered" | "lost" | "rejected";
 /**
  * The kind of an error, for programs. `invalid_json`: The frame is not JSON. `unknown_type`: There is no such
  * `type`. `invalid_message`: A field is missing or wrong, and `message` names it. `too_large`: The message is
@@ -319,6 +320,39 @@ export type HistoryItem = {
      * How a reply came, if not by the reply tool.
      */
     via?: "transcript" | undefined;
+    /**
+     * What became of a user's message, as far as the server has got.
+     */
+    state?: DeliveryState | undefined;
+};
+/**
+ * A permission request that was decided.
+ */
+export type VerdictItem = {
+    /**
+     * The request.
+     */
+    request_id: string;
+    /**
+     * The tool, such as `Bash`.
+     */
+    tool_name: string;
+    /**
+     * What the tool was about to do. Untrusted text.
+     */
+    description: string;
+    /**
+     * `true` if the tool could run.
+     */
+    allowed: boolean;
+    /**
+     * Who has decided, as in `permission_resolved`.
+     */
+    by: string;
+    /**
+     * When, RFC 3339 in UTC.
+     */
+    ts: string;
 };
 /**
  * The state of a session.
@@ -436,8 +470,8 @@ export type StatusMessage = {
     detail?: string | undefined;
 };
 /**
- * Messages of a session, oldest first. The answer to `fetch_history`. Empty for a session that doesn't exist. A
- * long one comes in several such messages, and others may come between them.
+ * Messages of a session, oldest first. The answer to `fetch_history`, and to `search`. Empty for a session that
+ * doesn't exist. A long one comes in several such messages, and others may come between them.
  */
 export type HistoryMessage = {
     type: "history";
@@ -454,6 +488,11 @@ export type HistoryMessage = {
      * `seq` are missing here.
      */
     truncated_before?: number | undefined;
+    /**
+     * The words that were searched for. These are messages in which they are, and not
+     * the history between them.
+     */
+    search?: string | undefined;
     /**
      * `true` if the next `history` goes on with this answer.
      */
@@ -480,6 +519,21 @@ export type SessionsMessage = {
     permissions: number;
     /**
      * `true` if the next `sessions` goes on with this answer.
+     */
+    more?: boolean | undefined;
+};
+/**
+ * Permission requests that were decided, oldest first. The answer to `fetch_verdicts`. A long one comes in
+ * several such messages, and others may come between them.
+ */
+export type VerdictsMessage = {
+    type: "verdicts";
+    /**
+     * 100 verdicts at most.
+     */
+    verdicts: VerdictItem[];
+    /**
+     * `true` if the next `verdicts` goes on with this answer.
      */
     more?: boolean | undefined;
 };
@@ -690,7 +744,7 @@ export type ErrorMessage = {
 /**
  * Every message of the server's, told apart by `type`.
  */
-export type ServerMessage = ReplyMessage | StreamMessage | StatusMessage | HistoryMessage | SessionsMessage | PermissionRequestMessage | PermissionResolvedMessage | UserMessage | DeliveryMessage | WelcomeMessage | PongMessage | ErrorMessage;
+export type ServerMessage = ReplyMessage | StreamMessage | StatusMessage | HistoryMessage | SessionsMessage | VerdictsMessage | PermissionRequestMessage | PermissionResolvedMessage | UserMessage | DeliveryMessage | WelcomeMessage | PongMessage | ErrorMessage;
 /**
  * Why and for how long there is no connection.
  */

@@ -35,15 +35,16 @@
  */
 
 /**
- * How far a message has come. `accepted`: It has been written to Claude Code. `seen`: Claude Code has put it
- * into the conversation. Needs the plugin's hooks. `unseen`: Claude Code should have put it into the
- * conversation, and has not. It can still be `seen` later. Needs the plugin's hooks. `answered`: Claude has
+ * How far a message has come. `queued`: It waits for Claude Code, which can't be given it yet. It is on disk,
+ * and stays through a restart and a power cut. `accepted`: It has been written to Claude Code. `seen`: Claude
+ * Code has put it into the conversation. Needs the plugin's hooks. `unseen`: Claude Code should have put it into
+ * the conversation, and has not. It can still be `seen` later. Needs the plugin's hooks. `answered`: Claude has
  * answered it. With the plugin's hooks, a reply answers what Claude has seen before it. Without them, it answers
  * the message that it names, or else the oldest one that waits. `lost`: Claude Code has ended, or the server has
  * restarted, and whether Claude has seen the message is unknown. It can be sent again. `rejected`: It does not
  * reach Claude, and `code` says why. An `error` precedes it if the frame itself was rejected. A message that
  * waited when Claude Code ended, or when the client's token was revoked, gets only this.
- * @typedef {'accepted' | 'seen' | 'unseen' | 'answered' | 'lost' | 'rejected'} DeliveryState
+ * @typedef {'queued' | 'accepted' | 'seen' | 'unseen' | 'answered' | 'lost' | 'rejected'} DeliveryState
  */
 
 /**
@@ -73,6 +74,18 @@
  * @property {number} seq Its place in the session, from 1.
  * @property {string} [user] The author's name. Not for Claude.
  * @property {ReplySource} [via] How a reply came, if not by the reply tool.
+ * @property {DeliveryState} [state] What became of a user's message, as far as the server has got.
+ */
+
+/**
+ * A permission request that was decided.
+ * @typedef {object} VerdictItem
+ * @property {string} request_id The request.
+ * @property {string} tool_name The tool, such as `Bash`.
+ * @property {string} description What the tool was about to do. Untrusted text.
+ * @property {boolean} allowed `true` if the tool could run.
+ * @property {string} by Who has decided, as in `permission_resolved`.
+ * @property {string} ts When, RFC 3339 in UTC.
  */
 
 /**
@@ -128,14 +141,16 @@
  */
 
 /**
- * Messages of a session, oldest first. The answer to `fetch_history`. Empty for a session that doesn't exist. A
- * long one comes in several such messages, and others may come between them.
+ * Messages of a session, oldest first. The answer to `fetch_history`, and to `search`. Empty for a session that
+ * doesn't exist. A long one comes in several such messages, and others may come between them.
  * @typedef {object} HistoryMessage
  * @property {'history'} type
  * @property {string} session_id The session.
  * @property {HistoryItem[]} messages 100 messages at most.
  * @property {number} [truncated_before] Messages that were asked for are not kept any more: some before this
  *   `seq` are missing here.
+ * @property {string} [search] The words that were searched for. These are messages in which they are, and not
+ *   the history between them.
  * @property {boolean} [more] `true` if the next `history` goes on with this answer.
  */
 
@@ -149,6 +164,15 @@
  * @property {number} permissions The number of permission requests that wait for an operator. They belong to no
  *   session.
  * @property {boolean} [more] `true` if the next `sessions` goes on with this answer.
+ */
+
+/**
+ * Permission requests that were decided, oldest first. The answer to `fetch_verdicts`. A long one comes in
+ * several such messages, and others may come between them.
+ * @typedef {object} VerdictsMessage
+ * @property {'verdicts'} type
+ * @property {VerdictItem[]} verdicts 100 verdicts at most.
+ * @property {boolean} [more] `true` if the next `verdicts` goes on with this answer.
  */
 
 /**
@@ -243,7 +267,7 @@
 
 /**
  * Every message of the server's, told apart by `type`.
- * @typedef {ReplyMessage | StreamMessage | StatusMessage | HistoryMessage | SessionsMessage |
+ * @typedef {ReplyMessage | StreamMessage | StatusMessage | HistoryMessage | SessionsMessage | VerdictsMessage |
  *   PermissionRequestMessage | PermissionResolvedMessage | UserMessage | DeliveryMessage | WelcomeMessage |
  *   PongMessage | ErrorMessage} ServerMessage
  */
