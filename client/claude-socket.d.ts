@@ -16,10 +16,15 @@ export const UNAUTHORIZED: 4401;
  * @typedef {{answer: Deferred<T>, aborted?: boolean}} Request
  */
 /**
+ * A request for anything but history, as it is sent.
+ * @typedef {Request<any> & {frame: {type: 'list_sessions' | 'search' | 'fetch_verdicts'}}} Query
+ */
+/**
  * A request for history that was not answered yet: of the app (`answer`), or to fill a gap (`fill`).
  * @typedef {object} HistoryRequest
  * @property {number} limit
  * @property {number} [since]
+ * @property {number} [before]
  * @property {Deferred<HistoryMessage>} [answer]
  * @property {boolean} [aborted]
  * @property {(history: HistoryMessage) => void} [fill]
@@ -45,7 +50,7 @@ export class DeliveryError extends Error {
     /** In how many seconds the server can take the message, if its token's rate is used up. */
     retryAfter: number | undefined;
 }
-/** The server has not taken a request for history or for the sessions. */
+/** The server has not taken a request, such as one for history. */
 export class RequestError extends Error {
     /** @param {ErrorMessage} error */
     constructor({ message, code }: ErrorMessage);
@@ -91,6 +96,12 @@ export class SentMessage {
     /** When it was sent (RFC 3339). @readonly */
     readonly ts: string;
     /**
+     * Resolves when the message is the server's: it waits on disk for Claude Code, or Claude Code has it. From then on it
+     * is not sent again.
+     * @returns {Promise<DeliveryMessage>}
+     */
+    get queued(): Promise<DeliveryMessage>;
+    /**
      * Resolves when Claude Code has the message. Rejects with a {@link DeliveryError} if it was rejected, with an
      * {@link EndedError} if the client has ended, or with the reason of the signal that was given to `send`.
      * @returns {Promise<DeliveryMessage>}
@@ -109,11 +120,11 @@ export class SentMessage {
     get answered(): Promise<DeliveryMessage>;
     /**
      * Returns the promise of a state, which rejects also when the signal aborts. The message goes on.
-     * @param {'accepted' | 'seen' | 'answered'} state
+     * @param {AwaitedState} state
      * @param {{signal?: AbortSignal}} [until]
      * @returns {Promise<DeliveryMessage>}
      */
-    when(state: "accepted" | "seen" | "answered", { signal }?: {
+    when(state: AwaitedState, { signal }?: {
         signal?: AbortSignal;
     }): Promise<DeliveryMessage>;
     /**
@@ -199,14 +210,15 @@ export class ClaudeSocket {
     /**
      * Requests the session's history. It is also emitted as a `history` event.
      * @param {number} [limit] most messages, from 1 to 100
-     * @param {{since?: number, signal?: AbortSignal}} [options] with `since`, the first messages after that `seq`;
-     *   without, the last ones. The promise rejects when `signal` aborts.
+     * @param {{since?: number, before?: number, signal?: AbortSignal}} [options] with `since`, the first messages after that
+     *   `seq`; with `before`, the last ones before that `seq`; without, the last ones. The promise rejects when `signal` aborts.
      * @returns {Promise<HistoryMessage>} rejects with a {@link RequestError} if the server doesn't take the request, and
      *   with an {@link EndedError} if the client ends before
-     * @throws {TypeError} if `limit` or `since` is not a whole number
+     * @throws {TypeError} if `limit`, `since` or `before` is not a whole number
      */
-    fetchHistory(limit?: number, { since, signal }?: {
+    fetchHistory(limit?: number, { since, before, signal }?: {
         since?: number;
+        before?: number;
         signal?: AbortSignal;
     }): Promise<HistoryMessage>;
     /**
@@ -218,6 +230,31 @@ export class ClaudeSocket {
     fetchSessions({ signal }?: {
         signal?: AbortSignal;
     }): Promise<SessionsMessage>;
+    /**
+     * Finds the messages in which all these words are, the last one also as the beginning of a word.
+     * @param {string} text 200 characters at most
+     * @param {{limit?: number, session?: string, signal?: AbortSignal}} [options] most messages, from 1 to 100, 50 if left
+     *   out: the newest; in this session, or in all that the client may read. The promise rejects when `signal` aborts.
+     * @returns {Promise<FoundMessage[]>} by session, oldest first in each. Rejects as that of `fetchHistory` does.
+     * @throws {TypeError} if the text is not a string, or `limit` is not a whole number
+     */
+    search(text: string, { limit, session, signal }?: {
+        limit?: number;
+        session?: string;
+        signal?: AbortSignal;
+    }): Promise<FoundMessage[]>;
+    /**
+     * Requests the permission requests that were decided, the last ones. Only an operator may. They are also emitted as a
+     * `verdicts` event.
+     * @param {{limit?: number, signal?: AbortSignal}} [options] most verdicts, from 1 to 100, 50 if left out. The promise
+     *   rejects when `signal` aborts.
+     * @returns {Promise<VerdictsMessage>} rejects as that of `fetchHistory` does
+     * @throws {TypeError} if `limit` is not a whole number
+     */
+    fetchVerdicts({ limit, signal }?: {
+        limit?: number;
+        signal?: AbortSignal;
+    }): Promise<VerdictsMessage>;
     /**
      * Answers a permission request. Only the first verdict on a request counts.
      * @param {string} requestId
@@ -812,6 +849,7 @@ export type ClaudeSocketEvents = {
     status: (message: StatusMessage) => void;
     history: (message: HistoryMessage) => void;
     sessions: (message: SessionsMessage) => void;
+    verdicts: (message: VerdictsMessage) => void;
     user_message: (message: UserMessage) => void;
     permission_request: (message: PermissionRequestMessage) => void;
     permission_resolved: (message: PermissionResolvedMessage) => void;
@@ -824,6 +862,12 @@ export type ClaudeSocketEvents = {
      * every message, after its own event
      */
     message: (message: ServerMessage) => void;
+};
+/**
+ * A message in which the words of a search are.
+ */
+export type FoundMessage = HistoryItem & {
+    session_id: string;
 };
 export type ClaudeSocketOptions = {
     /**
@@ -921,11 +965,20 @@ export type Request<T> = {
     aborted?: boolean;
 };
 /**
+ * A request for anything but history, as it is sent.
+ */
+export type Query = Request<any> & {
+    frame: {
+        type: "list_sessions" | "search" | "fetch_verdicts";
+    };
+};
+/**
  * A request for history that was not answered yet: of the app (`answer`), or to fill a gap (`fill`).
  */
 export type HistoryRequest = {
     limit: number;
     since?: number | undefined;
+    before?: number | undefined;
     answer?: Deferred<HistoryMessage> | undefined;
     aborted?: boolean | undefined;
     fill?: ((history: HistoryMessage) => void) | undefined;
@@ -945,3 +998,7 @@ export type Finding = {
      */
     final?: boolean | undefined;
 };
+/**
+ * Those of which a message has a promise.
+ */
+export type AwaitedState = "queued" | "accepted" | "seen" | "answered";
