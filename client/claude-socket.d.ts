@@ -97,7 +97,7 @@ export class SentMessage {
     readonly ts: string;
     /**
      * Resolves when the message is the server's: it waits on disk for Claude Code, or Claude Code has it. From then on it
-     * is not sent again.
+     * is not sent again. One that Claude Code had and has not seen can wait anew, which its `delivery` tells.
      * @returns {Promise<DeliveryMessage>}
      */
     get queued(): Promise<DeliveryMessage>;

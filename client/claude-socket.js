@@ -520,7 +520,7 @@ export class SentMessage {
 
   /**
    * Resolves when the message is the server's: it waits on disk for Claude Code, or Claude Code has it. From then on it
-   * is not sent again.
+   * is not sent again. One that Claude Code had and has not seen can wait anew, which its `delivery` tells.
    * @returns {Promise<DeliveryMessage>}
    */
   get queued() {
@@ -678,8 +678,8 @@ export class ClaudeSocket {
    */
   #verdictsPart = [];
   /**
-   * What has come of the answer to a search.
-   * @type {FoundMessage[]}
+   * What has come of the answer to a search: a `history` for each session.
+   * @type {HistoryMessage[]}
    */
   #foundPart = [];
 
@@ -1323,16 +1323,19 @@ export class ClaudeSocket {
   }
 
   /**
-   * What was found in one session comes as a `history`.
+   * Handles what was found in one session, or a part of that.
    * @param {HistoryMessage} history
    */
-  #onFound(history) {
-    const { session_id, messages, more } = history;
-    this.#foundPart.push(...messages.map((message) => ({ ...message, session_id })));
-    this.#emitMessage(history);
+  #onFound({ more, ...history }) {
+    const last = this.#foundPart.at(-1);
+    if (last?.session_id === history.session_id) last.messages.push(...history.messages);
+    else this.#foundPart.push(history);
     if (more) return;
-    this.#takeQuery('search')?.answer.resolve(this.#foundPart);
+    const found = this.#foundPart;
     this.#foundPart = [];
+    found.forEach((part, index) => this.#emitMessage(index + 1 < found.length ? { ...part, more: true } : part));
+    const messages = found.flatMap(({ session_id, messages }) => messages.map((message) => ({ ...message, session_id })));
+    this.#takeQuery('search')?.answer.resolve(messages);
   }
 
   /** @param {WelcomeMessage} welcome */

@@ -120,10 +120,7 @@ export class Messages {
   /** Shows what has become of messages, as their history says. */
   settle({ messages }) {
     this.#change(() => {
-      for (const { message_id, state } of messages) {
-        const entry = this.#known.get(message_id);
-        if (entry && state) this.#advance(entry, state);
-      }
+      for (const item of messages) this.#settle(item);
     });
   }
 
@@ -321,8 +318,7 @@ export class Messages {
       if (sent) this.#number(sent, item);
       else if (item.role === 'assistant') this.#add(item, () => reply(item));
       else this.#add(item, () => userMessage(item, item.user === this.#name));
-      const entry = this.#known.get(item.message_id);
-      if (item.state) this.#advance(entry, item.state);
+      this.#settle(item);
     }
     byId('log').removeAttribute('aria-busy');
   }
@@ -416,9 +412,10 @@ export class Messages {
     if (epoch === this.#epoch) this.#insertLoader(0, seq);
   }
 
-  /** Shows a state, unless a later one was reached. */
-  #advance(entry, state) {
-    if (STATES[state] && !isReached(entry, state)) this.#mark(entry, state);
+  /** Shows what the history says of a message. */
+  #settle({ message_id, state }) {
+    const entry = this.#known.get(message_id);
+    if (entry && STATES[state] && entry.state !== state) this.#mark(entry, state);
   }
 
   #mark(entry, state, hint) {
@@ -468,8 +465,14 @@ export class Messages {
   }
 }
 
-/** Returns `true` if a message has got as far as this state, or further. */
-const isReached = (entry, state) => RANKS.indexOf(state) <= RANKS.indexOf(entry.state);
+/**
+ * Returns `true` if a message has got as far as this state, or further. One that Claude Code has not seen waits anew when
+ * it ends.
+ */
+function isReached(entry, state) {
+  if (state === 'queued' && ['accepted', 'unseen'].includes(entry.state)) return false;
+  return RANKS.indexOf(state) <= RANKS.indexOf(entry.state);
+}
 
 /**
  * Returns when the server got each message, by its entry. The clock of a user's client may be wrong, so what it says is

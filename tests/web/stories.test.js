@@ -224,7 +224,7 @@ class Stage {
     const [, id, content] = /^(\S+) (.*)$/.exec(rest);
     const sent = this.#client.send(content, { id });
     this.#states.set(id, 'waiting');
-    for (const state of ['queued', 'accepted', 'seen', 'answered']) void sent[state].then(() => this.#states.set(id, state), () => {});
+    for (const state of ['accepted', 'seen', 'answered']) void sent[state].then(() => this.#states.set(id, state), () => {});
     sent.answered.catch((error) => {
       // Without a connection, what was reached stays.
       const isFinal = error instanceof DeliveryError || (error instanceof LostError && this.#states.get(id) !== 'seen');
