@@ -1,11 +1,27 @@
 // The part of a text that a search has found, with its words marked.
 
+import { parse } from './markdown.js';
+
 /** Most characters of an excerpt, and of those before its first marked word. */
 const LENGTH = 180;
 const LEAD = 50;
 /** What accents and the like are once they are taken apart. */
 const MARKS = /\p{M}/gu;
 const WORDS = /[\p{L}\p{N}\p{M}]+/gu;
+
+/** Most characters of a text whose Markdown is read. */
+const MAX_MARKDOWN = 20_000;
+
+/** Returns the words of a text of Claude's, without its Markdown. */
+export const plain = (text) => (text.length > MAX_MARKDOWN ? text : parse(text).map(words).join(' '));
+
+/** Returns the words of a node of the tree. */
+function words({ type, text, children = [], items = [], head = [], rows = [] }) {
+  if (type === 'break') return ' ';
+  if (text !== undefined) return text;
+  const blocks = [...items, ...head, ...rows.flat()].map((block) => block.map(words).join(''));
+  return children.map(words).join('') + blocks.join(' ');
+}
 
 /** Returns a text for comparison: without case and accents. */
 const fold = (text) => text.normalize('NFD').replace(MARKS, '').toLowerCase();

@@ -1,7 +1,7 @@
 // The search: a dialog with a field, and what was found, by session. What is chosen is shown in the conversation.
 
 import { element, byId, setText } from './dom.js';
-import { excerpt } from './excerpt.js';
+import { excerpt, plain } from './excerpt.js';
 import { session } from './location.js';
 import { clock } from './messages.js';
 import { nameOf, visible } from './sanitize.js';
@@ -117,7 +117,8 @@ export class Search {
     const when = new Date(ts);
     const time = Number.isNaN(when.getTime()) ? [] : [element('time', { datetime: when.toISOString(), title: when.toLocaleString() }, clock(when))];
     const who = element('strong', { class: 'who' }, role === 'assistant' ? 'Claude' : nameOf(user));
-    const pieces = excerpt(visible(content), text).map((piece) => (piece.marked ? element('mark', {}, piece.text) : piece.text));
+    const said = visible(role === 'assistant' ? plain(content) : content);
+    const pieces = excerpt(said, text).map((piece) => (piece.marked ? element('mark', {}, piece.text) : piece.text));
     const choose = () => {
       this.#dialog.close();
       this.choose(name, seq);

@@ -19,6 +19,8 @@ export function talk(count, change = () => ({})) {
 export class Kept {
   /** What the page has asked, oldest first. */
   asked = [];
+  /** `fetch_history` is refused. */
+  refuses = false;
   /** Answers to `fetch_history` wait for this. */
   gate = Promise.resolve();
   #socket;
@@ -76,6 +78,7 @@ export class Kept {
         return this.send({ type: 'pong' });
       case 'fetch_history': {
         await this.gate;
+        if (this.refuses) return this.send({ type: 'error', session_id, code: 'busy', message: 'not now', request: frame.type });
         const { since, before = Infinity, limit } = frame;
         const asked = messages.filter(({ seq }) => seq > (since ?? 0) && seq < before);
         const some = since === undefined ? asked.slice(-limit) : asked.slice(0, limit);

@@ -5,7 +5,7 @@ import assert from 'node:assert/strict';
 
 import { connected, say, story, until } from './browser.js';
 import { Kept, at, talk } from './kept.js';
-import { excerpt } from '../../examples/basic/excerpt.js';
+import { excerpt, plain } from '../../examples/basic/excerpt.js';
 
 const texts = (page) => page.locator('#log .message .body').evaluateAll((bodies) => bodies.map(({ textContent }) => textContent.split(/of|\n/)[0]));
 const lines = (page) => page.locator('#log .body, #log .note').evaluateAll((all) => all.map(({ textContent }) => textContent));
@@ -62,7 +62,11 @@ story('older messages are loaded by a button, too, and again after a failure', a
   const kept = new Kept({ default: talk(120) });
   await kept.show(page);
   const button = page.getByRole('button', { name: 'Load older messages' });
+  kept.refuses = true;
   await button.focus();
+  await page.keyboard.press('Enter');
+  await page.getByRole('button', { name: 'Not loaded. Try again' }).waitFor();
+  kept.refuses = false;
   await page.keyboard.press('Enter');
   await until(page, () => document.querySelectorAll('#log .message').length === 120);
   await page.getByText('The beginning of this session').waitFor();
@@ -289,6 +293,8 @@ test('an excerpt shows the words that were found', () => {
   assert.equal(shown('Das Café\n\nist  zu', 'cafe'), 'Das [Café] ist zu');
   assert.equal(shown('nothing of it', 'else'), 'nothing of it');
   assert.equal(shown('', 'else'), '');
+  const markdown = '# A title\n\nIt is **bold**, `code`\nand [a link](https://example.org/).\n\n- one\n- two\n\n| a | b |\n|---|---|\n| c | d |\n\n```sh\nmake all\n```';
+  assert.equal(shown(plain(markdown), 'bold make'), 'A title It is [bold], code and a link. one two a b c d [make] all');
   assert.equal(shown('a.b', '...'), 'a.b');
   const long = shown(`${'before '.repeat(40)}needle ${'after '.repeat(60)}`, 'needle');
   assert.match(long, /^… (before )+\[needle\] (after )+after …$/);
