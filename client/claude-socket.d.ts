@@ -16,10 +16,15 @@ export const UNAUTHORIZED: 4401;
  * @typedef {{answer: Deferred<T>, aborted?: boolean}} Request
  */
 /**
+ * A request for anything but history, as it is sent.
+ * @typedef {Request<any> & {frame: {type: 'list_sessions' | 'search' | 'fetch_verdicts'}}} Query
+ */
+/**
  * A request for history that was not answered yet: of the app (`answer`), or to fill a gap (`fill`).
  * @typedef {object} HistoryRequest
  * @property {number} limit
  * @property {number} [since]
+ * @property {number} [before]
  * @property {Deferred<HistoryMessage>} [answer]
  * @property {boolean} [aborted]
  * @property {(history: HistoryMessage) => void} [fill]
@@ -45,7 +50,7 @@ export class DeliveryError extends Error {
     /** In how many seconds the server can take the message, if its token's rate is used up. */
     retryAfter: number | undefined;
 }
-/** The server has not taken a request for history or for the sessions. */
+/** The server has not taken a request, such as one for history. */
 export class RequestError extends Error {
     /** @param {ErrorMessage} error */
     constructor({ message, code }: ErrorMessage);
@@ -91,6 +96,12 @@ export class SentMessage {
     /** When it was sent (RFC 3339). @readonly */
     readonly ts: string;
     /**
+     * Resolves when the message is the server's: it waits on disk for Claude Code, or Claude Code has it. From then on it
+     * is not sent again. One that Claude Code had and has not seen can wait anew, which its `delivery` tells.
+     * @returns {Promise<DeliveryMessage>}
+     */
+    get queued(): Promise<DeliveryMessage>;
+    /**
      * Resolves when Claude Code has the message. Rejects with a {@link DeliveryError} if it was rejected, with an
      * {@link EndedError} if the client has ended, or with the reason of the signal that was given to `send`.
      * @returns {Promise<DeliveryMessage>}
@@ -109,11 +120,11 @@ export class SentMessage {
     get answered(): Promise<DeliveryMessage>;
     /**
      * Returns the promise of a state, which rejects also when the signal aborts. The message goes on.
-     * @param {'accepted' | 'seen' | 'answered'} state
+     * @param {AwaitedState} state
      * @param {{signal?: AbortSignal}} [until]
      * @returns {Promise<DeliveryMessage>}
      */
-    when(state: "accepted" | "seen" | "answered", { signal }?: {
+    when(state: AwaitedState, { signal }?: {
         signal?: AbortSignal;
     }): Promise<DeliveryMessage>;
     /**
@@ -199,14 +210,15 @@ export class ClaudeSocket {
     /**
      * Requests the session's history. It is also emitted as a `history` event.
      * @param {number} [limit] most messages, from 1 to 100
-     * @param {{since?: number, signal?: AbortSignal}} [options] with `since`, the first messages after that `seq`;
-     *   without, the last ones. The promise rejects when `signal` aborts.
+     * @param {{since?: number, before?: number, signal?: AbortSignal}} [options] with `since`, the first messages after that
+     *   `seq`; with `before`, the last ones before that `seq`; without, the last ones. The promise rejects when `signal` aborts.
      * @returns {Promise<HistoryMessage>} rejects with a {@link RequestError} if the server doesn't take the request, and
      *   with an {@link EndedError} if the client ends before
-     * @throws {TypeError} if `limit` or `since` is not a whole number
+     * @throws {TypeError} if `limit`, `since` or `before` is not a whole number
      */
-    fetchHistory(limit?: number, { since, signal }?: {
+    fetchHistory(limit?: number, { since, before, signal }?: {
         since?: number;
+        before?: number;
         signal?: AbortSignal;
     }): Promise<HistoryMessage>;
     /**
@@ -218,6 +230,31 @@ export class ClaudeSocket {
     fetchSessions({ signal }?: {
         signal?: AbortSignal;
     }): Promise<SessionsMessage>;
+    /**
+     * Finds the messages in which all these words are, the last one also as the beginning of a word.
+     * @param {string} text 200 characters at most
+     * @param {{limit?: number, session?: string, signal?: AbortSignal}} [options] most messages, from 1 to 100, 50 if left
+     *   out: the newest; in this session, or in all that the client may read. The promise rejects when `signal` aborts.
+     * @returns {Promise<FoundMessage[]>} by session, oldest first in each. Rejects as that of `fetchHistory` does.
+     * @throws {TypeError} if the text is not a string, or `limit` is not a whole number
+     */
+    search(text: string, { limit, session, signal }?: {
+        limit?: number;
+        session?: string;
+        signal?: AbortSignal;
+    }): Promise<FoundMessage[]>;
+    /**
+     * Requests the permission requests that were decided, the last ones. Only an operator may. They are also emitted as a
+     * `verdicts` event.
+     * @param {{limit?: number, signal?: AbortSignal}} [options] most verdicts, from 1 to 100, 50 if left out. The promise
+     *   rejects when `signal` aborts.
+     * @returns {Promise<VerdictsMessage>} rejects as that of `fetchHistory` does
+     * @throws {TypeError} if `limit` is not a whole number
+     */
+    fetchVerdicts({ limit, signal }?: {
+        limit?: number;
+        signal?: AbortSignal;
+    }): Promise<VerdictsMessage>;
     /**
      * Answers a permission request. Only the first verdict on a request counts.
      * @param {string} requestId
@@ -263,16 +300,17 @@ export type Author = "user" | "assistant";
  */
 export type Status = "thinking" | "tool_use" | "idle";
 /**
- * How far a message has come. `accepted`: It has been written to Claude Code. `seen`: Claude Code has put it
- * into the conversation. Needs the plugin's hooks. `unseen`: Claude Code should have put it into the
- * conversation, and has not. It can still be `seen` later. Needs the plugin's hooks. `answered`: Claude has
+ * How far a message has come. `queued`: It waits for Claude Code, which can't be given it yet. It is on disk,
+ * and stays through a restart and a power cut. `accepted`: It has been written to Claude Code. `seen`: Claude
+ * Code has put it into the conversation. Needs the plugin's hooks. `unseen`: Claude Code should have put it into
+ * the conversation, and has not. It can still be `seen` later. Needs the plugin's hooks. `answered`: Claude has
  * answered it. With the plugin's hooks, a reply answers what Claude has seen before it. Without them, it answers
  * the message that it names, or else the oldest one that waits. `lost`: Claude Code has ended, or the server has
  * restarted, and whether Claude has seen the message is unknown. It can be sent again. `rejected`: It does not
  * reach Claude, and `code` says why. An `error` precedes it if the frame itself was rejected. A message that
  * waited when Claude Code ended, or when the client's token was revoked, gets only this.
  */
-export type DeliveryState = "accepted" | "seen" | "unseen" | "answered" | "lost" | "rejected";
+export type DeliveryState = "queued" | "accepted" | "seen" | "unseen" | "answered" | "lost" | "rejected";
 /**
  * The kind of an error, for programs. `invalid_json`: The frame is not JSON. `unknown_type`: There is no such
  * `type`. `invalid_message`: A field is missing or wrong, and `message` names it. `too_large`: The message is
@@ -319,6 +357,39 @@ export type HistoryItem = {
      * How a reply came, if not by the reply tool.
      */
     via?: "transcript" | undefined;
+    /**
+     * What became of a user's message, as far as the server has got.
+     */
+    state?: DeliveryState | undefined;
+};
+/**
+ * A permission request that was decided.
+ */
+export type VerdictItem = {
+    /**
+     * The request.
+     */
+    request_id: string;
+    /**
+     * The tool, such as `Bash`.
+     */
+    tool_name: string;
+    /**
+     * What the tool was about to do. Untrusted text.
+     */
+    description: string;
+    /**
+     * `true` if the tool could run.
+     */
+    allowed: boolean;
+    /**
+     * Who has decided, as in `permission_resolved`.
+     */
+    by: string;
+    /**
+     * When, RFC 3339 in UTC.
+     */
+    ts: string;
 };
 /**
  * The state of a session.
@@ -436,8 +507,8 @@ export type StatusMessage = {
     detail?: string | undefined;
 };
 /**
- * Messages of a session, oldest first. The answer to `fetch_history`. Empty for a session that doesn't exist. A
- * long one comes in several such messages, and others may come between them.
+ * Messages of a session, oldest first. The answer to `fetch_history`, and to `search`. Empty for a session that
+ * doesn't exist. A long one comes in several such messages, and others may come between them.
  */
 export type HistoryMessage = {
     type: "history";
@@ -454,6 +525,11 @@ export type HistoryMessage = {
      * `seq` are missing here.
      */
     truncated_before?: number | undefined;
+    /**
+     * The words that were searched for. These are messages in which they are, and not
+     * the history between them.
+     */
+    search?: string | undefined;
     /**
      * `true` if the next `history` goes on with this answer.
      */
@@ -480,6 +556,21 @@ export type SessionsMessage = {
     permissions: number;
     /**
      * `true` if the next `sessions` goes on with this answer.
+     */
+    more?: boolean | undefined;
+};
+/**
+ * Permission requests that were decided, oldest first. The answer to `fetch_verdicts`. A long one comes in
+ * several such messages, and others may come between them.
+ */
+export type VerdictsMessage = {
+    type: "verdicts";
+    /**
+     * 100 verdicts at most.
+     */
+    verdicts: VerdictItem[];
+    /**
+     * `true` if the next `verdicts` goes on with this answer.
      */
     more?: boolean | undefined;
 };
@@ -690,7 +781,7 @@ export type ErrorMessage = {
 /**
  * Every message of the server's, told apart by `type`.
  */
-export type ServerMessage = ReplyMessage | StreamMessage | StatusMessage | HistoryMessage | SessionsMessage | PermissionRequestMessage | PermissionResolvedMessage | UserMessage | DeliveryMessage | WelcomeMessage | PongMessage | ErrorMessage;
+export type ServerMessage = ReplyMessage | StreamMessage | StatusMessage | HistoryMessage | SessionsMessage | VerdictsMessage | PermissionRequestMessage | PermissionResolvedMessage | UserMessage | DeliveryMessage | WelcomeMessage | PongMessage | ErrorMessage;
 /**
  * Why and for how long there is no connection.
  */
@@ -758,6 +849,7 @@ export type ClaudeSocketEvents = {
     status: (message: StatusMessage) => void;
     history: (message: HistoryMessage) => void;
     sessions: (message: SessionsMessage) => void;
+    verdicts: (message: VerdictsMessage) => void;
     user_message: (message: UserMessage) => void;
     permission_request: (message: PermissionRequestMessage) => void;
     permission_resolved: (message: PermissionResolvedMessage) => void;
@@ -770,6 +862,12 @@ export type ClaudeSocketEvents = {
      * every message, after its own event
      */
     message: (message: ServerMessage) => void;
+};
+/**
+ * A message in which the words of a search are.
+ */
+export type FoundMessage = HistoryItem & {
+    session_id: string;
 };
 export type ClaudeSocketOptions = {
     /**
@@ -867,11 +965,20 @@ export type Request<T> = {
     aborted?: boolean;
 };
 /**
+ * A request for anything but history, as it is sent.
+ */
+export type Query = Request<any> & {
+    frame: {
+        type: "list_sessions" | "search" | "fetch_verdicts";
+    };
+};
+/**
  * A request for history that was not answered yet: of the app (`answer`), or to fill a gap (`fill`).
  */
 export type HistoryRequest = {
     limit: number;
     since?: number | undefined;
+    before?: number | undefined;
     answer?: Deferred<HistoryMessage> | undefined;
     aborted?: boolean | undefined;
     fill?: ((history: HistoryMessage) => void) | undefined;
@@ -891,3 +998,7 @@ export type Finding = {
      */
     final?: boolean | undefined;
 };
+/**
+ * Those of which a message has a promise.
+ */
+export type AwaitedState = "queued" | "accepted" | "seen" | "answered";

@@ -35,15 +35,16 @@
  */
 
 /**
- * How far a message has come. `accepted`: It has been written to Claude Code. `seen`: Claude Code has put it
- * into the conversation. Needs the plugin's hooks. `unseen`: Claude Code should have put it into the
- * conversation, and has not. It can still be `seen` later. Needs the plugin's hooks. `answered`: Claude has
+ * How far a message has come. `queued`: It waits for Claude Code, which can't be given it yet. It is on disk,
+ * and stays through a restart and a power cut. `accepted`: It has been written to Claude Code. `seen`: Claude
+ * Code has put it into the conversation. Needs the plugin's hooks. `unseen`: Claude Code should have put it into
+ * the conversation, and has not. It can still be `seen` later. Needs the plugin's hooks. `answered`: Claude has
  * answered it. With the plugin's hooks, a reply answers what Claude has seen before it. Without them, it answers
  * the message that it names, or else the oldest one that waits. `lost`: Claude Code has ended, or the server has
  * restarted, and whether Claude has seen the message is unknown. It can be sent again. `rejected`: It does not
  * reach Claude, and `code` says why. An `error` precedes it if the frame itself was rejected. A message that
  * waited when Claude Code ended, or when the client's token was revoked, gets only this.
- * @typedef {'accepted' | 'seen' | 'unseen' | 'answered' | 'lost' | 'rejected'} DeliveryState
+ * @typedef {'queued' | 'accepted' | 'seen' | 'unseen' | 'answered' | 'lost' | 'rejected'} DeliveryState
  */
 
 /**
@@ -73,6 +74,18 @@
  * @property {number} seq Its place in the session, from 1.
  * @property {string} [user] The author's name. Not for Claude.
  * @property {ReplySource} [via] How a reply came, if not by the reply tool.
+ * @property {DeliveryState} [state] What became of a user's message, as far as the server has got.
+ */
+
+/**
+ * A permission request that was decided.
+ * @typedef {object} VerdictItem
+ * @property {string} request_id The request.
+ * @property {string} tool_name The tool, such as `Bash`.
+ * @property {string} description What the tool was about to do. Untrusted text.
+ * @property {boolean} allowed `true` if the tool could run.
+ * @property {string} by Who has decided, as in `permission_resolved`.
+ * @property {string} ts When, RFC 3339 in UTC.
  */
 
 /**
@@ -128,14 +141,16 @@
  */
 
 /**
- * Messages of a session, oldest first. The answer to `fetch_history`. Empty for a session that doesn't exist. A
- * long one comes in several such messages, and others may come between them.
+ * Messages of a session, oldest first. The answer to `fetch_history`, and to `search`. Empty for a session that
+ * doesn't exist. A long one comes in several such messages, and others may come between them.
  * @typedef {object} HistoryMessage
  * @property {'history'} type
  * @property {string} session_id The session.
  * @property {HistoryItem[]} messages 100 messages at most.
  * @property {number} [truncated_before] Messages that were asked for are not kept any more: some before this
  *   `seq` are missing here.
+ * @property {string} [search] The words that were searched for. These are messages in which they are, and not
+ *   the history between them.
  * @property {boolean} [more] `true` if the next `history` goes on with this answer.
  */
 
@@ -149,6 +164,15 @@
  * @property {number} permissions The number of permission requests that wait for an operator. They belong to no
  *   session.
  * @property {boolean} [more] `true` if the next `sessions` goes on with this answer.
+ */
+
+/**
+ * Permission requests that were decided, oldest first. The answer to `fetch_verdicts`. A long one comes in
+ * several such messages, and others may come between them.
+ * @typedef {object} VerdictsMessage
+ * @property {'verdicts'} type
+ * @property {VerdictItem[]} verdicts 100 verdicts at most.
+ * @property {boolean} [more] `true` if the next `verdicts` goes on with this answer.
  */
 
 /**
@@ -243,7 +267,7 @@
 
 /**
  * Every message of the server's, told apart by `type`.
- * @typedef {ReplyMessage | StreamMessage | StatusMessage | HistoryMessage | SessionsMessage |
+ * @typedef {ReplyMessage | StreamMessage | StatusMessage | HistoryMessage | SessionsMessage | VerdictsMessage |
  *   PermissionRequestMessage | PermissionResolvedMessage | UserMessage | DeliveryMessage | WelcomeMessage |
  *   PongMessage | ErrorMessage} ServerMessage
  */
@@ -286,6 +310,7 @@
  * @property {(message: StatusMessage) => void} status
  * @property {(message: HistoryMessage) => void} history
  * @property {(message: SessionsMessage) => void} sessions
+ * @property {(message: VerdictsMessage) => void} verdicts
  * @property {(message: UserMessage) => void} user_message
  * @property {(message: PermissionRequestMessage) => void} permission_request
  * @property {(message: PermissionResolvedMessage) => void} permission_resolved
@@ -295,6 +320,11 @@
  * @property {(message: PongMessage) => void} pong
  * @property {(message: ErrorMessage) => void} error
  * @property {(message: ServerMessage) => void} message every message, after its own event
+ */
+
+/**
+ * A message in which the words of a search are.
+ * @typedef {HistoryItem & {session_id: string}} FoundMessage
  */
 
 /**
@@ -379,10 +409,16 @@ const TOKEN_CHARACTERS = /^[!#$%&'*+\-.^_`|~0-9A-Za-z]+$/;
  */
 
 /**
+ * A request for anything but history, as it is sent.
+ * @typedef {Request<any> & {frame: {type: 'list_sessions' | 'search' | 'fetch_verdicts'}}} Query
+ */
+
+/**
  * A request for history that was not answered yet: of the app (`answer`), or to fill a gap (`fill`).
  * @typedef {object} HistoryRequest
  * @property {number} limit
  * @property {number} [since]
+ * @property {number} [before]
  * @property {Deferred<HistoryMessage>} [answer]
  * @property {boolean} [aborted]
  * @property {(history: HistoryMessage) => void} [fill]
@@ -414,7 +450,7 @@ export class DeliveryError extends Error {
   }
 }
 
-/** The server has not taken a request for history or for the sessions. */
+/** The server has not taken a request, such as one for history. */
 export class RequestError extends Error {
   /** @param {ErrorMessage} error */
   constructor({ message, code }) {
@@ -457,14 +493,15 @@ export class RefusedError extends EndedError {
 }
 
 /** @type {DeliveryState[]} */
-const DELIVERY_STATES = ['accepted', 'seen', 'unseen', 'answered', 'lost', 'rejected'];
+const DELIVERY_STATES = ['queued', 'accepted', 'seen', 'unseen', 'answered', 'lost', 'rejected'];
+/** Those of which a message has a promise. @typedef {'queued' | 'accepted' | 'seen' | 'answered'} AwaitedState */
 /** Those after which no other comes. */
 const FINAL_STATES = ['answered', 'lost', 'rejected'];
 
 /** A message that was sent, with promises of its delivery states. */
 export class SentMessage {
-  /** @type {Record<'accepted' | 'seen' | 'answered', Deferred<DeliveryMessage>>} */
-  #states = { accepted: deferred(), seen: deferred(), answered: deferred() };
+  /** @type {Record<AwaitedState, Deferred<DeliveryMessage>>} */
+  #states = { queued: deferred(), accepted: deferred(), seen: deferred(), answered: deferred() };
 
   /**
    * @param {string} content
@@ -479,6 +516,15 @@ export class SentMessage {
     this.id = wellFormed(id);
     /** When it was sent (RFC 3339). @readonly */
     this.ts = wellFormed(ts);
+  }
+
+  /**
+   * Resolves when the message is the server's: it waits on disk for Claude Code, or Claude Code has it. From then on it
+   * is not sent again. One that Claude Code had and has not seen can wait anew, which its `delivery` tells.
+   * @returns {Promise<DeliveryMessage>}
+   */
+  get queued() {
+    return this.#states.queued.promise;
   }
 
   /**
@@ -509,7 +555,7 @@ export class SentMessage {
 
   /**
    * Returns the promise of a state, which rejects also when the signal aborts. The message goes on.
-   * @param {'accepted' | 'seen' | 'answered'} state
+   * @param {AwaitedState} state
    * @param {{signal?: AbortSignal}} [until]
    * @returns {Promise<DeliveryMessage>}
    */
@@ -529,7 +575,9 @@ export class SentMessage {
   settle(delivery, why = `the server has rejected the message (${delivery.code})`) {
     if (delivery.state === 'rejected') return this.reject(why, delivery.code ?? 'invalid_message', delivery.retry_after);
     if (delivery.state === 'lost') return this.fail(new LostError(delivery.hint ?? 'whether Claude has the message is unknown'));
-    const { accepted, seen, answered } = this.#states;
+    const { queued, accepted, seen, answered } = this.#states;
+    queued.resolve(delivery);
+    if (delivery.state === 'queued') return;
     accepted.resolve(delivery);
     if (delivery.state === 'seen' || delivery.state === 'answered') seen.resolve(delivery);
     if (delivery.state === 'answered') answered.resolve(delivery);
@@ -561,7 +609,7 @@ export class SentMessage {
    */
   follow(other) {
     for (const [state, { resolve, reject }] of Object.entries(this.#states)) {
-      other[/** @type {'accepted' | 'seen' | 'answered'} */ (state)].then(resolve, reject);
+      other[/** @type {AwaitedState} */ (state)].then(resolve, reject);
     }
   }
 }
@@ -610,8 +658,8 @@ export class ClaudeSocket {
   #verdicts = new Map();
   /** Unanswered requests for history, in order. @type {HistoryRequest[]} */
   #historyRequests = [];
-  /** Unanswered requests for the sessions, in order. @type {Request<SessionsMessage>[]} */
-  #sessionRequests = [];
+  /** All other unanswered requests, in order. @type {Query[]} */
+  #queries = [];
   /**
    * What has come of a `history` of several frames.
    * @type {HistoryItem[]}
@@ -624,6 +672,16 @@ export class ClaudeSocket {
    * @type {SessionItem[]}
    */
   #sessionsPart = [];
+  /**
+   * What has come of a `verdicts` of several frames.
+   * @type {VerdictItem[]}
+   */
+  #verdictsPart = [];
+  /**
+   * What has come of the answer to a search: a `history` for each session.
+   * @type {HistoryMessage[]}
+   */
+  #foundPart = [];
 
   /** The last error. It precedes the receipt of a message whose frame was rejected. @type {ErrorMessage | undefined} */
   #lastError;
@@ -774,18 +832,16 @@ export class ClaudeSocket {
   /**
    * Requests the session's history. It is also emitted as a `history` event.
    * @param {number} [limit] most messages, from 1 to 100
-   * @param {{since?: number, signal?: AbortSignal}} [options] with `since`, the first messages after that `seq`;
-   *   without, the last ones. The promise rejects when `signal` aborts.
+   * @param {{since?: number, before?: number, signal?: AbortSignal}} [options] with `since`, the first messages after that
+   *   `seq`; with `before`, the last ones before that `seq`; without, the last ones. The promise rejects when `signal` aborts.
    * @returns {Promise<HistoryMessage>} rejects with a {@link RequestError} if the server doesn't take the request, and
    *   with an {@link EndedError} if the client ends before
-   * @throws {TypeError} if `limit` or `since` is not a whole number
+   * @throws {TypeError} if `limit`, `since` or `before` is not a whole number
    */
-  fetchHistory(limit = 50, { since, signal } = {}) {
-    for (const [name, value] of Object.entries({ limit, since: since ?? 0 })) {
-      if (!Number.isSafeInteger(value)) throw new TypeError(`${name} is ${value}; give a whole number`);
-    }
+  fetchHistory(limit = 50, { since, before, signal } = {}) {
+    wholeNumbers({ limit, since: since ?? 0, before: before ?? 0 });
     /** @type {HistoryRequest & Request<HistoryMessage>} */
-    const request = { limit, since, answer: deferred() };
+    const request = { limit, since, before, answer: deferred() };
     return this.#await(request, signal, () => this.#requestHistory(request));
   }
 
@@ -796,9 +852,34 @@ export class ClaudeSocket {
    *   with an {@link EndedError} if the client ends before
    */
   fetchSessions({ signal } = {}) {
-    /** @type {Request<SessionsMessage>} */
-    const request = { answer: deferred() };
-    return this.#await(request, signal, () => this.#requestSessions(request));
+    return this.#query({ type: 'list_sessions' }, signal);
+  }
+
+  /**
+   * Finds the messages in which all these words are, the last one also as the beginning of a word.
+   * @param {string} text 200 characters at most
+   * @param {{limit?: number, session?: string, signal?: AbortSignal}} [options] most messages, from 1 to 100, 50 if left
+   *   out: the newest; in this session, or in all that the client may read. The promise rejects when `signal` aborts.
+   * @returns {Promise<FoundMessage[]>} by session, oldest first in each. Rejects as that of `fetchHistory` does.
+   * @throws {TypeError} if the text is not a string, or `limit` is not a whole number
+   */
+  search(text, { limit = 50, session, signal } = {}) {
+    if (typeof text !== 'string') throw new TypeError(`the text is a ${typeof text}; give a string`);
+    wholeNumbers({ limit });
+    return this.#query({ type: 'search', session_id: session, text: wellFormed(text), limit }, signal);
+  }
+
+  /**
+   * Requests the permission requests that were decided, the last ones. Only an operator may. They are also emitted as a
+   * `verdicts` event.
+   * @param {{limit?: number, signal?: AbortSignal}} [options] most verdicts, from 1 to 100, 50 if left out. The promise
+   *   rejects when `signal` aborts.
+   * @returns {Promise<VerdictsMessage>} rejects as that of `fetchHistory` does
+   * @throws {TypeError} if `limit` is not a whole number
+   */
+  fetchVerdicts({ limit = 50, signal } = {}) {
+    wholeNumbers({ limit });
+    return this.#query({ type: 'fetch_verdicts', limit }, signal);
   }
 
   /**
@@ -863,6 +944,8 @@ export class ClaudeSocket {
     this.#historyPart = [];
     this.#truncatedBefore = 0;
     this.#sessionsPart = [];
+    this.#verdictsPart = [];
+    this.#foundPart = [];
     if (this.#created !== undefined) this.#reorderBuffer = { messages: [], ownSeq: 0 };
     this.#heartbeatTimer = setInterval(() => this.#heartbeat(), this.#options.heartbeat);
     this.#write({ type: 'hello', stream: this.#options.stream });
@@ -991,12 +1074,12 @@ export class ClaudeSocket {
   #end(error) {
     this.#ended = error;
     const messages = [...this.#unacknowledged.values(), ...[...this.#accepted.values()].map(({ message }) => message)];
-    const requests = [...this.#historyRequests, ...this.#sessionRequests];
+    const requests = [...this.#historyRequests, ...this.#queries];
     this.#unacknowledged.clear();
     this.#accepted.clear();
     this.#verdicts.clear();
     this.#historyRequests = [];
-    this.#sessionRequests = [];
+    this.#queries = [];
     for (const message of messages) message.fail(error);
     for (const { answer } of requests) answer?.reject(error);
   }
@@ -1126,7 +1209,7 @@ export class ClaudeSocket {
   /** Removes the requests that nobody waits for. Those that were sent over this connection must stay. */
   #forgetAborted() {
     this.#historyRequests = this.#historyRequests.filter(({ aborted }) => !aborted);
-    this.#sessionRequests = this.#sessionRequests.filter(({ aborted }) => !aborted);
+    this.#queries = this.#queries.filter(({ aborted }) => !aborted);
   }
 
   /** @param {HistoryRequest} request */
@@ -1136,14 +1219,35 @@ export class ClaudeSocket {
   }
 
   /** @param {HistoryRequest} request */
-  #writeHistoryRequest({ limit, since }) {
-    this.#write({ type: 'fetch_history', session_id: this.session, limit, since });
+  #writeHistoryRequest({ limit, since, before }) {
+    this.#write({ type: 'fetch_history', session_id: this.session, limit, since, before });
   }
 
-  /** @param {Request<SessionsMessage>} request */
-  #requestSessions(request) {
-    this.#sessionRequests.push(request);
-    if (this.#welcomed) this.#write({ type: 'list_sessions' });
+  /**
+   * Makes a request for anything but history, and returns the promise of its answer.
+   * @param {Query['frame'] & Record<string, unknown>} frame
+   * @param {AbortSignal | undefined} signal
+   * @returns {Promise<any>}
+   */
+  #query(frame, signal) {
+    /** @type {Query} */
+    const query = { frame, answer: deferred() };
+    return this.#await(query, signal, () => this.#requestQuery(query));
+  }
+
+  /** @param {Query} query */
+  #requestQuery(query) {
+    this.#queries.push(query);
+    if (this.#welcomed) this.#write(query.frame);
+  }
+
+  /**
+   * Removes and returns the oldest request of this type.
+   * @param {string} type
+   */
+  #takeQuery(type) {
+    const index = this.#queries.findIndex(({ frame }) => frame.type === type);
+    return index < 0 ? undefined : this.#queries.splice(index, 1)[0];
   }
 
   // Receiving.
@@ -1167,6 +1271,7 @@ export class ClaudeSocket {
         if (message.session_id !== this.session) return this.#emitMessage(message);
         return void (this.#reorderBuffer ? this.#reorderBuffer.messages.push(message) : this.#emitInOrder(message));
       case 'history': {
+        if (message.search !== undefined) return this.#onFound(message);
         this.#historyPart.push(...message.messages);
         this.#truncatedBefore = Math.max(this.#truncatedBefore, message.truncated_before ?? 0);
         if (message.more) return;
@@ -1185,7 +1290,14 @@ export class ClaudeSocket {
         message.sessions = this.#sessionsPart;
         this.#sessionsPart = [];
         this.#emitMessage(message);
-        return this.#sessionRequests.shift()?.answer.resolve(message);
+        return this.#takeQuery('list_sessions')?.answer.resolve(message);
+      case 'verdicts':
+        this.#verdictsPart.push(...message.verdicts);
+        if (message.more) return;
+        message.verdicts = this.#verdictsPart;
+        this.#verdictsPart = [];
+        this.#emitMessage(message);
+        return this.#takeQuery('fetch_verdicts')?.answer.resolve(message);
       case 'delivery':
         return this.#onReceipt(message);
       case 'error':
@@ -1203,11 +1315,27 @@ export class ClaudeSocket {
    * @param {ErrorMessage} error
    */
   #failRequest(error) {
-    if (error.request === 'list_sessions') this.#sessionRequests.shift()?.answer.reject(new RequestError(error));
-    if (error.request !== 'fetch_history') return;
+    const { request: type = '' } = error;
+    if (type !== 'fetch_history') return this.#takeQuery(type)?.answer.reject(new RequestError(error));
     const request = this.#historyRequests.shift();
     if (request?.fill) this.#releaseBuffer();
     else request?.answer?.reject(new RequestError(error));
+  }
+
+  /**
+   * Handles what was found in one session, or a part of that.
+   * @param {HistoryMessage} history
+   */
+  #onFound({ more, ...history }) {
+    const last = this.#foundPart.at(-1);
+    if (last?.session_id === history.session_id) last.messages.push(...history.messages);
+    else this.#foundPart.push(history);
+    if (more) return;
+    const found = this.#foundPart;
+    this.#foundPart = [];
+    found.forEach((part, index) => this.#emitMessage(index + 1 < found.length ? { ...part, more: true } : part));
+    const messages = found.flatMap(({ session_id, messages }) => messages.map((message) => ({ ...message, session_id })));
+    this.#takeQuery('search')?.answer.resolve(messages);
   }
 
   /** @param {WelcomeMessage} welcome */
@@ -1218,10 +1346,10 @@ export class ClaudeSocket {
     const messages = [...this.#unacknowledged.values()];
     const waiting = [...this.#accepted.keys()];
     const historyRequests = this.#historyRequests.filter(({ fill }) => !fill);
-    const sessionRequests = this.#sessionRequests;
+    const queries = this.#queries;
     const verdicts = [...this.#verdicts];
     this.#historyRequests = [];
-    this.#sessionRequests = [];
+    this.#queries = [];
     this.#verdicts.clear();
     this.#attempts = 0;
     this.#maxMessage = max_message;
@@ -1237,7 +1365,7 @@ export class ClaudeSocket {
     for (const id of waiting) this.#write({ type: 'fetch_receipt', session_id, id });
     for (const message of messages) this.#writeMessage(message);
     for (const request of historyRequests) this.#requestHistory(request);
-    for (const request of sessionRequests) this.#requestSessions(request);
+    for (const query of queries) this.#requestQuery(query);
     for (const [id, allowed] of verdicts) this.respondToPermission(id, allowed);
   }
 
@@ -1265,7 +1393,7 @@ export class ClaudeSocket {
   }
 
   /** @param {HistoryItem} item */
-  #emitMissed({ role, ...item }) {
+  #emitMissed({ role, state, ...item }) {
     const session_id = this.session;
     if (role === 'assistant') this.#emitInOrder({ type: 'reply', session_id, ...item });
     else this.#emitInOrder({ type: 'user_message', session_id, ...item, user: item.user ?? 'user' });
@@ -1369,6 +1497,16 @@ function deferred() {
   const promise = new Promise((resolve, reject) => Object.assign(settle, { resolve, reject }));
   promise.catch(() => {});
   return { promise, ...settle };
+}
+
+/**
+ * @param {Record<string, number>} values
+ * @throws {TypeError} if one is not a whole number
+ */
+function wholeNumbers(values) {
+  for (const [name, value] of Object.entries(values)) {
+    if (!Number.isSafeInteger(value)) throw new TypeError(`${name} is ${value}; give a whole number`);
+  }
 }
 
 /**

@@ -24,7 +24,5 @@ pub const EXPIRED: &str = "expired";
 pub const RESERVED_NAMES: [&str; 2] = [TERMINAL, EXPIRED];
 /// The most characters of a token's name, and of a pattern for sessions.
 pub const MAX_NAME: usize = 128;
-/// The most characters of the words that a client searches for.
-pub const MAX_SEARCH: usize = 200;
 /// The most characters of a client's text that an error message repeats.
 pub const MAX_QUOTED: usize = 100;

@@ -21,6 +21,19 @@ export function goTo(name) {
   location.replace(`?${new URLSearchParams({ session: name })}`);
 }
 
+/** Opens another session at a message. */
+export function goToMessage(name, seq) {
+  location.assign(`?${new URLSearchParams({ session: name })}#at=${seq}`);
+}
+
+/** Removes the message that the page was opened at from the address, and returns its `seq`. */
+export function takeMessage() {
+  const seq = Number(new URLSearchParams(location.hash.slice(1)).get('at') ?? Number.NaN);
+  if (!Number.isSafeInteger(seq)) return undefined;
+  history.replaceState(null, '', location.pathname + location.search);
+  return seq;
+}
+
 export const token = () => tab.get('token') ?? undefined;
 
 /** Stores a token and reloads the page. */

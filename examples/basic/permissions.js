@@ -22,7 +22,7 @@ export class Permissions {
 
   /**
    * @param {(id: string, allowed: boolean) => void} answer
-   * @param {(text: string) => void} note shows the outcome of a prompt
+   * @param {(id: string, text: string) => void} note shows the outcome of a prompt
    * @param {(count: number, asked?: string) => void} changed
    */
   constructor(answer, note, changed) {
@@ -40,14 +40,19 @@ export class Permissions {
     this.#online = true;
   }
 
-  /** The server has sent all open prompts: the other cards were decided meanwhile, or Claude Code has ended. */
-  welcome(isAnew) {
-    const why = isAnew ? 'Claude Code ended before it was decided' : 'Decided elsewhere';
+  /**
+   * The server has sent all open prompts: the other cards were decided meanwhile, or Claude Code has ended. Closes them,
+   * and returns the title of each by its id.
+   */
+  welcome() {
+    const closed = new Map();
     for (const [id, card] of [...this.#cards]) {
       if (this.#current.has(id)) continue;
-      this.#close(id, card, `${why}: ${card.title}.`);
+      this.#close(id, card);
+      closed.set(id, card.title);
     }
     this.#disarm();
+    return closed;
   }
 
   disconnected() {
@@ -61,7 +66,7 @@ export class Permissions {
     if (this.#cards.has(request_id)) return;
     const tool = visible(tool_name);
     const purpose = visible(description);
-    const title = purpose ? `${tool}: ${purpose}` : tool;
+    const title = titleOf(tool_name, description);
     const card = this.#card(request_id, tool, purpose, input_preview);
     this.#cards.set(request_id, { ...card, title });
     // Above the others, which keep their place above the text box.
@@ -76,12 +81,8 @@ export class Permissions {
   resolved({ request_id, allowed, by, reason }) {
     const card = this.#cards.get(request_id);
     if (!card) return;
-    const verdict = allowed ? 'allowed' : 'denied';
-    const name = visible(by);
-    let text = `${name} ${verdict} ${card.title}.`;
-    if (card.verdict === allowed) text = `You ${verdict} ${card.title}.`;
-    else if (by === 'terminal') text = `${allowed ? 'Allowed' : 'Denied'} in the terminal: ${card.title}.`;
-    else if (by === 'expired') text = `Not decided: ${card.title} (${visible(reason ?? 'nobody has answered in time')}).`;
+    let text = sentence(card.verdict === allowed ? 'You' : by, allowed, card.title);
+    if (by === 'expired') text = `Not decided: ${card.title} (${visible(reason ?? 'nobody has answered in time')}).`;
     this.#close(request_id, card, text);
   }
 
@@ -143,7 +144,7 @@ export class Permissions {
     this.#show();
     // The focus moves to the prompts, or to the conversation, never to a button.
     if (hadFocus) (this.#cards.size > 0 ? byId('permissions') : byId('scroll')).focus({ preventScroll: true });
-    this.note(text);
+    if (text) this.note(id, text);
   }
 
   #show(asked) {
@@ -172,6 +173,16 @@ export class Permissions {
       if (verdict === undefined) setText(state, this.#online ? '' : 'Not connected');
     }
   }
+}
+
+const titleOf = (tool, description) => [tool, description].map(visible).filter(Boolean).join(': ');
+
+/** Returns what a verdict of an earlier time says, in one sentence. */
+export const outcome = ({ tool_name, description, allowed, by }) => sentence(by, allowed, titleOf(tool_name, description));
+
+function sentence(by, allowed, title) {
+  if (by === 'terminal') return `${allowed ? 'Allowed' : 'Denied'} in the terminal: ${title}.`;
+  return `${visible(by)} ${allowed ? 'allowed' : 'denied'} ${title}.`;
 }
 
 /** The input of a tool. An object is shown field by field, so that a command reads as it will run. */

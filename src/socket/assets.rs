@@ -58,13 +58,15 @@ static CLIENT: Asset = Asset {
 };
 
 /// What belongs to the page.
-static FILES: [Asset; 15] = page_files![
+static FILES: [Asset; 18] = page_files![
     "chat.css" is "text/css; charset=utf-8",
     "chat.js" is SCRIPT,
     "composer.js" is SCRIPT,
     "connection.js" is SCRIPT,
     "dom.js" is SCRIPT,
+    "excerpt.js" is SCRIPT,
     "from-disk.js" is SCRIPT,
+    "loader.js" is SCRIPT,
     "location.js" is SCRIPT,
     "markdown.js" is SCRIPT,
     "messages.js" is SCRIPT,
@@ -72,6 +74,7 @@ static FILES: [Asset; 15] = page_files![
     "permissions.js" is SCRIPT,
     "render.js" is SCRIPT,
     "sanitize.js" is SCRIPT,
+    "search.js" is SCRIPT,
     "icon.svg" is "image/svg+xml",
     "manifest.webmanifest" is "application/manifest+json",
 ];

@@ -89,6 +89,16 @@ fn page_connection() {
 }
 
 #[test]
+fn page_history() {
+    node("page-history.test.js", &["npm", "chromium"]);
+}
+
+#[test]
+fn store() {
+    node("store.test.js", &["npm", "chromium"]);
+}
+
+#[test]
 fn page_looks() {
     node("page-looks.test.js", &["npm", "chromium"]);
 }

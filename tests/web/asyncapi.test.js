@@ -12,7 +12,7 @@ import { Ajv } from 'ajv';
 import formats from 'ajv-formats';
 import { WebSocket } from 'ws';
 
-import { Server, Inbox, run } from './server.js';
+import { NO_STORE, Server, Inbox, run } from './server.js';
 
 const read = (path) => readFileSync(new URL(path, import.meta.url), 'utf8');
 const { document, diagnostics } = await new Parser().parse(read('../../src/protocol/asyncapi.yaml'));
@@ -172,7 +172,16 @@ test('real traffic fits the schemas, and has every message and field', async (t)
     ann.say({ type: 'fetch_receipt', id: 'nobody has sent this' });
     assert.ok((await ann.hears('delivery', { state: 'lost' })).hint);
     ann.say({ type: 'fetch_history', session_id: 's1', limit: 10, since: 0 });
-    assert.equal((await ann.hears('history')).messages.length, 4);
+    const { messages } = await ann.hears('history');
+    assert.equal(messages.length, 4);
+    assert.equal(messages[0].state, 'answered');
+    ann.say({ type: 'fetch_history', limit: 10, before: messages[2].seq });
+    assert.deepEqual((await ann.hears('history')).messages, messages.slice(0, 2));
+    ann.say({ type: 'search', session_id: 's1', text: 'in the termi', limit: 10 });
+    const found = await ann.hears('history', { search: 'in the termi' });
+    assert.deepEqual(found.messages.map(({ content }) => content), ['and now in the terminal', 'Said in the terminal.']);
+    ann.say({ type: 'search', text: 'nobody has said this' });
+    assert.deepEqual((await ann.hears('history', { search: 'nobody has said this' })).messages, []);
     ann.say({ type: 'list_sessions' });
     assert.equal((await ann.hears('sessions')).sessions[0].last.via, 'transcript');
 
@@ -182,6 +191,9 @@ test('real traffic fits the schemas, and has every message and field', async (t)
     await bob.hears('permission_resolved', { request_id: 'abcde', by: 'ann' });
     bob.say({ type: 'permission_response', request_id: 'abcde', allowed: false });
     await bob.hears('error', { code: 'unknown_request' });
+    ann.say({ type: 'fetch_verdicts', limit: 10 });
+    const { verdicts } = await ann.hears('verdicts');
+    assert.deepEqual(verdicts.map(({ request_id, allowed, by }) => [request_id, allowed, by]), [['abcde', true, 'ann']]);
     for (const [frame, code] of [['{', 'invalid_json'], ['{"type":"dance"}', 'unknown_type'], ['{"type":"message","id":"a2"}', 'invalid_message']]) {
       ann.blurt(frame);
       await ann.hears('error', { code });
@@ -190,7 +202,7 @@ test('real traffic fits the schemas, and has every message and field', async (t)
   });
 
   await t.test('limits', async (t) => {
-    const server = await start(t, { flags: ['--max-sessions', '1', '--max-message', '1KiB', '--seen-timeout', '1ms', '--history-messages', '2'], env: PLUGIN });
+    const server = await start(t, { flags: ['--max-sessions', '1', '--max-message', '1KiB', '--seen-timeout', '1ms', '--history-messages', '2'], env: { ...PLUGIN, ...NO_STORE } });
     const client = await Client.connect(t, server);
     client.say({ type: 'message', session_id: 's2', content: 'hi', id: 'a1' });
     await client.hears('delivery', { state: 'rejected', code: 'busy' });
@@ -216,6 +228,26 @@ test('real traffic fits the schemas, and has every message and field', async (t)
     client.say({ type: 'list_sessions' });
     await client.hears('sessions', { more: true });
     await client.hears('sessions', { more: undefined });
+    for (let request = 0; request < 20; request += 1) {
+      const request_id = `abcd${String.fromCharCode(97 + request)}`;
+      server.ask(request_id, 'Bash', '\u0001'.repeat(1_000));
+      await client.hears('permission_request', { request_id });
+      client.say({ type: 'permission_response', request_id, allowed: false });
+      await client.hears('permission_resolved', { request_id });
+    }
+    client.say({ type: 'fetch_verdicts' });
+    await client.hears('verdicts', { more: true });
+    await client.hears('verdicts', { more: undefined });
+  });
+
+  await t.test('messages that wait', async (t) => {
+    const server = await Server.start({ ready: false });
+    t.after(() => server.kill());
+    const client = await Client.connect(t, server);
+    client.say({ type: 'message', content: 'for later', id: 'a1' });
+    await client.hears('delivery', { state: 'queued' });
+    server.ready();
+    await client.hears('delivery', { state: 'accepted' });
   });
 
   await t.test('a token is taken from each of three places', async (t) => {
@@ -242,7 +274,7 @@ test('real traffic fits the schemas, and has every message and field', async (t)
   });
 
   await t.test('the end', async (t) => {
-    const server = await Server.start({ ready: false });
+    const server = await Server.start({ ready: false, env: NO_STORE });
     const client = await Client.connect(t, server);
     client.say({ type: 'message', content: 'too late', id: 'a1' });
     server.ask('abcde');
@@ -268,11 +300,11 @@ test('the schemas reject exactly what the server answers with invalid_message', 
   const server = await start(t);
   const client = await Client.connect(t, server);
   // A valid frame of each type, with each of these as the value of each field.
-  const valid = Object.keys(CLIENT).map((type) => ({ type, ...{ message: { content: 'c' }, fetch_receipt: { id: 'i' }, permission_response: { request_id: 'r', allowed: true } }[type] }));
+  const valid = Object.keys(CLIENT).map((type) => ({ type, ...{ message: { content: 'c' }, search: { text: 't' }, fetch_receipt: { id: 'i' }, permission_response: { request_id: 'r', allowed: true } }[type] }));
   const fields = all(inSchemas(CLIENT).map((path) => path.split('.')[1]));
   const values = [
     undefined, null, true, false, 0, -1, 1.5, 1e300, '', 'a', ' ', 'a b', '2026-01-01T00:00:00.000+01:00', 'now!', 'ä', '€', '😀'.repeat(64),
-    'x'.repeat(64), 'x'.repeat(65), 'x'.repeat(128), 'x'.repeat(129), '😀'.repeat(129), 'a\nb', '\u0000', '\u007f', '\u009f', '\u00a0', '\u2028', '\u2029', [], ['a'], {},
+    'x'.repeat(64), 'x'.repeat(65), 'x'.repeat(128), 'x'.repeat(129), 'x'.repeat(200), 'x'.repeat(201), '😀'.repeat(129), 'a\nb', '\u0000', '\u007f', '\u009f', '\u00a0', '\u2028', '\u2029', [], ['a'], {},
   ];
   const frames = valid.flatMap((frame) => fields.flatMap((field) => values.map((value) => ({ ...frame, [field]: value }))));
   for (const other of [null, true, 1, 'message', [], [{ type: 'ping' }], {}]) frames.push(other);

@@ -492,4 +492,8 @@ test('wrong arguments throw', async (t) => {
   assert.throws(() => socket.send(5), /the content is a number; give a string/);
   assert.throws(() => socket.fetchHistory('many'), /limit is many; give a whole number/);
   assert.throws(() => socket.fetchHistory(5, { since: NaN }), /since is NaN; give a whole number/);
+  assert.throws(() => socket.fetchHistory(5, { before: 1.5 }), /before is 1.5; give a whole number/);
+  assert.throws(() => socket.search(7), /the text is a number; give a string/);
+  assert.throws(() => socket.search('words', { limit: 'all' }), /limit is all; give a whole number/);
+  assert.throws(() => socket.fetchVerdicts({ limit: NaN }), /limit is NaN; give a whole number/);
 });

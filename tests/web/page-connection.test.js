@@ -11,7 +11,7 @@ import { join } from 'node:path';
 import { promisify } from 'node:util';
 
 import { connected, overALine, say, story, until } from './browser.js';
-import { BINARY, Server } from './server.js';
+import { BINARY, NO_STORE, Server } from './server.js';
 
 const TOKEN = 'a-token-that-is-long-enough-to-be-one';
 const own = (page) => page.locator('.message.own');
@@ -82,7 +82,7 @@ story('what the server has not kept is marked as missing', async ({ server, open
   assert.ok(gap >= 0, shown.join('\n'));
   assert.match(shown[gap + 1], /answer 2/);
   assert.doesNotMatch(shown.join('\n'), /answer 1/);
-}, { flags: ['--history-messages', '2'] });
+}, { flags: ['--history-messages', '2'], env: NO_STORE });
 
 story('what is missing in the history is marked where it is', async ({ server, open }) => {
   const page = await open('/?session=s1');
@@ -101,7 +101,7 @@ story('what is missing in the history is marked where it is', async ({ server, o
   await page.locator('.message .body', { hasText: 'four' }).waitFor();
   const shown = await page.locator('#log .body, #log .note').allInnerTexts();
   assert.deepEqual(shown, ['the answer', 'Some messages are missing here: the server does not keep them any more.', 'three', 'four']);
-}, { flags: ['--history-messages', '3'] });
+}, { flags: ['--history-messages', '3'], env: NO_STORE });
 
 story('a message that Claude Code took before its end is maybe lost, and its prompt is not decided', async ({ server, open, t }) => {
   const page = await open();

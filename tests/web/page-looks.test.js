@@ -6,6 +6,7 @@ import { readFile, readdir } from 'node:fs/promises';
 import { createRequire } from 'node:module';
 
 import { connected, say, story, until } from './browser.js';
+import { Kept, talk } from './kept.js';
 
 const AXE = await readFile(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8');
 const SMALL = { viewport: { width: 320, height: 568 }, hasTouch: true, isMobile: true };
@@ -69,6 +70,31 @@ for (const colorScheme of ['light', 'dark']) {
     await page.locator('#token-form').waitFor();
     assert.deepEqual(await violations(page), []);
   }, { env: { CLAUDE_SOCKET_TOKEN: 'a-token-that-is-long-enough-to-be-one' } });
+}
+
+const FOUND = (seq) => (seq === 110 ? { content: `The window is open. ${'long'.repeat(100)}` } : seq === 9 ? { content: 'The window of the shed' } : {});
+
+for (const [name, settings] of Object.entries({ light: { colorScheme: 'light' }, dark: { colorScheme: 'dark' }, phone: { ...SMALL, viewport: { width: 360, height: 640 } } })) {
+  story(`the search is accessible, and fits (${name})`, async ({ open }) => {
+    const page = await open('/', settings);
+    await new Kept({ default: talk(150, FOUND), ['a-long-name-'.repeat(8)]: talk(10, FOUND) }).show(page);
+    await page.getByRole('button', { name: 'Search' }).click();
+    assert.deepEqual(await violations(page), [], 'empty');
+    await page.getByRole('textbox', { name: 'Words to find' }).fill('window');
+    await page.locator('#search-results button').nth(2).waitFor();
+    assert.deepEqual(await violations(page), []);
+    const { width, wide, small } = await page.evaluate(() => ({
+      width: document.documentElement.scrollWidth - innerWidth,
+      wide: [...document.querySelectorAll('#search-dialog, #search-dialog *')].filter((element) => element.getBoundingClientRect().right > innerWidth).map(({ id, className }) => id || className),
+      small: [...document.querySelectorAll('#search-dialog :is(button, input)')].filter((element) => element.getBoundingClientRect().height < 44).map(({ id, className }) => id || className),
+    }));
+    assert.deepEqual({ width, wide, small }, { width: 0, wide: [], small: [] });
+    await page.locator('#search-results button').last().scrollIntoViewIfNeeded();
+    await page.getByRole('button', { name: 'Close' }).click();
+    await page.locator('#scroll').evaluate((scroll) => (scroll.scrollTop = 0));
+    await page.getByText('The beginning of this session').waitFor();
+    assert.deepEqual(await violations(page), []);
+  });
 }
 
 story('the page fits a small phone', async ({ server, open }) => {
@@ -155,7 +181,7 @@ story('the keyboard reaches everything, and the focus is visible', async ({ open
   await connected(page);
   await until(page, () => document.activeElement.id === 'message');
   const reached = new Set();
-  for (let tab = 0; tab < 12; tab += 1) {
+  for (let tab = 0; tab < 14; tab += 1) {
     await page.keyboard.press('Tab');
     const [id, outline] = await page.evaluate(() => {
       const { id, parentElement } = document.activeElement;
@@ -168,7 +194,7 @@ story('the keyboard reaches everything, and the focus is visible', async ({ open
     if (id) reached.add(id);
     assert.ok(outline || !id, `${id} has the focus, and nobody can see it`);
   }
-  for (const id of ['message', 'send', 'name', 'session-button', 'scroll']) assert.ok(reached.has(id), id);
+  for (const id of ['message', 'send', 'name', 'session-button', 'search-button', 'scroll']) assert.ok(reached.has(id), id);
 });
 
 test('no file of the page parses HTML or evaluates text', async () => {

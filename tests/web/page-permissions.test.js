@@ -150,7 +150,7 @@ story('a prompt that was decided meanwhile is closed after a reconnect', async (
   await button(other, 'Allow Bash').click();
   assert.equal(await server.verdict('abcde'), 'allow');
   line.down = false;
-  await page.getByText('Decided elsewhere: Bash: make a file.').waitFor();
+  await page.getByText('user allowed Bash: make a file.').waitFor();
   await card(page, 'Bash').waitFor({ state: 'detached' });
   await button(page, 'Deny Write').click();
   assert.equal(await server.verdict('abcdf'), 'deny');

@@ -10,6 +10,7 @@ import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 
 import { close, connected, newPage, say } from './browser.js';
+import { Kept, at, talk } from './kept.js';
 import { Server } from './server.js';
 
 const REPLY = `# What I found
@@ -143,6 +144,33 @@ for (const [name, settings] of Object.entries({
   await locked.screenshot({ path: join(folder, `${name}-8-token.png`) });
   await locked.context().close();
   await other.kill();
+
+  const old = await newPage(settings);
+  const library = await Server.start();
+  await old.goto(`http://${library.host}/`);
+  const answers = { 130: 'The log says `closed at 14:02`, and the **window** was open until then. Shall I open the window again?' };
+  const states = { 143: 'lost', 145: 'seen', 147: 'accepted', 149: 'queued' };
+  const change = (seq) => ({ ...(answers[seq] && { content: answers[seq] }), ...(states[seq] && { state: states[seq] }) });
+  const verdicts = [{ request_id: 'abcde', tool_name: 'Bash', description: 'Open the vent', allowed: true, by: 'ann', ts: at(146) }];
+  const kept = new Kept({ default: talk(149, change), 'the shed': talk(9, (seq) => (seq === 4 ? { content: 'The window of the shed is open, too.' } : {})) }, { verdicts });
+  await old.evaluate(() => localStorage.setItem('claude-socket.name', 'ann'));
+  await kept.show(old);
+  await old.getByText('ann allowed').waitFor();
+  const oldShot = (state) => old.screenshot({ path: join(folder, `${name}-${state}.png`) });
+  await oldShot('a-history');
+  await old.getByRole('button', { name: 'Search' }).click();
+  await old.getByRole('textbox', { name: 'Words to find' }).fill('window open');
+  await old.locator('#search-results button').nth(1).waitFor();
+  await oldShot('b-search');
+  await old.locator('#search-results button').first().click();
+  await old.locator('.message:focus').waitFor();
+  await oldShot('c-found');
+  kept.gate = new Promise(() => {});
+  await old.locator('#scroll').evaluate((scroll) => (scroll.scrollTop = 0));
+  await old.getByText('Loading').waitFor();
+  await oldShot('d-loading');
+  await old.context().close();
+  await library.kill();
 
   const disk = await newPage(settings);
   await disk.goto(`${new URL('../../examples/basic/index.html', import.meta.url)}?port=1`);

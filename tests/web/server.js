@@ -17,6 +17,14 @@ export const BINARY =
 /** Milliseconds after which a test fails. Machines can be slow. */
 export const TEST_TIMEOUT = 20_000;
 
+/** The state folders of the servers. */
+const STATES = mkdtempSync(join(tmpdir(), 'claude-socket-states-'));
+process.on('exit', () => rmSync(STATES, { recursive: true, force: true }));
+let servers = 0;
+
+/** Keeps everything in memory only. */
+export const NO_STORE = { CLAUDE_SOCKET_HISTORY_TTL: '0' };
+
 /** Runs another command of the program, and returns its output. */
 export function run(...args) {
   return execFileSync(BINARY, args, { encoding: 'utf8', stdio: ['ignore', 'pipe', 'ignore'] }).trim();
@@ -64,10 +72,14 @@ export class Server {
   #log = new Inbox();
   #requests = 0;
 
-  /** Starts a server that is ready for messages. `port` 0 is any free one. */
-  static async start({ port = 0, flags = [], env = {}, ready = true } = {}) {
+  /**
+   * Starts a server that is ready for messages. `port` 0 is any free one. It has a state folder of its own, unless it is
+   * given that of an earlier one, `state`; what that one has stored is there if the port is the same, too.
+   */
+  static async start({ port = 0, flags = [], env = {}, ready = true, state = join(STATES, String(++servers)) } = {}) {
     const server = new Server();
-    await server.#spawn(port, flags, env);
+    server.state = state;
+    await server.#spawn(port, flags, { CLAUDE_SOCKET_STATE_DIR: state, ...env });
     await server.request('initialize', {
       protocolVersion: '2025-11-25',
       capabilities: {},
@@ -84,19 +96,17 @@ export class Server {
 
   async #spawn(port, flags, env) {
     const inherited = Object.entries(process.env).filter(([name]) => !name.startsWith('CLAUDE_'));
-    const state = mkdtempSync(join(tmpdir(), 'claude-socket-test-'));
     this.process = spawn(BINARY, ['--port', String(port), ...flags], {
       // The test takes messages from the start.
       env: {
         ...Object.fromEntries(inherited),
         CLAUDE_SOCKET_CHANNEL_DELAY: '0s',
-        CLAUDE_SOCKET_STATE_DIR: state,
         ...env,
       },
     });
     // What Claude Code calls it in a channel tag.
     this.source = env.CLAUDE_PLUGIN_ROOT ? 'plugin:claude-socket:claude-socket' : 'claude-socket';
-    this.exited = once(this.process, 'exit').then(() => rmSync(state, { recursive: true, force: true }));
+    this.exited = once(this.process, 'exit');
     createInterface(this.process.stderr).on('line', (line) => this.#log.push(line));
     createInterface(this.process.stdout).on('line', (line) => {
       const message = JSON.parse(line);

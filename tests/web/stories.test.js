@@ -50,7 +50,7 @@ class Stage {
   #frames = [];
   /** What the app was told, and the story has not mentioned yet. */
   #told = [];
-  /** The states of the app's messages, by id, and of its last requests for the history and the sessions. */
+  /** The states of the app's messages, by id, and of its last requests, such as `history`. */
   #states = new Map();
   /** What the server answers to a plain request; nothing listens if there is none. */
   #refusal = null;
@@ -94,6 +94,9 @@ class Stage {
         break;
       case 'app fetches':
         this.#appFetches(rest);
+        break;
+      case 'app searches':
+        this.#appAsks('search', this.#client.search(rest), (found) => found.map(({ session_id, seq }) => ` ${session_id}/${seq}`).join(''));
         break;
       case 'app closes':
         this.#client.close();
@@ -230,12 +233,17 @@ class Stage {
   }
 
   #appFetches(rest) {
-    const [, limit, since] = /^history (\d+)(?: since (\d+))?$/.exec(rest) ?? [];
-    const what = rest.split(' ')[0];
-    const asked = limit ? this.#client.fetchHistory(Number(limit), { since: since && Number(since) })
-      : what === 'sessions' ? this.#client.fetchSessions() : assert.fail(`unknown line: ${this.where}`);
+    const [, limit, side, seq] = /^history (\d+)(?: (since|before) (\d+))?$/.exec(rest) ?? [];
+    if (limit) this.#appAsks('history', this.#client.fetchHistory(Number(limit), side && { [side]: Number(seq) }));
+    else if (rest === 'sessions') this.#appAsks(rest, this.#client.fetchSessions());
+    else if (rest === 'verdicts') this.#appAsks(rest, this.#client.fetchVerdicts());
+    else assert.fail(`unknown line: ${this.where}`);
+  }
+
+  /** Keeps what becomes of a request, with what there is to say about its answer. */
+  #appAsks(what, asked, say = () => '') {
     this.#states.set(what, 'waiting');
-    asked.then(() => this.#states.set(what, 'answered'), (error) => this.#states.set(what, failure(error)));
+    asked.then((answer) => this.#states.set(what, `answered${say(answer)}`), (error) => this.#states.set(what, failure(error)));
   }
 
   #appIsTold(rest) {

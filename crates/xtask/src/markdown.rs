@@ -24,6 +24,7 @@ pub fn blocks(protocol: &Protocol) -> Vec<(&'static str, String)> {
         ("server messages", messages(protocol, &protocol.server)),
         ("HistoryItem", object("HistoryItem")),
         ("SessionItem", object("SessionItem")),
+        ("VerdictItem", object("VerdictItem")),
         ("HostInfo", object("HostInfo")),
         ("DeliveryState", values("DeliveryState")),
         ("ErrorCode", values("ErrorCode")),

@@ -1,7 +1,7 @@
 //! `asyncapi.yaml`: every message with its JSON Schema (draft 7).
 
 use claude_socket_client::protocol::{
-    DEFAULT_LIMIT, MAX_LIMIT, MAX_MESSAGE_ID, MAX_SESSIONS_LISTED, MAX_TIMESTAMP,
+    DEFAULT_LIMIT, MAX_LIMIT, MAX_MESSAGE_ID, MAX_SEARCH, MAX_SESSIONS_LISTED, MAX_TIMESTAMP,
 };
 
 use crate::model::{Enum, Field, Kind, Message, Protocol, Struct};
@@ -103,7 +103,7 @@ fn object(kind: Option<&str>, required: Vec<&str>, properties: Vec<(String, Yaml
 
 /// What the server takes: `null` counts as left out.
 fn client_schema(message: &Message) -> Yaml {
-    // A request for history goes without a limit.
+    // A request for messages or verdicts goes without a limit.
     let is_optional = |field: &Field| field.optional || field.name == "limit";
     let required = message.fields.iter().filter(|field| !is_optional(field));
     let required = required.map(|field| field.name.as_str()).collect();
@@ -124,6 +124,7 @@ fn client_schema(message: &Message) -> Yaml {
             (_, "user") => line(schema, MAX_ID_LENGTH),
             ("fetch_receipt", "id") => line(schema.with("minLength", plain(1)), MAX_MESSAGE_ID),
             (_, "id") => line(schema, MAX_MESSAGE_ID),
+            (_, "text") => line(schema.with("minLength", plain(1)), MAX_SEARCH),
             (_, "ts") => schema
                 .with("maxLength", plain(MAX_TIMESTAMP))
                 .with("pattern", Yaml::Plain(format!("'{TIME}'"))),
@@ -200,7 +201,7 @@ fn property(of: &str, field: &Field) -> Yaml {
         (Kind::Named(name), ..) => {
             schema.with("allOf", Yaml::List(vec![reference("schemas", name)]))
         }
-        (Kind::List(name), _, "messages") => several(schema, name, MAX_LIMIT),
+        (Kind::List(name), _, "messages" | "verdicts") => several(schema, name, MAX_LIMIT),
         (Kind::List(name), _, "sessions") => several(schema, name, MAX_SESSIONS_LISTED),
         (Kind::List(name), ..) => panic!("a list of {name} needs a limit"),
         (Kind::Text, "welcome", "server") => schema.with("const", text("claude-socket")),

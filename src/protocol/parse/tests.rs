@@ -119,6 +119,51 @@ fn bad_frame_is_rejected_with_field_and_expected_kind() {
             "\"since\" must be a number, not a string",
         ),
         (
+            r#"{"type":"fetch_history","before":"9"}"#,
+            ErrorCode::InvalidMessage,
+            "\"before\" must be a number, not a string",
+        ),
+        (
+            r#"{"type":"fetch_history","before":1e999}"#,
+            ErrorCode::InvalidMessage,
+            "\"before\" must be a number, not a number out of range",
+        ),
+        (
+            r#"{"type":"search"}"#,
+            ErrorCode::InvalidMessage,
+            "\"text\" is missing; it must be a string",
+        ),
+        (
+            r#"{"type":"search","text":["a"]}"#,
+            ErrorCode::InvalidMessage,
+            "\"text\" must be a string, not an array",
+        ),
+        (
+            r#"{"type":"search","text":""}"#,
+            ErrorCode::InvalidMessage,
+            "\"text\" must not be empty",
+        ),
+        (
+            r#"{"type":"search","text":"a\nb"}"#,
+            ErrorCode::InvalidMessage,
+            "\"text\" must not contain control characters",
+        ),
+        (
+            r#"{"type":"search","text":"a","session_id":""}"#,
+            ErrorCode::InvalidMessage,
+            "\"session_id\" must not be empty",
+        ),
+        (
+            r#"{"type":"search","text":"a","limit":true}"#,
+            ErrorCode::InvalidMessage,
+            "\"limit\" must be a number, not true or false",
+        ),
+        (
+            r#"{"type":"fetch_verdicts","limit":"9"}"#,
+            ErrorCode::InvalidMessage,
+            "\"limit\" must be a number, not a string",
+        ),
+        (
             r#"{"type":"permission_response","allowed":true}"#,
             ErrorCode::InvalidMessage,
             "\"request_id\" is missing; it must be a string",
@@ -152,6 +197,13 @@ fn bad_frame_is_rejected_with_field_and_expected_kind() {
         let expected = format!("\"{field}\" has 200 characters; the limit is {limit}");
         assert_eq!(parse(&frame, 128).expect_err(field).message, expected);
     }
+    let frame = format!(r#"{{"type":"search","text":"{}"}}"#, "x".repeat(201));
+    let rejection = parse(&frame, 128).expect_err("the text is too long");
+    let expected = "\"text\" has 201 characters; the limit is 200";
+    assert_eq!(
+        (rejection.message.as_str(), rejection.request),
+        (expected, Some("search"))
+    );
 }
 
 #[test]
@@ -249,6 +301,20 @@ fn limit_is_clamped_and_last_of_two_equal_fields_counts() {
             Ok(ClientMessage::Request(request)),
             "{limit}"
         );
+    }
+}
+
+#[test]
+fn seq_of_history_is_brought_into_range_without_its_fraction() {
+    for (number, expected) in [("-7", 0), ("2.9", 2), ("1e300", u64::MAX)] {
+        let frame = format!(r#"{{"type":"fetch_history","since":{number},"before":{number}}}"#);
+        let request = ClientRequest::FetchHistory {
+            session: None,
+            limit: DEFAULT_LIMIT,
+            since: Some(expected),
+            before: Some(expected),
+        };
+        assert_eq!(parse(&frame, 128), Ok(ClientMessage::Request(request)));
     }
 }
 

@@ -24,9 +24,10 @@ pub const CHECKS: &[(&str, Check)] = &[
     ("messages in a minute, of a token for senders", rate),
     ("text that counts as one message of a rate", counted_text),
     (
-        "`limit` of `fetch_history` and `fetch_messages`",
+        "`limit` of `fetch_history`, `search`, `fetch_verdicts` and `fetch_messages`",
         limit_of_requests,
     ),
+    ("words of a `search`", words),
     ("sessions of `list_sessions`", listed_sessions),
     ("last message of a session in `list_sessions`", excerpt),
 ];
@@ -218,7 +219,39 @@ fn limit_of_requests(row: &Row) {
             json!({ "session_id": "s1", "limit": limit }),
         );
         assert_eq!(result.lines().count(), 1 + row.one, "and the hint");
+        let request = json!({ "type": "search", "text": "x", "limit": limit });
+        assert_eq!(history(&mut stage, "ann", &request).len(), row.one);
     }
+    for n in 0..row.one + 1 {
+        let id = n.to_string();
+        stage.request_permission(json!({ "request_id": id, "tool_name": "Bash" }));
+        let verdict = json!({ "type": "permission_response", "request_id": id, "allowed": true });
+        say(&mut stage, "ann", &verdict);
+    }
+    received(&mut stage, "ann");
+    for limit in [row.one, row.one + 1] {
+        let request = json!({ "type": "fetch_verdicts", "limit": limit });
+        say(&mut stage, "ann", &request);
+        let answer = received(&mut stage, "ann").remove(0);
+        assert_eq!(answer["verdicts"].as_array().map(Vec::len), Some(row.one));
+    }
+}
+
+fn words(row: &Row) {
+    let mut stage = hub(&[]);
+    stage.connect("ann", "s1", None);
+    let mut is_taken = |length: usize| {
+        let request = json!({ "type": "search", "text": "é".repeat(length) });
+        say(&mut stage, "ann", &request);
+        let answer = received(&mut stage, "ann").remove(0);
+        if answer["type"] == "history" {
+            return true;
+        }
+        assert_eq!(answer["code"], "invalid_message");
+        false
+    };
+    assert!(is_taken(row.one));
+    assert!(!is_taken(row.one + 1));
 }
 
 fn listed_sessions(row: &Row) {

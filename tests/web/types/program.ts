@@ -12,6 +12,7 @@ import DefaultExport, {
   type DeliveryMessage,
   type Disconnection,
   type ErrorCode,
+  type FoundMessage,
   type HistoryItem,
   type HistoryMessage,
   type Refusal,
@@ -53,6 +54,8 @@ function describe(message: ServerMessage): string {
       return message.messages.map(({ role, user, content, seq }: HistoryItem) => `${seq} ${user ?? role}: ${content}`).join('\n');
     case 'sessions':
       return message.sessions.map(({ session_id, status, detail }) => session_id + status + (detail ?? '')).join() + message.total.toFixed() + message.permissions.toFixed();
+    case 'verdicts':
+      return message.verdicts.map(({ tool_name, allowed, by, ts }) => tool_name + String(allowed) + by + ts).join();
     case 'user_message':
       return message.user + message.content;
     case 'permission_request':
@@ -84,7 +87,7 @@ socket.once('reply', ({ content }) => content.length);
 const listener: ClaudeSocketEvents['delivery'] = ({ state }: DeliveryMessage) => state satisfies string;
 socket.on('delivery', listener);
 socket.off('delivery', listener);
-for (const event of ['status', 'history', 'user_message', 'permission_request', 'permission_resolved', 'stream', 'welcome', 'pong', 'error'] as const) {
+for (const event of ['status', 'history', 'verdicts', 'user_message', 'permission_request', 'permission_resolved', 'stream', 'welcome', 'pong', 'error'] as const) {
   socket.once(event, (message: ServerMessage) => describe(message));
 }
 end();
@@ -96,6 +99,7 @@ socket.send(sent.content, { id: sent.id, ts: sent.ts, user: sent.user, signal })
 const told: string[] = [sent.id, sent.ts, sent.content, sent.user];
 try {
   const delivery: DeliveryMessage = await sent.accepted;
+  told.push((await sent.queued).state, (await sent.when('queued', { signal })).state);
   const [seen, answered] = await Promise.all([sent.seen, sent.answered]);
   told.push(delivery.id, seen.state, answered.state, (await sent.when('answered', { signal })).state);
 } catch (error) {
@@ -108,6 +112,11 @@ try {
 }
 const history: HistoryMessage = await socket.fetchHistory();
 await socket.fetchHistory(10, { since: history.messages[0]?.seq ?? 0, signal });
+await socket.fetchHistory(10, { before: history.messages[0]?.seq ?? 0, signal });
+const found: FoundMessage[] = await socket.search('some words', { limit: 10, session: 's1', signal });
+told.push(...found.map(({ session_id, seq, content, state }) => session_id + seq.toFixed() + content + (state ?? '')));
+const { verdicts } = await socket.fetchVerdicts({ limit: 10, signal });
+told.push(...verdicts.map(({ description }) => description), ...(await socket.search('more')).map(({ ts }) => ts));
 const { sessions } = await socket.fetchSessions({ signal });
 console.log(sessions[0]?.last?.content.length);
 socket.respondToPermission('abcde', true);
@@ -122,6 +131,8 @@ socket.on('answer', () => undefined);
 socket.respondToPermission('abcde', 'yes');
 // @ts-expect-error only words can be sent
 socket.send({ content: 'hello' });
+// @ts-expect-error words are searched for
+void socket.search(7);
 // @ts-expect-error a reply has no status
 socket.on('reply', ({ status }) => status);
 // @ts-expect-error the id is the library's own

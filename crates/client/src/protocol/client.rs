@@ -23,8 +23,9 @@ pub enum ClientMessage {
 ///
 /// With an `id`, the client is told by `delivery` what became of it. The same message sent again under its `id` is
 /// acknowledged again and not delivered twice; another text under a known `id` is rejected with `invalid_message`. The
-/// server knows the last 4,096 ids of a session, as long as the session lasts. Those of all sessions have 16 MiB
-/// (`--receipts-total`), and beyond that the sessions with the most forget their oldest.
+/// server knows an `id` as long as the store has the message, over restarts. Without a store it knows the last 4,096 of
+/// a session, as long as the session lasts. Those of all sessions have 16 MiB (`--receipts-total`), and beyond that the
+/// sessions with the most forget their oldest.
 ///
 /// ```json
 /// {"type": "message", "session_id": "greenhouse", "content": "It is 31 degrees.", "user": "sensor 3",

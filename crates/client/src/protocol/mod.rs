@@ -32,6 +32,8 @@ pub const DEFAULT_LIMIT: usize = 50;
 pub const MAX_LIMIT: usize = 100;
 /// The most sessions in one `sessions`.
 pub const MAX_SESSIONS_LISTED: usize = 100;
+/// The most characters of the words that a client searches for.
+pub const MAX_SEARCH: usize = 200;
 /// The most characters of a session's last message in `sessions`.
 pub const MAX_EXCERPT: usize = 200;
 /// The most characters of the `id` that a client gives a message.
