@@ -5,6 +5,7 @@
 #         --dangerously-load-development-channels server:claude-socket
 #
 # In there everything comes from another machine, so nothing listens without a token.
+# This image has a C compiler, for SQLite.
 FROM rust:1.95-alpine AS build
 WORKDIR /build
 COPY . .

@@ -139,8 +139,13 @@ fn connect_tcp(server: SocketAddr) -> std::io::Result<TcpStream> {
 
 /// Returns a frame with a client's message.
 pub fn message_frame(session: &str) -> Vec<u8> {
+    message_frame_of(session, QUESTION)
+}
+
+/// Returns a frame with a client's message of this text, which needs no escapes.
+pub fn message_frame_of(session: &str, content: &str) -> Vec<u8> {
     let text = format!(
-        r#"{{"type":"message","session_id":"{session}","content":"{QUESTION}","user":"ann","ts":"2026-01-01T00:00:00.000Z"}}"#
+        r#"{{"type":"message","session_id":"{session}","content":"{content}","user":"ann","ts":"2026-01-01T00:00:00.000Z"}}"#
     );
     text_frame(text.as_bytes())
 }

@@ -116,7 +116,7 @@ fn run(options: &Options) -> Result<ExitCode> {
         .map_err(|error| format!("signals cannot be caught: {error}"))?;
     if let Some(file) = &options.guard {
         raise_file_limit();
-        return guard::run(file, options.record);
+        return guard::run(file, options.static_programs.as_deref(), options.record);
     }
     let targets = targets(options)?;
     let workload = workload(options);
@@ -177,11 +177,13 @@ fn targets(options: &Options) -> Result<Vec<Target>> {
         name: program_name(command),
         launch: Launch::Shell(command.clone()),
         limits: None,
+        memory_only: false,
     };
     let built = Target {
         name: "claude-socket".into(),
         launch: Launch::Built,
         limits: None,
+        memory_only: false,
     };
     let first = options.server.as_ref().map_or(built, shell);
     let mut targets = vec![first];
@@ -189,12 +191,11 @@ fn targets(options: &Options) -> Result<Vec<Target>> {
     if options.small {
         let limits = Limits::small()?;
         for index in 0..targets.len() {
-            let Target { name, launch, .. } = targets[index].clone();
-            let (name, limits) = (format!("{name}, small"), Some(limits.clone()));
+            let target = targets[index].clone();
             targets.push(Target {
-                name,
-                launch,
-                limits,
+                name: format!("{}, small", target.name),
+                limits: Some(limits.clone()),
+                ..target
             });
         }
     }

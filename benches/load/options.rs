@@ -55,6 +55,10 @@ pub struct Options {
     #[arg(long, value_name = "FILE", conflicts_with_all = ["server", "vs", "only", "quick", "small", "json", "plot"])]
     pub guard: Option<PathBuf>,
 
+    /// Count also the static programs in this folder, which .ci/build has built
+    #[arg(long = "static", value_name = "FOLDER", requires = "guard")]
+    pub static_programs: Option<PathBuf>,
+
     /// Record what was counted in that file
     #[arg(long, requires = "guard")]
     pub record: bool,

@@ -50,6 +50,14 @@ impl ProcessTree {
         memory
     }
 
+    /// Returns the bytes that the process itself has had written to disk, if the kernel counts them:
+    /// whole pages, once until they are written back. Of files in memory (tmpfs) there are none.
+    pub fn disk_bytes(self) -> Option<f64> {
+        let counts = fs::read_to_string(format!("/proc/{}/io", self.0)).ok()?;
+        let bytes = |line: &str| line.strip_prefix("write_bytes: ")?.parse().ok();
+        counts.lines().find_map(bytes)
+    }
+
     /// Returns the bytes of the largest program that runs in it, without the libraries and scripts
     /// that the program loads.
     pub fn program(self) -> Option<f64> {

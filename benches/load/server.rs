@@ -5,13 +5,18 @@
 
 use std::env;
 use std::fmt;
+use std::fs::{self, DirBuilder};
 use std::io::{self, Read};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::os::unix::fs::DirBuilderExt;
 use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
 use std::process::{self, Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::thread;
 use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
 
 use crate::agent::Agent;
 use crate::limits::Limits;
@@ -38,6 +43,8 @@ pub struct Target {
     pub launch: Launch,
     /// The limits of a small machine, if it runs on one.
     pub limits: Option<Limits>,
+    /// Whether it keeps nothing on disk. If it does, its store is new and empty at each start.
+    pub memory_only: bool,
 }
 
 /// How a server is started.
@@ -45,6 +52,8 @@ pub struct Target {
 pub enum Launch {
     /// [`PROGRAM`].
     Built,
+    /// Another build of it.
+    Program(PathBuf),
     /// A command that the shell runs.
     Shell(String),
     /// A program and arguments, to which [`PROGRAM`] is added as the last: valgrind.
@@ -59,6 +68,7 @@ impl Target {
     fn command(&self) -> Command {
         let mut line: Vec<String> = match &self.launch {
             Launch::Built => vec![PROGRAM.into()],
+            Launch::Program(path) => vec![path.display().to_string()],
             Launch::Shell(command) => vec!["sh".into(), "-c".into(), command.clone()],
             Launch::Wrapped(around) => around.iter().cloned().chain([PROGRAM.into()]).collect(),
         };
@@ -72,13 +82,9 @@ impl Target {
         }
         // The benchmark takes messages from the start.
         command.env("CLAUDE_SOCKET_CHANNEL_DELAY", "0s");
-        // What goes over the disk is measured apart.
-        command.env("CLAUDE_SOCKET_HISTORY_TTL", "0");
-        // An empty folder: the tokens of the user who runs the benchmark must not apply.
-        command.env(
-            "CLAUDE_SOCKET_STATE_DIR",
-            concat!(env!("CARGO_TARGET_TMPDIR"), "/no-state"),
-        );
+        if self.memory_only {
+            command.env("CLAUDE_SOCKET_HISTORY_TTL", "0s");
+        }
         command
     }
 
@@ -86,9 +92,11 @@ impl Target {
     pub fn spawn(&self) -> Result<Server> {
         let port =
             free_port().map_err(|error| format!("no port from 20000 to 29999 is free: {error}"))?;
+        let state = state_folder(port)?;
         let mut command = self.command();
         let child = command
             .env("CLAUDE_SOCKET_PORT", port.to_string())
+            .env("CLAUDE_SOCKET_STATE_DIR", &state)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -96,7 +104,7 @@ impl Target {
             .process_group(0)
             .spawn()
             .map_err(|error| format!("{self} cannot be started: {error}"))?;
-        Ok(Server::new(self.name.clone(), port, child))
+        Ok(Server::new(self.name.clone(), port, state, child))
     }
 
     /// Starts a server, calls `measure` once messages can pass, and ends the server.
@@ -123,6 +131,7 @@ impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.launch {
             Launch::Built => f.write_str(PROGRAM),
+            Launch::Program(path) => path.display().fmt(f),
             Launch::Shell(command) => write!(f, "`{command}`"),
             Launch::Wrapped(around) => write!(f, "`{} {PROGRAM}`", around.join(" ")),
         }
@@ -136,6 +145,8 @@ pub struct Server {
     /// The address that it listens on.
     pub address: SocketAddr,
     pub processes: ProcessTree,
+    /// Its state folder, which is removed when it has ended.
+    pub state: PathBuf,
     name: String,
     child: Child,
     /// Returns the last [`LOG_TAIL`] bytes of its stderr.
@@ -143,7 +154,7 @@ pub struct Server {
 }
 
 impl Server {
-    fn new(name: String, port: u16, mut child: Child) -> Self {
+    fn new(name: String, port: u16, state: PathBuf, mut child: Child) -> Self {
         with_running(|groups| groups.push(child.id()));
         let agent = Agent::new(child.stdin.take(), child.stdout.take());
         let log = child
@@ -154,6 +165,7 @@ impl Server {
             agent,
             address: SocketAddr::from((Ipv4Addr::LOCALHOST, port)),
             processes: ProcessTree(child.id()),
+            state,
             name,
             child,
             log,
@@ -184,6 +196,12 @@ impl Server {
         ))
     }
 
+    /// Returns `true` if its store has been made.
+    pub fn has_store(&self) -> bool {
+        let name = format!("store/{}.db", self.address.port());
+        self.state.join(name).exists()
+    }
+
     /// Ends the server, and returns `error` with its name and the last five lines of its log.
     pub fn explain(&mut self, error: String) -> String {
         let log = self.finish();
@@ -208,6 +226,28 @@ impl Server {
         log.unwrap_or_default()
     }
 
+    /// Ends the server, and returns the bytes that it has had written to disk from its start to its
+    /// end: `write_bytes` of proc(5).
+    pub fn finish_counting_disk(&mut self) -> Result<f64> {
+        self.agent.close();
+        // A process that nobody has waited for can still be asked.
+        let ended = i32::try_from(self.child.id())
+            .ok()
+            .and_then(Pid::from_raw)
+            .map(|pid| {
+                waitid(
+                    WaitId::Pid(pid),
+                    WaitIdOptions::EXITED | WaitIdOptions::NOWAIT,
+                )
+            });
+        let bytes = self.processes.disk_bytes();
+        self.end();
+        match (ended, bytes) {
+            (Some(Ok(Some(_))), Some(bytes)) => Ok(bytes),
+            _ => Err("what the server wrote to disk cannot be read from /proc".into()),
+        }
+    }
+
     /// Closes its stdin, waits [`EXIT_GRACE`] at most, then kills its process group.
     pub fn end(&mut self) {
         self.agent.close();
@@ -219,6 +259,7 @@ impl Server {
         kill(self.child.id());
         let _ = self.child.wait();
         with_running(|groups| groups.retain(|&group| group != self.child.id()));
+        let _ = fs::remove_dir_all(&self.state);
     }
 }
 
@@ -226,6 +267,19 @@ impl Drop for Server {
     fn drop(&mut self) {
         self.end();
     }
+}
+
+/// Makes an empty state folder for the server on this port. The tokens of the user who runs the
+/// benchmark must not apply, nor what an earlier server has stored.
+fn state_folder(port: u16) -> Result<PathBuf> {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("state-{port}"));
+    let _ = fs::remove_dir_all(&folder);
+    DirBuilder::new()
+        .mode(0o700)
+        .recursive(true)
+        .create(&folder)
+        .map_err(|error| format!("{} cannot be made: {error}", folder.display()))?;
+    Ok(folder)
 }
 
 /// Returns a port from 20000 to 29999 that nobody listens on; outgoing connections get higher ones.

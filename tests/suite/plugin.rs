@@ -122,6 +122,8 @@ fn scripts_pass_shellcheck() {
             "tests/suite/relay/firewall.sh",
             "tests/claude/run",
             ".ci/run",
+            ".ci/build",
+            ".ci/zig-cc",
             ".ci/package",
             ".ci/checksums",
             ".ci/ready",

@@ -4,11 +4,15 @@
 //! Otherwise the scheduler decides whether a thread finds work while it still looks for some, or
 //! sleeps and must be woken, and how many messages one wake-up takes. The count of a baseline run
 //! is subtracted from that of a run with more messages, so that start and end don't count.
+//!
+//! Nothing is stored, except where the hub's thread is counted alone: how much the store's thread
+//! does for a message depends on how many it finds.
 
+use std::fs;
 use std::process::{Command, Stdio};
 use std::thread;
-use std::time::Duration;
 
+use super::RUN_TIMEOUT;
 use super::counts::Count;
 use crate::agent::reply_call;
 use crate::client::{Client, message_frame};
@@ -25,8 +29,6 @@ const WARM_UP: usize = 120;
 const COUNTED_MESSAGES: usize = 400;
 /// Broadcasts that are counted.
 const COUNTED_BROADCASTS: usize = 80;
-/// The longest that one run may take; then its server is killed.
-const RUN_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// How many messages of each kind are sent in one run.
 #[derive(Clone, Copy)]
@@ -89,6 +91,27 @@ const KINDS: [Kind; 3] = [
     },
 ];
 
+/// What the hub's thread may take for a message.
+struct HubPromise {
+    name: &'static str,
+    memory_only: bool,
+    /// The most instructions.
+    most: f64,
+}
+
+const HUB_PROMISES: [HubPromise; 2] = [
+    HubPromise {
+        name: "message, hub's thread",
+        memory_only: true,
+        most: 12_500.0,
+    },
+    HubPromise {
+        name: "stored message, hub's thread",
+        memory_only: false,
+        most: 25_000.0,
+    },
+];
+
 /// A tool of valgrind.
 struct Tool {
     /// What it counts.
@@ -133,10 +156,10 @@ pub fn check() -> Result<()> {
 
 /// Counts instructions and allocations of each kind of message.
 pub fn count() -> Result<Vec<Count>> {
-    // Both tools run at the same time, because no count depends on speed.
+    // All run at the same time, because no count depends on speed.
     let counted = thread::scope(|scope| {
-        let tools = TOOLS.map(|tool| scope.spawn(move || tool.count()));
-        tools.map(|tool| {
+        let [first, second] = TOOLS.map(|tool| scope.spawn(move || tool.count()));
+        [first, second, scope.spawn(count_hub)].map(|tool| {
             tool.join()
                 .unwrap_or_else(|_| Err("the thread of a valgrind tool panicked".into()))
         })
@@ -159,34 +182,18 @@ impl Tool {
                 self.run(kind.baseline)?
             };
             let value = (self.run(kind.more)? - baseline) / kind.counted as f64;
-            Ok(Count {
-                name: kind.name.into(),
-                value,
-                unit: self.unit,
-            })
+            Ok(Count::new(kind.name, value, self.unit))
         });
         counts.collect()
     }
 
     /// Runs a server under this tool, and returns its count.
     fn run(&self, traffic: Traffic) -> Result<f64> {
-        let mut command = vec!["valgrind".to_owned()];
-        command.extend(self.arguments.iter().map(|&argument| argument.to_owned()));
-        let name = command[..2].join(" ");
-        let target = Target {
-            name,
-            launch: Launch::Wrapped(command),
-            limits: None,
-        };
-        let log = with_timeout(RUN_TIMEOUT, || {
-            target.measure(|server| {
-                traffic.send(server)?;
-                Ok(server.finish())
-            })
-        })?;
+        let log = traffic.run_under(self.arguments, true)?;
         self.parse(&log).ok_or_else(|| {
             let label = self.label.trim();
-            format!("{} printed no \"{label}\" in its summary", target.name)
+            let tool = self.arguments[0];
+            format!("valgrind {tool} printed no \"{label}\" in its summary")
         })
     }
 
@@ -202,7 +209,58 @@ impl Tool {
     }
 }
 
+/// Counts the instructions of a message on the hub's thread, with and without a store.
+fn count_hub() -> Result<Vec<Count>> {
+    let more = Traffic {
+        messages: WARM_UP + COUNTED_MESSAGES,
+        ..ONE_CLIENT
+    };
+    let counts = HUB_PROMISES.iter().map(|promise| {
+        let instructions = hub_instructions(more, promise.memory_only)?
+            - hub_instructions(ONE_CLIENT, promise.memory_only)?;
+        let each = instructions / COUNTED_MESSAGES as f64;
+        Ok(Count::new(promise.name, each, "instructions").at_most(promise.most))
+    });
+    counts.collect()
+}
+
+/// Returns the instructions of the hub's thread in one run. It is the main thread, the first of
+/// those for which callgrind writes a file each.
+fn hub_instructions(traffic: Traffic, memory_only: bool) -> Result<f64> {
+    let file = concat!(env!("CARGO_TARGET_TMPDIR"), "/callgrind");
+    let out = format!("--callgrind-out-file={file}");
+    traffic.run_under(
+        &["--tool=callgrind", "--separate-threads=yes", &out],
+        memory_only,
+    )?;
+    let first = format!("{file}-01");
+    let text = fs::read_to_string(&first)
+        .map_err(|error| format!("{first} of callgrind cannot be read: {error}"))?;
+    text.lines()
+        .find_map(|line| line.strip_prefix("totals: ")?.trim().parse().ok())
+        .ok_or_else(|| format!("{first} of callgrind has no \"totals\""))
+}
+
 impl Traffic {
+    /// Sends it to a server that a tool of valgrind runs. Returns the log, which ends with the
+    /// tool's summary.
+    fn run_under(self, arguments: &[&str], memory_only: bool) -> Result<String> {
+        let mut command = vec!["valgrind".to_owned()];
+        command.extend(arguments.iter().map(|&argument| argument.to_owned()));
+        let target = Target {
+            name: command[..2].join(" "),
+            launch: Launch::Wrapped(command),
+            limits: None,
+            memory_only,
+        };
+        with_timeout(RUN_TIMEOUT, || {
+            target.measure(|server| {
+                self.send(server)?;
+                Ok(server.finish())
+            })
+        })
+    }
+
     fn send(self, server: &mut Server) -> Result<()> {
         let processes = server.processes;
         let mut client = Client::join(server.address, "one")?;
