@@ -7,7 +7,11 @@ use crossbeam_channel::{Receiver, never};
 
 use super::main_loop::Server;
 use crate::socket::Event;
-use crate::socket::event_queue::{EventQueue, Events, Rest};
+use crate::socket::event_queue::{EventQueue, Events, Rest, credit};
+
+/// How many frames for all clients together a turn of a queue may bring, or one message's. A message in a large session
+/// takes a thousand times as long as one to nobody else.
+const MAX_DELIVERIES: usize = 2 * 1024;
 
 /// The queues that hold something.
 pub struct Turns {
@@ -43,13 +47,27 @@ impl Turns {
         !self.busy.is_empty() || (!holds_messages && !self.held.is_empty())
     }
 
+    /// Returns the queue that has waited longest for another turn. What was held back comes first: it has waited since
+    /// senders were held.
+    fn next_again(&mut self, holds_messages: bool) -> Option<Arc<EventQueue>> {
+        let held = if holds_messages {
+            None
+        } else {
+            self.held.pop_front()
+        };
+        held.or_else(|| self.busy.pop_front())
+    }
+
     /// Takes the events of a queue's turn.
-    fn take(&mut self, queue: &Arc<EventQueue>, holds_messages: bool) {
-        match queue.take(holds_messages, &mut self.taken) {
+    fn take(&mut self, queue: &Arc<EventQueue>, holds_messages: bool) -> Rest {
+        let credit = credit(self.busy.len() + self.held.len());
+        let rest = queue.take(credit, holds_messages, &mut self.taken);
+        match rest {
             Rest::Nothing => {}
             Rest::Something => self.busy.push_back(queue.clone()),
             Rest::Held => self.held.push_back(queue.clone()),
         }
+        rest
     }
 
     /// Drops what waits, as the loop has ended, and wakes the readers that wait for it.
@@ -64,40 +82,52 @@ impl Turns {
 }
 
 impl Server {
-    /// Visits the next queue of each kind, so that none waits for all of another kind. Returns `false` if there was
-    /// none.
+    /// Visits the next queue that waits for its first turn, and the next of the others, so that none waits for all of
+    /// another kind. Returns `false` if there was none.
     pub fn visit_next(&mut self, handle: impl Fn(&mut Self, Event)) -> bool {
-        let ready = self.turns.ready.try_recv().ok();
-        let busy = self.turns.busy.pop_front();
-        let is_any = ready.is_some() || busy.is_some();
-        for queue in ready.into_iter().chain(busy) {
+        let first = self.turns.ready.try_recv().ok();
+        let again = self.turns.next_again(self.out.holds_senders());
+        let is_any = first.is_some() || again.is_some();
+        for queue in first.into_iter().chain(again) {
             self.visit(queue, &handle);
-        }
-        if !self.out.holds_senders()
-            && let Some(queue) = self.turns.held.pop_front()
-        {
-            self.visit(queue, handle);
-            return true;
         }
         is_any
     }
 
-    /// Handles as many events of a queue as it has credit for, up to a message that must wait for room in the inbox.
+    /// Handles as many events of a queue as it has credit for, up to a message that must wait for room in the inbox, or
+    /// until it has brought others too much.
     pub fn visit(&mut self, queue: Arc<EventQueue>, handle: impl Fn(&mut Self, Event)) {
-        self.turns.take(&queue, self.out.holds_senders());
+        let rest = self.turns.take(&queue, self.out.holds_senders());
+        let before = self.out.deliveries();
         while let Some(event) = self.turns.taken.pop_front() {
-            if event.is_message() && self.out.holds_senders() {
+            let is_held = event.is_message() && self.out.holds_senders();
+            // What may go on must not wait behind what is held back.
+            let is_too_much = rest != Rest::Held
+                && self.out.deliveries().saturating_sub(before) >= MAX_DELIVERIES;
+            if is_held || is_too_much {
                 self.turns.taken.push_front(event);
-                let is_new = queue.put_back(&mut self.turns.taken);
-                if let Some(conn) = queue.hung_up() {
-                    handle(self, Event::HungUp(conn));
-                }
-                if is_new {
-                    self.turns.held.push_back(queue);
-                }
-                return;
+                return self.put_back(queue, is_held, handle);
             }
             handle(self, event);
+        }
+    }
+
+    /// Puts back what is left of a turn. The queue gets another one.
+    #[cold]
+    fn put_back(
+        &mut self,
+        queue: Arc<EventQueue>,
+        is_held: bool,
+        handle: impl Fn(&mut Self, Event),
+    ) {
+        let is_new = queue.put_back(&mut self.turns.taken, is_held);
+        if let Some(conn) = queue.hung_up() {
+            handle(self, Event::HungUp(conn));
+        }
+        if is_new && is_held {
+            self.turns.held.push_back(queue);
+        } else if is_new {
+            self.turns.busy.push_back(queue);
         }
     }
 }

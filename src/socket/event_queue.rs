@@ -24,8 +24,10 @@ use super::pending::Pending;
 use crate::hub::{ClientInput, MessageInput};
 use crate::protocol::{ConnId, ErrorCode, Rejection};
 
-/// The credit that a queue gets in each turn, in bytes.
+/// The credit that a queue gets in each turn at most, in bytes.
 const QUANTUM: usize = 16 * 1024;
+/// The credit that all queues get in a round of turns, in bytes, so that a round is short, however many take part.
+const ROUND: usize = 256 * 1024;
 /// What an event costs at least, in bytes: so that many short ones are handled in several turns. With 1 KiB, four clients
 /// that flood got half as many messages through: their readers waited for room all the time.
 const MIN_COST: usize = 128;
@@ -217,12 +219,12 @@ impl EventQueue {
 
     // ---- The loop's side ----
 
-    /// Takes the events of one turn; no messages if `holds_messages`.
-    pub fn take(&self, holds_messages: bool, taken: &mut VecDeque<Event>) -> Rest {
+    /// Takes the events of one turn with this new credit; no messages if `holds_messages`.
+    pub fn take(&self, credit: usize, holds_messages: bool, taken: &mut VecDeque<Event>) -> Rest {
         let mut state = self.state.lock();
-        state.credit += QUANTUM;
+        state.credit += credit;
         let before = state.bytes;
-        let rest = state.take(holds_messages, taken);
+        let rest = state.take(credit, holds_messages, taken);
         if state.is_awaited && state.cost <= CAPACITY / 2 {
             state.is_awaited = false;
             self.room.notify_one();
@@ -237,11 +239,13 @@ impl EventQueue {
         rest
     }
 
-    /// Puts events back that were taken, a message first, and are held back. Returns `true` if the loop must visit the queue
-    /// again, and doesn't know yet.
-    pub fn put_back(&self, events: &mut VecDeque<Event>) -> bool {
+    /// Puts events back that were taken, for another turn. If messages are held back, the first is one. Returns `true` if
+    /// the loop must visit the queue again, and doesn't know yet.
+    pub fn put_back(&self, events: &mut VecDeque<Event>, is_held: bool) -> bool {
         let mut state = self.state.lock();
         let before = state.bytes;
+        // What the first needs was gathered in many turns, if it is long.
+        let most = events.front().map_or(0, |event| cost(event.bytes()));
         while let Some(event) = events.pop_back() {
             let bytes = event.bytes();
             state.bytes += bytes;
@@ -249,8 +253,9 @@ impl EventQueue {
             state.credit += cost(bytes);
             state.queue.push_front(event);
         }
+        state.credit = state.credit.min(most.max(QUANTUM));
         let is_too_much = self.events.pending.add(state.bytes - before);
-        state.is_held = true;
+        state.is_held |= is_held;
         let is_new = !mem::replace(&mut state.is_listed, true);
         drop(state);
         if is_too_much {
@@ -338,13 +343,13 @@ impl State {
         }
     }
 
-    fn take(&mut self, holds_messages: bool, taken: &mut VecDeque<Event>) -> Rest {
+    fn take(&mut self, credit: usize, holds_messages: bool, taken: &mut VecDeque<Event>) -> Rest {
         self.is_held = false;
         while let Some(next) = self.queue.front() {
             if holds_messages && next.is_message() {
                 self.is_held = true;
                 // It gets as much in the turn in which it may go on.
-                self.credit = self.credit.saturating_sub(QUANTUM);
+                self.credit = self.credit.saturating_sub(credit);
                 return Rest::Held;
             }
             let bytes = next.bytes();
@@ -392,6 +397,11 @@ impl State {
         self.cost = self.queue.iter().map(|event| cost(event.bytes())).sum();
         before - self.bytes
     }
+}
+
+/// Returns the credit that a queue gets in a round with so many others.
+pub fn credit(others: usize) -> usize {
+    (ROUND / (others + 1)).clamp(MIN_COST, QUANTUM)
 }
 
 /// Returns what an event of so many bytes costs.

@@ -53,5 +53,6 @@ mod state;
 mod stories;
 mod story;
 mod tokens;
+mod turns;
 mod unread;
 mod web;
