@@ -33,6 +33,11 @@ const ROUND: usize = 256 * 1024;
 const MIN_COST: usize = 128;
 /// A connection whose events cost so much, in bytes, is not read from until half of them are taken.
 const CAPACITY: usize = 256 * 1024;
+/// The same while many connections have much pending: a hundred readers that parse messages which only wait would take
+/// the processor from the loop.
+const CAPACITY_OF_MANY: usize = 32 * 1024;
+/// With more than this pending of all, in bytes, there are many.
+const MANY: usize = 2 * 1024 * 1024;
 /// How often a reader that waits for room looks whether its client has hung up.
 const HANGUP_CHECK: Duration = Duration::from_secs(1);
 /// A message with fewer bytes takes hardly more memory than its rejection.
@@ -152,7 +157,7 @@ impl EventQueue {
         state.bytes += bytes;
         state.cost += cost(bytes);
         state.queue.push_back(event);
-        let is_full = state.cost >= CAPACITY;
+        let is_full = state.cost >= self.capacity();
         let is_listed = mem::replace(&mut state.is_listed, true);
         let hung_up = state.hung_up();
         drop(state);
@@ -175,7 +180,7 @@ impl EventQueue {
     /// and whenever the reader is woken.
     pub fn wait_for_room(&self, stop: impl Fn() -> bool) {
         let mut state = self.state.lock();
-        state.is_awaited = state.cost >= CAPACITY;
+        state.is_awaited = state.cost >= self.capacity();
         while state.is_awaited && !self.events.has_ended.load(Ordering::SeqCst) && !stop() {
             self.room.wait_for(&mut state, HANGUP_CHECK);
         }
@@ -217,6 +222,15 @@ impl EventQueue {
         self.is_cut_off.load(Ordering::Relaxed)
     }
 
+    /// What events may cost before the connection is not read from.
+    fn capacity(&self) -> usize {
+        if self.events.pending.total() > MANY {
+            CAPACITY_OF_MANY
+        } else {
+            CAPACITY
+        }
+    }
+
     // ---- The loop's side ----
 
     /// Takes the events of one turn with this new credit; no messages if `holds_messages`.
@@ -225,7 +239,7 @@ impl EventQueue {
         state.credit += credit;
         let before = state.bytes;
         let rest = state.take(credit, holds_messages, taken);
-        if state.is_awaited && state.cost <= CAPACITY / 2 {
+        if state.is_awaited && state.cost <= self.capacity() / 2 {
             state.is_awaited = false;
             self.room.notify_one();
         }

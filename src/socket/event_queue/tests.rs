@@ -179,6 +179,20 @@ fn reader_of_a_full_queue_waits_for_room() {
     });
 }
 
+/// Many that flood have less in their queues, which are read from again when there is little everywhere.
+#[test]
+fn queues_are_shorter_while_much_is_pending() {
+    let (events, _ready) = Events::new(PLENTY);
+    let (large, small) = (EventQueue::new(&events), EventQueue::new(&events));
+    large.set_unfinished(MANY + 1);
+    let fills = |_: &usize| !small.push(ping(1));
+    let full = CAPACITY_OF_MANY.div_ceil(cost(ping(1).bytes()));
+    assert_eq!((0..2 * full).take_while(fills).count(), full - 1);
+    large.set_unfinished(0);
+    small.wait_for_room(|| panic!("there is room"));
+    assert!(!small.push(ping(1)));
+}
+
 #[test]
 fn reader_does_not_wait_for_a_loop_that_has_ended() {
     let (events, ready) = Events::new(PLENTY);
