@@ -142,22 +142,26 @@ pub fn message_frame(session: &str) -> Vec<u8> {
     message_frame_of(session, QUESTION)
 }
 
-/// Returns a frame with a client's message of this text, which needs no escapes.
-pub fn message_frame_of(session: &str, content: &str) -> Vec<u8> {
-    let text = format!(
-        r#"{{"type":"message","session_id":"{session}","content":"{content}","user":"ann","ts":"2026-01-01T00:00:00.000Z"}}"#
+/// Returns a frame with a client's message of this text, which is JSON between quotation marks.
+pub fn message_frame_of(session: &str, text: &str) -> Vec<u8> {
+    let message = format!(
+        r#"{{"type":"message","session_id":"{session}","content":"{text}","user":"ann","ts":"2026-01-01T00:00:00.000Z"}}"#
     );
-    text_frame(text.as_bytes())
+    text_frame(message.as_bytes())
 }
 
-/// Returns a client's text frame, of 65,535 bytes at most, with a mask of zero.
+/// Returns a client's text frame, with a mask of zero.
 pub fn text_frame(payload: &[u8]) -> Vec<u8> {
     let mut frame = vec![0x81];
     match payload.len() {
         length @ ..126 => frame.push(0x80 | length as u8),
-        length => {
+        length @ ..65_536 => {
             frame.push(0x80 | 126);
             frame.extend((length as u16).to_be_bytes());
+        }
+        length => {
+            frame.push(0x80 | 127);
+            frame.extend((length as u64).to_be_bytes());
         }
     }
     frame.extend([0; 4]);
@@ -178,5 +182,56 @@ pub fn parse_header(bytes: &[u8]) -> Option<(usize, usize)> {
             u64::from_be_bytes(bytes.get(2..10)?.try_into().ok()?) as usize,
         )),
         length => Some((2, usize::from(length))),
+    }
+}
+
+/// Counts the text frames in what a server sends.
+#[derive(Default)]
+pub struct FrameCounter {
+    pub frames: u64,
+    /// Those of less than 126 bytes.
+    pub short: u64,
+    /// Bytes of the current frame that have not come yet.
+    remaining: usize,
+    /// The beginning of a header that has not come to its end.
+    partial_header: Vec<u8>,
+}
+
+impl FrameCounter {
+    /// Counts the frames in `bytes`, which can begin and end anywhere in one.
+    pub fn consume(&mut self, mut bytes: &[u8]) {
+        while !bytes.is_empty() {
+            let now = self.remaining.min(bytes.len());
+            self.remaining -= now;
+            bytes = &bytes[now..];
+            if bytes.is_empty() {
+                return;
+            }
+            if self.partial_header.is_empty() {
+                let Some((head, payload)) = parse_header(bytes) else {
+                    self.partial_header.extend_from_slice(bytes);
+                    return;
+                };
+                self.count(bytes[0], payload);
+                self.remaining = head + payload;
+            } else {
+                self.partial_header.push(bytes[0]);
+                bytes = &bytes[1..];
+                if let Some((_, payload)) = parse_header(&self.partial_header) {
+                    let first = self.partial_header[0];
+                    self.partial_header.clear();
+                    self.count(first, payload);
+                    self.remaining = payload;
+                }
+            }
+        }
+    }
+
+    /// Counts a text frame, and no ping. The header is enough: the server sends the rest with it.
+    fn count(&mut self, first: u8, payload: usize) {
+        if first & 0xf == 1 {
+            self.frames += 1;
+            self.short += u64::from(payload < 126);
+        }
     }
 }

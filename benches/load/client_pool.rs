@@ -12,7 +12,7 @@ use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, recv};
 
-use crate::client::{Client, parse_header};
+use crate::client::{Client, FrameCounter};
 use crate::server::{Result, TIMEOUT};
 
 /// Bytes that one read takes at most.
@@ -28,12 +28,8 @@ pub struct ClientPool {
 
 struct Member {
     client: Client,
-    /// Text frames since the counts were reset.
-    received: u64,
-    /// Bytes of the current frame that were not read yet.
-    remaining: usize,
-    /// The beginning of a header that was not read to its end.
-    partial_header: Vec<u8>,
+    /// What it has received since the counts were reset.
+    received: FrameCounter,
 }
 
 impl ClientPool {
@@ -55,20 +51,15 @@ impl ClientPool {
                 .map_err(|error| format!("{error}, with {n} clients connected"))?;
             let data = EventData::new_u64(n as u64);
             epoll::add(&pool.epoll, &client.stream, data, EventFlags::IN).map_err(failed)?;
-            let partial_header = Vec::new();
-            pool.members.push(Member {
-                client,
-                received: 0,
-                remaining: 0,
-                partial_header,
-            });
+            let received = FrameCounter::default();
+            pool.members.push(Member { client, received });
         }
         Ok(pool)
     }
 
     pub fn reset_counts(&mut self) {
         for member in &mut self.members {
-            member.received = 0;
+            member.received.frames = 0;
         }
     }
 
@@ -100,10 +91,11 @@ impl ClientPool {
                 Err(Errno::AGAIN | Errno::INTR) => continue,
                 Err(error) => return Err(format!("a client cannot read ({error})")),
             };
-            let before = member.received;
-            member.consume(&self.buffer[..length]);
-            if member.received > before {
-                on_received(before, member.received);
+            let before = member.received.frames;
+            member.received.consume(&self.buffer[..length]);
+            let now = member.received.frames;
+            if now > before {
+                on_received(before, now);
             }
         }
         Ok(())
@@ -126,41 +118,5 @@ impl ClientPool {
             self.read_ready(|before, _| waiting -= usize::from(before == 0))?;
         }
         Ok(())
-    }
-}
-
-impl Member {
-    /// Counts the frames in `bytes`, which can begin and end anywhere in one.
-    fn consume(&mut self, mut bytes: &[u8]) {
-        while !bytes.is_empty() {
-            let now = self.remaining.min(bytes.len());
-            self.remaining -= now;
-            bytes = &bytes[now..];
-            if bytes.is_empty() {
-                return;
-            }
-            if self.partial_header.is_empty() {
-                let Some((head, payload)) = parse_header(bytes) else {
-                    self.partial_header.extend_from_slice(bytes);
-                    return;
-                };
-                self.count_frame(bytes[0]);
-                self.remaining = head + payload;
-            } else {
-                self.partial_header.push(bytes[0]);
-                bytes = &bytes[1..];
-                if let Some((_, payload)) = parse_header(&self.partial_header) {
-                    let first = self.partial_header[0];
-                    self.partial_header.clear();
-                    self.count_frame(first);
-                    self.remaining = payload;
-                }
-            }
-        }
-    }
-
-    /// Counts a text frame, and no ping. The header is enough: the server sends the rest with it.
-    fn count_frame(&mut self, first: u8) {
-        self.received += u64::from(first & 0xf == 1);
     }
 }

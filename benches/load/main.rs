@@ -11,7 +11,9 @@
 mod agent;
 mod client;
 mod client_pool;
+mod fairness;
 mod figures;
+mod flood;
 mod guard;
 mod idle;
 mod latency;
@@ -44,7 +46,7 @@ struct Scenario {
     run: fn(&Target, &Workload) -> Result<Vec<Figure>>,
 }
 
-const SCENARIOS: [Scenario; 8] = [
+const SCENARIOS: [Scenario; 9] = [
     Scenario {
         name: "start",
         about: "time from the start until it answers",
@@ -81,12 +83,20 @@ const SCENARIOS: [Scenario; 8] = [
         run: idle::clients,
     },
     Scenario {
+        name: FAIRNESS,
+        about: "waits of a client while others ask for as much as they can; with --only",
+        run: fairness::fairness,
+    },
+    Scenario {
         name: GROWTH,
         about: "latency and memory with 1 to 10,000 clients; with --plot",
         run: latency::growth,
     },
 ];
 
+/// The scenario of the loads. Other servers don't answer all of them, so it is only measured if `--only`
+/// names it.
+const FAIRNESS: &str = "fairness";
 /// The scenario of the plot. It is only measured for `--plot`, or if `--only` names it.
 const GROWTH: &str = "growth";
 /// The longest that a scenario may take; then its server is killed.
@@ -153,7 +163,7 @@ fn run(options: &Options) -> Result<ExitCode> {
 
 fn select_scenarios(options: &Options) -> Result<Vec<&'static Scenario>> {
     let wanted = |scenario: &&Scenario| match &options.only[..] {
-        [] => scenario.name != GROWTH || options.plot.is_some(),
+        [] => scenario.name != FAIRNESS && (scenario.name != GROWTH || options.plot.is_some()),
         only => {
             only.iter()
                 .any(|part| scenario.name.contains(part.as_str()))

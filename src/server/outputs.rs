@@ -115,6 +115,11 @@ impl Outputs {
         self.batch.len() > FLUSH_THRESHOLD || self.deliveries > MAX_DELIVERIES
     }
 
+    /// How many frames this turn of the loop has brought, for all clients together.
+    pub fn deliveries(&self) -> usize {
+        self.deliveries
+    }
+
     /// Removes a client that has disconnected.
     pub fn disconnected(&mut self, conn: ConnId) {
         if let Some(link) = self.links.remove(&conn) {

@@ -9,7 +9,11 @@ use rustc_hash::FxHashMap;
 use super::main_loop::Server;
 use crate::protocol::ConnId;
 use crate::socket::Event;
-use crate::socket::event_queue::{EventQueue, Events, Rest};
+use crate::socket::event_queue::{EventQueue, Events, Rest, credit};
+
+/// How many frames for all clients together a turn of a queue may bring, or one message's. A message in a large session
+/// takes a thousand times as long as one to nobody else.
+const MAX_DELIVERIES: usize = 2 * 1024;
 
 /// The queues that hold something.
 pub struct Turns {
@@ -57,6 +61,23 @@ impl Turns {
         }
     }
 
+    /// Returns the queue that has waited longest for another turn. What was held back comes first: it has waited since
+    /// senders were held.
+    fn next_again(&mut self, holds_messages: bool) -> Option<Arc<EventQueue>> {
+        let held = if holds_messages {
+            None
+        } else {
+            self.held.pop_front()
+        };
+        held.or_else(|| self.busy.pop_front())
+    }
+
+    /// Takes the events of a queue's turn.
+    fn take(&mut self, queue: &EventQueue, holds_messages: bool) -> Rest {
+        let credit = credit(self.busy.len() + self.held.len());
+        queue.take(credit, holds_messages, &mut self.taken)
+    }
+
     /// A client doesn't wait for the store any longer.
     pub fn resume(&mut self, conn: ConnId) {
         if let Some(queue) = self.paused.remove(&conn) {
@@ -79,35 +100,34 @@ impl Turns {
 }
 
 impl Server {
-    /// Visits the next queue of each kind, so that none waits for all of another kind. Returns `false` if there was
-    /// none.
+    /// Visits the next queue that waits for its first turn, and the next of the others, so that none waits for all of
+    /// another kind. Returns `false` if there was none.
     pub fn visit_next(&mut self, handle: impl Fn(&mut Self, Event)) -> bool {
-        let ready = self.turns.ready.try_recv().ok();
-        let busy = self.turns.busy.pop_front();
-        let is_any = ready.is_some() || busy.is_some();
-        for queue in ready.into_iter().chain(busy) {
+        let first = self.turns.ready.try_recv().ok();
+        let again = self.turns.next_again(self.holds_senders());
+        let is_any = first.is_some() || again.is_some();
+        for queue in first.into_iter().chain(again) {
             self.visit(queue, &handle);
-        }
-        if !self.holds_senders()
-            && let Some(queue) = self.turns.held.pop_front()
-        {
-            self.visit(queue, handle);
-            return true;
         }
         is_any
     }
 
     /// Handles as many events of a queue as it has credit for, up to a message that must wait for room in the inbox or for
-    /// the store, or to what the store must be asked for.
+    /// the store, or to what the store must be asked for, or until it has brought others too much.
     pub fn visit(&mut self, queue: Arc<EventQueue>, handle: impl Fn(&mut Self, Event)) {
         let holds_senders = self.holds_senders();
-        let mut rest = queue.take(holds_senders, &mut self.turns.taken);
+        let mut rest = self.turns.take(&queue, holds_senders);
+        let before = self.out.deliveries();
         while let Some(event) = self.turns.taken.pop_front() {
-            if event.is_message() && self.holds_senders() {
+            let is_held = event.is_message() && self.holds_senders();
+            // What may go on must not wait behind what is held back.
+            let is_too_much = rest != Rest::Held
+                && self.out.deliveries().saturating_sub(before) >= MAX_DELIVERIES;
+            if is_held || is_too_much {
                 self.turns.taken.push_front(event);
-                let is_new = queue.put_back(&mut self.turns.taken);
+                let is_new = queue.put_back(&mut self.turns.taken, is_held);
                 if is_new || rest != Rest::Nothing {
-                    rest = Rest::Held;
+                    rest = if is_held { Rest::Held } else { Rest::Something };
                 }
                 self.hang_up(&queue, &handle);
                 break;

@@ -24,13 +24,20 @@ use super::pending::Pending;
 use crate::hub::{ClientInput, MessageInput};
 use crate::protocol::{ConnId, ErrorCode, Rejection};
 
-/// The credit that a queue gets in each turn, in bytes.
+/// The credit that a queue gets in each turn at most, in bytes.
 const QUANTUM: usize = 16 * 1024;
+/// The credit that all queues get in a round of turns, in bytes, so that a round is short, however many take part.
+const ROUND: usize = 256 * 1024;
 /// What an event costs at least, in bytes: so that many short ones are handled in several turns. With 1 KiB, four clients
 /// that flood got half as many messages through: their readers waited for room all the time.
 const MIN_COST: usize = 128;
 /// A connection whose events cost so much, in bytes, is not read from until half of them are taken.
 const CAPACITY: usize = 256 * 1024;
+/// The same while many connections have much pending: a hundred readers that parse messages which only wait would take
+/// the processor from the loop.
+const CAPACITY_OF_MANY: usize = 32 * 1024;
+/// With more than this pending of all, in bytes, there are many.
+const MANY: usize = 2 * 1024 * 1024;
 /// How often a reader that waits for room looks whether its client has hung up.
 const HANGUP_CHECK: Duration = Duration::from_secs(1);
 /// A message with fewer bytes takes hardly more memory than its rejection.
@@ -155,7 +162,7 @@ impl EventQueue {
         state.bytes += bytes;
         state.cost += cost(bytes);
         state.queue.push_back(event);
-        let is_full = state.cost >= CAPACITY;
+        let is_full = state.cost >= self.capacity();
         let is_listed = mem::replace(&mut state.is_listed, true);
         let hung_up = state.hung_up();
         drop(state);
@@ -178,7 +185,7 @@ impl EventQueue {
     /// and whenever the reader is woken.
     pub fn wait_for_room(&self, stop: impl Fn() -> bool) {
         let mut state = self.state.lock();
-        state.is_awaited = state.cost >= CAPACITY;
+        state.is_awaited = state.cost >= self.capacity();
         while state.is_awaited && !self.events.has_ended.load(Ordering::SeqCst) && !stop() {
             self.room.wait_for(&mut state, HANGUP_CHECK);
         }
@@ -220,18 +227,27 @@ impl EventQueue {
         self.is_cut_off.load(Ordering::Relaxed)
     }
 
+    /// What events may cost before the connection is not read from.
+    fn capacity(&self) -> usize {
+        if self.events.pending.total() > MANY {
+            CAPACITY_OF_MANY
+        } else {
+            CAPACITY
+        }
+    }
+
     // ---- The loop's side ----
 
-    /// Takes the events of one turn; no messages if `holds_messages`.
-    pub fn take(&self, holds_messages: bool, taken: &mut VecDeque<Event>) -> Rest {
+    /// Takes the events of one turn with this new credit; no messages if `holds_messages`.
+    pub fn take(&self, credit: usize, holds_messages: bool, taken: &mut VecDeque<Event>) -> Rest {
         let mut state = self.state.lock();
         if state.is_paused {
             return Rest::Paused;
         }
-        state.credit += QUANTUM;
+        state.credit += credit;
         let before = state.bytes;
-        let rest = state.take(holds_messages, taken);
-        if state.is_awaited && state.cost <= CAPACITY / 2 {
+        let rest = state.take(credit, holds_messages, taken);
+        if state.is_awaited && state.cost <= self.capacity() / 2 {
             state.is_awaited = false;
             self.room.notify_one();
         }
@@ -245,10 +261,10 @@ impl EventQueue {
         rest
     }
 
-    /// Puts events back that were taken, a message first, and are held back. Returns `true` if the loop must visit the queue
-    /// again, and doesn't know yet.
-    pub fn put_back(&self, events: &mut VecDeque<Event>) -> bool {
-        self.put_back_with(events, |state| state.is_held = true)
+    /// Puts events back that were taken, for another turn. If messages are held back, the first is one. Returns `true` if
+    /// the loop must visit the queue again, and doesn't know yet.
+    pub fn put_back(&self, events: &mut VecDeque<Event>, is_held: bool) -> bool {
+        self.put_back_with(events, |state| state.is_held |= is_held)
     }
 
     /// Puts events back that were taken, if any are left, and lets nothing be taken until [`EventQueue::resume`], after which
@@ -265,6 +281,8 @@ impl EventQueue {
     fn put_back_with(&self, events: &mut VecDeque<Event>, mark: impl Fn(&mut State)) -> bool {
         let mut state = self.state.lock();
         let before = state.bytes;
+        // What the first needs was gathered in many turns, if it is long.
+        let most = events.front().map_or(0, |event| cost(event.bytes()));
         while let Some(event) = events.pop_back() {
             if matches!(event, Event::HungUp(_)) {
                 // It isn't of the queue, which reports it anew.
@@ -276,6 +294,7 @@ impl EventQueue {
             state.credit += cost(bytes);
             state.queue.push_front(event);
         }
+        state.credit = state.credit.min(most.max(QUANTUM));
         let is_too_much = self.events.pending.add(state.bytes - before);
         mark(&mut state);
         let is_new = !mem::replace(&mut state.is_listed, true);
@@ -370,13 +389,13 @@ impl State {
         }
     }
 
-    fn take(&mut self, holds_messages: bool, taken: &mut VecDeque<Event>) -> Rest {
+    fn take(&mut self, credit: usize, holds_messages: bool, taken: &mut VecDeque<Event>) -> Rest {
         self.is_held = false;
         while let Some(next) = self.queue.front() {
             if holds_messages && next.is_message() {
                 self.is_held = true;
                 // It gets as much in the turn in which it may go on.
-                self.credit = self.credit.saturating_sub(QUANTUM);
+                self.credit = self.credit.saturating_sub(credit);
                 return Rest::Held;
             }
             let bytes = next.bytes();
@@ -424,6 +443,11 @@ impl State {
         self.cost = self.queue.iter().map(|event| cost(event.bytes())).sum();
         before - self.bytes
     }
+}
+
+/// Returns the credit that a queue gets in a round with so many others.
+pub fn credit(others: usize) -> usize {
+    (ROUND / (others + 1)).clamp(MIN_COST, QUANTUM)
 }
 
 /// Returns what an event of so many bytes costs.

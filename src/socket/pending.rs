@@ -61,6 +61,11 @@ impl Pending {
         }
     }
 
+    /// The bytes of all connections.
+    pub fn total(&self) -> usize {
+        self.total.load(Ordering::Relaxed)
+    }
+
     /// Lets those who have most give way, until there is not too much. If another thread is at that, it
     /// goes on for this one. No [`EventQueue`] may be locked.
     pub fn make_room(&self) {
@@ -83,7 +88,7 @@ impl Pending {
 
     /// Returns by how many bytes the total is too much, if it is.
     fn excess(&self) -> Option<usize> {
-        let total = self.total.load(Ordering::Relaxed);
-        total.checked_sub(self.max).filter(|excess| *excess > 0)
+        let excess = self.total().checked_sub(self.max);
+        excess.filter(|excess| *excess > 0)
     }
 }

@@ -55,5 +55,6 @@ mod store;
 mod stories;
 mod story;
 mod tokens;
+mod turns;
 mod unread;
 mod web;

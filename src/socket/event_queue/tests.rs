@@ -62,7 +62,7 @@ fn queue_is_reported_once_until_it_is_empty() {
         queue.push(ping(1));
         queue.push(message(1, 5));
         assert_eq!(ready.try_iter().count(), 1);
-        assert_eq!(queue.take(false, &mut taken), Rest::Nothing);
+        assert_eq!(queue.take(QUANTUM, false, &mut taken), Rest::Nothing);
     }
     assert_eq!(lengths(&taken), [None, Some(5), None, Some(5)]);
 }
@@ -79,16 +79,47 @@ fn turn_is_bounded_by_bytes() {
     queue.push(message(1, 100_000));
     queue.push(ping(1));
     let mut taken = VecDeque::new();
-    assert_eq!(queue.take(false, &mut taken), Rest::Something);
+    assert_eq!(queue.take(QUANTUM, false, &mut taken), Rest::Something);
     assert_eq!(taken.len(), short);
     let mut turns = 1;
     while taken.len() < short + 6 {
         turns += 1;
-        queue.take(false, &mut taken);
+        queue.take(QUANTUM, false, &mut taken);
     }
     assert_eq!(lengths(&taken)[short + 3..], [None, Some(100_000), None]);
     let needed = 100_000 / QUANTUM;
     assert!((needed..needed + 4).contains(&turns), "{turns}");
+}
+
+/// A round of many turns is no longer than one of few.
+#[test]
+fn turn_is_shorter_among_many() {
+    assert_eq!(credit(0), QUANTUM);
+    assert_eq!(credit(ROUND / QUANTUM - 1), QUANTUM);
+    assert_eq!(credit(99), ROUND / 100);
+    assert_eq!(credit(100_000), MIN_COST);
+}
+
+/// What is put back is taken in the next turn; the credit of many turns is only kept for a long message.
+#[test]
+fn credit_of_what_is_put_back_is_bounded() {
+    let (events, _ready) = Events::new(PLENTY);
+    let queue = EventQueue::new(&events);
+    queue.push(message(1, 100_000));
+    while !queue.push(ping(1)) {}
+    let mut taken = VecDeque::new();
+    while taken.is_empty() {
+        queue.take(QUANTUM, false, &mut taken);
+    }
+    assert!(!queue.put_back(&mut taken, false));
+    queue.take(0, false, &mut taken);
+    assert_eq!(lengths(&taken)[0], Some(100_000));
+    taken.clear();
+    for _ in 0..9 {
+        queue.take(QUANTUM, false, &mut taken);
+        assert!(taken.len() <= 2 * QUANTUM / cost(ping(1).bytes()));
+        assert!(!queue.put_back(&mut taken, false));
+    }
 }
 
 /// The loop doesn't take what it can't use, and what it has taken too much comes first again.
@@ -101,19 +132,19 @@ fn messages_are_held_in_order() {
         queue.push(message(1, length));
     }
     let mut taken = VecDeque::new();
-    assert_eq!(queue.take(true, &mut taken), Rest::Held);
+    assert_eq!(queue.take(QUANTUM, true, &mut taken), Rest::Held);
     assert_eq!(lengths(&taken), [None]);
     taken.clear();
-    assert_eq!(queue.take(false, &mut taken), Rest::Nothing);
+    assert_eq!(queue.take(QUANTUM, false, &mut taken), Rest::Nothing);
     taken.pop_front();
-    assert!(queue.put_back(&mut taken));
+    assert!(queue.put_back(&mut taken, true));
     queue.push(message(1, 4));
     assert_eq!(
         ready.try_iter().count(),
         1,
         "the loop knows that it must come back"
     );
-    assert_eq!(queue.take(false, &mut taken), Rest::Nothing);
+    assert_eq!(queue.take(QUANTUM, false, &mut taken), Rest::Nothing);
     assert_eq!(lengths(&taken), [Some(2), Some(3), Some(4)]);
 }
 
@@ -123,11 +154,11 @@ fn end_of_a_held_client_is_reported_at_once() {
     let queue = EventQueue::new(&events);
     queue.push(message(1, 5));
     let mut taken = VecDeque::new();
-    assert_eq!(queue.take(true, &mut taken), Rest::Held);
+    assert_eq!(queue.take(QUANTUM, true, &mut taken), Rest::Held);
     drop(ready.try_iter().collect::<Vec<_>>());
     queue.push(Event::Disconnected(ConnId(1)));
     let notice = ready.try_recv().expect("it is reported");
-    assert_eq!(notice.take(true, &mut taken), Rest::Nothing);
+    assert_eq!(notice.take(QUANTUM, true, &mut taken), Rest::Nothing);
     assert!(matches!(taken.pop_front(), Some(Event::HungUp(ConnId(1)))));
 }
 
@@ -141,23 +172,23 @@ fn paused_queue_keeps_its_order_and_reports_its_end() {
     }
     drop(ready.try_iter().collect::<Vec<_>>());
     let mut taken = VecDeque::new();
-    assert_eq!(queue.take(false, &mut taken), Rest::Nothing);
+    assert_eq!(queue.take(QUANTUM, false, &mut taken), Rest::Nothing);
     taken.pop_front();
     queue.pause(&mut taken);
     assert_eq!(queue.hung_up(), None);
     queue.push(message(1, 4));
     assert_eq!(ready.try_iter().count(), 0, "the loop comes back by itself");
-    assert_eq!(queue.take(false, &mut taken), Rest::Paused);
+    assert_eq!(queue.take(QUANTUM, false, &mut taken), Rest::Paused);
     assert!(taken.is_empty());
 
     queue.push(Event::Disconnected(ConnId(1)));
     assert_eq!(queue.hung_up(), Some(ConnId(1)));
     let notice = ready.try_recv().expect("it is reported");
-    assert_eq!(notice.take(false, &mut taken), Rest::Nothing);
+    assert_eq!(notice.take(QUANTUM, false, &mut taken), Rest::Nothing);
     assert!(matches!(taken.pop_front(), Some(Event::HungUp(ConnId(1)))));
 
     queue.resume();
-    assert_eq!(queue.take(false, &mut taken), Rest::Nothing);
+    assert_eq!(queue.take(QUANTUM, false, &mut taken), Rest::Nothing);
     assert_eq!(lengths(&taken), [Some(2), Some(3), Some(4), None]);
     assert_eq!(queue.hung_up(), None);
 }
@@ -173,7 +204,7 @@ fn paused_queue_gathers_no_credit() {
     }
     let mut taken = VecDeque::new();
     for _ in 0..20 {
-        assert_eq!(queue.take(false, &mut taken), Rest::Something);
+        assert_eq!(queue.take(QUANTUM, false, &mut taken), Rest::Something);
         assert_eq!(taken.len(), short);
         taken.pop_front();
         queue.pause(&mut taken);
@@ -192,10 +223,24 @@ fn reader_of_a_full_queue_waits_for_room() {
     thread::scope(|scope| {
         let reader = scope.spawn(|| queue.wait_for_room(|| false));
         for _ in 0..=CAPACITY / QUANTUM / 2 {
-            assert_eq!(queue.take(false, &mut taken), Rest::Something);
+            assert_eq!(queue.take(QUANTUM, false, &mut taken), Rest::Something);
         }
         reader.join().expect("there is room");
     });
+}
+
+/// Many that flood have less in their queues, which are read from again when there is little everywhere.
+#[test]
+fn queues_are_shorter_while_much_is_pending() {
+    let (events, _ready) = Events::new(PLENTY);
+    let (large, small) = (EventQueue::new(&events), EventQueue::new(&events));
+    large.set_unfinished(MANY + 1);
+    let fills = |_: &usize| !small.push(ping(1));
+    let full = CAPACITY_OF_MANY.div_ceil(cost(ping(1).bytes()));
+    assert_eq!((0..2 * full).take_while(fills).count(), full - 1);
+    large.set_unfinished(0);
+    small.wait_for_room(|| panic!("there is room"));
+    assert!(!small.push(ping(1)));
 }
 
 #[test]
@@ -230,7 +275,7 @@ fn largest_messages_are_rejected_when_too_much_is_pending() {
     assert!(small.0.pending() + large.0.pending() <= 250_000);
     let take = |queue: &EventQueue| {
         let mut taken = VecDeque::new();
-        while queue.take(false, &mut taken) == Rest::Something {}
+        while queue.take(QUANTUM, false, &mut taken) == Rest::Something {}
         taken
     };
     assert_eq!(lengths(&take(&small.0)), [Some(30_000), Some(30_001)]);
