@@ -12,9 +12,11 @@ use crate::protocol::{DeliveryState, SessionId};
 
 /// The most verdicts of an agent.
 const MAX_VERDICTS: i64 = 1_000;
-/// So many messages, or bytes of them, are indexed at once.
-const INDEX_MESSAGES: usize = 1_000;
-const INDEX_BYTES: usize = 512 * 1024;
+/// So many messages, or bytes of them, are indexed at once. One by one would write ten times as much.
+const INDEX_MESSAGES: usize = 2_048;
+const INDEX_BYTES: usize = 1024 * 1024;
+/// While more is to be written, it may be so many times as many.
+const INDEX_BUSY: usize = 8;
 
 /// The statements that messages need, and what is known of the tables, so that nothing is asked twice.
 pub struct Tables<'c> {
@@ -33,6 +35,8 @@ pub struct Tables<'c> {
     unindexed_messages: usize,
     unindexed_bytes: usize,
     spans: Spans,
+    /// The place of the next span of this commit.
+    place: i64,
     /// The next of `waiting`.
     position: i64,
     /// What a commit makes of messages.
@@ -69,7 +73,7 @@ impl<'c> Tables<'c> {
             read: prepare("DELETE FROM unread WHERE message BETWEEN ? AND ?")?,
             set_seq: prepare("UPDATE sessions SET seq = ?2, updated = ?3 WHERE number = ?1")?,
             begin_span: prepare(
-                "INSERT INTO spans(session, first, start) VALUES(?, ?, ?) ON CONFLICT DO NOTHING",
+                "INSERT INTO spans(session, first, start, place) VALUES(?, ?, ?, ?) ON CONFLICT DO NOTHING",
             )?,
             leave_unindexed: prepare(
                 "INSERT INTO unindexed(session, after) VALUES(?, ?) ON CONFLICT DO NOTHING",
@@ -79,6 +83,7 @@ impl<'c> Tables<'c> {
             unindexed,
             unindexed_bytes: 0,
             spans: Spans::default(),
+            place: 0,
             position: last + 1,
             states: FxHashMap::default(),
         })
@@ -95,6 +100,7 @@ impl<'c> Tables<'c> {
         said: i64,
     ) -> rusqlite::Result<bool> {
         self.states.clear();
+        self.place = 0;
         for change in changes.clone() {
             if let Change::State {
                 session,
@@ -227,8 +233,13 @@ impl<'c> Tables<'c> {
         }
         let len = message.content.len();
         if self.spans.begins(session, said, len) {
-            self.begin_span
-                .execute(params![session.0, message.seq.cast_signed(), said])?;
+            self.begin_span.execute(params![
+                session.0,
+                message.seq.cast_signed(),
+                said,
+                self.place
+            ])?;
+            self.place += 1;
         }
         self.leave_unindexed(session, message)
     }
@@ -346,14 +357,11 @@ impl<'c> Tables<'c> {
         Ok(())
     }
 
-    /// Returns `true` if so many messages are not indexed that they should be.
-    pub fn should_index(&self) -> bool {
-        self.unindexed_messages >= INDEX_MESSAGES || self.unindexed_bytes >= INDEX_BYTES
-    }
-
-    /// Returns `true` if messages are not indexed.
-    pub fn has_unindexed(&self) -> bool {
-        !self.unindexed.is_empty()
+    /// Returns `true` if so many messages are not indexed that they should be. `is_busy`: more is to be written.
+    pub fn should_index(&self, is_busy: bool) -> bool {
+        let factor = if is_busy { INDEX_BUSY } else { 1 };
+        self.unindexed_messages >= factor * INDEX_MESSAGES
+            || self.unindexed_bytes >= factor * INDEX_BYTES
     }
 
     /// Indexes the words of all messages. The caller begins and commits the transaction.

@@ -209,6 +209,17 @@ impl Files {
         paths
     }
 
+    /// Removes the databases that were set aside.
+    ///
+    /// # Errors
+    /// The system's error.
+    pub fn remove_aside(&self) -> io::Result<()> {
+        self.aside().iter().try_for_each(|path| {
+            remove(&with_end(path, "-wal"))?;
+            remove(path)
+        })
+    }
+
     /// Returns the bytes of the database and of its log.
     pub fn bytes(&self) -> u64 {
         let len = |end| fs::metadata(self.named(end)).map_or(0, |metadata| metadata.len());

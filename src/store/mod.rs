@@ -12,6 +12,7 @@
 
 mod apply;
 mod clock;
+pub mod data;
 mod files;
 mod health;
 mod queries;

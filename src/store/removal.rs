@@ -12,6 +12,9 @@ use crate::hub::stored::{Selection, SessionNumber};
 /// [`super::rows::state_number`] of a queued message.
 const QUEUED: i64 = 2;
 
+/// The most bytes of changes that come at once.
+const AT_ONCE: u64 = 8 * 1024 * 1024;
+
 /// Removes sessions with all that was said there. Messages must be indexed. The caller begins and commits the transaction.
 /// Returns how many sessions were removed.
 ///
@@ -19,6 +22,10 @@ const QUEUED: i64 = 2;
 /// Those of SQLite.
 pub fn remove(database: &Connection, selection: &Selection) -> rusqlite::Result<usize> {
     let sessions = selected(database, selection)?;
+    if *selection == Selection::All {
+        remove_all(database)?;
+        return Ok(sessions.len());
+    }
     for session in &sessions {
         let (first, last) = row_ids(*session);
         remove_rows(database, first, last, false)?;
@@ -30,20 +37,21 @@ pub fn remove(database: &Connection, selection: &Selection) -> rusqlite::Result<
         }
         database.execute("DELETE FROM sessions WHERE number = ?", [session.0])?;
     }
-    match selection {
-        Selection::Session { .. } => {}
-        Selection::Agent(name) => {
-            let verdicts =
-                "DELETE FROM verdicts WHERE agent IN (SELECT id FROM agents WHERE name = ?)";
-            database.execute(verdicts, [name])?;
-            database.execute("DELETE FROM agents WHERE name = ?", [name])?;
-        }
-        Selection::All => {
-            database.execute("DELETE FROM verdicts", [])?;
-            database.execute("DELETE FROM agents", [])?;
-        }
+    if let Selection::Agent(name) = selection {
+        let verdicts = "DELETE FROM verdicts WHERE agent IN (SELECT id FROM agents WHERE name = ?)";
+        database.execute(verdicts, [name])?;
+        database.execute("DELETE FROM agents WHERE name = ?", [name])?;
     }
     Ok(sessions.len())
+}
+
+/// Removes everything, without looking at each message.
+fn remove_all(database: &Connection) -> rusqlite::Result<()> {
+    database.execute_batch(
+        "INSERT INTO words(words) VALUES('delete-all');
+        DELETE FROM messages; DELETE FROM waiting; DELETE FROM unread; DELETE FROM spans; DELETE FROM unindexed;
+        DELETE FROM verdicts; DELETE FROM sessions; DELETE FROM agents;",
+    )
 }
 
 /// Returns the sessions that are meant.
@@ -175,7 +183,7 @@ fn oldest(database: &Connection, before: Option<i64>) -> rusqlite::Result<Option
     let spared = if before.is_some() { 0..=1 } else { 0..=0 };
     for is_spared in spared {
         let sql = "SELECT session, first, start FROM spans WHERE is_spared = ? AND start < ?
-            ORDER BY start LIMIT 1";
+            ORDER BY start, place LIMIT 1";
         let before = before.unwrap_or(i64::MAX);
         let span = database
             .query_row(sql, params![is_spared, before], read)
@@ -203,7 +211,7 @@ fn shorten(
         let (_, seq) = place(rest);
         database.execute("DELETE FROM spans WHERE session = ? AND first = ?", key)?;
         database.execute(
-            "INSERT OR REPLACE INTO spans(session, first, start) VALUES(?, ?, ?)",
+            "INSERT OR REPLACE INTO spans(session, first, start, place) VALUES(?, ?, ?, 0)",
             params![span.session.0, seq.cast_signed(), said],
         )?;
         return Ok(());
@@ -251,10 +259,10 @@ pub fn last_start(database: &Connection) -> rusqlite::Result<Option<i64>> {
     database.query_row(sql, [], |row| row.get(0))
 }
 
-/// Returns how many bytes may be used if the files may have so many: the log needs some.
+/// Returns how many bytes may be used if the files may have so many: the log needs some, and so does what comes at once.
 pub fn limit(max_bytes: u64) -> u64 {
     let log = u64::from(schema::LOG_PAGES * schema::PAGE_SIZE);
-    max_bytes.saturating_sub(log.min(max_bytes / 2))
+    max_bytes - (log + AT_ONCE).min(max_bytes / 2)
 }
 
 /// Returns the bytes of the pages that are in use.

@@ -236,6 +236,11 @@ impl Shared {
         false
     }
 
+    /// Returns `true` if something waits to be written.
+    pub fn is_busy(&self) -> bool {
+        !self.inner.lock().batches.is_empty()
+    }
+
     /// Takes what waits, without waiting.
     pub fn take(&self) -> Work {
         self.inner.lock().take()
@@ -283,10 +288,10 @@ impl Shared {
     /// Records that the database can be read, or can't.
     pub fn set_readable(&self, is_readable: bool) {
         let mut inner = self.inner.lock();
-        if is_readable {
+        if is_readable && inner.generation == 0 {
             inner.last_generation += 1;
             inner.generation = inner.last_generation;
-        } else {
+        } else if !is_readable {
             inner.generation = 0;
         }
     }

@@ -53,11 +53,13 @@ CREATE TABLE spans(
     first INTEGER NOT NULL,
     -- When the first was said.
     start INTEGER NOT NULL,
+    -- Its place among those with the same start, from one commit.
+    place INTEGER NOT NULL,
     -- Only messages that no limit but their age removes are left.
     is_spared INTEGER NOT NULL DEFAULT 0,
     PRIMARY KEY(session, first)
 ) WITHOUT ROWID;
-CREATE INDEX spans_by_start ON spans(is_spared, start);
+CREATE INDEX spans_by_age ON spans(is_spared, start, place);
 
 CREATE TABLE verdicts(
     id INTEGER PRIMARY KEY,

@@ -15,7 +15,7 @@ use super::health::State;
 use super::schema::{self, SchemaError};
 use super::shared::{Shared, Work};
 use super::{Options, queries, removal, rows};
-use crate::hub::stored::{Change, SessionNumber, StoreInput};
+use crate::hub::stored::{Change, Selection, SessionNumber, StoreInput};
 
 /// How long it is waited before something is tried again: doubled each time, from the first to the second.
 const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
@@ -99,7 +99,6 @@ impl Writer {
         loop {
             self.shared.begin_writing();
             let result = self.open_and_serve();
-            self.shared.set_readable(false);
             self.shared.end_writing();
             match result {
                 Ok(()) => return true,
@@ -120,7 +119,7 @@ impl Writer {
         };
         if result.is_ok() {
             // The last connection that is closed empties the log too, but says nothing if it can't.
-            let _ = empty_log(&database);
+            let _ = schema::empty_log(&database);
         }
         result
     }
@@ -234,9 +233,23 @@ impl Writer {
             session
                 .commit(changes)
                 .map_err(|error| self.failure(&error))?;
+            self.remove_aside();
         }
         self.written();
         Ok(())
+    }
+
+    /// Removes the files that were set aside if everything was to be removed.
+    fn remove_aside(&self) {
+        let mut changes = self.held.iter().flatten();
+        if changes.any(|change| matches!(change, Change::Remove(Selection::All)))
+            && let Err(error) = self.files.remove_aside()
+        {
+            warn!(
+                "the messages that were set aside beside {} cannot be removed ({error}); remove those files",
+                self.files.database().display()
+            );
+        }
     }
 
     /// Tells the hub that everything that was taken is on disk.
@@ -261,6 +274,11 @@ impl Writer {
 
     /// Does what can be done about a failure, tells the hub, and waits before it is tried again.
     fn recover(&mut self, failure: Failure) {
+        // What can't be written now can still be read.
+        let is_readable = matches!(failure, Failure::Locked(_) | Failure::Transient(_));
+        if !is_readable {
+            self.shared.set_readable(false);
+        }
         let path = self.files.database();
         let path = path.display();
         let sentence = match failure {
@@ -429,7 +447,7 @@ impl Session<'_> {
         writer: &Writer,
         work: &Work,
     ) -> rusqlite::Result<Vec<(SessionNumber, u64)>> {
-        if !work.index.is_empty() || self.tables.should_index() {
+        if !work.index.is_empty() || self.tables.should_index(writer.shared.is_busy()) {
             let transaction = self.database.unchecked_transaction()?;
             self.tables.index_all()?;
             transaction.commit()?;
@@ -437,7 +455,7 @@ impl Session<'_> {
         let removed = self.remove_old(&writer.options)?;
         if self.must_empty_log {
             removal::shrink(self.database)?;
-            self.must_empty_log = !empty_log(self.database)?;
+            self.must_empty_log = !schema::empty_log(self.database)?;
         }
         Ok(removed)
     }
@@ -483,12 +501,6 @@ impl Session<'_> {
         }
         self.must_empty_log.then(|| Instant::now() + LOG_RETRY)
     }
-}
-
-/// Copies the log into the database, and empties it. Returns `false` if somebody reads from it.
-fn empty_log(database: &Connection) -> rusqlite::Result<bool> {
-    let busy: i64 = database.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0))?;
-    Ok(busy == 0)
 }
 
 /// Returns what people are told when the disk doesn't answer.
