@@ -104,11 +104,13 @@ fn history_and_sessions_are_answered() {
         .expect("the server accepts it");
     server.next_message();
     reply(&mut server, "two");
-    let all = client.fetch_history(100, None).answer(TEST_TIMEOUT);
+    let all = client.fetch_history(100, None, None).answer(TEST_TIMEOUT);
     let all = all.expect("the server answers");
     let contents: Vec<&str> = all.iter().map(|item| item.content.as_str()).collect();
     assert_eq!(contents, ["one", "two"]);
-    let later = client.fetch_history(100, Some(1)).answer(TEST_TIMEOUT);
+    let later = client
+        .fetch_history(100, Some(1), None)
+        .answer(TEST_TIMEOUT);
     assert_eq!(later.as_deref(), Ok(&all[1..]));
 
     let _other = App::connect(&server, "s2");
@@ -384,7 +386,7 @@ fn refused_client_tells_why_and_ends() {
         for sent in [early, client.send("late")] {
             assert_eq!(sent.answered(TEST_TIMEOUT).err().as_ref(), Some(&refused));
         }
-        let history = client.fetch_history(1, None).answer(TEST_TIMEOUT);
+        let history = client.fetch_history(1, None, None).answer(TEST_TIMEOUT);
         assert_eq!(history.err().as_ref(), Some(&refused));
         let sessions = client.fetch_sessions().answer(TEST_TIMEOUT);
         assert_eq!(sessions.err(), Some(refused));

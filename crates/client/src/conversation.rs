@@ -12,13 +12,15 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::pending::{Pending, Sessions};
-use crate::protocol::{ClientMessage, ClientRequest, HistoryItem, SessionId, SessionItem};
+use crate::pending::{Found, Pending, Sessions};
+use crate::protocol::{
+    ClientMessage, ClientRequest, HistoryItem, SessionId, SessionItem, VerdictItem,
+};
 use crate::refusal::Disconnect;
 use crate::{Error, Event, Options, Refusal};
 pub use send::Outgoing;
-use send::{Accepted, OwnIds, Unacknowledged};
-use session::{HistoryRequest, ReorderBuffer};
+use send::{Acknowledged, OwnIds, Unacknowledged};
+use session::{HistoryRequest, ReorderBuffer, Requests};
 
 /// The number of failed attempts in a row that double the wait.
 const MAX_DOUBLINGS: u32 = 30;
@@ -66,8 +68,8 @@ pub struct Conversation {
     max_message: usize,
     /// Messages without a receipt, in order.
     unacknowledged: VecDeque<Unacknowledged>,
-    /// Messages that wait for an answer, in order.
-    accepted: VecDeque<Accepted>,
+    /// Messages that the server has, and that wait for an answer, in order.
+    acknowledged: VecDeque<Acknowledged>,
     own_ids: OwnIds,
     /// Permission responses that wait for a connection.
     responses: Vec<(String, bool)>,
@@ -75,12 +77,18 @@ pub struct Conversation {
     history_requests: VecDeque<HistoryRequest>,
     /// Requests for the sessions without an answer, in order.
     session_requests: VecDeque<Pending<Sessions>>,
+    searches: Requests<Vec<Found>>,
+    verdict_requests: Requests<Vec<VerdictItem>>,
     /// What has come of an answer with history, and is not all of it.
     history_part: Vec<HistoryItem>,
     /// What its frames have said of messages that are not kept any more.
     truncated_before: Option<u64>,
     /// What has come of an answer with sessions, and is not all of it.
     sessions_part: Vec<SessionItem>,
+    /// What has come of an answer to a search, and is not all of it.
+    found_part: Vec<Found>,
+    /// What has come of an answer with verdicts, and is not all of it.
+    verdicts_part: Vec<VerdictItem>,
     /// When the session began; tells one that began anew.
     created: Option<String>,
     /// The last `seq` that the app was told. What was missed comes after it.
@@ -103,14 +111,18 @@ impl Conversation {
             attempts: 0,
             max_message: usize::MAX,
             unacknowledged: VecDeque::new(),
-            accepted: VecDeque::new(),
+            acknowledged: VecDeque::new(),
             own_ids: OwnIds::default(),
             responses: Vec::new(),
             history_requests: VecDeque::new(),
             session_requests: VecDeque::new(),
+            searches: Requests::default(),
+            verdict_requests: Requests::default(),
             history_part: Vec::new(),
             truncated_before: None,
             sessions_part: Vec::new(),
+            found_part: Vec::new(),
+            verdicts_part: Vec::new(),
             created: None,
             seq: 0,
             own_seq: 0,
@@ -150,6 +162,8 @@ impl Conversation {
         self.history_part.clear();
         self.truncated_before = None;
         self.sessions_part.clear();
+        self.found_part.clear();
+        self.verdicts_part.clear();
         self.reorder_buffer = self.created.is_some().then(ReorderBuffer::default);
         let stream = Some(self.options.stream);
         self.write(ClientRequest::Hello { stream });
@@ -225,9 +239,9 @@ impl Conversation {
     }
 
     fn fail_all(&mut self, error: &Error) {
-        let accepted = self.accepted.drain(..).map(|accepted| accepted.sent);
+        let acknowledged = self.acknowledged.drain(..).map(|own| own.sent);
         let waiting = self.unacknowledged.drain(..).map(|waiting| waiting.sent);
-        accepted
+        acknowledged
             .chain(waiting)
             .for_each(|sent| sent.fail(error.clone()));
         for request in self.history_requests.drain(..) {
@@ -236,6 +250,8 @@ impl Conversation {
         for request in self.session_requests.drain(..) {
             request.settle(Err(error.clone()));
         }
+        self.searches.fail_all(error);
+        self.verdict_requests.fail_all(error);
     }
 
     /// Full jitter, so that a thousand clients of a restarted server don't all come at once.

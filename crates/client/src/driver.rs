@@ -18,8 +18,8 @@ use tungstenite::{Error as WsError, Message, WebSocket};
 
 use crate::conversation::{Conversation, Outgoing, Output};
 use crate::options::Target;
-use crate::pending::{Pending, Sessions};
-use crate::protocol::HistoryItem;
+use crate::pending::{Found, Pending, Sessions};
+use crate::protocol::{HistoryItem, SessionId, VerdictItem};
 use crate::refusal::Disconnect;
 use crate::{Error, Event};
 
@@ -27,8 +27,20 @@ use crate::{Error, Event};
 #[derive(Debug)]
 pub enum Command {
     Send(Outgoing),
-    /// The limit, and `since`.
-    FetchHistory(usize, Option<u64>, Pending<Vec<HistoryItem>>),
+    FetchHistory {
+        limit: usize,
+        since: Option<u64>,
+        before: Option<u64>,
+        pending: Pending<Vec<HistoryItem>>,
+    },
+    Search {
+        text: Arc<str>,
+        limit: usize,
+        session: Option<SessionId>,
+        pending: Pending<Vec<Found>>,
+    },
+    /// The limit.
+    FetchVerdicts(usize, Pending<Vec<VerdictItem>>),
     FetchSessions(Pending<Sessions>),
     /// The request's id, and whether the tool may run.
     RespondToPermission(String, bool),
@@ -115,8 +127,22 @@ impl Driver {
     fn handle_command(&mut self, command: Command) -> bool {
         match command {
             Command::Send(message) => self.conversation.send(message),
-            Command::FetchHistory(limit, since, pending) => {
-                self.conversation.fetch_history(limit, since, pending);
+            Command::FetchHistory {
+                limit,
+                since,
+                before,
+                pending,
+            } => self
+                .conversation
+                .fetch_history(limit, since, before, pending),
+            Command::Search {
+                text,
+                limit,
+                session,
+                pending,
+            } => self.conversation.search(text, limit, session, pending),
+            Command::FetchVerdicts(limit, pending) => {
+                self.conversation.fetch_verdicts(limit, pending);
             }
             Command::FetchSessions(pending) => self.conversation.fetch_sessions(pending),
             Command::RespondToPermission(id, allowed) => {

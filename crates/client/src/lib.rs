@@ -71,8 +71,8 @@ use conversation::{Conversation, Outgoing};
 use driver::{Command, Driver};
 pub use error::Error;
 pub use options::Options;
-pub use pending::{Pending, Sessions};
-use protocol::{HistoryItem, ServerMessage};
+pub use pending::{Found, Pending, Sessions};
+use protocol::{HistoryItem, ServerMessage, SessionId, VerdictItem};
 pub use refusal::Refusal;
 pub use sent_message::{Receipt, SentMessage};
 
@@ -193,21 +193,79 @@ impl Client {
     }
 
     /// Asks for messages of the session, oldest first. `limit` is the most messages, from 1 to 100; with `since` the first
-    /// ones after that `seq`, else the last ones. The [answer](Pending::answer) comes as a `history` message, too.
-    pub fn fetch_history(&self, limit: usize, since: Option<u64>) -> Pending<Vec<HistoryItem>> {
-        let pending = Pending::new();
-        self.send_command(Command::FetchHistory(limit, since, pending.clone()));
-        if let Some(error) = self.end() {
-            pending.settle(Err(error));
-        }
-        pending
+    /// ones after that `seq`, else the last ones; with `before` only those before that `seq`. The
+    /// [answer](Pending::answer) comes as a `history` message, too.
+    ///
+    /// ```no_run
+    /// # use std::time::Duration;
+    /// # use claude_socket_client::{Client, Error};
+    /// # fn scroll_up(client: &Client, oldest: u64) -> Result<(), Error> {
+    /// let page = client.fetch_history(50, None, Some(oldest));
+    /// for item in page.answer(Duration::from_secs(10))? {
+    ///     println!("{}: {}", item.seq, item.content);
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn fetch_history(
+        &self,
+        limit: usize,
+        since: Option<u64>,
+        before: Option<u64>,
+    ) -> Pending<Vec<HistoryItem>> {
+        self.request(|pending| Command::FetchHistory {
+            limit,
+            since,
+            before,
+            pending,
+        })
+    }
+
+    /// Finds the newest messages in which all of these words are, of one session, or of all that this client may read.
+    /// `limit` is the most messages, from 1 to 100. The [answer](Pending::answer) has each session once; it comes as a
+    /// `history` message for each, too.
+    ///
+    /// ```no_run
+    /// # use std::time::Duration;
+    /// # use claude_socket_client::{Client, Error};
+    /// # fn find(client: &Client) -> Result<(), Error> {
+    /// let found = client.search("window open", 20, None);
+    /// for session in found.answer(Duration::from_secs(10))? {
+    ///     println!("{}: {}", session.session_id, session.messages.len());
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn search(
+        &self,
+        text: impl Into<String>,
+        limit: usize,
+        session: Option<&str>,
+    ) -> Pending<Vec<Found>> {
+        self.request(|pending| Command::Search {
+            text: text.into().into(),
+            limit,
+            session: session.map(SessionId::unchecked),
+            pending,
+        })
+    }
+
+    /// Asks which permission requests were decided last, oldest first. Only an operator can. `limit` is the most, from 1 to
+    /// 100. The [answer](Pending::answer) comes as a `verdicts` message, too.
+    pub fn fetch_verdicts(&self, limit: usize) -> Pending<Vec<VerdictItem>> {
+        self.request(|pending| Command::FetchVerdicts(limit, pending))
     }
 
     /// Asks which sessions there are, and how they are. Joins none of them. The [answer](Pending::answer) comes as a
     /// `sessions` message, too.
     pub fn fetch_sessions(&self) -> Pending<Sessions> {
+        self.request(Command::FetchSessions)
+    }
+
+    fn request<T: Clone>(&self, command: impl FnOnce(Pending<T>) -> Command) -> Pending<T> {
         let pending = Pending::new();
-        self.send_command(Command::FetchSessions(pending.clone()));
+        self.send_command(command(pending.clone()));
+        // The thread may have ended before it got the request.
         if let Some(error) = self.end() {
             pending.settle(Err(error));
         }

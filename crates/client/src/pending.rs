@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use parking_lot::{Condvar, Mutex};
 
 use crate::Error;
-use crate::protocol::SessionItem;
+use crate::protocol::{HistoryItem, SessionItem};
 
 /// An answer that the server has yet to give. It may be dropped: the answer comes as a message, too.
 #[derive(Clone)]
@@ -29,6 +29,16 @@ pub struct Sessions {
     pub total: usize,
     /// The number of permission requests that wait for an operator.
     pub permissions: usize,
+}
+
+/// The messages of a session in which words were found.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct Found {
+    /// The session.
+    pub session_id: String,
+    /// The messages, oldest first.
+    pub messages: Vec<HistoryItem>,
 }
 
 impl<T: Clone> Pending<T> {

@@ -31,6 +31,7 @@ struct SentState {
 enum Stage {
     #[default]
     Sent,
+    Queued,
     Accepted,
     Seen,
     Answered,
@@ -76,6 +77,14 @@ impl SentMessage {
     /// Returns the last receipt.
     pub fn receipt(&self) -> Option<Receipt> {
         self.0.state.lock().receipt.clone()
+    }
+
+    /// Waits until it can't be lost any more: it waits on the server's disk for Claude Code, or Claude Code has got it.
+    ///
+    /// # Errors
+    /// [`Error::Rejected`], [`Error::Lost`], [`Error::TimedOut`], [`Error::Refused`] or [`Error::Ended`].
+    pub fn queued(&self, timeout: Duration) -> Result<Receipt, Error> {
+        self.wait(Stage::Queued, timeout)
     }
 
     /// Waits until Claude Code has got it.
@@ -130,7 +139,8 @@ impl SentMessage {
             DeliveryState::Accepted | DeliveryState::Unseen => Stage::Accepted,
             DeliveryState::Seen => Stage::Seen,
             DeliveryState::Answered => Stage::Answered,
-            DeliveryState::Queued | DeliveryState::Other => return,
+            DeliveryState::Queued => Stage::Queued,
+            DeliveryState::Other => return,
             DeliveryState::Lost => {
                 let hint = receipt.hint.clone();
                 let why = hint.unwrap_or_else(|| "whether Claude has it is unknown".to_owned());
@@ -141,7 +151,11 @@ impl SentMessage {
             }
         };
         let mut state = self.0.state.lock();
-        state.reached = state.reached.max(stage);
+        state.reached = match state.reached {
+            // Claude Code has ended before the message was seen, and the next one gets it.
+            Stage::Accepted if stage == Stage::Queued => stage,
+            reached => reached.max(stage),
+        };
         state.receipt = Some(receipt);
         self.0.changed.notify_all();
     }

@@ -102,7 +102,7 @@ pub fn run(args: &ChatArgs) -> Result<ExitCode, Error> {
     let mut printer = editor.create_external_printer().ok();
     let pending = Arc::new(Mutex::new(Vec::new()));
     let mut screen = Screen::new(args.connect.session.clone());
-    client.fetch_history(args.history, None);
+    client.fetch_history(args.history, None, None);
     let (events, prompts) = (client.events().clone(), pending.clone());
     // It is not joined at the end: a line that is printed then would never get out.
     thread::Builder::new()

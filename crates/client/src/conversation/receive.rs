@@ -42,6 +42,25 @@ impl Conversation {
             ServerMessage::History {
                 session_id,
                 messages,
+                search: Some(text),
+                more,
+                ..
+            } => self.handle_found(session_id, messages, &text, more),
+            ServerMessage::Verdicts { verdicts, more } => {
+                self.verdicts_part.extend(verdicts);
+                if more {
+                    return;
+                }
+                let verdicts = std::mem::take(&mut self.verdicts_part);
+                self.emit(Event::Message(ServerMessage::Verdicts {
+                    verdicts: verdicts.clone(),
+                    more,
+                }));
+                self.verdict_requests.settle(Ok(verdicts));
+            }
+            ServerMessage::History {
+                session_id,
+                messages,
                 truncated_before,
                 search: None,
                 more,

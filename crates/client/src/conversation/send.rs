@@ -32,9 +32,9 @@ pub struct Unacknowledged {
     message: ClientMessage,
 }
 
-/// A message that Claude Code has got.
+/// A message that the server has.
 #[derive(Debug)]
-pub struct Accepted {
+pub struct Acknowledged {
     /// What the app knows of it.
     pub sent: SentMessage,
     /// The last state that the server has told.
@@ -101,11 +101,11 @@ impl Conversation {
         }
     }
 
-    /// Asks what has become of the messages that wait for an answer: receipts are not sent again, and Claude Code may have
-    /// ended since.
+    /// Asks what has become of the messages that the server has and that wait for an answer: receipts are not sent again, and
+    /// Claude Code may have ended since.
     pub(super) fn request_receipts(&mut self) {
         let ids: Vec<String> = self
-            .accepted
+            .acknowledged
             .iter()
             .map(|own| own.sent.id().to_owned())
             .collect();
@@ -204,17 +204,18 @@ impl Conversation {
             .unacknowledged
             .iter()
             .position(|own| own.sent.id() == id);
-        let known = self.accepted.iter().position(|own| own.sent.id() == id);
+        let known = self.acknowledged.iter().position(|own| own.sent.id() == id);
         let is_unclaimed =
             receipt.state == DeliveryState::Rejected && refusal.code == Some(ErrorCode::HostClosed);
         if waiting.is_some() && is_unclaimed {
             // Claude Code has ended before it had the message, which is for the next one.
             return;
         }
-        let was_seen = known.is_some_and(|place| self.accepted[place].state == DeliveryState::Seen);
+        let was_seen =
+            known.is_some_and(|place| self.acknowledged[place].state == DeliveryState::Seen);
         let sent = match (waiting, known) {
             (Some(place), _) => self.unacknowledged.remove(place).map(|own| own.sent),
-            (None, Some(place)) => self.accepted.remove(place).map(|own| own.sent),
+            (None, Some(place)) => self.acknowledged.remove(place).map(|own| own.sent),
             (None, None) => None,
         };
         if let Some(message_id) = receipt.message_id {
@@ -233,7 +234,7 @@ impl Conversation {
                 state,
                 DeliveryState::Answered | DeliveryState::Rejected | DeliveryState::Lost
             ) {
-                self.accepted.push_back(Accepted { sent, state });
+                self.acknowledged.push_back(Acknowledged { sent, state });
                 self.forget_oldest();
             }
         }
@@ -263,8 +264,8 @@ impl Conversation {
     }
 
     fn forget_oldest(&mut self) {
-        if self.accepted.len() > MAX_REMEMBERED
-            && let Some(oldest) = self.accepted.pop_front()
+        if self.acknowledged.len() > MAX_REMEMBERED
+            && let Some(oldest) = self.acknowledged.pop_front()
         {
             let why = format!(
                 "{MAX_REMEMBERED} later messages wait for an answer, too; this one is not waited for any more"

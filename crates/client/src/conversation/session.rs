@@ -1,9 +1,15 @@
 //! The session's messages: each is given to the app once and in order, also those that were missed while there was no
 //! connection.
 
+use std::collections::VecDeque;
+use std::sync::Arc;
+
 use super::{Conversation, Phase};
-use crate::pending::{Pending, Sessions};
-use crate::protocol::{Author, ClientRequest, DEFAULT_USER, HistoryItem, MAX_LIMIT, ServerMessage};
+use crate::pending::{Found, Pending, Sessions};
+use crate::protocol::{
+    Author, ClientRequest, DEFAULT_USER, HistoryItem, MAX_LIMIT, ServerMessage, SessionId,
+    VerdictItem,
+};
 use crate::{Error, Event};
 
 /// A request for history.
@@ -11,6 +17,7 @@ use crate::{Error, Event};
 pub struct HistoryRequest {
     limit: usize,
     since: Option<u64>,
+    before: Option<u64>,
     /// What the answer is for.
     pub purpose: HistoryPurpose,
 }
@@ -33,6 +40,36 @@ impl HistoryRequest {
     }
 }
 
+/// Requests of one type without an answer, in order.
+#[derive(Debug)]
+pub struct Requests<T>(VecDeque<(ClientRequest, Pending<T>)>);
+
+impl<T> Default for Requests<T> {
+    fn default() -> Self {
+        Self(VecDeque::new())
+    }
+}
+
+impl<T: Clone> Requests<T> {
+    /// Stores the answer to the oldest.
+    pub fn settle(&mut self, answer: Result<T, Error>) {
+        if let Some((_, pending)) = self.0.pop_front() {
+            pending.settle(answer);
+        }
+    }
+
+    /// Stores that there will be no answers.
+    pub fn fail_all(&mut self, error: &Error) {
+        for (_, pending) in self.0.drain(..) {
+            pending.settle(Err(error.clone()));
+        }
+    }
+
+    fn requests(&self) -> impl Iterator<Item = ClientRequest> {
+        self.0.iter().map(|(request, _)| request.clone())
+    }
+}
+
 /// Holds what comes while messages before it are still missing.
 #[derive(Debug, Default)]
 pub struct ReorderBuffer {
@@ -43,16 +80,19 @@ pub struct ReorderBuffer {
 }
 
 impl Conversation {
-    /// Asks for messages of the session: with `since` the first ones after that `seq`, else the last ones.
+    /// Asks for messages of the session: with `since` the first ones after that `seq`, else the last ones; with `before`
+    /// only those before that `seq`.
     pub fn fetch_history(
         &mut self,
         limit: usize,
         since: Option<u64>,
+        before: Option<u64>,
         pending: Pending<Vec<HistoryItem>>,
     ) {
         self.request_history(HistoryRequest {
             limit,
             since,
+            before,
             purpose: HistoryPurpose::App(pending),
         });
     }
@@ -61,7 +101,12 @@ impl Conversation {
         if let Some(error) = &self.ended {
             return request.fail(error);
         }
-        let (limit, since) = (request.limit, request.since);
+        let HistoryRequest {
+            limit,
+            since,
+            before,
+            ..
+        } = request;
         self.history_requests.push_back(request);
         if self.is_welcomed() {
             let session = Some(self.session.clone());
@@ -69,7 +114,7 @@ impl Conversation {
                 session,
                 limit,
                 since,
-                before: None,
+                before,
             });
         }
     }
@@ -85,6 +130,75 @@ impl Conversation {
         }
     }
 
+    /// Asks for messages with these words: of one session, or of all that this client may read.
+    pub fn search(
+        &mut self,
+        text: Arc<str>,
+        limit: usize,
+        session: Option<SessionId>,
+        pending: Pending<Vec<Found>>,
+    ) {
+        if let Some(error) = &self.ended {
+            return pending.settle(Err(error.clone()));
+        }
+        let request = ClientRequest::Search {
+            session,
+            text,
+            limit,
+        };
+        self.searches.0.push_back((request.clone(), pending));
+        if self.is_welcomed() {
+            self.write(request);
+        }
+    }
+
+    /// Asks for the last permission requests that were decided.
+    pub fn fetch_verdicts(&mut self, limit: usize, pending: Pending<Vec<VerdictItem>>) {
+        if let Some(error) = &self.ended {
+            return pending.settle(Err(error.clone()));
+        }
+        let request = ClientRequest::FetchVerdicts { limit };
+        self.verdict_requests
+            .0
+            .push_back((request.clone(), pending));
+        if self.is_welcomed() {
+            self.write(request);
+        }
+    }
+
+    /// Handles what was found in one session, or a part of that.
+    pub(super) fn handle_found(
+        &mut self,
+        session_id: String,
+        mut messages: Vec<HistoryItem>,
+        text: &str,
+        more: bool,
+    ) {
+        match self.found_part.last_mut() {
+            Some(last) if last.session_id == session_id => last.messages.append(&mut messages),
+            _ => self.found_part.push(Found {
+                session_id,
+                messages,
+            }),
+        }
+        if more {
+            return;
+        }
+        let mut found = std::mem::take(&mut self.found_part);
+        let last = found.len() - 1;
+        for (place, session) in found.iter().enumerate() {
+            self.emit(Event::Message(ServerMessage::History {
+                session_id: session.session_id.clone(),
+                messages: session.messages.clone(),
+                truncated_before: None,
+                search: Some(text.to_owned()),
+                more: place < last,
+            }));
+        }
+        found.retain(|session| !session.messages.is_empty());
+        self.searches.settle(Ok(found));
+    }
+
     /// The server has not taken the oldest request of this type.
     pub(super) fn fail_request(&mut self, request: &str, error: &Error) {
         match request {
@@ -98,6 +212,8 @@ impl Conversation {
                     pending.settle(Err(error.clone()));
                 }
             }
+            "search" => self.searches.settle(Err(error.clone())),
+            "fetch_verdicts" => self.verdict_requests.settle(Err(error.clone())),
             _ => {}
         }
     }
@@ -135,6 +251,11 @@ impl Conversation {
         for _ in 0..self.session_requests.len() {
             self.write(ClientRequest::ListSessions);
         }
+        let searches = self.searches.requests();
+        let others: Vec<_> = searches.chain(self.verdict_requests.requests()).collect();
+        for request in others {
+            self.write(request);
+        }
         for (request_id, allowed) in std::mem::take(&mut self.responses) {
             self.respond_to_permission(request_id, allowed);
         }
@@ -147,6 +268,7 @@ impl Conversation {
         self.request_history(HistoryRequest {
             limit: MAX_LIMIT,
             since,
+            before: None,
             purpose: HistoryPurpose::Gap,
         });
     }

@@ -253,7 +253,7 @@ impl Stage {
                 let limit = rest.first().map(number).expect("a limit") as usize;
                 let since = rest.get(2).map(number);
                 let pending = self.history.insert(Pending::new()).clone();
-                self.client().fetch_history(limit, since, pending);
+                self.client().fetch_history(limit, since, None, pending);
             }
             _ => panic!("unknown line: {}", self.place),
         }
