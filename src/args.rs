@@ -10,7 +10,7 @@ use std::ffi::OsString;
 use clap::builder::Resettable;
 use clap::{Args, Command, CommandFactory, FromArgMatches, Parser, Subcommand, value_parser};
 
-use crate::commands::terminal::{chat, open, send, watch};
+use crate::commands::terminal::{chat, history, open, send, watch};
 use crate::commands::{Error, Failure, PROGRAM, demo, doctor, shell, token};
 use crate::config::{self, ServerArgs};
 
@@ -24,11 +24,12 @@ const TOKEN_HELP: &str =
 
 /// The commands of `claude-socket-cli`, each with what it does in a line. `claude-socket` lists
 /// them in its help without having their code.
-const CLI_COMMANDS: [(&str, &str); 7] = [
+const CLI_COMMANDS: [(&str, &str); 8] = [
     ("demo", DEMO),
     ("chat", CHAT),
     ("send", SEND),
     ("watch", WATCH),
+    ("history", HISTORY),
     ("open", OPEN),
     ("completions", COMPLETIONS),
     ("man", MAN),
@@ -37,6 +38,7 @@ const DEMO: &str = "Try it without a Claude account: a stand-in for Claude Code 
 const CHAT: &str = "Talk to Claude in this terminal";
 const SEND: &str = "Say something to Claude from a script, and wait for the answer if wanted";
 const WATCH: &str = "Print everything that happens in a session, one line each";
+const HISTORY: &str = "Print what was said in a session, or find words in what was said";
 const OPEN: &str = "Open the chat page in the browser, or show it as a QR code for a phone";
 const COMPLETIONS: &str = "Print a script that completes the arguments in a shell";
 const MAN: &str = "Print the manual page";
@@ -72,6 +74,8 @@ pub enum CliCommand {
     Send(send::SendArgs),
     #[command(about = WATCH)]
     Watch(watch::WatchArgs),
+    #[command(about = HISTORY)]
+    History(history::HistoryArgs),
     #[command(about = OPEN)]
     Open(open::OpenArgs),
     #[command(about = COMPLETIONS)]

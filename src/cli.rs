@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use claude_socket::args::{self, AnyCommand, CliCommand};
 use claude_socket::commands::PROGRAM;
-use claude_socket::commands::terminal::{chat, open, send, watch};
+use claude_socket::commands::terminal::{chat, history, open, send, watch};
 use claude_socket::commands::{Error, Failure, demo, exec_cli, shell};
 
 fn main() -> ExitCode {
@@ -24,6 +24,7 @@ fn run() -> Result<ExitCode, Error> {
             CliCommand::Chat(args) => chat::run(&args),
             CliCommand::Send(args) => send::run(&args),
             CliCommand::Watch(args) => watch::run(&args),
+            CliCommand::History(args) => history::run(&args),
             CliCommand::Open(args) => open::run(&args),
             CliCommand::Completions(args) => shell::completions(&args, args::cli_command()),
             CliCommand::Man(args) => shell::man(&args, args::cli_command()),

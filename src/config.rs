@@ -608,7 +608,11 @@ fn cleaned_name(text: &str) -> String {
     name.trim_end().to_owned()
 }
 
-fn count(text: &str) -> Result<usize, String> {
+/// Parses a number of things.
+///
+/// # Errors
+/// What would be right.
+pub fn count(text: &str) -> Result<usize, String> {
     match text.parse() {
         Ok(count) if count > 0 => Ok(count),
         _ => Err("give a whole number from 1 on".into()),

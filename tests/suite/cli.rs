@@ -228,7 +228,7 @@ fn commands_without_server_point_to_doctor_and_never_start_claude() {
     );
     let path = format!("{}:/usr/bin:/bin", folder.display());
     let port = free_port();
-    let commands: [&[&str]; 3] = [&["send", "x"], &["watch"], &["open"]];
+    let commands: [&[&str]; 4] = [&["send", "x"], &["watch"], &["history"], &["open"]];
     for arguments in commands {
         let mut command = command(port, arguments);
         let output = run(command.env("PATH", &path), "");
@@ -325,7 +325,7 @@ fn refusal_is_told_with_its_code() {
         output
     };
     let sentence = "this token is for sessions \"shed-1\" and not for \"default\"";
-    for arguments in [&["send", "x"][..], &["watch"]] {
+    for arguments in [&["send", "x"][..], &["watch"], &["history"]] {
         let why = complained(&refused(arguments));
         assert!(why.contains(sentence), "{why}");
     }
@@ -387,6 +387,180 @@ fn watch_prints_one_line_per_event_and_no_control_characters() {
         child.kill().expect("the program runs");
         child.wait().expect("the program ends");
     }
+}
+
+fn history(port: u16, arguments: &[&str]) -> (Option<i32>, Vec<String>, String) {
+    let output = run(command(port, &["history"]).args(arguments), "");
+    let lines = printed(&output).lines().map(str::to_owned).collect();
+    (output.status.code(), lines, complained(&output))
+}
+
+#[test]
+fn history_prints_what_was_said_and_no_control_characters() {
+    let mut server = Server::start(&[]);
+    let port = server.address.port();
+    assert_eq!(history(port, &[]), (Some(0), Vec::new(), String::new()));
+    let mut app = App::connect(&server, "default");
+    let ts = "2026-01-02T03:04:05Z";
+    app.send(&json!({ "type": "message", "content": "a\u{1b}[2Jb\nc", "user": "bob", "ts": ts }));
+    server.next_message();
+    reply(&mut server, "done");
+    let (code, lines, why) = history(port, &[]);
+    assert_eq!((code, lines.len()), (Some(0), 2), "{why}");
+    assert!(
+        lines[0].starts_with("2026-01-02 03:04:05 bob"),
+        "{}",
+        lines[0]
+    );
+    assert!(lines[0].ends_with(r"a\u{1b}[2Jb\nc"), "{}", lines[0]);
+    assert!(lines[1].ends_with("claude: done"), "{}", lines[1]);
+    let (_, lines, _) = history(port, &["--json", "--limit", "1"]);
+    let item: Value = serde_json::from_str(&lines[0]).expect("the output is JSON");
+    assert_eq!(
+        (lines.len(), &item["content"], &item["session_id"]),
+        (1, &json!("done"), &json!("default"))
+    );
+    assert_eq!(history(port, &["--since", "1"]).1.len(), 1);
+
+    for (arguments, why) in [
+        (&["--limit", "0"][..], "whole number from 1 on"),
+        (&["--search", "x", "--limit", "101"], "give 100 at most"),
+        (&["--search", "x", "--since", "1"], "--since"),
+    ] {
+        let (code, _, said) = history(port, arguments);
+        assert_eq!(code, Some(2), "{said}");
+        assert!(said.contains(why), "{said}");
+    }
+}
+
+/// More messages than one answer of the server has, from the end and from the beginning.
+#[test]
+fn history_goes_on_over_several_answers() {
+    let mut server = Server::start(&["--history-messages", "400"]);
+    let port = server.address.port();
+    let _somebody = App::connect(&server, "default");
+    for number in 1..=230 {
+        reply(&mut server, &number.to_string());
+    }
+    let seqs = |arguments: &[&str]| -> Vec<u64> {
+        let (code, lines, why) = history(port, &[arguments, &["--json"]].concat());
+        assert_eq!(code, Some(0), "{why}");
+        let seq = |line: &String| {
+            let item: Value = serde_json::from_str(line).expect("the output is JSON");
+            item["seq"].as_u64().expect("an item has a seq")
+        };
+        lines.iter().map(seq).collect()
+    };
+    assert_eq!(seqs(&["--limit", "205"]), Vec::from_iter(26..=230));
+    assert_eq!(seqs(&["--limit", "1000"]), Vec::from_iter(1..=230));
+    assert_eq!(
+        seqs(&["--limit", "150", "--since", "20"]),
+        Vec::from_iter(21..=170)
+    );
+    assert_eq!(
+        seqs(&["--limit", "110", "--before", "201"]),
+        Vec::from_iter(91..=200)
+    );
+    assert_eq!(
+        seqs(&["--since", "10", "--before", "13"]),
+        Vec::from_iter(11..=12)
+    );
+}
+
+#[test]
+fn history_finds_words_in_all_sessions_or_one() {
+    let server = Server::start(&[]);
+    let port = server.address.port();
+    for session in ["s1", "s2"] {
+        let mut app = App::connect(&server, session);
+        app.send_message("Please open the WINDOW");
+        server.next_message();
+        app.send_message("and the door");
+        server.next_message();
+    }
+    let (code, lines, why) = history(port, &["--search", "window op"]);
+    assert_eq!((code, lines.len()), (Some(0), 2), "{why}");
+    for session in ["s1", "s2"] {
+        let is_there = |line: &String| line.contains(&format!(" {session} user"));
+        assert_eq!(
+            lines.iter().filter(|line| is_there(line)).count(),
+            1,
+            "{lines:?}"
+        );
+    }
+    let (_, lines, _) = history(port, &["--search", "window", "--session", "s2", "--json"]);
+    let item: Value = serde_json::from_str(&lines[0]).expect("the output is JSON");
+    assert_eq!((lines.len(), &item["session_id"]), (1, &json!("s2")));
+    assert_eq!(
+        history(port, &["--search", "elephant"]),
+        (Some(0), Vec::new(), String::new())
+    );
+}
+
+/// A server that queues the first message, and gives it to Claude Code if `accepts`.
+fn queueing_server(accepts: bool) -> (u16, thread::JoinHandle<()>) {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a port is free");
+    let port = listener.local_addr().expect("the listener is bound").port();
+    let serve = move || {
+        let (stream, _) = listener.accept().expect("the command connects");
+        let mut socket = tungstenite::accept(stream).expect("the command speaks WebSocket");
+        while let Ok(message) = socket.read() {
+            let Ok(Value::Object(said)) = serde_json::from_str(&message.to_string()) else {
+                continue;
+            };
+            let delivery = |state: &str| {
+                json!({
+                    "type": "delivery", "session_id": "default", "id": said["id"], "seq": 1, "state": state,
+                    "message_id": "00000000-0000-0000-0000-000000000001",
+                })
+            };
+            let answers = match said["type"].as_str() {
+                Some("hello") => vec![json!({
+                    "type": "welcome", "server": "claude-socket", "version": "0", "session_id": "default",
+                    "role": "operator", "seq": 0, "created": "t", "max_message": 1000,
+                    "host": { "name": "", "version": "", "ready": true },
+                })],
+                Some("message") if accepts => vec![
+                    delivery("queued"),
+                    delivery("accepted"),
+                    json!({
+                        "type": "reply", "session_id": "default", "seq": 2, "content": "yes", "ts": "t",
+                        "message_id": "00000000-0000-0000-0000-000000000002",
+                    }),
+                    delivery("answered"),
+                ],
+                Some("message") => vec![delivery("queued")],
+                _ => Vec::new(),
+            };
+            for answer in answers {
+                let sent = socket.send(tungstenite::Message::text(answer.to_string()));
+                sent.expect("the command reads");
+            }
+        }
+    };
+    (port, thread::spawn(serve))
+}
+
+#[test]
+fn send_succeeds_when_message_is_queued_and_waits_on_for_answer() {
+    let try_send = |accepts: bool, arguments: &[&str]| {
+        let (port, served) = queueing_server(accepts);
+        let output = run(command(port, &["send", "anyone?"]).args(arguments), "");
+        served.join().expect("the server has not failed");
+        (output.status.code(), printed(&output), complained(&output))
+    };
+    let (code, out, said) = try_send(false, &[]);
+    assert_eq!((code, out.as_str()), (Some(0), ""), "{said}");
+    assert!(said.starts_with("queued: "), "{said}");
+    let (code, out, said) = try_send(false, &["--json"]);
+    let report: Value = serde_json::from_str(&out).expect("the output is JSON");
+    assert_eq!((code, &report["state"]), (Some(0), &json!("queued")));
+    assert_eq!(said, "");
+    let (code, _, said) = try_send(false, &["--wait=50ms"]);
+    assert_eq!(code, Some(3));
+    assert!(said.contains("kept on disk"), "{said}");
+    let (code, out, said) = try_send(true, &["--wait"]);
+    assert_eq!((code, out.as_str()), (Some(0), "yes\n"), "{said}");
 }
 
 /// What the server has not kept while there was no connection is marked, before what it has kept.
@@ -616,7 +790,9 @@ fn completions_and_man_pages_are_valid() {
         assert!(answer.starts_with("--wait"), "{shell}: {answer}");
         assert_eq!(answer.lines().count(), 1, "{shell}: {answer}");
     }
-    let commands = ["send", "watch", "open", "chat", "token", "demo", "doctor"];
+    let commands = [
+        "send", "watch", "history", "open", "chat", "token", "demo", "doctor",
+    ];
     for command in [None].into_iter().chain(commands.map(Some)) {
         let page = binary()
             .arg("man")
@@ -982,6 +1158,7 @@ fn help_lists_all_commands_and_settings_of_each() {
         "chat",
         "send",
         "watch",
+        "history",
         "open",
         "completions",
         "man",
@@ -1011,7 +1188,7 @@ fn help_lists_all_commands_and_settings_of_each() {
         );
         assert_eq!(own, help(server, &["help", command]));
         assert_eq!(own.contains("--max-sessions"), command == "demo", "{own}");
-        let connects = ["chat", "send", "watch", "open"].contains(&command);
+        let connects = ["chat", "send", "watch", "history", "open"].contains(&command);
         assert_eq!(
             own.contains("The server's port"),
             connects || command == "doctor"
@@ -1085,7 +1262,12 @@ fn token_is_withheld_from_listener_of_other_user() {
         let output = run(command.env("CLAUDE_SOCKET_TOKEN", TOKEN), "");
         (output.status.code(), complained(&output), printed(&output))
     };
-    for arguments in [&["send", "x"][..], &["watch"], &["open", "--qr"]] {
+    for arguments in [
+        &["send", "x"][..],
+        &["watch"],
+        &["history"],
+        &["open", "--qr"],
+    ] {
         let (code, said, printed) = run_with(arguments);
         assert_eq!((code, printed.as_str()), (Some(1), ""), "{said}");
         assert!(

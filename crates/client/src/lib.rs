@@ -39,8 +39,8 @@
 //! It has no TLS. To reach a server behind a proxy that has, go around the proxy: by a private network, or by a tunnel
 //! such as `ssh -L 3100:127.0.0.1:3100 HOST`.
 //!
-//! A [`Client`] that is dropped closes its connection at once. Wait for [`accepted`](SentMessage::accepted) before, if
-//! the last message must arrive.
+//! A [`Client`] that is dropped closes its connection at once. Wait for [`queued`](SentMessage::queued) before, if the last
+//! message must arrive.
 //!
 //! Public enums are non-exhaustive, and so are structs that only the server makes: a newer version may know more.
 

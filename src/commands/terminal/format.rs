@@ -123,6 +123,10 @@ pub fn notice(message: &ServerMessage) -> Option<Notice> {
         }
         ServerMessage::Error { message, .. } => (Style::Alert, "error", message.clone()),
         ServerMessage::Delivery {
+            state: DeliveryState::Queued,
+            ..
+        } => (Style::Dim, "queued", QUEUED.to_owned()),
+        ServerMessage::Delivery {
             state: DeliveryState::Unseen,
             hint,
             ..
@@ -149,6 +153,23 @@ pub fn notice(message: &ServerMessage) -> Option<Notice> {
 
 /// What people are told of an [`Event::Gap`](claude_socket_client::Event::Gap), and of one in the history.
 pub const GAP: &str = "some messages are missing here: the server does not keep them any more";
+
+/// What people are told of a message that waits for Claude Code.
+pub const QUEUED: &str = "Claude Code can't have this message yet; it is kept on disk, and is given to Claude Code as soon as that can have it";
+
+/// Returns the state of a message as a word.
+pub fn state_word(state: DeliveryState) -> &'static str {
+    match state {
+        DeliveryState::Queued => "queued",
+        DeliveryState::Accepted => "accepted",
+        DeliveryState::Seen => "seen",
+        DeliveryState::Unseen => "not seen",
+        DeliveryState::Answered => "answered",
+        DeliveryState::Lost => "maybe lost",
+        DeliveryState::Rejected => "rejected",
+        DeliveryState::Other => "in a state that only a newer claude-socket knows",
+    }
+}
 
 /// Returns the status as a sentence.
 fn activity(status: Status, detail: Option<&str>) -> String {

@@ -1,7 +1,8 @@
-//! The commands that are clients of a server: `send`, `watch`, `chat` and `open`.
+//! The commands that are clients of a server: `send`, `watch`, `history`, `chat` and `open`.
 
 pub mod chat;
 mod format;
+pub mod history;
 pub mod open;
 pub mod send;
 mod style;

@@ -8,18 +8,18 @@ use clap::Args;
 use crossbeam_channel::RecvTimeoutError;
 use serde_json::{Value, json};
 
-use super::{ConnectArgs, TOKEN_HELP};
+use super::{ConnectArgs, TOKEN_HELP, format};
 use crate::client::{Client, Event};
 use crate::commands::{Error, Failure};
 use crate::config;
 use crate::protocol::{DeliveryState, ErrorCode, ServerMessage};
 use crate::sanitize;
 
-/// Time limit for Claude Code to take the message, without `--wait`.
+/// Time limit for the message to be accepted or queued, without `--wait`.
 const ACCEPT_TIMEOUT: Duration = Duration::from_secs(30);
 
 const EXIT_CODES: &str = "\
-Exit codes: 0 answered, or accepted without --wait; 1 refused; 2 wrong usage;
+Exit codes: 0 answered, or without --wait accepted or queued; 1 refused; 2 wrong usage;
 3 nobody has answered in time; 4 no server; 5 lost when Claude Code ended.";
 
 #[derive(Args, Clone, Debug)]
@@ -93,7 +93,12 @@ pub fn run(args: &SendArgs) -> Result<ExitCode, Error> {
                 content.clone()
             }
         }
-        Ok(_) => return Ok(ExitCode::SUCCESS),
+        Ok(outcome) => {
+            if outcome.state == DeliveryState::Queued {
+                eprintln!("queued: {}", format::QUEUED);
+            }
+            return Ok(ExitCode::SUCCESS);
+        }
         Err(error) if args.json => {
             let state = error.failure.as_str();
             let mut report = json!({ "state": state, "code": error.code, "error": error.why });
@@ -169,6 +174,7 @@ fn deliver(args: &SendArgs, text: &str) -> Result<Outcome, SendError> {
         }
         let why = match sent.receipt() {
             None => format!("Claude Code has not taken the message within {time}; it may be stopped, or not ready"),
+            Some(receipt) if receipt.state == DeliveryState::Queued => format!("Claude Code has not taken the message within {time}; it is kept on disk, and is given to Claude Code as soon as that can have it"),
             Some(receipt) => match receipt.hint {
                 Some(hint) => format!("nobody has answered within {time}: {hint}"),
                 None => format!("nobody has answered within {time}"),

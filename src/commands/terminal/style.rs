@@ -11,6 +11,15 @@ pub fn clock(ts: &str) -> &str {
     }
 }
 
+/// Returns the date and the clock time of an RFC 3339 timestamp, in UTC as it came.
+pub fn date_and_clock(ts: &str) -> String {
+    let date = ts.get(..10).filter(|date| {
+        let is_digit_or_hyphen = |c: char| c.is_ascii_digit() || c == '-';
+        date.chars().all(is_digit_or_hyphen)
+    });
+    format!("{} {}", date.unwrap_or("----------"), clock(ts))
+}
+
 #[derive(Clone, Copy, Debug)]
 pub enum Style {
     Dim,
@@ -66,5 +75,14 @@ mod tests {
         assert_eq!(clock("2026-01-02T03:04:05.678Z"), "03:04:05");
         assert_eq!(clock("yesterday, or so, at noon"), "--:--:--");
         assert_eq!(clock(""), "--:--:--");
+    }
+
+    #[test]
+    fn date_of_no_timestamp_is_dashes() {
+        assert_eq!(
+            date_and_clock("2026-01-02T03:04:05.678Z"),
+            "2026-01-02 03:04:05"
+        );
+        assert_eq!(date_and_clock("\u{1b}[2J, at noon"), "---------- --:--:--");
     }
 }
