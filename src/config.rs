@@ -301,6 +301,11 @@ impl StateArgs {
         }
     }
 
+    /// Returns the state folder; `None` if this user has no home.
+    pub fn folder(&self) -> Option<PathBuf> {
+        Some(self.token_file()?.parent()?.to_owned())
+    }
+
     /// Returns the path of the token file; `None` if this user has no home.
     pub fn token_file(&self) -> Option<PathBuf> {
         access::file::path(self.state_dir.as_deref())
@@ -430,6 +435,10 @@ impl ServerArgs {
                 ServerKey::Raw(self.server_key.clone())
             },
             has_hooks: is_plugin,
+            control: self.state.folder().map(|state| server::control::Options {
+                state,
+                port: self.port,
+            }),
         }
     }
 }

@@ -50,6 +50,8 @@
 //! | `signals` | signals, the death of its parent or of Claude Code, the end of stdin or stdout | [`server::AgentIo::process`] |
 //! | `log` | stderr, the log file | [`logging`], with a [`line_writer`] |
 //! | `audit` | the audit file, if one is named | [`audit`], with a [`line_writer`] |
+//! | `control` | accept, on the control socket | [`server::control`] |
+//! | `control-N` | one connection of the control socket | `control` |
 //! | `store` | the disk, writing | [`store::start`], when the port is taken; not with `--history-ttl 0` |
 //! | `store-reader` | the disk, reading | the same |
 //! | `store-watch` | its clock, to notice a disk that hangs | the same |
@@ -59,12 +61,13 @@
 //! | channel | from | to | what |
 //! |---|---|---|---|
 //! | lines | `agent-reader` | hub | what Claude Code says; not received while it asks for more than it reads |
-//! | events | `client-N`, `listener` | hub | which connections have events for it: each has a queue of its own, so a client's frames keep their order, and is visited in turns ([`socket::event_queue`]) |
+//! | events | `client-N`, `listener`, `control-N` | hub | which connections have events for it: each has a queue of its own, so a client's frames keep their order, and is visited in turns ([`socket::event_queue`]) |
 //! | chunks | hub | `agent-writer` | lines for Claude Code that stdout did not take at once, one chunk at a time |
 //! | written | `agent-writer` | hub | that the chunk was written; disconnected when the writer has ended |
 //! | shutdown | `signals` | hub | why to end, once |
 //! | handled | hub | `client-N` | that an answer goes on; disconnected when it is complete, and the client is read again |
 //! | stats | hub | `client-N` | figures for a page such as `/healthz` |
+//! | done | hub | `control-N` | that what was removed is gone from the disk; disconnected when the server ends |
 //! | log lines | everyone | `log` | dropped when it is full |
 //! | changes | hub | `store` | what must be on disk; while too much waits, no messages are taken and the agent isn't read |
 //! | queries | hub | `store-reader` | what the hub must know from the disk: one for each client or tool call that waits for it |
@@ -131,7 +134,8 @@
 //! [`socket`], [`store`] → [`hub`] → [`protocol`] → [`json`] → `claude-socket-client`, and [`commands`] →
 //! [`client`]. [`config`] holds every setting, [`access`] who may connect. [`health`] is what a
 //! server reports about itself, and the probe that asks for it; [`socket`] and [`commands`] use
-//! it. [`sanitize`] makes text of others safe to show, for [`agent`], [`hub`] and [`commands`].
+//! it. [`control`] is what goes over the control socket, on which [`commands`] ask a running
+//! [`server`] for something. [`sanitize`] makes text of others safe to show, for [`agent`], [`hub`] and [`commands`].
 //! [`memory`] tells [`socket`] whether there is room for what a client wants.
 
 // The tour names every room, also those that have no page of their own.
@@ -145,6 +149,7 @@ pub mod args;
 pub mod audit;
 pub mod commands;
 pub mod config;
+pub mod control;
 pub mod hub;
 pub mod logging;
 pub mod protocol;

@@ -2,6 +2,7 @@
 //! with [`super::Hub::poll_store`] and come back as "on disk up to here", questions go out with
 //! [`super::Hub::poll_query`] and come back with their answers.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -77,6 +78,23 @@ pub enum Selection {
     /// All of one agent, and the agent.
     Agent(String),
     All,
+}
+
+impl fmt::Display for Selection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Session {
+                agent: None,
+                session,
+            } => write!(f, "session \"{session}\""),
+            Self::Session {
+                agent: Some(agent),
+                session,
+            } => write!(f, "session \"{session}\" of agent \"{agent}\""),
+            Self::Agent(agent) => write!(f, "all sessions of agent \"{agent}\""),
+            Self::All => f.write_str("all sessions"),
+        }
+    }
 }
 
 /// A permission request that was decided.

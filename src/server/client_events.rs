@@ -67,7 +67,11 @@ impl Server {
                 });
             }
             Event::TokensChanged => self.tokens_changed(),
+            Event::Remove(removal) => self.remove(removal),
             Event::Listening(listening) => {
+                if listening.is_ok() {
+                    self.control.open();
+                }
                 if let Some(file) = &self.config.ready_file {
                     let socket = &self.config.socket;
                     let failed = Ready::Failed((socket.host, socket.port).into());

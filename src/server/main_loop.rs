@@ -13,6 +13,7 @@ use crossbeam_channel::{Receiver, Sender, at, never, select};
 use rustc_hash::FxHashMap;
 
 use super::client_events::LongRequest;
+use super::control::Control;
 use super::outputs::Outputs;
 use super::signals::{Reason, Shutdown};
 use super::storage::Storage;
@@ -48,6 +49,7 @@ pub struct Server {
     /// The server ends after this turn.
     pub shutdown: Option<Shutdown>,
     pub turns: Turns,
+    pub control: Control,
     /// Requests that wait for their turn.
     pub long_requests: VecDeque<LongRequest>,
     /// Whoever waits until a long request is handled, of clients that wait for the store.

@@ -2,6 +2,7 @@
 
 mod agent_events;
 mod client_events;
+pub mod control;
 mod hangups;
 mod main_loop;
 mod outputs;
@@ -37,6 +38,7 @@ use crate::socket::context::Context;
 use crate::socket::event_queue::Events;
 use crate::socket::{self, listener};
 use crate::store;
+use control::Control;
 use main_loop::Server;
 use outputs::Outputs;
 pub use signals::Shutdown;
@@ -64,6 +66,8 @@ pub struct Config {
     pub server_key: agent::channel::ServerKey,
     /// The server was started by the plugin, so there are its hooks.
     pub has_hooks: bool,
+    /// Where the control socket is; `None` if there is none.
+    pub control: Option<control::Options>,
     /// Records who came, went and decided.
     pub audit: Audit,
 }
@@ -155,6 +159,7 @@ pub fn run(
         permission_relay_announced: None,
         listen_error: None,
         shutdown: None,
+        control: Control::new(config.control.clone(), events.clone()),
         turns: Turns::new(events, ready),
         long_requests: VecDeque::new(),
         unanswered: FxHashMap::default(),

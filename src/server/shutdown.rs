@@ -46,6 +46,7 @@ impl Server {
     /// answer, would not read on to the close.
     fn disconnect_readers(&mut self) {
         self.turns.end();
+        self.control.close();
         self.long_requests.clear();
         self.unanswered.clear();
     }

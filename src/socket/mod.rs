@@ -31,6 +31,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::Sender;
 
+use crate::control::PendingRemoval;
 use crate::health::Figures;
 use crate::hub::ClientInput;
 use crate::protocol::{ConnId, Grant, SessionId};
@@ -104,6 +105,8 @@ pub enum Event {
     Stats(Sender<Figures>),
     /// The tokens have changed.
     TokensChanged,
+    /// A client of the control socket removes sessions.
+    Remove(PendingRemoval),
     /// The server listens at an address, or doesn't.
     Listening(Result<SocketAddr, BindError>),
 }

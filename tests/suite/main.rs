@@ -8,6 +8,7 @@ mod app;
 mod audit;
 mod cli;
 mod client;
+mod control;
 mod cors;
 mod demo;
 mod disorder;

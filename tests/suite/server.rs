@@ -429,6 +429,7 @@ pub fn config(flags: &[&str]) -> Config {
     config.access.token = None;
     if settings.state.state_dir.is_none() {
         config.access.file = None;
+        config.control = None;
         config.store = None;
         config.limits.stores = false;
     }
