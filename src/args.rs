@@ -11,7 +11,7 @@ use clap::builder::Resettable;
 use clap::{Args, Command, CommandFactory, FromArgMatches, Parser, Subcommand, value_parser};
 
 use crate::commands::terminal::{chat, history, open, send, watch};
-use crate::commands::{Error, Failure, PROGRAM, demo, doctor, shell, token};
+use crate::commands::{Error, Failure, PROGRAM, data, demo, doctor, shell, token};
 use crate::config::{self, ServerArgs};
 
 const ABOUT: &str = "Talk to a running Claude Code session over WebSocket";
@@ -59,6 +59,8 @@ pub struct Program<C: Subcommand> {
 pub enum ServerCommand {
     /// Find out why nothing arrives, and what to do about it
     Doctor(doctor::DoctorArgs),
+    /// Say where what was said is kept and how much it is, get it out, or remove it
+    Data(data::DataArgs),
     /// Make, list and remove the tokens that let apps connect
     Token(token::TokenArgs),
 }
@@ -108,6 +110,9 @@ fn program<C: Subcommand>() -> Command {
     Program::<C>::command().mut_subcommands(|command| match command.get_name() {
         // It may stand before and behind what is done with the tokens.
         "token" => command.mut_arg("state_dir", |folder| folder.global(true)),
+        "data" => command
+            .mut_arg("state_dir", |folder| folder.global(true))
+            .mut_arg("port", |port| port.global(true)),
         _ => command,
     })
 }

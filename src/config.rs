@@ -201,6 +201,15 @@ pub struct StateArgs {
     pub state_dir: Option<PathBuf>,
 }
 
+/// Whose database a command works on.
+#[derive(Args, Clone, Copy, Debug)]
+#[command(next_help_heading = HEADING)]
+pub struct PortArgs {
+    /// The port of the server whose messages they are; 0 for one that listens on any
+    #[arg(long, env = PORT_VARIABLE, default_value = DEFAULT_PORT, value_parser = port)]
+    pub port: u16,
+}
+
 /// Which server a command talks to.
 #[derive(Args, Clone, Copy, Debug)]
 #[command(next_help_heading = HEADING)]

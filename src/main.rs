@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use claude_socket::args::{self, ServerCommand};
-use claude_socket::commands::{Error, doctor, exec_cli, serve, token};
+use claude_socket::commands::{Error, data, doctor, exec_cli, serve, token};
 
 fn main() -> ExitCode {
     match run() {
@@ -21,6 +21,7 @@ fn run() -> Result<ExitCode, Error> {
     match program.command {
         None => serve::run(&program.server),
         Some(ServerCommand::Doctor(args)) => doctor::run(&args),
+        Some(ServerCommand::Data(args)) => data::run(&args),
         Some(ServerCommand::Token(args)) => token::run(&args),
     }
 }

@@ -1,5 +1,6 @@
 //! What the two programs can be asked to do, and how a command ends that fails.
 
+pub mod data;
 pub mod demo;
 pub mod doctor;
 pub mod exec_cli;

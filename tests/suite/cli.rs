@@ -791,7 +791,7 @@ fn completions_and_man_pages_are_valid() {
         assert_eq!(answer.lines().count(), 1, "{shell}: {answer}");
     }
     let commands = [
-        "send", "watch", "history", "open", "chat", "token", "demo", "doctor",
+        "send", "watch", "history", "open", "chat", "data", "token", "demo", "doctor",
     ];
     for command in [None].into_iter().chain(commands.map(Some)) {
         let page = binary()
@@ -812,7 +812,7 @@ fn completions_and_man_pages_are_valid() {
 
 /// A new pseudo-terminal: the keyboard and screen, and a function that opens its other side for a
 /// program.
-fn pseudo_terminal() -> (File, impl Fn() -> File) {
+pub fn pseudo_terminal() -> (File, impl Fn() -> File) {
     let pty = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).expect("a terminal is available");
     grantpt(&pty).expect("the terminal is ours");
     unlockpt(&pty).expect("the terminal is ours");
@@ -1138,7 +1138,7 @@ fn cli_started_by_other_version_warns() {
 fn cli_leaves_server_commands_to_server() {
     let cli = Path::new(CLI);
     let nowhere = Path::new("/nonexistent");
-    for arguments in [&[][..], &["doctor"], &["token", "list"]] {
+    for arguments in [&[][..], &["doctor"], &["token", "list"], &["data"]] {
         let output = run_at(cli, nowhere, arguments, "");
         assert_eq!(output.status.code(), Some(2), "{arguments:?}");
         let said = complained(&output);
@@ -1154,6 +1154,7 @@ fn help_lists_all_commands_and_settings_of_each() {
     let commands = [
         "demo",
         "doctor",
+        "data",
         "token",
         "chat",
         "send",

@@ -10,6 +10,7 @@ mod cli;
 mod client;
 mod control;
 mod cors;
+mod data;
 mod demo;
 mod disorder;
 mod doctor;
