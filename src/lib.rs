@@ -113,7 +113,7 @@
 //!
 //! # The other side
 //!
-//! [`client`] is what clients written in Rust use, and the commands `send`, `watch`, `chat` and
+//! [`client`] is what clients written in Rust use, and the commands `send`, `watch`, `history`, `chat` and
 //! `open` ([`commands::terminal`]). Its one thread, `claude-socket`, connects, reads and writes
 //! for a state machine that knows neither sockets nor the clock. Two channels lead there and
 //! back: *commands*, which is not bounded, because sending must not wait for a connection; and

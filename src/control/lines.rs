@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-/// The longest line, in bytes.
+/// The longest line, in bytes, without its end.
 const MAX_LINE: usize = 64 * 1024;
 /// The most bytes that are read at once.
 const CHUNK: usize = 4 * 1024;
@@ -70,6 +70,9 @@ impl Lines {
     pub fn read<T: DeserializeOwned>(&mut self, deadline: Instant) -> Result<T, LineError> {
         loop {
             if let Some(end) = self.received.iter().position(|byte| *byte == b'\n') {
+                if end > MAX_LINE {
+                    return Err(LineError::TooLong);
+                }
                 let line: Vec<u8> = self.received.drain(..=end).collect();
                 return serde_json::from_slice(&line).map_err(LineError::Invalid);
             }

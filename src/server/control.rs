@@ -28,7 +28,7 @@ use crate::socket::event_queue::Events;
 /// The most connections at once; further ones are told so.
 const MAX_CONNECTIONS: usize = 8;
 /// How long a client may take to say who it is and what it wants, and to take the answer.
-const CLIENT_TIMEOUT: Duration = Duration::from_secs(10);
+pub const CLIENT_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long what is removed may take until it is gone from the disk.
 const REMOVE_TIMEOUT: Duration = Duration::from_secs(45);
 /// How long accepting pauses when the system has no descriptor or memory left.

@@ -12,10 +12,10 @@ use serde_json::{Value, json};
 use crate::server::{Server, TEST_TIMEOUT, address_in, binary};
 use crate::state::State;
 
-const HELLO: &str = r#"{"claude_socket_control":1,"version":"0","pid":1}"#;
+pub const HELLO: &str = r#"{"claude_socket_control":1,"version":"0","pid":1}"#;
 
 /// Returns a server that listens, and its state folder.
-fn server() -> (Server, State) {
+pub fn server() -> (Server, State) {
     let state = State::new();
     let server = listening(&state);
     (server, state)
@@ -28,12 +28,12 @@ fn listening(state: &State) -> Server {
     server
 }
 
-fn socket(state: &State) -> PathBuf {
+pub fn socket(state: &State) -> PathBuf {
     Path::new(state.path()).join("run/0.sock")
 }
 
 /// Sends these lines, and returns all that the server says until it closes.
-fn talk(socket: &Path, lines: &[&str]) -> Vec<Value> {
+pub fn talk(socket: &Path, lines: &[&str]) -> Vec<Value> {
     let mut stream = UnixStream::connect(socket).expect("the server accepts");
     stream
         .set_read_timeout(Some(TEST_TIMEOUT))

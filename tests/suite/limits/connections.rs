@@ -2,13 +2,16 @@
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::os::unix::net::UnixStream;
 use std::thread;
 
+use claude_socket::server::control::CLIENT_TIMEOUT;
 use serde_json::json;
 
 use super::{Check, Row};
 use crate::access;
 use crate::app::App;
+use crate::control;
 use crate::raw::Raw;
 use crate::server::{Server, TEST_TIMEOUT, status_of};
 use crate::state::State;
@@ -28,7 +31,43 @@ pub const CHECKS: &[(&str, Check)] = &[
         "messages that are not complete, or wait for Claude Code",
         pending,
     ),
+    ("connections of the control socket", control_connections),
+    ("line on the control socket", control_line),
+    ("time for a request on the control socket", control_timeout),
 ];
+
+fn control_connections(row: &Row) {
+    let (_server, state) = control::server();
+    let path = control::socket(&state);
+    let _others: Vec<_> = (0..row.all)
+        .map(|_| UnixStream::connect(&path).expect("the server accepts"))
+        .collect();
+    let said = control::talk(&path, &[]);
+    assert_eq!(said[1]["error"]["code"], "busy");
+}
+
+fn control_line(row: &Row) {
+    let (_server, state) = control::server();
+    let request = |length: usize| {
+        let request = json!({ "remove": { "all": true } }).to_string();
+        format!("{}{request}", " ".repeat(length - request.len()))
+    };
+    for (length, answers) in [(row.one, 1), (row.one + 1, 0)] {
+        let said = control::talk(
+            &control::socket(&state),
+            &[control::HELLO, &request(length)],
+        );
+        assert_eq!(said.len(), 1 + answers, "{length}");
+    }
+}
+
+/// Waiting for it would take too long. That there is such a limit, its own tests show.
+fn control_timeout(row: &Row) {
+    assert_eq!(
+        CLIENT_TIMEOUT.as_millis(),
+        u128::try_from(row.one).unwrap_or(0)
+    );
+}
 
 fn connections(_: &Row) {
     let server = Server::in_process(&["--max-connections", "2"]);
