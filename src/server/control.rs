@@ -330,15 +330,15 @@ impl Removals {
         self.0.push((changes, done));
     }
 
-    /// Answers those that are gone from the disk, as `stored` changes are there; and all if nothing can be written.
+    /// Answers those that are gone from the disk, as `stored` changes are there; or all, if nothing can be written.
     fn answer(&mut self, stored: u64, is_failing: bool) {
         self.0.retain(|(changes, done)| {
-            let is_stored = *changes <= stored;
-            if is_stored || is_failing {
+            let is_answered = is_failing || *changes <= stored;
+            if is_answered {
                 // It has room for one.
-                let _ = done.try_send(is_stored);
+                let _ = done.try_send(!is_failing);
             }
-            !is_stored && !is_failing
+            !is_answered
         });
     }
 }
@@ -367,8 +367,10 @@ mod tests {
         removals.answer(4, false);
         assert_eq!(first.try_recv(), Ok(true));
         assert!(second.try_recv().is_err());
+        removals.answer(5, false);
+        assert_eq!(second.try_recv(), Ok(true));
         removals.answer(5, true);
-        assert_eq!((second.try_recv(), third.try_recv()), (Ok(true), Ok(false)));
+        assert_eq!(third.try_recv(), Ok(false));
         assert!(removals.0.is_empty());
     }
 }

@@ -70,9 +70,12 @@ pub fn run(place: &Place, args: &RemoveArgs) -> Result<(), Error> {
         Some(server) => {
             let is_on_disk = server.remove(Removal::from(&selection));
             if !is_on_disk.map_err(Error::refused)? {
-                return Err(Error::refused(format_args!(
-                    "the running server has forgotten {what}, but cannot write to its disk now; it is removed there as soon as that works; look at: claude-socket doctor"
-                )));
+                // It may be one that could not open the database.
+                place.data.remove(&selection).map_err(|error| {
+                    Error::refused(format_args!(
+                        "the running server has forgotten {what}, but cannot write to the database now; look at: claude-socket doctor; here it is not removed either: {error}"
+                    ))
+                })?;
             }
             if selection == Selection::All {
                 remove_aside(&sizes)?;
