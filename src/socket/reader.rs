@@ -222,7 +222,10 @@ impl Reader {
                 self.send(ClientInput::Message(message.into()), None);
             }
             Ok(ClientMessage::Request(
-                request @ (ClientRequest::FetchHistory { .. } | ClientRequest::ListSessions),
+                request @ (ClientRequest::FetchHistory { .. }
+                | ClientRequest::Search { .. }
+                | ClientRequest::FetchVerdicts { .. }
+                | ClientRequest::ListSessions),
             )) => return Some(request),
             Ok(ClientMessage::Request(request)) => self.send(ClientInput::Request(request), None),
             Err(rejection) => self.reject(rejection),
