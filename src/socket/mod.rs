@@ -127,7 +127,11 @@ impl Event {
             Self::Connected { conn, .. } | Self::Input { conn, .. } | Self::Disconnected(conn) => {
                 Some(*conn)
             }
-            Self::HungUp(_) | Self::Stats(_) | Self::TokensChanged | Self::Listening(_) => None,
+            Self::HungUp(_)
+            | Self::Stats(_)
+            | Self::TokensChanged
+            | Self::Remove(_)
+            | Self::Listening(_) => None,
         }
     }
 
