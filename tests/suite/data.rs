@@ -372,7 +372,8 @@ fn data_in_use_is_read_and_not_removed() {
 
 #[test]
 fn data_that_cannot_be_used_is_explained() {
-    let spoil: [(&dyn Fn(&State), &str); 5] = [
+    type Spoil = &'static dyn Fn(&State);
+    let spoil: [(Spoil, &str); 5] = [
         (
             &|state| {
                 let folder = database(state);
