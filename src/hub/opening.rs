@@ -592,7 +592,7 @@ impl Hub {
             }
             Selection::Session { .. } => {}
         }
-        if self.journal.is_kept() {
+        if self.journal.state() != StoreState::Off {
             self.journal.push(Change::Remove(selection));
         }
     }

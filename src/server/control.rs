@@ -347,8 +347,17 @@ impl Server {
     /// Forgets sessions.
     pub fn remove(&mut self, removal: PendingRemoval) {
         self.handle_input(Input::Remove(removal.selection));
-        self.control.removals.add(0, removal.done);
-        self.control.removals.answer(0, false);
+        self.flush_store();
+        let (given, _) = self.storage.progress();
+        self.control.removals.add(given, removal.done);
+        self.answer_removals();
+    }
+
+    /// Answers the removals that are gone from the disk; all of them if nothing can be written.
+    pub fn answer_removals(&mut self) {
+        let (_, stored) = self.storage.progress();
+        let is_failing = self.storage.is_failing();
+        self.control.removals.answer(stored, is_failing);
     }
 }
 

@@ -51,6 +51,16 @@ impl Storage {
         &self.inputs
     }
 
+    /// How many changes it was given, and how many of them are on disk.
+    pub fn progress(&self) -> (u64, u64) {
+        (self.given, self.stored)
+    }
+
+    /// Returns `true` while nothing can be written.
+    pub fn is_failing(&self) -> bool {
+        self.is_failing
+    }
+
     /// Returns `true` while senders and the agent must wait for it.
     pub fn is_behind(&self) -> bool {
         self.is_behind
@@ -160,6 +170,7 @@ impl Server {
             StoreInput::Unavailable
         });
         self.storage.note(&input);
+        self.answer_removals();
         let is_opened = matches!(input, StoreInput::Opened(_));
         self.handle_input(Input::Store(input));
         if is_opened {
