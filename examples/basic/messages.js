@@ -296,13 +296,14 @@ export class Messages {
     if (!entry) return;
     const { after, before } = entry.loader;
     const since = Math.max(after, seq - CONTEXT - 1);
-    const { messages } = await this.#fetch(PAGE, { since });
+    const { messages, truncated_before } = await this.#fetch(PAGE, { since });
     const missing = messages.filter((item) => item.seq < before);
     if (missing.length === 0 || !this.#entries.includes(entry)) return;
     this.#keepPlace(() => {
       this.#remove(entry);
-      this.#insertPage(missing);
+      this.#insertPage(missing, since === after && truncated_before);
       if (since > after) this.#insertLoader(after, missing[0].seq);
+      else if (after === 0) byId('beginning').hidden = Boolean(truncated_before);
       if (messages.length >= PAGE && missing.length === messages.length) this.#insertLoader(missing.at(-1).seq, before);
       this.#placeVerdicts();
     });

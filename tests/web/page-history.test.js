@@ -5,6 +5,7 @@ import assert from 'node:assert/strict';
 
 import { connected, say, story, until } from './browser.js';
 import { Kept, at, talk } from './kept.js';
+import { NO_STORE } from './server.js';
 import { excerpt, plain } from '../../examples/basic/excerpt.js';
 
 const texts = (page) => page.locator('#log .message .body').evaluateAll((bodies) => bodies.map(({ textContent }) => textContent.split(/of|\n/)[0]));
@@ -283,6 +284,26 @@ story('a message that is not kept any more is not gone to', async ({ open }) => 
   await results(page).last().click();
   await page.getByText('That message is not kept any more.').waitFor();
 });
+
+story('without a store, what is in memory is loaded and found', async ({ server, open }) => {
+  const first = await open();
+  await connected(first);
+  await say(first, 'Where is the watering can?');
+  await server.nextMessage();
+  for (let number = 1; number <= 130; number += 1) await server.reply(`line ${number}`);
+  await first.getByText('line 130').waitFor();
+  const page = await open();
+  await page.getByText('line 130').waitFor();
+  assert.equal(await page.locator('#log .message').count(), 100);
+  await page.keyboard.press('Control+k');
+  await search(page).fill('watering can');
+  await results(page).click();
+  await isInView(page, 'Where is the watering can?');
+  await page.getByText('The beginning of this session').waitFor();
+  assert.deepEqual((await texts(page)).slice(0, 2), ['Where is the watering can?', 'line 1']);
+  assert.equal(await page.locator('#log .message').count(), 131);
+  await page.locator('[data-state=answered]').waitFor();
+}, { flags: ['--history-messages', '300'], env: NO_STORE });
 
 test('an excerpt shows the words that were found', () => {
   const shown = (text, query) => excerpt(text, query).map(({ text: piece, marked }) => (marked ? `[${piece}]` : piece)).join('');
