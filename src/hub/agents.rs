@@ -335,7 +335,7 @@ impl Hub {
         }
         if !pending.is_empty() {
             info!(
-                "{} messages could not be given to Claude Code",
+                "{} messages were not given to Claude Code before its end",
                 pending.len()
             );
         }

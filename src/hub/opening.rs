@@ -4,28 +4,20 @@
 use std::collections::{HashMap, VecDeque};
 use std::iter::once;
 use std::mem;
-use std::sync::Arc;
 
-use log::{info, warn};
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::answers::{FoundRest, HistoryRest};
 use super::history::Span;
-use super::inbox::{InboxItem, Release};
 use super::journal::StoreState;
-use super::receipts::{self, Receipt};
-use super::session::Session;
-use super::stored::{
-    Change, Opened, Query, QueryAnswer, QueryId, Selection, SessionNumber, StoreInput,
-    StoredInboxItem, StoredReceipt, StoredSession,
-};
+use super::receipts::Receipt;
+use super::stored::{Change, Query, QueryAnswer, QueryId, SessionNumber, StoredReceipt};
 use super::tools::AgentRead;
 use super::{
-    Agent, AgentId, AuthorId, CallId, ClientInput, CloseReason, Effects, Hub, MessageInput,
-    MessageKey, Now, ToolCall, ToolOutcome,
+    AgentId, AuthorId, CallId, ClientInput, CloseReason, Effects, Hub, MessageInput, MessageKey,
+    Now, ToolCall, ToolOutcome,
 };
-use crate::protocol::{ClientRequest, ConnId, DeliveryState, Rejection, SessionId};
-use crate::sanitize::escape_channel_tags;
+use crate::protocol::{ClientRequest, ConnId, Rejection, SessionId};
 
 /// What waits for the store.
 #[derive(Debug, Default)]
@@ -105,176 +97,6 @@ impl Hub {
         // It may wait for the next thing already.
         std::iter::from_fn(|| resumed.pop_front()).find(|client| !waiting.contains(client))
     }
-
-    /// Reacts to what the store reports.
-    pub(super) fn handle_store(&mut self, now: Now, input: StoreInput, out: &mut impl Effects) {
-        match input {
-            StoreInput::Opened(opened) => self.store_opened(now, *opened, out),
-            StoreInput::Unavailable => {
-                self.journal.set_state(StoreState::Off);
-                self.resume_all(now, out);
-            }
-            StoreInput::Stored(up_to) => self.journal.mark_stored(up_to),
-            StoreInput::Failing => self.journal.set_state(StoreState::Failing),
-            StoreInput::Recovered { must_resend } => {
-                self.journal.set_state(StoreState::Open);
-                if must_resend {
-                    self.record_again();
-                }
-            }
-            StoreInput::Removed(removed) => self.mark_removed(&removed),
-            StoreInput::Answer(id, answer) => self.answered(now, id, answer, out),
-        }
-        self.tell_stored(out);
-    }
-
-    /// Sends the receipts of messages that are on disk now.
-    fn tell_stored(&mut self, out: &mut impl Effects) {
-        while let Some(untold) = self.journal.pop_told() {
-            let session = self.sessions.get(&untold.session);
-            let receipt = session.and_then(|session| session.receipts.get(&untold.key));
-            if let Some(receipt) = receipt {
-                let (id, key) = (&untold.session, &untold.key);
-                let delivery = receipt.delivery(id, key, untold.state, untold.hint);
-                out.send(once(receipt.client), &delivery);
-            }
-        }
-        if !self.journal.is_open() {
-            return;
-        }
-        let stored = self.journal.stored();
-        for agent in self.agents.iter_mut() {
-            while let Some(item) = agent.inbox.next_untold(stored) {
-                let session = self.sessions.get_mut(&item.session);
-                let receipts = session.map(|session| &mut session.receipts);
-                let Some(key) = &item.key else { continue };
-                let receipt = receipts.and_then(|receipts| receipts.get_mut(key));
-                let Some(receipt) = receipt.filter(|receipt| receipt.state.is_none()) else {
-                    continue;
-                };
-                let state = DeliveryState::Queued;
-                receipt.state = Some(state);
-                let queued = receipt.delivery(&item.session, key, state, None);
-                out.send(once(receipt.client), &queued);
-            }
-        }
-    }
-
-    fn store_opened(&mut self, now: Now, opened: Opened, out: &mut impl Effects) {
-        let Opened {
-            next_session,
-            sessions,
-            inbox,
-        } = opened;
-        self.journal.begin_at(next_session);
-        self.journal.set_state(StoreState::Open);
-        let mut restored = FxHashSet::default();
-        for (id, stored) in sessions {
-            // One that has begun without the store stays without it.
-            if !self.sessions.contains_key(&id) {
-                self.add_stored(now, AuthorId::Connection(NOBODY), &id, &stored);
-                restored.insert(id);
-            }
-        }
-        if !inbox.is_empty() {
-            info!("{} messages from before wait for Claude Code", inbox.len());
-        }
-        for item in inbox {
-            if restored.contains(&item.session) {
-                self.queue_restored(item);
-            }
-        }
-        for id in &restored {
-            self.reschedule(id);
-        }
-        let agent = self.default_agent;
-        if let Some(hold) = self.agents[agent].inbox.poll_hold() {
-            out.hold_senders(agent, hold);
-        }
-        self.resume_all(now, out);
-    }
-
-    /// Puts a message from an earlier run into the inbox.
-    fn queue_restored(&mut self, item: StoredInboxItem) {
-        let Some(session) = self.sessions.get_mut(&item.session) else {
-            return;
-        };
-        let message = Arc::new(item.message);
-        let inbox = &mut self.agents[session.agent].inbox;
-        let number = inbox.last() + 1;
-        let key = item.key.map(|(key, fingerprint)| {
-            let receipt = Receipt {
-                message_id: message.id,
-                seq: message.seq,
-                fingerprint,
-                number,
-                position: 0,
-                state: Some(DeliveryState::Queued),
-                client: NOBODY,
-            };
-            session.receipts.insert(key.clone(), receipt);
-            key
-        });
-        self.receipts_total += receipts::bytes_of(key.as_ref());
-        session
-            .receipts
-            .await_answer(number, message.id, message.seq, key.clone());
-        let escaped = match escape_channel_tags(&message.content) {
-            std::borrow::Cow::Borrowed(_) => None,
-            std::borrow::Cow::Owned(escaped) => Some(escaped.into()),
-        };
-        inbox.push(InboxItem {
-            session: item.session,
-            message,
-            escaped,
-            key,
-            sender: NOBODY,
-            release: Release::Queued,
-        });
-    }
-
-    /// Adds a session that the store has to those in memory.
-    fn add_stored(&mut self, now: Now, creator: AuthorId, id: &SessionId, stored: &StoredSession) {
-        let mut session = Session::restored(now, creator, self.default_agent, id, stored);
-        if let Some(status) = self.agents[session.agent].turn.status_for_everyone() {
-            session.status = status;
-        }
-        self.history_total += session.history_bytes();
-        self.receipts_total += session.receipts.bytes();
-        self.sessions.insert(id.clone(), session);
-        self.session_quota.add(creator);
-    }
-
-    /// Gives the store all that is known once more: it has missed some of it.
-    fn record_again(&mut self) {
-        let mut count = 0;
-        for (id, session) in &mut self.sessions {
-            if session.number.is_some() {
-                let label = &self.agents[session.agent].label;
-                session.record_again(&mut self.journal, label, id);
-                count += 1;
-            }
-        }
-        for agent in self.agents.iter_mut() {
-            agent.stored_proof = None;
-        }
-        warn!("{count} sessions are written to the store once more, as far as they are in memory");
-    }
-
-    fn mark_removed(&mut self, removed: &[(SessionNumber, u64)]) {
-        let before: FxHashMap<u32, u64> = removed
-            .iter()
-            .map(|(session, before)| (session.0, *before))
-            .collect();
-        for session in self.sessions.values_mut() {
-            let number = session.number;
-            if let Some(before) = number.and_then(|number| before.get(&number.0)) {
-                session.mark_removed(*before);
-            }
-        }
-    }
-
-    // ---- Waiting ----
 
     /// Returns what must be read from the store before an input of a client can be handled.
     pub(super) fn needs(&self, client: ConnId, input: &ClientInput) -> Option<Need> {
@@ -363,7 +185,13 @@ impl Hub {
     }
 
     /// Reacts to an answer of the store.
-    fn answered(&mut self, now: Now, id: QueryId, answer: QueryAnswer, out: &mut impl Effects) {
+    pub(super) fn answered(
+        &mut self,
+        now: Now,
+        id: QueryId,
+        answer: QueryAnswer,
+        out: &mut impl Effects,
+    ) {
         let Some(purpose) = self.questions.pending.remove(&id) else {
             return;
         };
@@ -477,7 +305,7 @@ impl Hub {
     }
 
     /// Handles what has waited for the store.
-    fn resume_all(&mut self, now: Now, out: &mut impl Effects) {
+    pub(super) fn resume_all(&mut self, now: Now, out: &mut impl Effects) {
         let waiters = mem::take(&mut self.questions.until_open);
         let opening = mem::take(&mut self.questions.opening);
         for waiter in opening.into_values().flatten().chain(waiters) {
@@ -543,59 +371,6 @@ impl Hub {
             });
         }
     }
-
-    // ---- Removing ----
-
-    /// Removes sessions and all that was said there. The clients in them are disconnected: what they show is gone.
-    pub(super) fn forget(&mut self, selection: Selection, out: &mut impl Effects) {
-        let is_meant = |id: &SessionId, session: &Session, agents: &super::agents::Agents| {
-            let label = &agents[session.agent].label;
-            match &selection {
-                Selection::Session { agent, session } => {
-                    session == id && agent.as_deref().is_none_or(|agent| agent == &**label)
-                }
-                Selection::Agent(agent) => **label == **agent,
-                Selection::All => true,
-            }
-        };
-        let meant: Vec<SessionId> = self
-            .sessions
-            .iter()
-            .filter(|(id, session)| is_meant(id, session, &self.agents))
-            .map(|(id, _)| id.clone())
-            .collect();
-        for id in meant {
-            if let Some(session) = self.sessions.get(&id) {
-                for member in session.members.clone() {
-                    out.close(member, CloseReason::SessionRemoved);
-                    self.leave(member, &id);
-                }
-            }
-            for agent in self.agents.iter_mut() {
-                let Agent { inbox, .. } = agent;
-                inbox.remove_session(&id);
-                if let Some(hold) = inbox.poll_hold() {
-                    out.hold_senders(agent.id, hold);
-                }
-            }
-            self.remove_session(&id);
-        }
-        match &selection {
-            Selection::All => self.agents.iter_mut().for_each(|agent| {
-                agent.verdicts.clear();
-            }),
-            Selection::Agent(name) => {
-                let agents = self.agents.iter_mut();
-                agents
-                    .filter(|agent| *agent.label == **name)
-                    .for_each(|agent| agent.verdicts.clear());
-            }
-            Selection::Session { .. } => {}
-        }
-        if self.journal.state() != StoreState::Off {
-            self.journal.push(Change::Remove(selection));
-        }
-    }
 }
 
 impl Questions {
@@ -624,7 +399,7 @@ impl Waiter {
 }
 
 /// The connection of what no client of this run has sent.
-const NOBODY: ConnId = ConnId(0);
+pub const NOBODY: ConnId = ConnId(0);
 
 fn restored_receipt(stored: &StoredReceipt, client: ConnId) -> Receipt {
     Receipt {
