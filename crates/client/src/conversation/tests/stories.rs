@@ -8,7 +8,8 @@ use std::{fs, iter};
 use serde_json::Map;
 
 use super::*;
-use crate::protocol::HistoryItem;
+use crate::pending::Found;
+use crate::protocol::{DEFAULT_LIMIT, HistoryItem, VerdictItem};
 
 /// What the app may be told without the story's telling.
 const OPTIONAL: [&str; 5] = ["welcome", "pong", "delivery", "error", "disconnected"];
@@ -54,6 +55,8 @@ struct Stage {
     /// What the app has asked for last.
     history: Option<Pending<Vec<HistoryItem>>>,
     sessions: Option<Pending<Sessions>>,
+    verdicts: Option<Pending<Vec<VerdictItem>>>,
+    found: Option<Pending<Vec<Found>>>,
     /// The client has left a silent server.
     left: bool,
 }
@@ -76,6 +79,8 @@ impl Stage {
             sent: HashMap::new(),
             history: None,
             sessions: None,
+            verdicts: None,
+            found: None,
             left: false,
         }
     }
@@ -117,6 +122,11 @@ impl Stage {
             }
             ("app", "sends") => self.app_sends(rest),
             ("app", "fetches") => self.app_fetches(rest),
+            ("app", "searches") => {
+                let pending = self.found.insert(Pending::new()).clone();
+                self.client()
+                    .search(rest.into(), DEFAULT_LIMIT, None, pending);
+            }
             ("app", "allows" | "denies") => {
                 let (id, allowed) = (rest.to_owned(), verb == "allows");
                 self.client().respond_to_permission(id, allowed);
@@ -249,11 +259,19 @@ impl Stage {
                 let pending = self.sessions.insert(Pending::new()).clone();
                 self.client().fetch_sessions(pending);
             }
+            ["verdicts"] => {
+                let pending = self.verdicts.insert(Pending::new()).clone();
+                self.client().fetch_verdicts(DEFAULT_LIMIT, pending);
+            }
             ["history", ref rest @ ..] => {
                 let limit = rest.first().map(number).expect("a limit") as usize;
-                let since = rest.get(2).map(number);
+                let seq = rest.get(2).map(number);
+                let (since, before) = match rest.get(1) {
+                    Some(&"before") => (None, seq),
+                    _ => (seq, None),
+                };
                 let pending = self.history.insert(Pending::new()).clone();
-                self.client().fetch_history(limit, since, None, pending);
+                self.client().fetch_history(limit, since, before, pending);
             }
             _ => panic!("unknown line: {}", self.place),
         }
@@ -281,10 +299,15 @@ impl Stage {
     }
 
     fn state_of(&self, id: &str) -> String {
-        match (id, &self.history, &self.sessions) {
-            ("history", Some(pending), _) => return answer_state(pending),
-            ("sessions", _, Some(pending)) => return answer_state(pending),
-            _ => {}
+        let state = match id {
+            "history" => self.history.as_ref().map(answer_state),
+            "sessions" => self.sessions.as_ref().map(answer_state),
+            "verdicts" => self.verdicts.as_ref().map(answer_state),
+            "search" => self.found.as_ref().map(found_state),
+            _ => None,
+        };
+        if let Some(state) = state {
+            return state;
         }
         let sent = self.sent.get(id).expect("it was sent");
         match sent.answered(Duration::ZERO) {
@@ -364,6 +387,17 @@ fn answer_state<T: Clone>(pending: &Pending<T>) -> String {
         Ok(_) => "answered".to_owned(),
         Err(error) => failure(&error),
     }
+}
+
+/// Returns what has become of a search, and where something was found.
+fn found_state(pending: &Pending<Vec<Found>>) -> String {
+    let mut state = answer_state(pending);
+    for found in pending.answer(Duration::ZERO).unwrap_or_default() {
+        for item in found.messages {
+            state += &format!(" {}/{}", found.session_id, item.seq);
+        }
+    }
+    state
 }
 
 /// Returns why something was not done, as a story says it.
