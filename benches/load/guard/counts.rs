@@ -26,7 +26,7 @@ pub struct Count {
     /// Whether it is a row of the file. It is not if it depends on what the scheduler does.
     pub is_recorded: bool,
     /// The most that was promised.
-    most: Option<f64>,
+    pub most: Option<f64>,
 }
 
 impl Count {
