@@ -153,7 +153,7 @@ pub fn connection_memory() -> Result<Count> {
         name: "claude-socket".into(),
         launch: Launch::Built,
         limits: None,
-        memory_only: false,
+        memory_only: true,
     };
     let value = target.measure(|server| {
         server.processes.wait_until_idle()?;

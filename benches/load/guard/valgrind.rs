@@ -9,6 +9,7 @@
 //! does for a message depends on how many it finds.
 
 use std::fs;
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::thread;
 
@@ -227,18 +228,22 @@ fn count_hub() -> Result<Vec<Count>> {
 /// Returns the instructions of the hub's thread in one run. It is the main thread, the first of
 /// those for which callgrind writes a file each.
 fn hub_instructions(traffic: Traffic, memory_only: bool) -> Result<f64> {
-    let file = concat!(env!("CARGO_TARGET_TMPDIR"), "/callgrind");
-    let out = format!("--callgrind-out-file={file}");
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("callgrind");
+    let _ = fs::remove_dir_all(&folder);
+    fs::create_dir_all(&folder)
+        .map_err(|error| format!("{} cannot be made: {error}", folder.display()))?;
+    let out = format!("--callgrind-out-file={}/thread", folder.display());
     traffic.run_under(
         &["--tool=callgrind", "--separate-threads=yes", &out],
         memory_only,
     )?;
-    let first = format!("{file}-01");
+    let first = folder.join("thread-01");
     let text = fs::read_to_string(&first)
-        .map_err(|error| format!("{first} of callgrind cannot be read: {error}"))?;
+        .map_err(|error| format!("{} cannot be read: {error}", first.display()))?;
+    let _ = fs::remove_dir_all(&folder);
     text.lines()
         .find_map(|line| line.strip_prefix("totals: ")?.trim().parse().ok())
-        .ok_or_else(|| format!("{first} of callgrind has no \"totals\""))
+        .ok_or_else(|| format!("{} had no \"totals\"", first.display()))
 }
 
 impl Traffic {
