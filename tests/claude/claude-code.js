@@ -85,9 +85,9 @@ export class ClaudeCode {
     return `ws://127.0.0.1:${this.#port}/?session=${SESSION}`;
   }
 
-  /** Starts it with the channel, and waits until it shows its prompt. */
-  async start() {
-    const command = [CLAUDE_CODE, '--debug', '--permission-mode', 'default', '--allowedTools', 'Bash(sleep:*)'];
+  /** Starts it with the channel and these arguments, and waits until it shows its prompt. */
+  async start(...more) {
+    const command = [CLAUDE_CODE, '--debug', '--permission-mode', 'default', '--allowedTools', 'Bash(sleep:*)', ...more];
     this.#tmux('new-session', '-d', '-x', '150', '-y', '50', ...command, ...this.#way.arguments);
     await until('Claude Code shows its prompt', () => {
       const screen = this.screen();
@@ -129,12 +129,17 @@ export class ClaudeCode {
     return Object.entries(parts).map(([name, lines]) => `--- ${name}:\n${lines.join('\n')}`).join('\n');
   }
 
-  /** Ends it, and waits until it has. */
-  kill() {
-    running.delete(this);
+  /** Ends it, and waits until it has. It can be started again. */
+  end() {
     const pid = this.#tmux('list-panes', '-F', '#{pane_pid}').trim();
     this.#tmux('kill-server');
     if (pid) spawnSync('tail', ['--pid', pid, '-s', '0.05', '-f', '/dev/null'], { timeout: LIMIT });
+  }
+
+  /** Ends it for good, with its home. */
+  kill() {
+    running.delete(this);
+    this.end();
     this.model.stop();
     // What it has started may still write there.
     rmSync(this.#root, { recursive: true, force: true, maxRetries: 10 });

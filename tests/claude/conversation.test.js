@@ -129,6 +129,44 @@ for (const way of ['plugin', 'raw config']) {
   });
 }
 
+for (const way of ['plugin', 'raw config']) {
+  testClaude('what was said is there when Claude Code has been started again', { way }, async (claude, app) => {
+    await claude.start();
+    await claude.registersChannel();
+    await app.connect(claude.url);
+    app.say('hello');
+    await until('an answer', () => app.receipts.state('hello') === 'answered');
+    claude.end();
+
+    await claude.start('--continue');
+    await app.connect(claude.url);
+    app.send({ type: 'fetch_history' });
+    const history = await until('the history', () => app.frames.find(({ type }) => type === 'history'));
+    assert.deepEqual(history.messages.map(({ role, state }) => [role, state]), [['user', 'answered'], ['assistant', undefined]]);
+    app.receipts.all = [];
+    app.say('hello');
+    await until('what became of it', () => app.receipts.state('hello') === 'answered');
+    app.say(LAST);
+    await reaches(claude, LAST);
+    assert.deepEqual(contents(claude), ['hello', LAST]);
+  });
+
+  // The server that `claude mcp list` starts has the same project, and gets no message.
+  testClaude('a word that waits on disk is given to the next Claude Code, once', { way }, async (claude, app) => {
+    const listed = claude.run('mcp', 'list');
+    await app.connect(claude.url);
+    app.say('are you there?');
+    await listed;
+    assert.equal(app.receipts.state('are you there?'), 'queued');
+    await claude.start();
+    await reaches(claude, 'are you there?');
+    await app.connect(claude.url);
+    app.say(LAST);
+    await reaches(claude, LAST);
+    assert.deepEqual(contents(claude), ['are you there?', LAST]);
+  });
+}
+
 /** A model that works for four seconds before it answers the first message. */
 function slowAtFirst() {
   const steps = [{ tool: 'Bash', input: { command: 'sleep 4' } }, reply('here you are')];
