@@ -4,6 +4,7 @@ import { test } from 'node:test';
 import assert from 'node:assert/strict';
 import { createServer } from 'node:net';
 import { once } from 'node:events';
+import { WebSocket } from 'ws';
 
 import { ClaudeSocket } from '../../client/claude-socket.js';
 import { connected, say, story, until } from './browser.js';
@@ -31,7 +32,7 @@ async function again(t, { port, state }, options = {}) {
 
 /** Connects a client that a test closes. */
 async function join(t, server, options = {}) {
-  const socket = new ClaudeSocket(server.url, { session: 's1', user: 'ann', reconnectDelay: 20, maxReconnectDelay: 50, ...options });
+  const socket = new ClaudeSocket(server.url, { WebSocket, session: 's1', user: 'ann', reconnectDelay: 20, maxReconnectDelay: 50, ...options });
   t.after(() => socket.close());
   const welcome = new Promise((resolve) => socket.once('welcome', resolve));
   socket.connect();
