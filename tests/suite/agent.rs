@@ -486,16 +486,7 @@ fn fetched_messages_have_24000_characters_at_most() {
 
 #[test]
 fn fetched_messages_say_what_is_not_kept_any_more() {
-    let mut server = Server::in_process(&["--history-messages", "3"]);
-    let fetch = |server: &mut Server, limit: u64, before: u64| {
-        let arguments = json!({ "session_id": "s1", "limit": limit, "before": before });
-        let result = server.call("fetch_messages", &arguments);
-        let lines = result.lines().map(|line| match line.split_once("] ") {
-            Some((_, said)) => said.to_owned(),
-            None => line.to_owned(),
-        });
-        lines.collect::<Vec<_>>()
-    };
+    let mut server = Server::in_process(&["--history-ttl", "0", "--history-messages", "3"]);
     App::connect(&server, "s1").until_pong();
     server.wait_for_health(|health| health["clients"] == 0);
     // Nobody receives it, so it is the last to go.
@@ -522,6 +513,40 @@ fn fetched_messages_say_what_is_not_kept_any_more() {
     let result = server.call("fetch_messages", &json!({ "session_id": "s2" }));
     let first = result.lines().next();
     assert_eq!(first, Some("(message 1 is not kept any more)"));
+}
+
+/// Calls `fetch_messages` for the session `s1`, and returns the lines without times.
+fn fetch(server: &mut Server, limit: u64, before: u64) -> Vec<String> {
+    let arguments = json!({ "session_id": "s1", "limit": limit, "before": before });
+    let result = server.call("fetch_messages", &arguments);
+    let lines = result.lines().map(|line| match line.split_once("] ") {
+        Some((_, said)) => said.to_owned(),
+        None => line.to_owned(),
+    });
+    lines.collect()
+}
+
+#[test]
+fn fetched_messages_that_are_only_on_disk_are_read() {
+    let mut server = Server::in_process(&["--history-messages", "2"]);
+    let mut app = App::connect(&server, "s1");
+    for number in 1..=5 {
+        app.send_message(&number.to_string());
+        server.next_message();
+    }
+    let user = |number: u64| format!("user: {number}");
+    let hint = |before| {
+        format!("(there are earlier messages: call fetch_messages with \"before\": {before})")
+    };
+    assert_eq!(
+        fetch(&mut server, 100, 100),
+        (1..=5).map(user).collect::<Vec<_>>()
+    );
+    assert_eq!(
+        fetch(&mut server, 3, 100),
+        [hint(3), user(3), user(4), user(5)]
+    );
+    assert_eq!(fetch(&mut server, 2, 3), [user(1), user(2)]);
 }
 
 #[test]

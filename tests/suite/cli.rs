@@ -178,16 +178,7 @@ fn send_tells_message_that_is_lost_from_one_that_was_rejected() {
         assert!(said.contains(why), "{said}");
         assert_eq!(said.contains(r#""state":"lost""#), json, "{said}");
     }
-    // Hooks have proven to work, and this message was not seen.
-    let mut server = Server::start_as_plugin(&[]);
-    let mut app = App::connect(&server, "default");
-    app.send_message("first");
-    let meta = server.next_message()["meta"].take();
-    let prompt = channel_tag(&meta, "first");
-    call_activity(
-        &mut server,
-        &json!({ "event": "UserPromptSubmit", "prompt_id": "p1", "prompt": prompt }),
-    );
+    let server = proven(&["--history-ttl", "0"]);
     let child = sent(&server, true);
     server.next_message();
     let output = ended(server, child);
@@ -199,6 +190,43 @@ fn send_tells_message_that_is_lost_from_one_that_was_rejected() {
     ] {
         assert!(said.contains(part), "{said}");
     }
+}
+
+/// Returns a server whose hooks have proven to work, after one message.
+fn proven(flags: &[&str]) -> Server {
+    let mut server = Server::start_as_plugin(flags);
+    let mut app = App::connect(&server, "default");
+    app.send_message("first");
+    see(&mut server, "first");
+    server
+}
+
+/// Takes the next message and has a hook report it as seen.
+fn see(server: &mut Server, content: &str) {
+    let meta = server.next_message()["meta"].take();
+    let prompt = channel_tag(&meta, content);
+    let seen = json!({ "event": "UserPromptSubmit", "prompt_id": "p1", "prompt": prompt });
+    call_activity(server, &seen);
+}
+
+/// Claude Code has ended without having seen it, so it waits on disk, and so does `send`.
+#[test]
+fn send_with_wait_gets_answer_of_next_claude_code() {
+    let state = State::new();
+    let port = free_port();
+    let flags = ["--state-dir", state.path(), "--port", &port.to_string()];
+    let server = proven(&flags);
+    let child = start(&mut command(port, &["send", "anyone?", "--wait"]));
+    server.next_message();
+    server.end();
+    let mut server = Server::start_as_plugin(&flags);
+    see(&mut server, "anyone?");
+    // The answer is for who is there.
+    server.wait_for_health(|health| health["clients"] == 1);
+    reply(&mut server, "yes");
+    let output = child.wait_with_output().expect("the program runs");
+    assert_eq!(output.status.code(), Some(0), "{}", complained(&output));
+    assert_eq!(printed(&output), "yes\n");
 }
 
 /// Other tests of `send` have a pipe on stdin, and so never reach this sentence.
@@ -563,11 +591,12 @@ fn send_succeeds_when_message_is_queued_and_waits_on_for_answer() {
     assert_eq!((code, out.as_str()), (Some(0), "yes\n"), "{said}");
 }
 
-/// What the server has not kept while there was no connection is marked, before what it has kept.
+/// What the server has not kept while there was no connection is marked, before what it has kept. With the store, it has
+/// kept everything.
 #[test]
 fn watch_marks_what_is_missing_after_reconnect() {
-    for json in [false, true] {
-        let mut server = Server::start(&["--history-messages", "2"]);
+    for (json, ttl) in [(false, "0"), (true, "0"), (false, "30d")] {
+        let mut server = Server::start(&["--history-ttl", ttl, "--history-messages", "2"]);
         // Somebody has the answers, so they are not kept for this one.
         let _other = App::connect(&server, "default");
         let between = between(server.address);
@@ -587,8 +616,11 @@ fn watch_marks_what_is_missing_after_reconnect() {
         }
         between.mend();
         until("claude-code");
+        let is_kept = ttl != "0";
         let (gap, next) = (until(""), until(""));
-        if json {
+        if is_kept {
+            assert!(gap.contains("one"), "{gap}");
+        } else if json {
             let gap: Value = serde_json::from_str(&gap).expect("the output is JSON");
             assert_eq!(gap, json!({ "type": "gap", "after": 0, "until": 2 }));
         } else {

@@ -103,10 +103,18 @@ fn summary(message: &Value) -> String {
 /// messages of three clients.
 #[test]
 fn recorded_session_is_shown_to_its_clients() {
-    let mut server = Server::in_process(&[]);
+    for history_ttl in ["0", "30d"] {
+        let mut server = Server::in_process(&["--history-ttl", history_ttl]);
+        let apps = play_recorded_session(&mut server);
+        // Receipts wait until messages are on disk, and nothing else waits with them.
+        check_recorded_session(&server, apps, history_ttl != "0");
+    }
+}
+
+fn play_recorded_session(server: &mut Server) -> HashMap<&'static str, App> {
     let mut apps: HashMap<&str, App> = HashMap::new();
     for session in ["s1", "s2", "s3"] {
-        let mut app = App::connect(&server, session);
+        let mut app = App::connect(server, session);
         app.send(&json!({ "type": "hello", "stream": true }));
         app.expect("welcome");
         apps.insert(session, app);
@@ -167,10 +175,24 @@ fn recorded_session_is_shown_to_its_clients() {
             }
             _ => {}
         }
-        call_hook(&mut server, &event);
+        call_hook(server, &event);
     }
-    let received =
-        |app: &mut App| -> Vec<String> { app.until_pong().iter().map(summary).collect() };
+    apps
+}
+
+fn check_recorded_session(server: &Server, mut apps: HashMap<&str, App>, receipts_wait: bool) {
+    let mut received = |session, count| -> Vec<String> {
+        let app = apps.get_mut(session).expect("the session has a client");
+        let received = (0..count).map(|_| summary(&app.next())).collect();
+        assert_eq!(app.until_pong(), [] as [Value; 0]);
+        received
+    };
+    let in_order = |mut lines: Vec<String>| {
+        if receipts_wait {
+            lines.sort_by_key(|line| line.starts_with("delivery"));
+        }
+        lines
+    };
     let s1 = [
         "delivery m1 accepted",
         "delivery m1 seen",
@@ -229,9 +251,10 @@ fn recorded_session_is_shown_to_its_clients() {
         .iter()
         .filter(|line| line.starts_with("permission"))
         .collect();
+    let expected = s1.map(|line| line.trim_end().to_owned());
     assert_eq!(
-        received(apps.get_mut("s1").expect("s1 has a client")),
-        s1.map(|line| line.trim_end())
+        in_order(received("s1", s1.len())),
+        in_order(expected.to_vec())
     );
     for (session, more) in [
         (
@@ -255,11 +278,11 @@ fn recorded_session_is_shown_to_its_clients() {
             ],
         ),
     ] {
-        let (asked, others): (Vec<_>, Vec<_>) =
-            received(apps.get_mut(session).expect("the session has a client"))
-                .into_iter()
-                .partition(|line| line.starts_with("permission"));
-        assert_eq!(others, more, "{session}");
+        let (asked, others): (Vec<_>, Vec<_>) = received(session, more.len() + prompts.len())
+            .into_iter()
+            .partition(|line| line.starts_with("permission"));
+        let more = more.iter().map(|line| (*line).to_owned()).collect();
+        assert_eq!(in_order(others), in_order(more), "{session}");
         assert!(asked.iter().eq(prompts.iter().copied()), "{session}");
     }
     let health = server.health();

@@ -142,17 +142,20 @@ fn stories_pass_in_the_server() {
     // Each has a server of its own, so some are played at the same time.
     let (to_play, stories) = crossbeam_channel::unbounded();
     for story in story::all().filter(|story| !story.needs_the_hub()) {
-        to_play.send(story).expect("the channel has a receiver");
+        for history_ttl in ["0", "30d"] {
+            let to_play = to_play.send((story.clone(), history_ttl));
+            to_play.expect("the channel has a receiver");
+        }
     }
     drop(to_play);
     std::thread::scope(|scope| {
         for _ in 0..4 {
-            scope.spawn(|| stories.iter().for_each(|story| play(&story)));
+            scope.spawn(|| stories.iter().for_each(|(story, ttl)| play(&story, ttl)));
         }
     });
 }
 
-fn play(story: &Story) {
+fn play(story: &Story, history_ttl: &str) {
     let state = State::new();
     let add = |token: Token| {
         let options = [("--session", &token.sessions), ("--rate", &token.rate)];
@@ -165,7 +168,8 @@ fn play(story: &Story) {
         (token.name, secret)
     };
     let tokens: HashMap<_, _> = story.tokens().into_iter().map(add).collect();
-    let mut server = Server::in_process_listening(&["--state-dir", state.path()]);
+    let flags = ["--state-dir", state.path(), "--history-ttl", history_ttl];
+    let mut server = Server::in_process_listening(&flags);
     server.token = tokens.values().next().cloned();
     let mut stage = RealStage {
         tokens,

@@ -164,6 +164,13 @@ fn deliver(args: &SendArgs, text: &str) -> Result<Outcome, SendError> {
     let outcome = wait.follow(&client, Instant::now() + timeout)?;
     outcome.ok_or_else(|| {
         let time = humantime::format_duration(timeout);
+        let receipt = sent.receipt();
+        if let Some(receipt) = &receipt
+            && receipt.state == DeliveryState::Queued
+        {
+            let why = format!("Claude Code has not taken the message within {time}; it is kept on disk, and is given to Claude Code as soon as that can have it");
+            return SendError::new(Failure::TimedOut, why);
+        }
         if !wait.is_connected {
             let why = if wait.was_connected {
                 format!("the connection was lost, and has not come back within {time}")
@@ -172,9 +179,8 @@ fn deliver(args: &SendArgs, text: &str) -> Result<Outcome, SendError> {
             };
             return SendError::new(Failure::NoServer, why);
         }
-        let why = match sent.receipt() {
+        let why = match receipt {
             None => format!("Claude Code has not taken the message within {time}; it may be stopped, or not ready"),
-            Some(receipt) if receipt.state == DeliveryState::Queued => format!("Claude Code has not taken the message within {time}; it is kept on disk, and is given to Claude Code as soon as that can have it"),
             Some(receipt) => match receipt.hint {
                 Some(hint) => format!("nobody has answered within {time}: {hint}"),
                 None => format!("nobody has answered within {time}"),
