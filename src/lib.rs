@@ -44,6 +44,9 @@
 //! | `client-N` | its socket, reading | [`socket::connection`]: one for the handshake, then one for the WebSocket |
 //! | `client-N-drain` | its socket, writing | [`socket::outbox`], only while that client is slow |
 //! | `signals` | signals, the death of its parent or of Claude Code, the end of stdin or stdout | [`server::AgentIo::process`] |
+//! | `store` | the disk, writing; what has been said and is to be kept | [`store`] |
+//! | `store-reader` | the disk, reading; questions | [`store`] |
+//! | `store-watch` | the other two: it tells the hub when a disk does not answer | [`store`] |
 //! | `log` | stderr, the log file | [`logging`], with a [`line_writer`] |
 //! | `audit` | the audit file, if one is named | [`audit`], with a [`line_writer`] |
 //!
@@ -58,15 +61,19 @@
 //! | shutdown | `signals` | hub | why to end, once |
 //! | handled | hub | `client-N` | that an answer goes on; disconnected when it is complete, and the client is read again |
 //! | stats | hub | `client-N` | figures for a page such as `/healthz` |
+//! | questions | hub | `store-reader` | what is to be read from the disk; a client that has asked waits for the answer |
+//! | reports | `store`, `store-reader`, `store-watch` | hub | what is on disk, and answers: as many as commits and questions |
 //! | log lines | everyone | `log` | dropped when it is full |
 //! | audit lines | hub, `listener`, `client-N` | `audit` | dropped and counted when it is full |
 //!
-//! Three ways are no channels. To stdout and to the sockets the hub's thread writes itself,
+//! Four ways are no channels. To stdout and to the sockets the hub's thread writes itself,
 //! without blocking. A client that doesn't take everything has a backlog of frames behind a
 //! lock, bounded by bytes, which its `client-N-drain` writes. And what has come from a client is in a
 //! queue behind a lock, bounded by bytes too. While an agent's inbox is full, the hub's loop takes
 //! no messages from the queues; when one is full, its `client-N` waits, so that its socket is not
-//! read. What all of them have pending together is bounded by [`socket::pending`].
+//! read. What all of them have pending together is bounded by [`socket::pending`]. What is to be kept
+//! waits for `store` in a queue behind a lock, bounded by bytes as well: [`store`] says when nothing more
+//! should be taken from clients.
 //!
 //! # The path of a message
 //!
@@ -118,6 +125,7 @@
 //! [`client`]. [`config`] holds every setting, [`access`] who may connect. [`health`] is what a
 //! server reports about itself, and the probe that asks for it; [`socket`] and [`commands`] use
 //! it. [`sanitize`] makes text of others safe to show, for [`agent`], [`hub`] and [`commands`].
+//! [`store`] keeps what outlives the process; it knows [`hub`] and [`protocol`], and nothing of sockets.
 //! [`memory`] tells [`socket`] whether there is room for what a client wants.
 
 // The tour names every room, also those that have no page of their own.
