@@ -74,12 +74,14 @@
 //! | reports | `store`, `store-reader` | hub | up to where changes are on disk, and answers |
 //! | audit lines | hub, `listener`, `client-N` | `audit` | dropped and counted when it is full |
 //!
-//! Three ways are no channels. To stdout and to the sockets the hub's thread writes itself,
+//! Four ways are no channels. To stdout and to the sockets the hub's thread writes itself,
 //! without blocking. A client that doesn't take everything has a backlog of frames behind a
 //! lock, bounded by bytes, which its `client-N-drain` writes. And what has come from a client is in a
 //! queue behind a lock, bounded by bytes too. While an agent's inbox is full, the hub's loop takes
 //! no messages from the queues; when one is full, its `client-N` waits, so that its socket is not
-//! read. What all of them have pending together is bounded by [`socket::pending`].
+//! read. What all of them have pending together is bounded by [`socket::pending`]. What is to be kept
+//! waits for `store` in a queue behind a lock, bounded by bytes as well: [`store`] says when nothing more
+//! should be taken from clients.
 //!
 //! # The path of a message
 //!

@@ -1,5 +1,9 @@
 //! Makes changes in the database: all of a commit in their order, each message with what became of it by then.
 
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::SystemTime;
+
 use rusqlite::{Connection, ErrorCode, OptionalExtension, Statement, params};
 use rustc_hash::FxHashMap;
 
@@ -10,6 +14,8 @@ use crate::hub::stored::{Change, SessionNumber, Verdict};
 use crate::hub::{Author, AuthorId, Fingerprint, Message};
 use crate::protocol::{DeliveryState, SessionId};
 
+/// How many positions there are in a millisecond: 2 to the power of this.
+const POSITION_BITS: u32 = 16;
 /// The most verdicts of an agent.
 const MAX_VERDICTS: i64 = 1_000;
 /// So many messages, or bytes of them, are indexed at once. One by one would write ten times as much.
@@ -58,8 +64,10 @@ impl<'c> Tables<'c> {
             ))
         })?;
         let unindexed: FxHashMap<_, _> = unindexed.collect::<rusqlite::Result<_>>()?;
-        let last = "SELECT coalesce(max(position), 0) FROM waiting";
+        let last = "SELECT coalesce(max(position), 0) FROM waiting WHERE is_queued = 1";
         let last: i64 = database.query_row(last, [], |row| row.get(0))?;
+        // After those of earlier runs that were given to the agent, too, without a look at each.
+        let now = rows::millis(SystemTime::now()) << POSITION_BITS;
         Ok(Self {
             database,
             insert: prepare(
@@ -67,7 +75,10 @@ impl<'c> Tables<'c> {
                 VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT(id) DO NOTHING",
             )?,
             set_state: prepare("UPDATE messages SET state = ?2 WHERE id = ?1")?,
-            wait: prepare("INSERT OR IGNORE INTO waiting(message, position) VALUES(?, ?)")?,
+            wait: prepare(
+                "INSERT INTO waiting(message, position, is_queued) VALUES(?1, ?2, ?3)
+                ON CONFLICT(message) DO UPDATE SET is_queued = ?3",
+            )?,
             wait_no_more: prepare("DELETE FROM waiting WHERE message = ?")?,
             unread: prepare("INSERT OR IGNORE INTO unread(message) VALUES(?)")?,
             read: prepare("DELETE FROM unread WHERE message BETWEEN ? AND ?")?,
@@ -84,9 +95,14 @@ impl<'c> Tables<'c> {
             unindexed_bytes: 0,
             spans: Spans::default(),
             place: 0,
-            position: last + 1,
+            position: now.max(last + 1),
             states: FxHashMap::default(),
         })
+    }
+
+    /// The position of the next message that waits.
+    pub fn position(&self) -> i64 {
+        self.position
     }
 
     /// Makes changes that are `said` then, in milliseconds since 1970. The caller begins and commits the transaction.
@@ -209,7 +225,7 @@ impl<'c> Tables<'c> {
         &mut self,
         session: SessionNumber,
         message: &Message,
-        key: Option<&(std::sync::Arc<str>, Fingerprint)>,
+        key: Option<&(Arc<str>, Fingerprint)>,
         state: Option<DeliveryState>,
         said: i64,
     ) -> rusqlite::Result<()> {
@@ -227,9 +243,8 @@ impl<'c> Tables<'c> {
             // It was sent once more.
             return state.map_or(Ok(()), |state| self.state(id, state));
         }
-        if waits(state) {
-            self.wait.execute([id, self.position])?;
-            self.position += 1;
+        if let Some(state) = state.filter(|state| waits(*state)) {
+            self.wait(id, state)?;
         }
         let len = message.content.len();
         if self.spans.begins(session, said, len) {
@@ -248,7 +263,7 @@ impl<'c> Tables<'c> {
         &mut self,
         id: i64,
         message: &Message,
-        key: Option<&(std::sync::Arc<str>, Fingerprint)>,
+        key: Option<&(Arc<str>, Fingerprint)>,
         state: Option<DeliveryState>,
         said: i64,
     ) -> rusqlite::Result<bool> {
@@ -319,10 +334,8 @@ impl<'c> Tables<'c> {
 
     fn state(&mut self, id: i64, state: DeliveryState) -> rusqlite::Result<()> {
         self.set_state.execute(params![id, state_number(state)])?;
-        if waits(Some(state)) {
-            // One that is there keeps its position.
-            self.wait.execute([id, self.position])?;
-            self.position += 1;
+        if waits(state) {
+            self.wait(id, state)?;
         } else {
             self.wait_no_more.execute([id])?;
         }
@@ -330,6 +343,14 @@ impl<'c> Tables<'c> {
             let sql = "UPDATE messages SET key = NULL, fingerprint = NULL WHERE id = ?";
             self.database.execute(sql, [id])?;
         }
+        Ok(())
+    }
+
+    /// Records that a message waits. One that is known to wait keeps its position.
+    fn wait(&mut self, id: i64, state: DeliveryState) -> rusqlite::Result<()> {
+        let is_queued = i64::from(state == DeliveryState::Queued);
+        self.wait.execute([id, self.position, is_queued])?;
+        self.position += 1;
         Ok(())
     }
 
@@ -393,7 +414,7 @@ impl<'c> Tables<'c> {
 /// Returns `true` if a commit of these changes must last through a power cut: senders will be told that messages are
 /// queued.
 pub fn must_last<'a>(changes: impl Iterator<Item = &'a Change>) -> bool {
-    let mut queued = std::collections::BTreeSet::new();
+    let mut queued = BTreeSet::new();
     for change in changes {
         match change {
             Change::Message {

@@ -13,6 +13,9 @@ use crate::hub::stored::{
 use crate::hub::{Fingerprint, Message};
 use crate::protocol::{DeliveryState, Grant, MAX_EXCERPT, MessageId, SessionId};
 
+/// How many messages of an earlier run are settled in one transaction.
+const SETTLED_AT_ONCE: i64 = 1_000;
+
 /// The most bytes of text that a search returns, but for its first message.
 const MAX_FOUND: usize = 4 * 1024 * 1024;
 
@@ -202,10 +205,14 @@ fn found(
     let readable = readable(database, agent, session, grant)?;
     // The text is read only of those that are returned.
     let mut statement = database.prepare(
-        "SELECT words.rowid, m.said FROM words CROSS JOIN messages m ON m.id = words.rowid WHERE words MATCH ?",
+        "SELECT words.rowid, m.said FROM words CROSS JOIN messages m ON m.id = words.rowid
+        WHERE words MATCH ? AND words.rowid BETWEEN ? AND ?",
     )?;
+    // In one session, no others are looked at.
+    let first = readable.keys().min().map_or(0, |first| row_ids(*first).0);
+    let last = readable.keys().max().map_or(0, |last| row_ids(*last).1);
     let mut newest = std::collections::BinaryHeap::new();
-    let mut hits = statement.query([words])?;
+    let mut hits = statement.query(params![words, first, last])?;
     while let Some(row) = hits.next()? {
         let id: i64 = row.get(0)?;
         if !readable.contains_key(&rows::place(id).0) {
@@ -320,13 +327,11 @@ fn verdicts(database: &Connection, agent: &str, limit: usize) -> rusqlite::Resul
     Ok(verdicts)
 }
 
-/// Returns what an agent's hub has to know when the store opens. What the agent was given and may not have seen waits
-/// again, or is lost; the caller begins and commits the transaction for that.
+/// Returns what an agent's hub has to know when the store opens, after [`settle`].
 ///
 /// # Errors
 /// Those of SQLite.
 pub fn open(database: &Connection, agent: &str) -> rusqlite::Result<Opened> {
-    settle(database, agent)?;
     let sql = "SELECT max(coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'sessions'), 0),
         coalesce((SELECT max(number) FROM sessions), 0))";
     let last: u32 = database.query_row(sql, [], |row| row.get(0))?;
@@ -337,7 +342,7 @@ pub fn open(database: &Connection, agent: &str) -> rusqlite::Result<Opened> {
         JOIN messages m ON m.id = message
         JOIN sessions s ON s.number = message >> 32
         JOIN agents a ON a.id = s.agent
-        WHERE a.name = ? ORDER BY position"
+        WHERE a.name = ? AND is_queued = 1 ORDER BY position"
     ))?;
     let mut rows = statement.query([agent])?;
     let mut opened = Opened {
@@ -367,24 +372,66 @@ pub fn open(database: &Connection, agent: &str) -> rusqlite::Result<Opened> {
     Ok(opened)
 }
 
+/// What an agent was given in an earlier run, and is not settled yet.
+#[derive(Clone, Copy, Debug)]
+pub struct Unsettled {
+    /// Those after this row…
+    after: i64,
+    /// …that came before this position.
+    before: i64,
+}
+
+impl Unsettled {
+    /// All that came before a position.
+    pub fn before(position: i64) -> Self {
+        Self {
+            after: i64::MIN,
+            before: position,
+        }
+    }
+}
+
 /// Has what an agent was given in an earlier run, and may not have seen, wait again if its hooks would have shown that it
-/// was seen. Else it may have been seen, and is lost.
-fn settle(database: &Connection, agent: &str) -> rusqlite::Result<()> {
-    let given = "SELECT message FROM waiting JOIN messages m ON m.id = message
-        JOIN sessions s ON s.number = message >> 32 JOIN agents a ON a.id = s.agent
-        WHERE a.name = ?1 AND m.state IS NOT ?2";
-    let number = |state| rows::state_number(state);
-    let (queued, lost) = (number(DeliveryState::Queued), number(DeliveryState::Lost));
+/// was seen. Else it may have been seen, and is lost: some of those, of which there may be very many, and what is left is
+/// returned. The caller begins and commits the transaction.
+///
+/// # Errors
+/// Those of SQLite.
+pub fn settle(
+    database: &Connection,
+    agent: &str,
+    unsettled: Unsettled,
+) -> rusqlite::Result<Option<Unsettled>> {
+    let Unsettled { after, before } = unsettled;
     let confirms = "SELECT confirms FROM agents WHERE name = ?";
     let confirms: Option<bool> = database
         .query_row(confirms, [agent], |row| row.get(0))
         .optional()?;
-    let state = if confirms == Some(true) { queued } else { lost };
-    let sql = format!("UPDATE messages SET state = ?3 WHERE id IN ({given})");
-    database.execute(&sql, params![agent, queued, state])?;
-    if state == lost {
-        let sql = format!("DELETE FROM waiting WHERE message IN ({given})");
-        database.execute(&sql, params![agent, queued])?;
+    let confirms = confirms == Some(true);
+    let limit = if confirms { i64::MAX } else { SETTLED_AT_ONCE };
+    let mut given = database.prepare(
+        "SELECT message FROM waiting CROSS JOIN sessions s ON s.number = message >> 32
+        WHERE message > ? AND position < ? AND is_queued = 0
+        AND s.agent = (SELECT id FROM agents WHERE name = ?) ORDER BY message LIMIT ?",
+    )?;
+    let given = given.query_map(params![after, before, agent, limit], |row| row.get(0))?;
+    let given: Vec<i64> = given.collect::<rusqlite::Result<_>>()?;
+    let (state, wait) = if confirms {
+        let wait = "UPDATE waiting SET is_queued = 1 WHERE message = ?";
+        (DeliveryState::Queued, wait)
+    } else {
+        (DeliveryState::Lost, "DELETE FROM waiting WHERE message = ?")
+    };
+    let mut set = database.prepare("UPDATE messages SET state = ? WHERE id = ?")?;
+    let mut wait = database.prepare(wait)?;
+    for message in &given {
+        set.execute(params![rows::state_number(state), message])?;
+        wait.execute([message])?;
     }
-    Ok(())
+    let is_all = count(given.len()) < limit;
+    let last = given.last().filter(|_| !is_all);
+    Ok(last.map(|after| Unsettled {
+        after: *after,
+        before,
+    }))
 }

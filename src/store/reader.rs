@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crossbeam_channel::Receiver;
 use log::error;
-use rusqlite::{Connection, ErrorCode};
+use rusqlite::Connection;
 
 use super::files::Files;
 use super::shared::Shared;
@@ -48,16 +48,20 @@ fn answer(
     let Some((_, database)) = open else {
         return QueryAnswer::Failed;
     };
-    queries::answer(database, query).unwrap_or_else(|error| {
+    read(database, query).unwrap_or_else(|error| {
         error!("{}", unreadable(files, &error.to_string()));
-        if let Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) =
-            error.sqlite_error_code()
-        {
+        if schema::is_damage(&error) {
             shared.report_damage(generation);
         }
         *open = None;
         QueryAnswer::Failed
     })
+}
+
+/// Answers from one state of the database, whatever is written meanwhile.
+fn read(database: &Connection, query: &Query) -> rusqlite::Result<QueryAnswer> {
+    let _transaction = database.unchecked_transaction()?;
+    queries::answer(database, query)
 }
 
 fn unreadable(files: &Files, why: &str) -> String {

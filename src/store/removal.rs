@@ -9,9 +9,6 @@ use super::rows::{self, place, row_id, row_ids};
 use super::schema;
 use crate::hub::stored::{Selection, SessionNumber};
 
-/// [`super::rows::state_number`] of a queued message.
-const QUEUED: i64 = 2;
-
 /// The most bytes of changes that come at once.
 const AT_ONCE: u64 = 8 * 1024 * 1024;
 
@@ -79,12 +76,10 @@ fn remove_rows(
     spares: bool,
 ) -> rusqlite::Result<i64> {
     let spared = if spares {
-        format!(
-            "AND id NOT IN (SELECT message FROM unread WHERE message BETWEEN ?1 AND ?2)
-            AND NOT (state IS {QUEUED} AND id IN (SELECT message FROM waiting))"
-        )
+        "AND id NOT IN (SELECT message FROM unread WHERE message BETWEEN ?1 AND ?2)
+            AND id NOT IN (SELECT message FROM waiting WHERE is_queued = 1)"
     } else {
-        String::new()
+        ""
     };
     let rows = format!("FROM messages WHERE id BETWEEN ?1 AND ?2 {spared}");
     let range = [first, last];

@@ -100,9 +100,9 @@ pub fn state(number: i64) -> Option<DeliveryState> {
 }
 
 /// Returns `true` if the agent may not have seen a message in this state.
-pub fn waits(state: Option<DeliveryState>) -> bool {
+pub fn waits(state: DeliveryState) -> bool {
     use DeliveryState::{Accepted, Queued, Unseen};
-    matches!(state, Some(Queued | Accepted | Unseen))
+    matches!(state, Queued | Accepted | Unseen)
 }
 
 /// Returns the number that stands for how a reply came.
@@ -152,4 +152,64 @@ pub fn text(row: &Row<'_>, column: usize) -> rusqlite::Result<Arc<str>> {
 pub fn session_id(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<SessionId>> {
     let name = text(row, column)?;
     Ok(SessionId::parse("session", &name, usize::MAX).ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn timestamps_are_kept_as_they_are() {
+        let said = 1_800_000_000_000;
+        let number = |ts: &str| match timestamp(ts, said) {
+            ToSqlOutput::Owned(Value::Integer(after)) => Some(after),
+            _ => None,
+        };
+        for at in [0, said - 1, said, said + 86_400_000, 253_402_300_799_000] {
+            let ts = hub::timestamp(time(at));
+            assert_eq!(number(&ts), Some(at - said), "{ts}");
+        }
+        // They would come back otherwise.
+        for ts in [
+            "",
+            "yesterday",
+            "2026-01-01T00:00:00Z",
+            "2026-01-01T00:00:00.000000Z",
+            "2026-01-01 00:00:00.000Z",
+            "2016-12-31T23:59:60.000Z",
+            "1969-12-31T23:59:59.999Z",
+        ] {
+            assert_eq!(number(ts), None, "{ts}");
+        }
+    }
+
+    #[test]
+    fn states_come_back() {
+        let all = [
+            DeliveryState::Queued,
+            DeliveryState::Accepted,
+            DeliveryState::Seen,
+            DeliveryState::Unseen,
+            DeliveryState::Answered,
+            DeliveryState::Lost,
+            DeliveryState::Rejected,
+        ];
+        for one in all {
+            assert_eq!(state_number(one).and_then(state), Some(one));
+        }
+        assert_eq!(state_number(DeliveryState::Other), None);
+    }
+
+    #[test]
+    fn row_ids_hold_session_and_seq() {
+        for (session, seq) in [(1, 1), (u32::MAX >> 1, MAX_SEQ), (0, 0)] {
+            let session = SessionNumber(session);
+            assert_eq!(place(row_id(session, seq)), (session, seq));
+        }
+        assert!(row_ids(SessionNumber(1)).1 < row_ids(SessionNumber(2)).0);
+        assert_eq!(
+            row_id(SessionNumber(1), u64::MAX),
+            row_ids(SessionNumber(1)).1
+        );
+    }
 }

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use rusqlite::{Connection, OpenFlags};
+use rusqlite::{Connection, ErrorCode, OpenFlags};
 
 /// What [`Connection`] reports of any database of this program: "clsk" (SQLite, `PRAGMA application_id`).
 const APPLICATION_ID: i32 = 0x636c_736b;
@@ -128,4 +128,20 @@ fn migrate(database: &mut Connection, version: i64) -> rusqlite::Result<()> {
 pub fn empty_log(database: &Connection) -> rusqlite::Result<bool> {
     let busy: i64 = database.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0))?;
     Ok(busy == 0)
+}
+
+/// Returns `true` if an error means that the content is not what was written.
+pub fn is_damage(error: &rusqlite::Error) -> bool {
+    use rusqlite::Error;
+    match error {
+        // A value of another type than that of its column.
+        Error::FromSqlConversionFailure(..)
+        | Error::InvalidColumnType(..)
+        | Error::IntegralValueOutOfRange(..) => true,
+        // `Unknown` is SQLite's general error: a table is not there, because the file was emptied.
+        _ => matches!(
+            error.sqlite_error_code(),
+            Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase | ErrorCode::Unknown)
+        ),
+    }
 }

@@ -41,8 +41,14 @@ CREATE TABLE messages(
 );
 CREATE UNIQUE INDEX messages_by_key ON messages(id >> 32, key) WHERE key IS NOT NULL;
 
--- The messages that an agent may not have seen, in the order in which they came.
-CREATE TABLE waiting(message INTEGER PRIMARY KEY, position INTEGER NOT NULL);
+-- The messages that an agent may not have seen. `position` tells in which order they came. Most were given to it, and many
+-- may never be answered; those that are in its inbox are few.
+CREATE TABLE waiting(
+    message INTEGER PRIMARY KEY,
+    position INTEGER NOT NULL,
+    is_queued INTEGER NOT NULL
+);
+CREATE INDEX waiting_in_inbox ON waiting(position) WHERE is_queued = 1;
 
 -- The replies that nobody has received.
 CREATE TABLE unread(message INTEGER PRIMARY KEY);

@@ -12,6 +12,7 @@ use super::apply::{Tables, must_last};
 use super::clock::Clock;
 use super::files::{FileError, Files, Identity, Lock, Locking};
 use super::health::State;
+use super::queries::Unsettled;
 use super::schema::{self, SchemaError};
 use super::shared::{Shared, Work};
 use super::{Options, queries, removal, rows};
@@ -45,6 +46,8 @@ pub struct Writer {
     was_open: bool,
     is_closing: bool,
     retry: Duration,
+    /// What the agent was given in an earlier run, and is not settled yet.
+    unsettled: Option<Unsettled>,
 }
 
 /// Why the database can't be used now.
@@ -91,6 +94,7 @@ impl Writer {
             was_open: false,
             is_closing: false,
             retry: RETRY.0,
+            unsettled: None,
         }
     }
 
@@ -161,12 +165,15 @@ impl Writer {
             let agent = &self.options.agent;
             let opened = (|| {
                 let transaction = database.transaction()?;
+                let given = Unsettled::before(Tables::new(&transaction)?.position());
+                let unsettled = queries::settle(&transaction, agent, given)?;
                 let opened = queries::open(&transaction, agent)?;
                 removal::remove_empty(&transaction, self.options.ttl)?;
                 transaction.commit()?;
-                Ok(opened)
+                Ok((opened, unsettled))
             })();
-            let opened = opened.map_err(|error| self.failure(&error))?;
+            let (opened, unsettled) = opened.map_err(|error| self.failure(&error))?;
+            self.unsettled = unsettled;
             self.was_open = true;
             self.shared.set_state(State::Open);
             self.shared.set_readable(true);
@@ -217,7 +224,8 @@ impl Writer {
             work = if hung {
                 self.shared.take()
             } else {
-                self.shared.wait(session.deadline())
+                let due = self.unsettled.map(|_| Instant::now());
+                self.shared.wait(due.or_else(|| session.deadline()))
             };
         }
     }
@@ -371,10 +379,7 @@ impl Writer {
     /// Says what an error means.
     fn failure(&self, error: &rusqlite::Error) -> Failure {
         match error.sqlite_error_code() {
-            // SQLite's own error means that a table is not there: the file was emptied, or is another one.
-            Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase | ErrorCode::Unknown) => {
-                Failure::Damaged(error.to_string())
-            }
+            _ if schema::is_damage(error) => Failure::Damaged(error.to_string()),
             Some(ErrorCode::SystemIoFailure) if self.files.is_disk_full() => {
                 Failure::Transient("the disk is full".to_owned())
             }
@@ -444,13 +449,19 @@ impl Session<'_> {
 
     fn try_maintain(
         &mut self,
-        writer: &Writer,
+        writer: &mut Writer,
         work: &Work,
     ) -> rusqlite::Result<Vec<(SessionNumber, u64)>> {
         if !work.index.is_empty() || self.tables.should_index(writer.shared.is_busy()) {
             let transaction = self.database.unchecked_transaction()?;
             self.tables.index_all()?;
             transaction.commit()?;
+        }
+        if let Some(unsettled) = writer.unsettled {
+            let transaction = self.database.unchecked_transaction()?;
+            let unsettled = queries::settle(self.database, &writer.options.agent, unsettled)?;
+            transaction.commit()?;
+            writer.unsettled = unsettled;
         }
         let removed = self.remove_old(&writer.options)?;
         if self.must_empty_log {
