@@ -54,6 +54,7 @@
 //! | `control-N` | one connection of the control socket | `control` |
 //! | `store` | the disk, writing | [`store::start`], when the port is taken; not with `--history-ttl 0` |
 //! | `store-reader` | the disk, reading | the same |
+//! | `store-search` | the disk, searching and listing | [`store`], for the first such question |
 //! | `store-watch` | its clock, to notice a disk that hangs | the same |
 //!
 //! # The channels, all bounded

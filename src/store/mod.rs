@@ -5,6 +5,7 @@
 //! |---|---|
 //! | `store` | opens the database, writes, indexes, removes what is old ([`writer`]) |
 //! | `store-reader` | answers questions ([`reader`]) |
+//! | `store-search` | answers those that look at much, from the first of them on |
 //! | `store-watch` | says that the disk hangs, while something waits for it ([`shared`]) |
 //!
 //! What can't be written is kept in memory, within bounds, and tried again. The files are in [`files`], the tables in
@@ -27,7 +28,7 @@ mod writer;
 
 use std::io;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -58,7 +59,10 @@ pub struct Options {
 /// A store that runs. Dropped without [`Store::close`], it ends when it has done what it has taken.
 pub struct Store {
     shared: Arc<Shared>,
+    files: Files,
     questions: Sender<(QueryId, Query)>,
+    /// The questions that look at much; `None` if the system had no thread for them.
+    searches: OnceLock<Option<Sender<(QueryId, Query)>>>,
     /// Whether everything is on disk, at the end.
     closed: Receiver<bool>,
 }
@@ -70,37 +74,47 @@ pub struct Store {
 pub fn start(options: Options) -> io::Result<(Store, Receiver<StoreInput>)> {
     // Bounded by what it reports about: a commit, a question.
     let (reports, receiver) = unbounded();
-    let (questions, asked) = unbounded();
     let (close, closed) = bounded(1);
     let shared = Arc::new(Shared::new(reports));
     let files = Files::new(options.folder.clone(), options.port);
-    let spawn = |name: &str, run: Box<dyn FnOnce() + Send>| {
-        thread::Builder::new()
-            .name(name.into())
-            .spawn(run)
-            .map(drop)
-    };
     let store = Store {
         shared: shared.clone(),
-        questions,
+        questions: start_reader("store-reader", &shared, &files)?,
+        searches: OnceLock::new(),
+        files: files.clone(),
         closed,
     };
     let hangs = writer::disk_hangs(&files.database());
     let of_watch = shared.clone();
-    spawn("store-watch", Box::new(move || of_watch.watch_disk(&hangs)))?;
-    let (of_reader, files_of_reader) = (shared.clone(), files.clone());
-    spawn(
-        "store-reader",
-        Box::new(move || reader::run(&of_reader, &files_of_reader, &asked)),
-    )?;
+    spawn("store-watch", move || of_watch.watch_disk(&hangs))?;
     let writer = Writer::new(shared, files, options);
-    spawn(
-        "store",
-        Box::new(move || {
-            let _ = close.send(writer.run());
-        }),
-    )?;
+    spawn("store", move || {
+        let _ = close.send(writer.run());
+    })?;
     Ok((store, receiver))
+}
+
+/// Starts a thread that answers questions, until nobody can ask any more.
+///
+/// # Errors
+/// If the system has no thread left.
+fn start_reader(
+    name: &str,
+    shared: &Arc<Shared>,
+    files: &Files,
+) -> io::Result<Sender<(QueryId, Query)>> {
+    // Bounded by the clients: each waits for its answer.
+    let (questions, asked) = unbounded();
+    let (shared, files) = (shared.clone(), files.clone());
+    spawn(name, move || reader::run(&shared, &files, &asked))?;
+    Ok(questions)
+}
+
+fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> io::Result<()> {
+    thread::Builder::new()
+        .name(name.into())
+        .spawn(run)
+        .map(drop)
 }
 
 impl Store {
@@ -114,8 +128,21 @@ impl Store {
     /// Asks a question. Never waits: the answer comes as [`StoreInput::Answer`].
     pub fn ask(&self, id: QueryId, query: Query) {
         self.shared.asked(id);
+        let questions = match query {
+            Query::Search { .. } | Query::Sessions { .. } => self.searches(),
+            _ => &self.questions,
+        };
         // The reader ends when this is dropped, not before.
-        let _ = self.questions.send((id, query));
+        let _ = questions.send((id, query));
+    }
+
+    /// Returns where questions go that look at much: a search for a common word in a million messages takes seconds, and
+    /// whoever opens a session must not wait for that. Their thread is started for the first.
+    fn searches(&self) -> &Sender<(QueryId, Query)> {
+        let started = self
+            .searches
+            .get_or_init(|| start_reader("store-search", &self.shared, &self.files).ok());
+        started.as_ref().unwrap_or(&self.questions)
     }
 
     /// Returns `true` if so much waits to be written that nothing more should be taken from clients.
