@@ -13,7 +13,7 @@
 //! | [`Hub::poll_timeout`] | returns when [`Hub::handle_timeout`] is due |
 //! | [`Hub::handle_timeout`] | does what is due |
 //! | [`Hub::poll_store`] | returns the changes that the store must keep |
-//! | [`Hub::poll_query`] | returns the next question for the store; [`StoreInput`] has its answer |
+//! | [`Hub::poll_query`] | returns the next question for the store; [`stored::StoreInput`] has its answer |
 //! | [`Hub::is_waiting`], [`Hub::poll_resumed`] | return which clients wait for an answer of the store, and which don't any more |
 //! | [`Hub::stats`] | returns figures for `/healthz` and `/metrics` |
 
