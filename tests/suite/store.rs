@@ -1257,10 +1257,10 @@ fn damaged_file_is_set_aside() {
     changes.extend((1..=2_000).map(|seq| reply(1, seq, "some text")));
     store.write(changes);
     store.close();
-    // Pages in the middle. The first ones are read when it is opened.
+    // Blocks of the disk in the middle. The first ones are read when it is opened.
     let mut bytes = fs::read(folder.database()).expect("it can be read");
-    let middle = bytes.len() / 2;
-    bytes[middle - 20 * 1024..middle + 20 * 1024].fill(0xa5);
+    let block = bytes.len() / 2 / 4_096;
+    bytes[(block - 4) * 4_096..(block + 4) * 4_096].fill(0xa5);
     fs::write(folder.database(), &bytes).expect("it can be written");
     let mut store = folder.open();
     let query = Query::Messages {
