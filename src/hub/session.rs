@@ -246,24 +246,31 @@ impl Session {
             message.position = journal.next();
         }
         let message = Arc::new(message);
-        if let Some(session) = self.number {
-            let message = message.clone();
-            self.note(
-                journal,
-                Change::Message {
-                    session,
-                    message,
-                    key,
-                    state,
-                },
-            );
-        }
+        self.note_message(journal, &message, key);
         *total -= self.history.bytes();
         self.history.push(message);
         let (max_messages, max_bytes) = (limits.history_messages, limits.history_bytes);
         self.history
             .truncate(max_messages, max_bytes, 1, journal.stored());
         *total += self.history.bytes();
+    }
+
+    fn note_message(
+        &mut self,
+        journal: &mut Journal,
+        message: &Arc<Message>,
+        key: Option<(MessageKey, Fingerprint)>,
+    ) {
+        let Some(session) = self.number else { return };
+        self.note(
+            journal,
+            Change::Message {
+                session,
+                message: message.clone(),
+                key,
+                state: message.state(),
+            },
+        );
     }
 
     /// Records what became of a user's message.
@@ -292,16 +299,7 @@ impl Session {
         let messages: Vec<_> = self.history.iter().cloned().collect();
         for message in messages {
             let key = keys.get(&message.seq).cloned();
-            let state = message.state();
-            self.note(
-                journal,
-                Change::Message {
-                    session,
-                    message,
-                    key,
-                    state,
-                },
-            );
+            self.note_message(journal, &message, key);
         }
         let unread: Vec<u64> = self.history.unread().collect();
         for seq in unread {
