@@ -5,6 +5,8 @@ use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use rustix::fs::OFlags;
 
@@ -12,6 +14,10 @@ use crate::private_file::{Exposure, check_file, check_folder};
 
 /// The most files of one port that are kept aside.
 const MAX_ASIDE: u32 = 9;
+/// How long it is waited for a lock: who has ended can have it for a moment longer, and so can a process between its fork
+/// and its exec.
+const LOCK_PATIENCE: Duration = Duration::from_millis(250);
+const LOCK_INTERVAL: Duration = Duration::from_millis(10);
 
 /// Where the files of one port are.
 #[derive(Clone, Debug)]
@@ -147,7 +153,7 @@ impl Files {
             .custom_flags(OFlags::NOFOLLOW.bits().cast_signed())
             .open(&path)
             .map_err(failed)?;
-        match file.try_lock() {
+        match lock_soon(&file) {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
                 let mut text = String::new();
@@ -248,4 +254,17 @@ pub fn with_end(path: &Path, end: &str) -> PathBuf {
     let mut path = path.as_os_str().to_owned();
     path.push(end);
     path.into()
+}
+
+/// Locks a file, if it is free soon.
+fn lock_soon(file: &File) -> Result<(), TryLockError> {
+    let deadline = Instant::now() + LOCK_PATIENCE;
+    loop {
+        match file.try_lock() {
+            Err(TryLockError::WouldBlock) if Instant::now() < deadline => {
+                thread::sleep(LOCK_INTERVAL);
+            }
+            result => return result,
+        }
+    }
 }
