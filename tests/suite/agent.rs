@@ -551,20 +551,22 @@ fn fetched_messages_that_are_only_on_disk_are_read() {
 
 #[test]
 fn messages_wait_until_agent_is_initialized() {
-    let mut server = Server::in_process_listening(&[]);
-    let mut app = App::connect(&server, "s1");
-    app.send(&json!({ "type": "message", "content": "early", "id": "a1" }));
-    assert_eq!(
-        app.until_pong(),
-        [] as [Value; 0],
-        "the message is not accepted yet"
-    );
-    let result = server.request("initialize", &json!({ "protocolVersion": "2025-11-25" }));
-    assert_eq!(result["protocolVersion"], "2025-11-25");
-    assert_eq!(server.request("ping", &json!({})), json!({}));
-    server.notify("notifications/initialized", &json!({}));
-    assert_eq!(server.next_message()["content"], "early");
-    assert_eq!(app.expect("delivery")["state"], "accepted");
+    for history_ttl in ["0", "30d"] {
+        let mut server = Server::in_process_listening(&["--history-ttl", history_ttl]);
+        let mut app = App::connect(&server, "s1");
+        app.send(&json!({ "type": "message", "content": "early", "id": "a1" }));
+        if history_ttl == "0" {
+            assert_eq!(app.until_pong(), [] as [Value; 0], "it is not accepted yet");
+        } else {
+            assert_eq!(app.expect("delivery")["state"], "queued");
+        }
+        let result = server.request("initialize", &json!({ "protocolVersion": "2025-11-25" }));
+        assert_eq!(result["protocolVersion"], "2025-11-25");
+        assert_eq!(server.request("ping", &json!({})), json!({}));
+        server.notify("notifications/initialized", &json!({}));
+        assert_eq!(server.next_message()["content"], "early");
+        assert_eq!(app.expect("delivery")["state"], "accepted");
+    }
 }
 
 #[test]
