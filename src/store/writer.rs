@@ -468,8 +468,8 @@ impl Session<'_> {
         if !is_due && !self.is_removing && removal::used_bytes(self.database)? <= limit {
             return Ok(Vec::new());
         }
-        let believed = self.clock.believed(SystemTime::now(), now);
-        let oldest = believed.checked_sub(options.ttl).map_or(0, rows::millis);
+        let time = self.clock.removal(SystemTime::now(), now);
+        let oldest = time.checked_sub(options.ttl).map_or(0, rows::millis);
         let transaction = self.database.unchecked_transaction()?;
         let mut removed = Vec::new();
         self.is_removing = true;
