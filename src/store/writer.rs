@@ -14,7 +14,7 @@ use super::files::{FileError, Files, Identity, Lock, Locking};
 use super::health::State;
 use super::schema::{self, SchemaError};
 use super::shared::{Shared, Work};
-use super::{Options, queries, removal, rows};
+use super::{Options, queries, removal, rows, unclean};
 use crate::hub::stored::{Change, Selection, SessionNumber, StoreInput};
 
 /// How long it is waited before something is tried again: doubled each time, from the first to the second.
@@ -75,6 +75,8 @@ struct Session<'c> {
     /// What was removed may still be in the log.
     must_empty_log: bool,
     is_full_sync: bool,
+    /// Nothing is certain to last through a power cut yet, not even that the database is open.
+    is_first: bool,
 }
 
 impl Writer {
@@ -118,6 +120,8 @@ impl Writer {
             self.serve(&mut session)
         };
         if result.is_ok() {
+            // If it can't be marked, the next server believes that this one has crashed.
+            let _ = unclean::end(&database);
             // The last connection that is closed empties the log too, but says nothing if it can't.
             let _ = schema::empty_log(&database);
         }
@@ -161,6 +165,7 @@ impl Writer {
             let agent = &self.options.agent;
             let opened = (|| {
                 let transaction = database.transaction()?;
+                unclean::begin(&transaction)?;
                 let opened = queries::open(&transaction, agent)?;
                 removal::remove_empty(&transaction, self.options.ttl)?;
                 transaction.commit()?;
@@ -173,6 +178,8 @@ impl Writer {
             self.shared.report(StoreInput::Opened(Box::new(opened)));
             return Ok(());
         }
+        // It may be a new one.
+        unclean::mark(database).map_err(|error| self.failure(&error))?;
         self.shared.set_readable(true);
         Ok(())
     }
@@ -189,6 +196,7 @@ impl Writer {
                 is_removing: false,
                 must_empty_log: false,
                 is_full_sync: false,
+                is_first: true,
             })
         };
         session().map_err(|error| self.failure(&error))
@@ -419,7 +427,7 @@ impl Session<'_> {
         changes: impl Iterator<Item = &'a Change> + Clone,
     ) -> rusqlite::Result<()> {
         let said = self.clock.stamp(SystemTime::now(), Instant::now());
-        let is_full_sync = must_last(changes.clone());
+        let is_full_sync = self.is_first || must_last(changes.clone());
         if is_full_sync != self.is_full_sync {
             let level = if is_full_sync { "FULL" } else { "NORMAL" };
             self.database.pragma_update(None, "synchronous", level)?;
@@ -428,6 +436,7 @@ impl Session<'_> {
         let transaction = self.database.unchecked_transaction()?;
         let has_removed = self.tables.apply(changes, rows::millis(said))?;
         transaction.commit()?;
+        self.is_first = false;
         self.must_empty_log |= has_removed;
         Ok(())
     }
