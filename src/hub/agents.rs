@@ -519,7 +519,7 @@ fn tell_queued(
     journal: &mut Journal,
     out: &mut impl Effects,
 ) {
-    receipt.position = journal.newest();
+    receipt.wait_for(journal);
     journal.tell(receipt, id, key, DeliveryState::Queued, None, out);
 }
 

@@ -7,6 +7,7 @@ use std::hash::{BuildHasher, RandomState};
 use sha2::{Digest, Sha256};
 
 use super::MessageKey;
+use super::journal::Journal;
 use crate::protocol::{ConnId, DeliveryState, MessageId, ServerMessage, SessionId};
 
 /// The most ids of accepted messages that a session remembers, as long as all receipts together have room, beside those of
@@ -71,7 +72,7 @@ pub struct Receipt {
     pub fingerprint: Fingerprint,
     /// Its number among the agent's messages.
     pub number: u64,
-    /// Its place among the journal's changes, as [`super::Message`] has it.
+    /// Its place among the journal's changes, as [`super::Message`] has it, or that of its newest state.
     pub position: u64,
     /// `None` until its sender can be told anything.
     pub state: Option<DeliveryState>,
@@ -83,6 +84,11 @@ impl Receipt {
     /// The agent has the message, or had it.
     pub fn is_given(&self) -> bool {
         !matches!(self.state, None | Some(DeliveryState::Queued))
+    }
+
+    /// Has its client told nothing more before the newest change is on disk: what it is told must hold after a crash.
+    pub fn wait_for(&mut self, journal: &Journal) {
+        self.position = journal.newest();
     }
 
     /// The frame that tells its client of a state.

@@ -298,11 +298,13 @@ impl Hub {
         for Reached { seq, key } in session.receipts.mark_answered(answered) {
             let state = DeliveryState::Answered;
             session.set_state(seq, state, &mut self.journal);
-            let receipt = key.as_ref().and_then(|key| session.receipts.get(key));
+            let receipt = key.as_ref().and_then(|key| session.receipts.get_mut(key));
+            let Some((key, receipt)) = key.as_ref().zip(receipt) else {
+                continue;
+            };
+            receipt.wait_for(&self.journal);
             // An answer often comes when who has asked is gone.
-            if let Some((key, receipt)) = key.as_ref().zip(receipt)
-                && self.clients.contains_key(&receipt.client)
-            {
+            if self.clients.contains_key(&receipt.client) {
                 self.journal.tell(receipt, id, key, state, None, out);
             }
         }

@@ -35,8 +35,14 @@ impl Clock {
         self.believed(wall, at).max(wall)
     }
 
-    /// Returns the time by which old messages are removed: the system's, unless that is far behind or ahead.
-    pub fn believed(&mut self, wall: SystemTime, at: Instant) -> SystemTime {
+    /// Returns the time by which old messages are removed: the system's, unless that is far ahead.
+    pub fn removal(&mut self, wall: SystemTime, at: Instant) -> SystemTime {
+        // What was said last may have a time that was far ahead then.
+        self.believed(wall, at).min(wall)
+    }
+
+    /// Returns the system's time, unless that is far behind or ahead.
+    fn believed(&mut self, wall: SystemTime, at: Instant) -> SystemTime {
         let expected = self.time + at.saturating_duration_since(self.at);
         let ahead = wall.duration_since(expected).unwrap_or_default();
         let behind = expected.duration_since(wall).unwrap_or_default();
@@ -97,5 +103,17 @@ mod tests {
             assert_eq!(clock.believed(moved, at + minutes(60)), moved);
             assert_eq!(clock.believed(moved, at + minutes(60)), moved);
         }
+    }
+
+    #[test]
+    fn nothing_is_removed_by_a_clock_that_is_or_was_ahead() {
+        let (wall, at) = (SystemTime::UNIX_EPOCH + 20_000 * DAY, Instant::now());
+        let ahead = wall + 4_000 * DAY;
+        let mut clock = Clock::new(Some(wall), ahead, at);
+        assert_eq!(clock.removal(ahead, at), wall);
+        // Something was said meanwhile, and then the clock was right again.
+        let mut clock = Clock::new(Some(ahead), wall, at);
+        assert_eq!(clock.removal(wall, at), wall);
+        assert_eq!(clock.stamp(wall, at), ahead);
     }
 }

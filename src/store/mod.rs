@@ -24,6 +24,7 @@ mod schema;
 mod search;
 mod shared;
 mod spans;
+mod unclean;
 mod writer;
 
 use std::io;

@@ -20,6 +20,9 @@ CREATE TABLE sessions(
 );
 CREATE INDEX sessions_by_name ON sessions(agent, name);
 
+-- Has a row while a server has the database open, and after one that has not closed it.
+CREATE TABLE open(is_open INTEGER NOT NULL);
+
 -- The id is the session's number << 32 | seq, so that a session's messages lie beside each other. What changes keeps its
 -- size, so that a long text is not written again with it; and the text is last, so that it need not be read for the rest.
 CREATE TABLE messages(

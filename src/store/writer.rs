@@ -15,7 +15,7 @@ use super::health::State;
 use super::queries::Unsettled;
 use super::schema::{self, SchemaError};
 use super::shared::{Shared, Work};
-use super::{Options, queries, removal, rows};
+use super::{Options, queries, removal, rows, unclean};
 use crate::hub::stored::{Change, Selection, SessionNumber, StoreInput};
 
 /// How long it is waited before something is tried again: doubled each time, from the first to the second.
@@ -78,6 +78,8 @@ struct Session<'c> {
     /// What was removed may still be in the log.
     must_empty_log: bool,
     is_full_sync: bool,
+    /// Nothing is certain to last through a power cut yet, not even that the database is open.
+    is_first: bool,
 }
 
 impl Writer {
@@ -122,6 +124,8 @@ impl Writer {
             self.serve(&mut session)
         };
         if result.is_ok() {
+            // If it can't be marked, the next server believes that this one has crashed.
+            let _ = unclean::end(&database);
             // The last connection that is closed empties the log too, but says nothing if it can't.
             let _ = schema::empty_log(&database);
         }
@@ -165,6 +169,7 @@ impl Writer {
             let agent = &self.options.agent;
             let opened = (|| {
                 let transaction = database.transaction()?;
+                unclean::begin(&transaction)?;
                 let given = Unsettled::before(Tables::new(&transaction)?.position());
                 let unsettled = queries::settle(&transaction, agent, given)?;
                 let opened = queries::open(&transaction, agent)?;
@@ -180,6 +185,8 @@ impl Writer {
             self.shared.report(StoreInput::Opened(Box::new(opened)));
             return Ok(());
         }
+        // It may be a new one.
+        unclean::mark(database).map_err(|error| self.failure(&error))?;
         self.shared.set_readable(true);
         Ok(())
     }
@@ -196,6 +203,7 @@ impl Writer {
                 is_removing: false,
                 must_empty_log: false,
                 is_full_sync: false,
+                is_first: true,
             })
         };
         session().map_err(|error| self.failure(&error))
@@ -424,7 +432,7 @@ impl Session<'_> {
         changes: impl Iterator<Item = &'a Change> + Clone,
     ) -> rusqlite::Result<()> {
         let said = self.clock.stamp(SystemTime::now(), Instant::now());
-        let is_full_sync = must_last(changes.clone());
+        let is_full_sync = self.is_first || must_last(changes.clone());
         if is_full_sync != self.is_full_sync {
             let level = if is_full_sync { "FULL" } else { "NORMAL" };
             self.database.pragma_update(None, "synchronous", level)?;
@@ -433,6 +441,7 @@ impl Session<'_> {
         let transaction = self.database.unchecked_transaction()?;
         let has_removed = self.tables.apply(changes, rows::millis(said))?;
         transaction.commit()?;
+        self.is_first = false;
         self.must_empty_log |= has_removed;
         Ok(())
     }
@@ -479,8 +488,8 @@ impl Session<'_> {
         if !is_due && !self.is_removing && removal::used_bytes(self.database)? <= limit {
             return Ok(Vec::new());
         }
-        let believed = self.clock.believed(SystemTime::now(), now);
-        let oldest = believed.checked_sub(options.ttl).map_or(0, rows::millis);
+        let time = self.clock.removal(SystemTime::now(), now);
+        let oldest = time.checked_sub(options.ttl).map_or(0, rows::millis);
         let transaction = self.database.unchecked_transaction()?;
         let mut removed = Vec::new();
         self.is_removing = true;

@@ -12,6 +12,8 @@ mod control;
 mod cors;
 mod data;
 mod demo;
+#[cfg(target_os = "linux")]
+mod disk;
 mod disorder;
 mod doctor;
 mod download;
@@ -54,6 +56,8 @@ mod soak;
 mod state;
 mod storage;
 mod store;
+#[cfg(target_os = "linux")]
+mod store_kills;
 mod stories;
 mod story;
 mod tokens;

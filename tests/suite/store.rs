@@ -369,6 +369,41 @@ fn nothing_is_lost_without_a_close() {
     store.close();
 }
 
+/// A client may have seen seqs that a crash has kept from the disk.
+#[test]
+fn seqs_go_on_far_beyond_a_crash() {
+    let folder = Folder::new();
+    let mut store = folder.open();
+    let seq = |seq| Change::Seq {
+        session: SessionNumber(1),
+        seq,
+        updated: SystemTime::now(),
+    };
+    store.write(vec![session(1, "chat"), seq(1), reply(1, 1, "text")]);
+    store.close();
+    let mut store = folder.open();
+    assert_eq!(store.session("chat").map(|session| session.seq), Some(1));
+    // It ends without a close, as after a crash.
+    let copy = Folder::new();
+    fs::create_dir_all(copy.store()).expect("the folder can be made");
+    set_mode(&copy.store(), 0o700);
+    for end in ["", "-wal"] {
+        let (from, to) = (folder.database(), copy.database());
+        fs::copy(with_end(&from, end), with_end(&to, end)).expect("the file can be copied");
+    }
+    let mut crashed = copy.open();
+    let after = crashed.session("chat").expect("it is there").seq;
+    assert!(after > 60_000, "{after}");
+    crashed.close();
+    let mut again = copy.open();
+    assert_eq!(
+        again.session("chat").map(|session| session.seq),
+        Some(after)
+    );
+    again.close();
+    store.close();
+}
+
 #[test]
 fn store_has_what_it_took_before_it_was_closed() {
     let folder = Folder::new();

@@ -232,7 +232,7 @@ fn clock_jump_of_a_day_expires_nothing() {
 }
 
 /// Returns the path of libfaketime on Debian.
-fn libfaketime() -> PathBuf {
+pub fn libfaketime() -> PathBuf {
     let list = Command::new("dpkg")
         .args(["-L", "libfaketime"])
         .output()

@@ -1,5 +1,5 @@
-//! Faults, in tables with one row each: [`client_faults`], [`agent_faults`] and
-//! [`machine_faults`].
+//! Faults, in tables with one row each: [`client_faults`], [`agent_faults`], [`machine_faults`] and
+//! [`store_faults`].
 //!
 //! During each fault a healthy client exchanges messages with Claude Code. None of them may be
 //! lost, duplicated or delayed by more than a second. The delay of a control pair, which is not
@@ -11,6 +11,7 @@ mod agent_faults;
 mod client_faults;
 mod healthy;
 mod machine_faults;
+mod store_faults;
 
 use std::fs;
 use std::thread;
@@ -74,7 +75,12 @@ impl Scene {
     }
 
     /// Runs a fault and checks its consequences.
-    pub fn play(mut self, fault: impl FnOnce(&mut Self)) {
+    pub fn play(self, fault: impl FnOnce(&mut Self)) {
+        self.play_on(fault);
+    }
+
+    /// Does as [`Self::play`]. Returns Claude Code with the server, which still runs.
+    pub fn play_on(mut self, fault: impl FnOnce(&mut Self)) -> Agent {
         self.healthy.wait_for_rounds(ROUNDS);
         fault(&mut self);
         self.healthy.wait_for_rounds(ROUNDS);
@@ -86,6 +92,7 @@ impl Scene {
         wait_until_idle(server);
         let memory = server.memory("VmHWM");
         assert!(memory < MEMORY, "the server took {memory} KiB of memory");
+        self.agent
     }
 
     /// Runs a fault that ends the server. It must end within a second, and the healthy client
