@@ -155,8 +155,9 @@ impl Hub {
             let state = DeliveryState::Seen;
             session.set_state(seq, state, &mut self.journal);
             if let Some(key) = key
-                && let Some(receipt) = session.receipts.get(&key)
+                && let Some(receipt) = session.receipts.get_mut(&key)
             {
+                receipt.wait_for(&self.journal);
                 self.journal.tell(receipt, &id, &key, state, None, out);
             }
         }

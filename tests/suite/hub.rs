@@ -429,6 +429,10 @@ impl Stage for HubStage {
         self.handle(Input::Remove(selection));
     }
 
+    fn has_store(&self) -> bool {
+        self.kept.is_some()
+    }
+
     fn control_store(&mut self, what: &str) {
         let kept = self.kept.as_mut().expect("the story has a store");
         match what {

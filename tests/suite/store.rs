@@ -134,7 +134,10 @@ impl Running {
         loop {
             match next(&self.reports) {
                 StoreInput::Stored(position) if position == self.sent => return,
-                StoreInput::Stored(_) | StoreInput::Removed(_) => {}
+                // A question about what was damaged may still be answered.
+                StoreInput::Stored(_)
+                | StoreInput::Removed(_)
+                | StoreInput::Answer(_, QueryAnswer::Failed) => {}
                 other => panic!("{other:?}"),
             }
         }

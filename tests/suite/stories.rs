@@ -17,6 +17,7 @@ struct RealStage {
     /// They are dropped before the server, which waits for them to disconnect.
     apps: HashMap<String, (App, VecDeque<Value>)>,
     server: Server,
+    has_store: bool,
 }
 
 impl RealStage {
@@ -112,6 +113,10 @@ impl Stage for RealStage {
         unreachable!("data.rs tests what is removed");
     }
 
+    fn has_store(&self) -> bool {
+        self.has_store
+    }
+
     fn control_store(&mut self, _: &str) {
         unreachable!("the disk of a server doesn't wait");
     }
@@ -175,6 +180,7 @@ fn play(story: &Story, history_ttl: &str) {
         tokens,
         server,
         apps: HashMap::new(),
+        has_store: history_ttl != "0",
     };
     story::play(story, &mut stage);
 }

@@ -43,7 +43,7 @@
 //! missing. `"$name"` stands for a text, the same wherever it appears; inside a longer text it
 //! is `{$name}`. At the end nobody may have received anything that the story doesn't name.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -74,6 +74,8 @@ pub trait Stage {
     fn restart(&mut self, in_good_order: bool);
     fn forget(&mut self, selection: Value);
     fn control_store(&mut self, what: &str);
+    /// What is said is kept on disk.
+    fn has_store(&self) -> bool;
     fn advance_clock(&mut self, time: Duration);
     /// Returns what was received and is not in the story.
     fn unexpected(&mut self) -> Vec<String>;
@@ -226,6 +228,7 @@ fn parse(text: &str) -> Vec<Story> {
 /// Plays a story.
 pub fn play(story: &Story, stage: &mut impl Stage) {
     let mut names = HashMap::new();
+    let mut aside = HashMap::new();
     let mut result = String::new();
     if story.starts_ready() {
         stage.make_ready();
@@ -309,21 +312,53 @@ pub fn play(story: &Story, stage: &mut impl Stage) {
                 compare(&got, &json(), &mut names, &place);
             }
             [client, "<", _] => {
-                let got = stage
-                    .next_frame(client)
+                let wanted = json();
+                let got = next_frame(stage, client, is_receipt(&wanted), &mut aside)
                     .unwrap_or_else(|| panic!("{place}: nothing was received"));
-                compare(&got, &json(), &mut names, &place);
+                compare(&got, &wanted, &mut names, &place);
             }
             [client, ">", frame] => stage.send_frame(client, &fill(frame, &names)),
             _ => panic!("{place}: a story has no such line"),
         }
     }
-    let unexpected = stage.unexpected();
+    let mut unexpected = stage.unexpected();
+    let aside = aside.into_iter().filter(|(_, frames)| !frames.is_empty());
+    unexpected.extend(aside.map(|(client, frames)| format!("{client} < {frames:?}")));
     assert!(
         unexpected.is_empty(),
         "«{}»: not in the story: {unexpected:#?}",
         story.title
     );
+}
+
+/// Returns what a client gets next. With a store, receipts wait for the disk and other frames don't: those of one kind that
+/// come before one of the other kind that is wanted are put aside.
+fn next_frame(
+    stage: &mut impl Stage,
+    client: &str,
+    wants_receipt: bool,
+    aside: &mut HashMap<String, VecDeque<Value>>,
+) -> Option<Value> {
+    let waiting = aside.entry(client.to_owned()).or_default();
+    let is_wanted = |frame: &Value| is_receipt(frame) == wants_receipt;
+    if let Some(place) = waiting.iter().position(is_wanted) {
+        return waiting.remove(place);
+    }
+    loop {
+        let frame = stage.next_frame(client)?;
+        if is_wanted(&frame) || !stage.has_store() {
+            return Some(frame);
+        }
+        waiting.push_back(frame);
+    }
+}
+
+fn is_receipt(frame: &Value) -> bool {
+    let states = [
+        "queued", "accepted", "seen", "unseen", "answered", "lost", "rejected",
+    ];
+    let state = frame["state"].as_str();
+    frame["type"] == "delivery" || state.is_some_and(|state| states.contains(&state))
 }
 
 /// Replaces the names of texts by the texts.
