@@ -28,7 +28,7 @@ use socket2::SockRef;
 use tungstenite::{Error, Message};
 
 use crate::app::App;
-use crate::server::{Server, TEST_TIMEOUT};
+use crate::server::{Server, TEST_TIMEOUT, address_in, binary};
 
 const CLIENTS: u64 = 200;
 const SESSIONS: u64 = 20;
@@ -64,7 +64,13 @@ fn soak() {
         "--permission-ttl",
         TTL,
     ];
-    let server = Server::start(&flags);
+    // What one thread allocates and another frees stays in the arena of the first, so that the memory depends on which
+    // thread has had which arena (mallopt(3), M_ARENA_MAX).
+    let mut command = binary();
+    command.args(["--port", "0"]).args(flags);
+    let mut server = Server::spawn(command.env("MALLOC_ARENA_MAX", "1"));
+    server.address = address_in(&server.wait_for_log("listening on "));
+    server.initialize();
     // The first question to the store opens files.
     drop(App::connect(&server, "first"));
     let base = Footprint::of(&server);
