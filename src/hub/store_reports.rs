@@ -45,7 +45,10 @@ impl Hub {
         while let Some(untold) = self.journal.pop_told() {
             let session = self.sessions.get(&untold.session);
             let receipt = session.and_then(|session| session.receipts.get(&untold.key));
-            if let Some(receipt) = receipt {
+            // Who has gone asks when it is back.
+            if let Some(receipt) = receipt
+                && self.clients.contains_key(&receipt.client)
+            {
                 let (id, key) = (&untold.session, &untold.key);
                 let delivery = receipt.delivery(id, key, untold.state, untold.hint);
                 out.send(once(receipt.client), &delivery);

@@ -303,8 +303,10 @@ impl Hub {
                 continue;
             };
             receipt.wait_for(&self.journal);
-            // An answer often comes when who has asked is gone.
-            if self.clients.contains_key(&receipt.client) {
+            // An answer often comes when who has asked is gone. One who asks before it is on disk is told then.
+            if self.clients.contains_key(&receipt.client)
+                || receipt.position > self.journal.stored()
+            {
                 self.journal.tell(receipt, id, key, state, None, out);
             }
         }

@@ -57,7 +57,7 @@ pub struct Identity(u64, u64);
 
 /// The lock of a store, held until it is dropped.
 #[derive(Debug)]
-pub struct Lock(#[expect(dead_code, reason = "it is locked as long as it is open")] File);
+pub struct Lock(File);
 
 /// What trying to lock has brought.
 #[derive(Debug)]
@@ -167,6 +167,17 @@ impl Files {
             .set_len(0)
             .and_then(|()| writeln!(file, "{}", std::process::id()));
         Ok(Locking::Locked(Lock(file)))
+    }
+
+    /// Returns `true` if a lock keeps others out: its file may have been removed, and they lock the next one.
+    pub fn is_locked(&self, lock: &Lock) -> bool {
+        let of_path = fs::symlink_metadata(self.named(".lock"));
+        of_path.is_ok_and(|of_path| {
+            let of_lock = lock.0.metadata();
+            of_lock.is_ok_and(|of_lock| {
+                (of_lock.dev(), of_lock.ino()) == (of_path.dev(), of_path.ino())
+            })
+        })
     }
 
     /// Gives the database another name, and what belongs to it. Returns that name. `why` is a part of it.

@@ -134,6 +134,7 @@ impl Writer {
 
     fn open(&mut self) -> Result<Connection, Failure> {
         self.files.check()?;
+        self.lock.take_if(|lock| !self.files.is_locked(lock));
         if self.lock.is_none() {
             match self.files.lock()? {
                 Locking::Locked(lock) => self.lock = Some(lock),

@@ -814,3 +814,53 @@ fn full_disk_for_long_keeps_what_is_in_memory() {
     assert_texts(&server, "s1", 0..20);
     assert!(!history(&server, "loud").is_empty());
 }
+
+/// Nobody waits at the end for a disk that takes nothing.
+#[test]
+fn full_disk_at_the_end_delays_it_not() {
+    let Some(disk) = Disk::of_memory(4 * 1024) else {
+        return;
+    };
+    Scene::with(disk.server(&[])).play_to_the_end(|scene| {
+        let server = &scene.agent.server;
+        let mut app = App::connect(server, "s1");
+        send(&mut app, 0..10);
+        take(&scene.agent, 0..10);
+        wait_until_stored(server);
+        disk.fill();
+        wait_for_store(server, "failing");
+        send(&mut app, 10..20);
+        take(&scene.agent, 10..20);
+        scene.agent.close_stdin();
+    });
+    disk.make_room();
+    let server = disk.server(&[]);
+    wait_for_store(&server, "open");
+    assert_texts(&server, "s1", 0..10);
+}
+
+/// Also who starts when the folder of another was removed doesn't use the same database.
+#[test]
+fn server_whose_folder_was_removed_keeps_its_database() {
+    let state = State::new();
+    let start = |flags: &[&str]| start_with(&state, flags);
+    let fault = |scene: &mut Scene| {
+        let first = &scene.agent.server;
+        let mut app = App::connect(first, "s1");
+        send(&mut app, 0..10);
+        take(&scene.agent, 0..10);
+        wait_until_stored(first);
+        let folder = database(&state);
+        fs::remove_dir_all(folder.parent().expect("it is in a folder")).expect("it is there");
+        first.wait_for_log("were removed while they were in use");
+        wait_until_stored(first);
+        let second = start(&[]);
+        wait_for_store(&second, "unavailable");
+        send(&mut app, 10..20);
+        take(&scene.agent, 10..20);
+        wait_until_stored(first);
+    };
+    play(&start, false, fault, |server| {
+        assert_texts(server, "s1", 0..20);
+    });
+}
