@@ -506,6 +506,9 @@ fn accept(
     let receipts = &mut session.receipts;
     if let Some((receipt, reached)) = receipts.mark_accepted(key, item.message.id, is_kept) {
         for state in reached {
+            if *state == DeliveryState::Answered {
+                receipt.wait_for(journal);
+            }
             journal.tell(receipt, &item.session, key, *state, None, out);
         }
     }

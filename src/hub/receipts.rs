@@ -336,7 +336,7 @@ impl Receipts {
         key: &MessageKey,
         message_id: MessageId,
         is_kept: bool,
-    ) -> Option<(&Receipt, &'static [DeliveryState])> {
+    ) -> Option<(&mut Receipt, &'static [DeliveryState])> {
         if self.accepted.len() >= MAX_REMEMBERED
             && let Some(oldest) = self.accepted.pop_front()
         {

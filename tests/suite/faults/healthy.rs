@@ -69,6 +69,7 @@ impl Healthy {
             record.read();
         }
         assert_eq!(record.pings, record.pongs);
+        assert!(record.lost.is_empty(), "{:?} are lost", record.lost);
         let everything: Vec<u64> = (1..=record.sent).collect();
         assert_eq!(
             record.accepted, everything,
@@ -138,6 +139,7 @@ struct Record {
     queued: Vec<u64>,
     answered: Vec<u64>,
     rejected: Vec<u64>,
+    lost: Vec<u64>,
     seqs: HashSet<u64>,
     last_seq: u64,
     disconnected: bool,
@@ -156,6 +158,7 @@ impl Record {
             queued: Vec::new(),
             answered: Vec::new(),
             rejected: Vec::new(),
+            lost: Vec::new(),
             seqs: HashSet::new(),
             last_seq: 0,
             disconnected: false,
@@ -243,6 +246,8 @@ impl Record {
             }
             (_, Some("queued")) => self.queued.push(number("id")),
             (_, Some("answered")) => self.answered.push(number("id")),
+            // It was accepted, and the end has come before its answer.
+            (_, Some("lost")) => self.lost.push(number("id")),
             (_, Some("rejected")) => self.rejected.push(number("id")),
             (Some("error"), _) if message["code"] == "host_closed" => {}
             _ => panic!("the healthy client received {message}"),

@@ -782,7 +782,7 @@ fn million_messages_on_disk_cost_nothing() {
 /// What doesn't fit into memory goes, and what is in memory is on disk when there is room again.
 #[test]
 fn full_disk_for_long_keeps_what_is_in_memory() {
-    let Some(disk) = Disk::of_memory(8 * 1024) else {
+    let Some(disk) = Disk::of_memory(64 * 1024) else {
         return;
     };
     let scene = Scene::with(disk.server(&[]));
