@@ -25,7 +25,7 @@ const REMOVAL_INTERVAL: Duration = Duration::from_hours(1);
 /// The spans that are removed in one transaction, and how long it may take before the last of them: others' changes wait
 /// no longer than for these.
 const SPANS_AT_ONCE: usize = 16;
-const REMOVAL_TIME: Duration = Duration::from_millis(100);
+const REMOVAL_TIME: Duration = Duration::from_secs(1);
 /// How long it is waited for readers who keep the log from being emptied.
 const LOG_RETRY: Duration = Duration::from_secs(1);
 
