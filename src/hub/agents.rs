@@ -502,9 +502,9 @@ fn accept(
     let Some(session) = sessions.get_mut(&item.session) else {
         return;
     };
-    let is_kept = session.number.is_some();
+    let stored = session.number.map(|_| journal.stored());
     let receipts = &mut session.receipts;
-    if let Some((receipt, reached)) = receipts.mark_accepted(key, item.message.id, is_kept) {
+    if let Some((receipt, reached)) = receipts.mark_accepted(key, item.message.id, stored) {
         for state in reached {
             if *state == DeliveryState::Answered {
                 receipt.wait_for(journal);

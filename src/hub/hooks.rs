@@ -385,11 +385,9 @@ impl Hub {
             if let Some(key) = &item.key
                 && let Some(session) = self.sessions.get_mut(&item.session)
             {
-                let is_kept = session.number.is_some();
+                let stored = session.number.map(|_| self.journal.stored());
                 // Not worth a receipt: it is unseen by now.
-                let _ = session
-                    .receipts
-                    .mark_accepted(key, item.message.id, is_kept);
+                let _ = session.receipts.mark_accepted(key, item.message.id, stored);
             }
             self.report_unseen(id, Unconfirmed::new(item, now.instant), out);
         }

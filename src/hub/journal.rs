@@ -7,7 +7,7 @@ use std::iter::once;
 use std::mem;
 
 use super::receipts::Receipt;
-use super::stored::{Change, SessionNumber};
+use super::stored::{Change, Selection, SessionNumber};
 use super::{Effects, MessageKey};
 use crate::protocol::{DeliveryState, SessionId};
 
@@ -37,6 +37,8 @@ pub struct Journal {
     untold: VecDeque<Untold>,
     /// The number of the next session that begins.
     next_session: u32,
+    /// What is removed and still on disk, and the positions of that.
+    removing: Vec<(u64, Selection)>,
 }
 
 /// A receipt that waits until its message is on disk.
@@ -63,6 +65,7 @@ impl Journal {
             stored: 0,
             untold: VecDeque::new(),
             next_session: 1,
+            removing: Vec::new(),
         }
     }
 
@@ -103,6 +106,18 @@ impl Journal {
         self.changes.push(change);
     }
 
+    /// Adds the removal of sessions.
+    pub fn remove(&mut self, selection: Selection) {
+        self.push(Change::Remove(selection.clone()));
+        self.removing.push((self.newest, selection));
+    }
+
+    /// Returns `true` if what is on disk of a session will be removed: whoever opens it begins a new one.
+    pub fn is_removing(&self, agent: &str, id: &SessionId) -> bool {
+        let mut removing = self.removing.iter();
+        removing.any(|(_, selection)| selection.has_session(agent, id))
+    }
+
     /// The position of the next change.
     pub fn next(&self) -> u64 {
         self.newest + 1
@@ -121,6 +136,7 @@ impl Journal {
     /// Records that the first so many changes are on disk.
     pub fn mark_stored(&mut self, up_to: u64) {
         self.stored = self.stored.max(up_to);
+        self.removing.retain(|(position, _)| *position > up_to);
     }
 
     /// The position up to which nothing has to wait for the disk.

@@ -215,7 +215,7 @@ impl Hub {
             Input::Agent(agent, input) => self.handle_agent(now, agent, input, out),
             Input::TokensChanged(revocation) => self.revoke(now, &revocation, out),
             Input::Store(input) => self.handle_store(now, input, out),
-            Input::Remove(selection) => self.forget(selection, out),
+            Input::Remove(selection) => self.forget(now, selection, out),
             Input::Closing => self.close_agents(now, out),
             Input::Shutdown => self.close_clients(out),
         }

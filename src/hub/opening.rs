@@ -45,7 +45,7 @@ pub enum Purpose {
     /// A session is opened.
     Open(SessionId),
     /// A message with this key may be known.
-    Receipt(SessionId, MessageKey, Box<Waiter>),
+    Receipt(SessionId, SessionNumber, MessageKey, Box<Waiter>),
     /// A client gets the next frame of its history.
     History(ConnId, Box<HistoryRest>),
     /// A client gets what was found.
@@ -140,7 +140,10 @@ impl Hub {
     pub(super) fn needs_session(&self, id: &SessionId) -> Option<Need> {
         let is_known = self.sessions.contains_key(id)
             || self.questions.absent.as_ref() == Some(id)
-            || self.journal.state() == StoreState::Off;
+            || self.journal.state() == StoreState::Off
+            || self
+                .journal
+                .is_removing(&self.agents[self.default_agent].label, id);
         (!is_known).then(|| Need::Session(id.clone()))
     }
 
@@ -165,7 +168,7 @@ impl Hub {
                     session,
                     key: key.clone(),
                 };
-                let purpose = Purpose::Receipt(id, key, Box::new(waiter));
+                let purpose = Purpose::Receipt(id, session, key, Box::new(waiter));
                 self.ask(purpose, query);
             }
         }
@@ -197,12 +200,14 @@ impl Hub {
         };
         match purpose {
             Purpose::Open(id) => self.open_session(now, id, answer, out),
-            Purpose::Receipt(id, key, waiter) => {
+            Purpose::Receipt(id, number, key, waiter) => {
                 let receipt = match answer {
                     QueryAnswer::Receipt(receipt) => receipt,
                     _ => None,
                 };
-                if let Some(session) = self.sessions.get_mut(&id) {
+                // One that was removed meanwhile may have begun anew.
+                let session = self.sessions.get_mut(&id);
+                if let Some(session) = session.filter(|known| known.number == Some(number)) {
                     let client = waiter.client().unwrap_or(NOBODY);
                     let receipt = receipt.map(|stored| restored_receipt(&stored, client));
                     session.receipts.looked_up(key, receipt);
@@ -252,7 +257,7 @@ impl Hub {
     }
 
     /// Goes on with what waits for a session.
-    fn open_session(
+    pub(super) fn open_session(
         &mut self,
         now: Now,
         id: SessionId,
@@ -374,6 +379,17 @@ impl Hub {
 }
 
 impl Questions {
+    /// Returns the sessions that the store was asked for.
+    pub fn opening(&self) -> Vec<SessionId> {
+        self.opening.keys().cloned().collect()
+    }
+
+    /// Ignores what the store will answer of a session.
+    pub fn forget_opening(&mut self, id: &SessionId) {
+        let opens = |purpose: &Purpose| matches!(purpose, Purpose::Open(opened) if opened == id);
+        self.pending.retain(|_, purpose| !opens(purpose));
+    }
+
     /// Records that an input waits.
     fn hold(&mut self, waiter: &Waiter) {
         if let Some(client) = waiter.client() {

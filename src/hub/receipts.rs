@@ -213,6 +213,16 @@ impl Receipts {
         }
     }
 
+    /// Returns the oldest key of those that the agent has, if it may be forgotten. One whose message is not on disk is
+    /// known nowhere else: its sender would be told nothing, and the message would be a new one if it is sent again.
+    fn pop_forgettable(&mut self, stored: Option<u64>) -> Option<MessageKey> {
+        let by_key = &self.by_key;
+        self.accepted.pop_front_if(|key| {
+            let position = by_key.get(key).map(|receipt| receipt.position);
+            stored.is_none() || position <= stored
+        })
+    }
+
     /// Removes a key from memory, that is in the store if `is_kept`.
     fn forget(&mut self, key: &MessageKey, is_kept: bool) {
         if self.by_key.remove(key).is_none() || !is_kept {
@@ -279,17 +289,18 @@ impl Receipts {
         receipts + self.unanswered.len() * UNANSWERED_BYTES + forgotten
     }
 
-    /// Forgets the oldest messages that the agent has until `max` bytes are left. The store has them if `is_kept`.
-    pub fn truncate(&mut self, max: usize, is_kept: bool) {
+    /// Forgets the oldest messages that the agent has until `max` bytes are left. Those must be on disk up to
+    /// the position `stored`; `None` if the session is in memory only.
+    pub fn truncate(&mut self, max: usize, stored: Option<u64>) {
         if self.bytes() <= max {
             return;
         }
-        if is_kept {
+        if stored.is_some() {
             self.forgotten = Forgotten::Any;
         }
         let mut bytes = self.bytes();
         while bytes > max
-            && let Some(key) = self.accepted.pop_front()
+            && let Some(key) = self.pop_forgettable(stored)
         {
             if self.by_key.remove(&key).is_some() {
                 bytes -= receipt_bytes(&key);
@@ -329,18 +340,18 @@ impl Receipts {
     }
 
     /// Records that the agent has the message. Returns its receipt and the states it has
-    /// reached by that; `None` if that is known, or if the key is another message's by now. The store has the receipts that
-    /// make room for it if `is_kept`.
+    /// reached by that; `None` if that is known, or if the key is another message's by now. What makes room for it
+    /// must be on disk up to the position `stored`; `None` if the session is in memory only.
     pub fn mark_accepted(
         &mut self,
         key: &MessageKey,
         message_id: MessageId,
-        is_kept: bool,
+        stored: Option<u64>,
     ) -> Option<(&mut Receipt, &'static [DeliveryState])> {
-        if self.accepted.len() >= MAX_REMEMBERED
-            && let Some(oldest) = self.accepted.pop_front()
+        while self.accepted.len() >= MAX_REMEMBERED
+            && let Some(oldest) = self.pop_forgettable(stored)
         {
-            self.forget(&oldest, is_kept);
+            self.forget(&oldest, stored.is_some());
         }
         let receipt = self.by_key.get_mut(key)?;
         if receipt.message_id != message_id || receipt.is_given() {
@@ -471,5 +482,38 @@ mod tests {
             [0xeb, 0xd4, 0xc2, 0x7b, 0x26, 0xd6, 0x6e, 0x20]
         );
         assert_ne!(Fingerprint::of("a", "bc"), Fingerprint::of("ab", "c"));
+    }
+
+    /// Nobody else knows it.
+    #[test]
+    fn what_is_not_on_disk_is_not_forgotten() {
+        let mut receipts = Receipts::default();
+        let all = MAX_REMEMBERED as u64 + 10;
+        let accept = |receipts: &mut Receipts, number: u64, stored| {
+            let key: MessageKey = number.to_string().into();
+            let message_id = MessageId(uuid::Uuid::from_u128(number.into()));
+            let receipt = Receipt {
+                message_id,
+                seq: number,
+                fingerprint: Fingerprint::of("ann", "hi"),
+                number,
+                position: number,
+                state: None,
+                client: ConnId(1),
+            };
+            receipts.insert(key.clone(), receipt);
+            assert!(receipts.mark_accepted(&key, message_id, stored).is_some());
+        };
+        for number in 1..=all {
+            accept(&mut receipts, number, Some(0));
+        }
+        receipts.truncate(0, Some(0));
+        assert!((1..=all).all(|number| receipts.get(&number.to_string()).is_some()));
+        accept(&mut receipts, all + 1, Some(20));
+        let oldest = (1..).find(|number: &u64| receipts.get(&number.to_string()).is_some());
+        assert_eq!(oldest, Some(12), "no more than are remembered");
+        receipts.truncate(0, Some(20));
+        let oldest = (1..).find(|number: &u64| receipts.get(&number.to_string()).is_some());
+        assert_eq!(oldest, Some(21));
     }
 }

@@ -16,8 +16,8 @@ impl Hub {
             limit - limit / 8,
         );
         for session in self.sessions.values_mut() {
-            let is_kept = session.number.is_some();
-            session.receipts.truncate(share, is_kept);
+            let stored = session.number.map(|_| self.journal.stored());
+            session.receipts.truncate(share, stored);
         }
         self.receipts_total = self.sessions.values().map(bytes).sum();
     }

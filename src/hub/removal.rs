@@ -2,22 +2,36 @@
 
 use super::journal::StoreState;
 use super::session::Session;
-use super::stored::{Change, Selection};
-use super::{CloseReason, Effects, Hub};
+use super::stored::{QueryAnswer, Selection};
+use super::{CloseReason, Effects, Hub, Now};
 use crate::protocol::SessionId;
 
 impl Hub {
     /// Removes sessions and all that was said there. The clients in them are disconnected: what they show is gone.
-    pub(super) fn forget(&mut self, selection: Selection, out: &mut impl Effects) {
+    pub(super) fn forget(&mut self, now: Now, selection: Selection, out: &mut impl Effects) {
         for id in self.selected(&selection) {
             self.forget_session(&id, out);
         }
         let agents = self.agents.iter_mut();
         for agent in agents.filter(|agent| selection.has_agent(&agent.label)) {
             agent.verdicts.clear();
+            // The store forgets it with the agent.
+            agent.stored_proof = None;
         }
         if self.journal.state() != StoreState::Off {
-            self.journal.push(Change::Remove(selection));
+            self.journal.remove(selection.clone());
+            self.forget_opening(now, &selection, out);
+        }
+    }
+
+    /// Opens, as new ones, the selected sessions that the store was asked for: what it answers is what was there before.
+    fn forget_opening(&mut self, now: Now, selection: &Selection, out: &mut impl Effects) {
+        let agent = self.agents[self.default_agent].label.clone();
+        let mut opening = self.questions.opening();
+        opening.retain(|id| selection.has_session(&agent, id));
+        for id in opening {
+            self.questions.forget_opening(&id);
+            self.open_session(now, id, QueryAnswer::Session(None), out);
         }
     }
 
@@ -48,7 +62,7 @@ impl Hub {
 
 impl Selection {
     /// Returns `true` if this session of an agent is selected.
-    fn has_session(&self, of: &str, id: &SessionId) -> bool {
+    pub(super) fn has_session(&self, of: &str, id: &SessionId) -> bool {
         match self {
             Self::Session { agent, session } => {
                 session == id && agent.as_deref().is_none_or(|agent| agent == of)

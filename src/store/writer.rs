@@ -22,8 +22,10 @@ use crate::hub::stored::{Change, Selection, SessionNumber, StoreInput};
 const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
 /// How often old messages are removed, while something is written.
 const REMOVAL_INTERVAL: Duration = Duration::from_hours(1);
-/// The spans that are removed in one transaction: others' changes wait no longer than for these.
+/// The spans that are removed in one transaction, and how long it may take before the last of them: others' changes wait
+/// no longer than for these.
 const SPANS_AT_ONCE: usize = 16;
+const REMOVAL_TIME: Duration = Duration::from_secs(1);
 /// How long it is waited for readers who keep the log from being emptied.
 const LOG_RETRY: Duration = Duration::from_secs(1);
 
@@ -494,7 +496,8 @@ impl Session<'_> {
         let transaction = self.database.unchecked_transaction()?;
         let mut removed = Vec::new();
         self.is_removing = true;
-        while self.is_removing && removed.len() < SPANS_AT_ONCE {
+        let has_time = || now.elapsed() < REMOVAL_TIME;
+        while self.is_removing && removed.len() < SPANS_AT_ONCE && has_time() {
             let span = match removal::remove_oldest(self.database, Some(oldest), &mut self.tables)?
             {
                 None if removal::used_bytes(self.database)? > limit => {

@@ -157,6 +157,8 @@ pub struct HubStage {
     sent: Sent,
     now: Now,
     conns: HashMap<String, ConnId>,
+    /// How many have joined.
+    joined: u64,
     /// By the names of the tokens.
     grants: HashMap<String, Arc<Grant>>,
     /// No client asks for more of an answer by itself.
@@ -220,6 +222,7 @@ impl HubStage {
                 wall: start,
             },
             conns: HashMap::new(),
+            joined: 0,
             grants: HashMap::new(),
             reads_slowly: false,
         };
@@ -303,7 +306,8 @@ impl HubStage {
 
 impl Stage for HubStage {
     fn connect(&mut self, client: &str, session: &str, token: Option<&Token>) {
-        let conn = ConnId(self.conns.len() as u64 + 1);
+        self.joined += 1;
+        let conn = ConnId(self.joined);
         self.conns.insert(client.to_owned(), conn);
         let session = SessionId::parse("session", session, 128).expect("the session id is valid");
         let grant = match token {

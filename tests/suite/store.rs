@@ -857,6 +857,41 @@ fn removed_sessions_are_gone_from_the_files() {
 }
 
 #[test]
+fn long_session_is_removed_and_overwritten() {
+    let folder = Folder::new();
+    // Words that are nowhere else, of which none is like another.
+    let text = |seq| {
+        (0..20)
+            .map(|word| format!("xylo{seq}x{word} "))
+            .collect::<String>()
+    };
+    let mut store = folder.open();
+    let long = (1..=4_000).map(|seq| reply(1, seq, &text(seq)));
+    let changes = [session(1, "long"), session(2, "chat")];
+    store.write(changes.into_iter().chain(long).collect());
+    store.write(vec![reply(2, 1, "harmless words")]);
+    assert_eq!(store.search("xylo4000x7").len(), 1);
+    let selection = Selection::Session {
+        agent: None,
+        session: id("long"),
+    };
+    store.write(vec![Change::Remove(selection)]);
+    assert!(store.search("xylo4000x7").is_empty());
+    assert_eq!(store.search("harmless").len(), 1);
+    // One message is still overwritten by itself.
+    store.write(vec![session(3, "short"), reply(3, 1, "xylophone")]);
+    assert_eq!(store.search("xylophone").len(), 1);
+    let selection = Selection::Session {
+        agent: None,
+        session: id("short"),
+    };
+    store.write(vec![Change::Remove(selection)]);
+    store.close();
+    assert!(!folder.holds("xylo"));
+    assert_eq!(texts(&folder.open().messages(2)), ["harmless words"]);
+}
+
+#[test]
 fn everything_can_be_removed() {
     let folder = Folder::new();
     let chat = |number| -> Vec<_> {

@@ -203,7 +203,7 @@ story('the search is opened by keys, and finds words in all sessions', async ({ 
   await page.locator('#scroll').focus();
   await page.keyboard.press('/');
   assert.equal(await search(page).inputValue(), '');
-  await page.keyboard.type('window open');
+  await page.keyboard.insertText('window open');
   await page.getByText('2 messages found').waitFor();
   assert.deepEqual(await page.locator('#search-results h3').allInnerTexts(), ['This session', 'Session the shed']);
   assert.deepEqual(await page.locator('#search-results .who').allInnerTexts(), ['Claude', 'bob']);

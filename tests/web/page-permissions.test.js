@@ -88,11 +88,18 @@ story('a click or key that was meant for something else is no verdict', async ({
 
   // A new prompt disarms the present one, which keeps its place.
   const place = await button(page, 'Allow Bash').boundingBox();
+  await button(page, 'Allow Bash').evaluate((allow) => {
+    window.disarmed = 0;
+    new MutationObserver(() => {
+      if (allow.getAttribute('aria-disabled') !== 'true') return;
+      window.disarmed += 1;
+      allow.click();
+    }).observe(allow, { attributes: true, attributeFilter: ['aria-disabled'] });
+  });
   server.ask('abcdf', 'Write', 'write a file');
   await card(page, 'Write').waitFor();
   assert.deepEqual(await button(page, 'Allow Bash').boundingBox(), place);
-  assert.equal(await button(page, 'Allow Bash').getAttribute('aria-disabled'), 'true');
-  await page.mouse.click(place.x + 5, place.y + 5);
+  await until(page, () => window.disarmed > 0);
   await armed(page, 'Allow Bash');
   assert.equal(await page.locator('.permission').count(), 2);
   assert.deepEqual(server.notifications.rest, [], 'Claude Code has no verdict');
