@@ -183,8 +183,8 @@ pub fn render(outcome: &ToolOutcome<'_>) -> ToolResult {
             ToolResult::ok(render_messages(messages, *earlier))
         }
         ToolOutcome::UnknownSession { chat_id, sessions } => unknown_session(chat_id, sessions),
-        ToolOutcome::NoRoom { chat_id } => ToolResult::error(format!(
-            "session {} could not be opened: the server has as many sessions as it may; try again in a few minutes",
+        ToolOutcome::NotOpened { chat_id, why } => ToolResult::error(format!(
+            "session {} could not be opened: {why}",
             quoted(chat_id)
         )),
         ToolOutcome::TooManyUnread { chat_id, count } => ToolResult::error(format!(

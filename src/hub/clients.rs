@@ -151,6 +151,7 @@ impl Hub {
             let creator = AuthorId::of(client, &self.clients[&client].grant);
             self.make_room(creator, id)?;
             let mut session = Session::new(now, creator, self.default_agent, id);
+            session.is_kept = !self.questions.is_unknown;
             if let Some(status) = self.agents[session.agent].turn.status_for_everyone() {
                 session.status = status;
             }

@@ -218,8 +218,8 @@ pub enum ToolOutcome<'a> {
         /// The sessions there are, sorted.
         sessions: Vec<SessionId>,
     },
-    /// The session is on disk, and there is no room to open it. Nobody has got anything.
-    NoRoom { chat_id: &'a str },
+    /// The session may be on disk, and can't be opened, for the reason in the sentence. Nobody has got anything.
+    NotOpened { chat_id: &'a str, why: &'a str },
     /// Nobody has received the last replies to the session, and no more are kept. Nobody has got this one.
     TooManyUnread {
         chat_id: &'a str,

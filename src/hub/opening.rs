@@ -17,7 +17,7 @@ use super::{
     AgentId, AuthorId, CallId, ClientInput, CloseReason, Effects, Hub, MessageInput, MessageKey,
     Now, ToolCall, ToolOutcome,
 };
-use crate::protocol::{ClientRequest, ConnId, Rejection, SessionId};
+use crate::protocol::{ClientRequest, ConnId, ErrorCode, Rejection, SessionId};
 
 /// What waits for the store.
 #[derive(Debug, Default)]
@@ -37,6 +37,8 @@ pub struct Questions {
     resumed: VecDeque<ConnId>,
     /// The session of which the store has just said that it doesn't have it.
     absent: Option<SessionId>,
+    /// Or it could not be read, and may have it.
+    pub is_unknown: bool,
 }
 
 /// What an answer of the store is for.
@@ -203,6 +205,9 @@ impl Hub {
             Purpose::Receipt(id, number, key, waiter) => {
                 let receipt = match answer {
                     QueryAnswer::Receipt(receipt) => receipt,
+                    QueryAnswer::Failed if self.journal.is_open() => {
+                        return self.refuse(vec![*waiter], &unreadable(&id), out);
+                    }
                     _ => None,
                 };
                 // One that was removed meanwhile may have begun anew.
@@ -275,11 +280,19 @@ impl Hub {
                 }
                 self.add_stored(now, creator, &id, &stored);
             }
-            _ => self.questions.absent = Some(id.clone()),
+            // Another session of this name would hide the one on disk.
+            QueryAnswer::Failed if self.journal.is_open() => {
+                return self.refuse(waiters, &unreadable(&id), out);
+            }
+            answer => {
+                self.questions.is_unknown = matches!(answer, QueryAnswer::Failed);
+                self.questions.absent = Some(id.clone());
+            }
         }
         for waiter in waiters {
             self.resume(now, waiter, out);
         }
+        self.questions.is_unknown = false;
         self.questions.absent = None;
         self.reschedule(&id);
     }
@@ -318,14 +331,15 @@ impl Hub {
         }
     }
 
-    /// There is no room for the session that these inputs wait for.
+    /// The session that these inputs wait for can't be opened.
     fn refuse(&mut self, waiters: Vec<Waiter>, rejection: &Rejection, out: &mut impl Effects) {
         for waiter in waiters {
             let (client, input) = match waiter {
                 Waiter::Client(client, input) => (client, input),
                 Waiter::Call(agent, call, _) => {
-                    let outcome = ToolOutcome::NoRoom {
+                    let outcome = ToolOutcome::NotOpened {
                         chat_id: &rejection.session_id,
+                        why: &rejection.message,
                     };
                     out.answer(agent, &call, &outcome);
                     continue;
@@ -411,6 +425,17 @@ impl Waiter {
             Self::Client(client, _) => Some(*client),
             Self::Call(..) => None,
         }
+    }
+}
+
+/// Why a client gets nothing of a session, or can say nothing there.
+fn unreadable(id: &SessionId) -> Rejection {
+    Rejection {
+        session_id: id.to_string(),
+        ..Rejection::new(
+            ErrorCode::Busy,
+            "what is kept of this session cannot be read from the disk; try again, and if that does not help, see \"claude-socket doctor\"",
+        )
     }
 }
 

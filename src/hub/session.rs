@@ -33,6 +33,8 @@ pub struct Session {
     seq: u64,
     /// Its number in the store; `None` if it isn't there.
     pub number: Option<SessionNumber>,
+    /// It is to be kept in the store, if there is one: that has no other of this name.
+    pub is_kept: bool,
     /// The seq that the store has for it.
     stored_seq: u64,
     /// One more than the highest seq that the store has removed; 0 if it has removed none.
@@ -92,6 +94,7 @@ impl Session {
             history: History::new(Self::bytes(id), 0),
             seq: 0,
             number: None,
+            is_kept: true,
             stored_seq: 0,
             removed_before: 0,
             position: 0,
@@ -168,7 +171,7 @@ impl Session {
 
     /// Adds the session to the store with its first message, if there is one.
     pub fn begin_in(&mut self, journal: &mut Journal, agent: &Arc<str>, id: &SessionId) {
-        if self.number.is_some() || self.seq > 0 || !journal.is_kept() {
+        if self.number.is_some() || self.seq > 0 || !self.is_kept || !journal.is_kept() {
             return;
         }
         let number = journal.number_session();

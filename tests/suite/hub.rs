@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use claude_socket::agent::{channel, tools};
-use claude_socket::hub::stored::{Selection, StoreInput};
+use claude_socket::hub::stored::{QueryAnswer, Selection, StoreInput};
 use claude_socket::hub::{
     AgentId, AgentInput, CallId, ClientInput, CloseReason, Effects, Hub, Input, Limits, Now,
     PermissionRequest, RequestId, Revocation, ToolOutcome,
@@ -101,6 +101,8 @@ struct Kept {
     unanswered: usize,
     /// Nothing of what it reports gets to the hub.
     waits: bool,
+    /// It answers nothing.
+    is_unreadable: bool,
 }
 
 impl Kept {
@@ -122,6 +124,7 @@ impl Kept {
             // That it is open.
             unanswered: 1,
             waits: false,
+            is_unreadable: false,
         }
     }
 
@@ -147,7 +150,12 @@ impl Kept {
             StoreInput::Answer(..) | StoreInput::Opened(_) => self.unanswered -= 1,
             other => panic!("{other:?}"),
         }
-        Some(report)
+        match report {
+            StoreInput::Answer(id, _) if self.is_unreadable => {
+                Some(StoreInput::Answer(id, QueryAnswer::Failed))
+            }
+            report => Some(report),
+        }
     }
 }
 
@@ -442,6 +450,8 @@ impl Stage for HubStage {
         match what {
             "store waits" => kept.waits = true,
             "store goes on" => kept.waits = false,
+            "store cannot be read" => kept.is_unreadable = true,
+            "store can be read" => kept.is_unreadable = false,
             "store fails" => return self.handle(Input::Store(StoreInput::Failing)),
             "store recovers" => {
                 let must_resend = true;

@@ -30,6 +30,8 @@
 //! server forgets {"session":"s1"}  somebody removes what is kept
 //! store waits                      nothing gets to the disk
 //! store goes on                    everything does
+//! store cannot be read             it answers nothing
+//! store can be read                it answers again
 //! store fails                      nothing can be written
 //! store recovers                   everything can
 //! with a store                     what is said is kept on disk; a story with neither line is played with and without

@@ -95,7 +95,9 @@ pub enum ClientRequest {
     ///
     /// Answered with `history` for each session in which something was found, with `search`; with an empty one if nothing
     /// was. A message is found if all the words are in it, in any order, whatever their case; the last word may be the
-    /// beginning of one. Without a store only what is in memory is found.
+    /// beginning of one. A word is what stands between spaces and punctuation, so of a language that is written without
+    /// them only the beginnings of its runs are found. Accents don't matter. Without a store only what is in memory is
+    /// found, and they do.
     ///
     /// ```json
     /// {"type": "search", "text": "window open", "limit": 20}
