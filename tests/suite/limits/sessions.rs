@@ -28,7 +28,7 @@ pub const CHECKS: &[(&str, Check)] = &[
         "bytes of answers that nobody has received",
         unreceived_bytes,
     ),
-    ("ids of messages of a session", ids),
+    ("ids of messages of a session that are in memory", ids),
     ("memory for the ids of messages", memory_of_ids),
     ("messages of a session that wait for an answer", unanswered),
     ("messages that wait for Claude Code", inbox_messages),
