@@ -309,11 +309,19 @@ export class Messages {
     });
   }
 
+  /** Whether it is shown already that messages before this `seq` are missing: the connection has told it. */
+  #isMarked(seq) {
+    const first = this.#entries.find((entry) => entry.seq >= seq);
+    return first?.element.previousElementSibling?.textContent === MISSING;
+  }
+
   /** Inserts messages that the server has kept. Some before `truncatedBefore` are not kept any more. */
   #insertPage(messages, truncatedBefore) {
     byId('log').setAttribute('aria-busy', 'true');
     // It belongs right before the first message after the gap.
-    if (truncatedBefore) this.#insert({ element: note(MISSING), epoch: this.#epoch, seq: truncatedBefore - 0.5 });
+    if (truncatedBefore && !this.#isMarked(truncatedBefore)) {
+      this.#insert({ element: note(MISSING), epoch: this.#epoch, seq: truncatedBefore - 0.5 });
+    }
     for (const item of messages) {
       const sent = [...this.#own.values()].find((own) => own.ts === item.ts && own.content === item.content);
       if (sent) this.#number(sent, item);
