@@ -91,12 +91,12 @@
 //!    are escaped for Claude ([`sanitize`]).
 //! 2. The loop takes it from the client's queue as an event when it is its turn ([`server`]), and calls
 //!    [`hub::Hub::handle`].
-//! 3. The [`hub`] stores it in the session's history, sends it to the other clients of the
-//!    session, and puts it into the agent's inbox.
+//! 3. The [`hub`] adds it to the session's history and to the journal of what the store is to keep, sends it to the
+//!    other clients of the session, and puts it into the agent's inbox.
 //! 4. At the end of its turn the loop takes messages from the inbox ([`hub::Hub::poll_agent`]) while
 //!    [`agent::writer`] has room. [`agent::channel`] makes each a JSON-RPC line, and the writer
 //!    writes them to stdout, or leaves them to `agent-writer` where that would block. Once they
-//!    are written, the senders get their `delivery`.
+//!    are written, and on disk if there is a store, the senders get their `delivery`.
 //! 5. Claude answers with the `reply` tool: `agent-reader` reads the call, [`agent::mcp`] and
 //!    [`agent::tools`] parse it, the hub runs it and sends the reply to everyone in the session:
 //!    encoded once, into the turn's [`socket::frame::Batch`], of which each client's
