@@ -95,12 +95,12 @@ fn fill_histories_with(history_ttl: &str, sessions: usize, messages: usize, more
 
 #[test]
 fn long_histories_stay_within_their_total() {
-    fill_histories(4, 10_000);
+    fill_histories(4, 6_000);
 }
 
 #[test]
 fn short_histories_stay_within_their_total() {
-    fill_histories(2_000, 20);
+    fill_histories(2_000, 12);
 }
 
 /// Each has a session of its own, so that they share nothing.

@@ -47,7 +47,7 @@ fn some_kills_lose_nothing() {
 /// Claude Code ends, or somebody ends the server, while everybody talks.
 #[test]
 fn some_ends_lose_nothing_and_double_nothing() {
-    let found = play(10, false);
+    let found = play(5, false);
     assert_eq!((found.twice, found.gone), (0, 0));
 }
 
